@@ -1,0 +1,1 @@
+"""Layers used by two models or more."""

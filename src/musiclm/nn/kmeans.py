@@ -1,0 +1,39 @@
+"""k-means with k-means++-style seeding, for semantic tokens (AudioLM, section 3) and for starting RVQ codebooks (SoundStream, section III-C)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def assign(data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 16384) -> Int[Tensor, " n"]:
+    """Index of the nearest centroid (Euclidean) of every row; ties go to the lower index."""
+    half_norms = centroids.square().sum(1) * 0.5
+    parts = [(half_norms - part @ centroids.T).argmin(1) for part in data.split(chunk)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.long, device=data.device)
+
+
+def kmeans(
+    data: Float[Tensor, "n d"], num_clusters: int, num_iterations: int = 20, seed: int = 0
+) -> Float[Tensor, "k d"]:
+    """Lloyd's algorithm; an empty cluster restarts at a random row. Fewer rows than clusters: rows are repeated with a little noise.
+
+    Raises: ValueError if there are no rows or a row is not finite.
+    """
+    if data.shape[0] == 0 or not bool(torch.isfinite(data).all()):
+        raise ValueError(f"k-means needs at least one row and finite values, got {tuple(data.shape)}")
+    generator = torch.Generator().manual_seed(seed)
+    n = data.shape[0]
+    order = torch.randperm(n, generator=generator)
+    if n < num_clusters:
+        repeats = -(-num_clusters // n)
+        picked = data[order.repeat(repeats)[:num_clusters].to(data.device)]
+        noise = torch.randn(picked.shape, generator=generator).to(data)
+        return picked + noise * data.std().clamp(min=1e-6) * 1e-3
+    centroids = data[order[:num_clusters].to(data.device)].clone()
+    for _ in range(num_iterations):
+        index = assign(data, centroids)
+        counts = torch.bincount(index, minlength=num_clusters)
+        sums = torch.zeros_like(centroids).index_add_(0, index, data)
+        fresh = data[torch.randint(n, (num_clusters,), generator=generator).to(data.device)]
+        centroids = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None].to(sums), fresh)
+    return centroids

@@ -1,0 +1,161 @@
+"""Residual vector quantization: levels of codebooks, each coding what the levels before left over (SoundStream, section III-C).
+
+Codebooks start by k-means on the first data, follow it by exponential moving averages, and codes that fall out of use are moved to
+random inputs. Gradients pass straight through; the commitment loss pulls the encoder to its codes. One model serves every bitrate because
+training quantizes each example with a random number of levels (quantizer dropout). MuLan uses the same class, fitted once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from musiclm.nn.kmeans import assign, kmeans
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What `ResidualVQ.forward` returns."""
+
+    output: Float[Tensor, "b d t"]  # straight-through quantized input
+    codes: Int[Tensor, "b q t"]
+    commitment: Float[Tensor, ""]  # mean squared distance to the codes, over the levels in use
+    level_gain: Float[Tensor, " q"]  # share of the residual's energy that each level removes
+
+
+class ResidualVQ(nn.Module):
+    """`levels` codebooks of `codebook_size` vectors of width `dim`."""
+
+    codebooks: Tensor
+    counts: Tensor
+    sums: Tensor
+    started: Tensor
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        codebook_size: int,
+        levels: int,
+        decay: float = 0.99,
+        dead_below: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
+        self.decay = decay  # of the moving averages, per training step
+        self.dead_below = dead_below  # a code whose average use per step is below this is moved to a random input
+        self.register_buffer("codebooks", torch.zeros(levels, codebook_size, dim))
+        self.register_buffer("counts", torch.ones(levels, codebook_size))
+        self.register_buffer("sums", torch.zeros(levels, codebook_size, dim))
+        self.register_buffer("started", torch.tensor(False))
+
+    @torch.no_grad()
+    def fit_kmeans(self, data: Float[Tensor, "n d"], num_iterations: int = 20, seed: int = 0) -> None:
+        """Starts (or refits) every level by k-means on the residuals of `data`."""
+        residual = data.detach().float()
+        for level in range(self.levels):
+            centroids = kmeans(residual, self.codebook_size, num_iterations, seed + level)
+            index = assign(residual, centroids)
+            use = torch.bincount(index, minlength=self.codebook_size).to(residual)
+            # the averages start as if the data were spread over steps of that size, but never dead on arrival
+            self.counts[level] = use.clamp(min=1.0)
+            self.codebooks[level] = centroids
+            self.sums[level] = centroids * self.counts[level][:, None]
+            residual = residual - centroids[index]
+        self.started.fill_(True)
+
+    def encode(self, x: Float[Tensor, "n d"], levels: int | None = None) -> Int[Tensor, "n q"]:
+        """Codes of each row, greedily level by level; the first `levels` (all by default)."""
+        residual, codes = x, []
+        for level in range(self.levels if levels is None else levels):
+            index = assign(residual, self.codebooks[level])
+            codes.append(index)
+            residual = residual - self.codebooks[level][index]
+        return torch.stack(codes, 1)
+
+    def decode(self, codes: Int[Tensor, "n q"]) -> Float[Tensor, "n d"]:
+        """Sum of the code vectors of the levels given, the first ones first. Raises ValueError outside the codebook."""
+        if codes.shape[1] > self.levels:
+            raise ValueError(f"{codes.shape[1]} levels of codes for a quantizer of {self.levels}")
+        if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < self.codebook_size):
+            raise ValueError(
+                f"codes must lie in [0, {self.codebook_size}), got {int(codes.min())}..{int(codes.max())}"
+            )
+        out = torch.zeros(codes.shape[0], self.dim, device=codes.device, dtype=self.codebooks.dtype)
+        for level in range(codes.shape[1]):  # summed in order, as `forward` does, so that the values agree to the bit
+            out = out + self.codebooks[level][codes[:, level]]
+        return out
+
+    def forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None = None) -> Quantized:
+        """Quantizes frames; in training mode also moves the codebooks.
+
+        `num_levels` (quantizer dropout): levels used by each example, 1..levels. All by default.
+        """
+        b, d, t = x.shape
+        flat = x.transpose(1, 2).reshape(b * t, d)
+        if self.training and not bool(self.started):
+            self.fit_kmeans(flat, num_iterations=10)
+        keep = None if num_levels is None else num_levels.repeat_interleave(t)
+        residual, total = flat.detach(), torch.zeros_like(flat)
+        commitment = flat.new_zeros(())
+        codes, gains = [], []
+        energy = residual.square().sum()
+        for level in range(self.levels):
+            used = None if keep is None else keep > level
+            index = assign(residual, self.codebooks[level])
+            vectors = self.codebooks[level][index]
+            if self.training:
+                rows = residual if used is None else residual[used]
+                self._update(level, rows, index if used is None else index[used])
+            step = vectors if used is None else vectors * used[:, None]
+            # the commitment term needs the gradient of the input at this level: input minus what came before
+            distance = (flat - total - vectors).square().mean(1)
+            commitment = commitment + (distance.mean() if used is None else (distance * used).sum() / (b * t))
+            total = total + step
+            residual = residual - step
+            left = residual.square().sum()
+            gains.append(1 - left / energy.clamp(min=1e-9))
+            energy = left
+            codes.append(index)
+        output = flat + (total - flat).detach()
+        return Quantized(
+            output=output.reshape(b, t, d).transpose(1, 2),
+            codes=torch.stack(codes, 1).reshape(b, t, self.levels).transpose(1, 2),
+            commitment=commitment / self.levels,
+            level_gain=torch.stack(gains).detach(),
+        )
+
+    @torch.no_grad()
+    def _update(self, level: int, rows: Float[Tensor, "n d"], index: Int[Tensor, " n"]) -> None:
+        if rows.shape[0] == 0:
+            return
+        use = torch.bincount(index, minlength=self.codebook_size).to(rows)
+        sums = torch.zeros_like(self.codebooks[level]).index_add_(0, index, rows)
+        self.counts[level].mul_(self.decay).add_(use, alpha=1 - self.decay)
+        self.sums[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
+        dead = self.counts[level] < self.dead_below * rows.shape[0] / self.codebook_size
+        if bool(dead.any()):
+            picks = rows[torch.randint(rows.shape[0], (int(dead.sum()),), device=rows.device)]
+            mean_use = rows.shape[0] / self.codebook_size
+            self.counts[level][dead] = mean_use
+            self.sums[level][dead] = picks * mean_use
+        self.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-6)[:, None]
+
+
+def perplexity(codes: Int[Tensor, "b q t"], codebook_size: int) -> Float[Tensor, " q"]:
+    """exp(entropy) of code use per level: 1 (one code only) to `codebook_size` (even use)."""
+    values = []
+    for level in codes.transpose(0, 1):
+        p = torch.bincount(level.flatten(), minlength=codebook_size).double()
+        p = p / p.sum().clamp(min=1)
+        values.append(torch.exp(-(p * torch.log(p.clamp(min=1e-12))).sum()))
+    return torch.stack(values).float()
+
+
+def random_num_levels(batch: int, levels: int, share_full: float = 0.25) -> Int[Tensor, " b"]:
+    """Quantizer dropout: uniform over 1..levels, with a share of the examples at full depth."""
+    drawn = torch.randint(1, levels + 1, (batch,))
+    return torch.where(torch.rand(batch) < share_full, torch.full_like(drawn, levels), drawn)
+
+
