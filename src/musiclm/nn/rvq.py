@@ -44,7 +44,9 @@ class ResidualVQ(nn.Module):
         super().__init__()
         self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
         self.decay = decay  # of the moving averages, per training step
-        self.dead_below = dead_below  # a code whose average use per step is below this is moved to a random input
+        self.dead_below = (
+            dead_below  # a code whose average use per step is below this is moved to a random input
+        )
         self.register_buffer("codebooks", torch.zeros(levels, codebook_size, dim))
         self.register_buffer("counts", torch.ones(levels, codebook_size))
         self.register_buffer("sums", torch.zeros(levels, codebook_size, dim))
@@ -83,7 +85,9 @@ class ResidualVQ(nn.Module):
                 f"codes must lie in [0, {self.codebook_size}), got {int(codes.min())}..{int(codes.max())}"
             )
         out = torch.zeros(codes.shape[0], self.dim, device=codes.device, dtype=self.codebooks.dtype)
-        for level in range(codes.shape[1]):  # summed in order, as `forward` does, so that the values agree to the bit
+        for level in range(
+            codes.shape[1]
+        ):  # summed in order, as `forward` does, so that the values agree to the bit
             out = out + self.codebooks[level][codes[:, level]]
         return out
 
@@ -157,5 +161,3 @@ def random_num_levels(batch: int, levels: int, share_full: float = 0.25) -> Int[
     """Quantizer dropout: uniform over 1..levels, with a share of the examples at full depth."""
     drawn = torch.randint(1, levels + 1, (batch,))
     return torch.where(torch.rand(batch) < share_full, torch.full_like(drawn, levels), drawn)
-
-
