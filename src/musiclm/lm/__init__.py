@@ -1,0 +1,1 @@
+"""The autoregressive language models: semantic, coarse acoustic and fine acoustic (MusicLM, section 3.2)."""

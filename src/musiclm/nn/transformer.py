@@ -1,0 +1,233 @@
+"""Decoder-only transformer with a static key-value cache: the network of the three language-model stages.
+
+MusicLM (section 3.2) and AudioLM (section 3.2) use 24 layers, 16 heads, width 1024, feed-forward 4096 and T5's relative position
+bias. Here: pre-norm RMSNorm and a gated (SiLU) feed-forward, which is what makes the published sizes add up to 430 M, and a choice
+of positions. `t5` is the published bias over distances in the sequence. `rotary` turns queries and keys by positions the caller
+gives, which need not be places in the sequence: the stages pass times, so that a condition and the target it belongs to stand
+at distance 0 (`musiclm.lm.stages`). Dropout acts on the embeddings and on what each sub-layer adds, not on attention weights,
+because that would rule out the fused attention kernels.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Sizes of a decoder. A stage of MusicLM: 24 layers x 1024, 16 heads, feed-forward 4096, dropout 0.1, T5 positions."""
+
+    width: int  # channels of every position between layers
+    num_layers: int
+    num_heads: int  # each head is width / num_heads wide, which must be even (rotary pairs)
+    ff_width: int  # hidden width of the gated feed-forward, which has three matrices
+    dropout: float = 0.1
+    positions: Literal["rotary", "t5"] = "rotary"
+    rotary_base: float = 10_000.0  # longest rotary wavelength is about 2 pi times this
+    t5_buckets: int = 32  # half for exact distances, half in logarithmic steps
+    t5_max_distance: int = 128  # from here on all distances share the last bucket
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_layers", "num_heads", "ff_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % (2 * self.num_heads):
+            raise ValueError(
+                f"width {self.width} does not split into {self.num_heads} heads of an even size; "
+                f"use a multiple of {2 * self.num_heads}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
+        if not 2 <= self.t5_buckets <= self.t5_max_distance:
+            raise ValueError(
+                f"t5_buckets {self.t5_buckets} must be at least 2 and at most t5_max_distance {self.t5_max_distance}"
+            )
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """Keys and values of the ids read so far, in buffers of fixed size.
+
+    `Transformer.forward` writes into the buffers and returns a cache whose `length` has moved on; the one passed in shares the
+    buffers and is spent, save for going back to an earlier `length`.
+    """
+
+    keys: Float[Tensor, "layers b h l c"]
+    values: Float[Tensor, "layers b h l c"]
+    length: int  # positions filled so far, a Python number so that no step waits for a device
+
+    @property
+    def max_length(self) -> int:
+        return self.keys.shape[3]
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, in float32.
+
+    By the vector norm: at one row per step F.rms_norm costs 90 us on a CPU, where it is a chain of ten kernels, and this 15 us.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.scale = width**-0.5
+
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+        rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32) * self.scale
+        return x / rms.clamp(min=1e-6) * self.weight
+
+
+def rotation(positions: Float[Tensor, " l"], head_width: int, base: float) -> Complex[Tensor, "l 1 1 half"]:
+    """The turns of the pairs of a head as complex numbers: position p turns pair i by p * base^(-i / half)."""
+    half = head_width // 2
+    rates = base ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
+    angles = positions.float()[:, None] * rates
+    return torch.polar(torch.ones_like(angles), angles)[:, None, None]
+
+
+def rotate(x: Float[Tensor, "b l n h c"], turn: Complex[Tensor, "l 1 1 half"]) -> Float[Tensor, "b l n h c"]:
+    """Turns the pairs (x[2i], x[2i + 1]) as complex numbers; inner products then depend on differences of positions only."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
+
+
+def t5_bucket(distance: Int[Tensor, "*b"], num_buckets: int, max_distance: int) -> Int[Tensor, "*b"]:
+    """T5's causal buckets: one each for short distances (query minus key, >= 0), then logarithmic ones up to `max_distance`."""
+    exact = num_buckets // 2
+    log_share = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    far = exact + (log_share * (num_buckets - exact)).long()
+    return torch.where(distance < exact, distance, far.clamp(max=num_buckets - 1))
+
+
+def attend(
+    query: Float[Tensor, "b h l c"],
+    key: Float[Tensor, "b h k c"],
+    value: Float[Tensor, "b h k c"],
+    bias: Float[Tensor, "1 h2 l k"] | None,
+) -> Float[Tensor, "b h l c"]:
+    """Scaled dot-product attention; `bias` holds the mask, and without it a single query sees every key, several are causal.
+
+    A single query (a decoding step) is two small matrix products: the fused CPU kernel takes three times as long for it.
+    """
+    if query.shape[2] > 1:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=bias is None)
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
+    return torch.softmax(logits if bias is None else logits + bias, dim=-1) @ value
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + gated feed-forward(norm(x))."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.attention_norm = RMSNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.attention_out = nn.Linear(config.width, config.width, bias=False)
+        self.ff_norm = RMSNorm(config.width)
+        self.gate_up = nn.Linear(config.width, 2 * config.ff_width, bias=False)
+        self.ff_out = nn.Linear(config.ff_width, config.width, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b l d"],
+        turn: Complex[Tensor, "l 1 1 half"] | None,
+        bias: Float[Tensor, "1 h l k"] | None,
+        cache: tuple[Tensor, Tensor] | None,
+        start: int,
+    ) -> Float[Tensor, "b l d"]:
+        b, length, width = x.shape
+        heads = self.num_heads
+        qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, heads, width // heads)
+        turned = qkv[:, :, :2]
+        if turn is not None:
+            turned = rotate(turned, turn)
+        query, key = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2)
+        value = qkv[:, :, 2].transpose(1, 2)
+        if cache is not None:
+            stop = start + length
+            cache[0][:, :, start:stop] = key
+            cache[1][:, :, start:stop] = value
+            key, value = cache[0][:, :, :stop], cache[1][:, :, :stop]
+        mixed = attend(query, key, value, bias)
+        x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).reshape(b, length, width)))
+        gate, up = self.gate_up(self.ff_norm(x)).chunk(2, dim=-1)
+        return x + self.dropout(self.ff_out(F.silu(gate) * up))
+
+
+class Transformer(nn.Module):
+    """Causal layers over embedded ids, with a final RMSNorm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.width)
+        if config.positions == "t5":
+            self.distance_bias = nn.Embedding(config.t5_buckets, config.num_heads)
+            nn.init.zeros_(self.distance_bias.weight)
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention_out.weight", "ff_out.weight")):
+                # what is added to the stream shrinks with depth, so that its variance does not grow with it (GPT-2)
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.num_layers))
+            elif name.endswith(("qkv.weight", "gate_up.weight")):
+                nn.init.normal_(weight, std=config.width**-0.5)
+
+    def new_cache(self, batch: int, max_length: int) -> KvCache:
+        """Empty buffers for `batch` sequences of at most `max_length` ids, on the device and in the type of the weights."""
+        config, weight = self.config, self.norm.weight
+        shape = (
+            config.num_layers, batch, config.num_heads, max_length, config.width // config.num_heads
+        )  # fmt: skip
+        return KvCache(weight.new_empty(shape), weight.new_empty(shape), 0)
+
+    def forward(
+        self, x: Float[Tensor, "b l d"], positions: Float[Tensor, " l"], cache: KvCache | None = None
+    ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
+        """Hidden states of `x`, each seeing itself and what came before, in `cache` included; and the cache moved on.
+
+        `positions` are those of `x` alone and used by rotary only; T5 counts places in the sequence.
+
+        Raises: ValueError if the cache is too short for `x`.
+        """
+        config, length = self.config, x.shape[1]
+        start = 0 if cache is None else cache.length
+        if cache is not None and start + length > cache.max_length:
+            raise ValueError(
+                f"{start} cached and {length} new ids exceed the cache of {cache.max_length}; make a longer one"
+            )
+        turn = None
+        if config.positions == "rotary":
+            turn = rotation(positions, config.width // config.num_heads, config.rotary_base)
+        bias = self._bias(start, length, x)
+        x = self.dropout(x)
+        for index, layer in enumerate(self.layers):
+            held = None if cache is None else (cache.keys[index], cache.values[index])
+            x = layer(x, turn, bias, held, start)
+        moved = None if cache is None else KvCache(cache.keys, cache.values, start + length)
+        return self.norm(x), moved
+
+    def _bias(self, start: int, length: int, like: Tensor) -> Float[Tensor, "1 h l k"] | None:
+        """What is added to the attention logits: -inf at later keys, T5's bias; None where a plain kernel does the same."""
+        t5 = self.config.positions == "t5"
+        if not t5 and (start == 0 or length == 1):
+            return None
+        queries = torch.arange(start, start + length, device=like.device)
+        distance = queries[:, None] - torch.arange(start + length, device=like.device)
+        later = distance < 0
+        if t5:
+            bucket = t5_bucket(distance.clamp(min=0), self.config.t5_buckets, self.config.t5_max_distance)
+            bias = self.distance_bias(bucket).permute(2, 0, 1)[None]
+        else:
+            bias = torch.zeros(1, 1, length, start + length, device=like.device)
+        dtype = (
+            torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
+        )
+        return bias.masked_fill(later, float("-inf")).to(dtype)
