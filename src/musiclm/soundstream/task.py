@@ -1,0 +1,178 @@
+"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from musiclm.artifact import save_artifact
+from musiclm.corpus.clips import ClipSampler, eval_clips
+from musiclm.corpus.manifest import load_manifest
+from musiclm.nn.rvq import perplexity, random_num_levels
+from musiclm.soundstream.discriminator import DiscriminatorConfig, Discriminators
+from musiclm.soundstream.loss import (
+    SpectralLoss,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+    relative_l1,
+)
+from musiclm.soundstream.model import SoundStream, SoundStreamConfig
+from musiclm.train import Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStreamTaskConfig:
+    """Model, adversaries, crops and loss weights. The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms."""
+
+    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    crop_s: float = 0.96
+    spectral_windows: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    num_mels: int = 64
+    linear_weight: float = 1.0  # relative L1 on mel magnitudes
+    log_weight: float = 1.0  # log-mel distance
+    waveform_weight: float = 0.5  # relative L1 on samples; 0 in the paper
+    commitment_weight: float = 0.25
+    adversarial_weight: float = 0.1
+    feature_weight: float = 1.0
+    full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
+    quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
+    kmeans_batches: int = 32  # whose latents start the codebooks
+    adversary_from_step: int = 2000  # a discriminator that starts at once wins at once
+    adversary_crop_s: float = 0.48  # of each crop, shown to the discriminators
+    gain_db: float = 6.0  # random gain of +- this much
+    eval_clips: int = 24
+    eval_clip_s: float = 4.0
+
+    def __post_init__(self) -> None:
+        frame_s = self.model.samples_per_frame / self.model.sample_rate_hz
+        for name in ("crop_s", "adversary_crop_s"):
+            frames = getattr(self, name) / frame_s
+            if abs(frames - round(frames)) > 1e-6 or frames < 1:
+                raise ValueError(f"{name} must be whole code frames of {frame_s} s, got {getattr(self, name)}")
+
+
+class SoundStreamTask:
+    """The codec as the loop sees it: groups `generator` and `discriminator`."""
+
+    name = "soundstream"
+    ema_group = "generator"
+
+    def __init__(self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int) -> None:
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        tracks = load_manifest(corpus)
+        self.sampler = ClipSampler(corpus, [t for t in tracks if t.split == "train"], config.crop_s, seed)
+        held_out = [t for t in tracks if t.split == "validation"]
+        self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
+        self.model = SoundStream(config.model)
+        self.discriminators = Discriminators(config.discriminator)
+        self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
+        self.spectral = SpectralLoss(config.model.sample_rate_hz, config.spectral_windows, config.num_mels)
+        # what silence as output would score: the losses of a codec that learned nothing
+        self.chance = {"linear": 1.0, "waveform": 1.0, "discriminator/loss": 2.0}
+
+    def start(self, device: torch.device) -> None:
+        """Nothing: codebooks start by k-means at `quantize_from_step`."""
+
+    def batch(self, step: int) -> Float[Tensor, "b 1 s"]:
+        """Crops with a random gain and polarity."""
+        audio = self.sampler.batch(step, self.batch_size)[0]
+        generator = torch.Generator().manual_seed(self.seed * 7919 + step)
+        gain_db = (torch.rand(audio.shape[0], 1, 1, generator=generator) * 2 - 1) * self.config.gain_db
+        sign = torch.randint(0, 2, (audio.shape[0], 1, 1), generator=generator) * 2 - 1
+        return (audio * sign * 10 ** (gain_db / 20)).clamp(-1, 1)
+
+    def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
+        """The discriminators' step (from `adversary_from_step`), then the codec's."""
+        config = self.config
+        self.spectral.to(batch.device)
+        log: dict[str, float | Tensor] = {}
+        commitment = batch.new_zeros(())
+        if step < config.quantize_from_step:
+            output = self.model.synthesize(self.model.latents(batch))
+        else:
+            if not bool(self.model.rvq.started):
+                self._start_codebooks(step, batch.device)
+            num_levels = random_num_levels(batch.shape[0], config.model.levels, config.full_depth_share)
+            output, quantized = self.model(batch, num_levels.to(batch.device))
+            commitment = quantized.commitment
+            used = perplexity(quantized.codes, config.model.codebook_size)
+            log |= {
+                "commitment": commitment,
+                "perplexity_first": used[0],
+                "perplexity_min": used.min(),
+                "gain_last": quantized.level_gain[-1],
+            }
+        adversary = step >= config.adversary_from_step
+        if adversary:
+            real, fake = self._adversary_crops(batch, output)
+            loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
+            yield Update("discriminator", loss)
+        linear, logarithmic = self.spectral(output, batch)
+        waveform = relative_l1(output, batch)
+        total = (
+            config.linear_weight * linear
+            + config.log_weight * logarithmic
+            + config.waveform_weight * waveform
+            + config.commitment_weight * commitment
+        )
+        log |= {"linear": linear, "log": logarithmic, "waveform": waveform}
+        if adversary:
+            self.discriminators.requires_grad_(False)
+            with torch.no_grad():
+                real_layers = self.discriminators(real)
+            fake_layers = self.discriminators(fake)
+            adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
+            total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
+            log |= {"adversarial": adversarial, "feature": feature}
+        yield Update("generator", total, log)
+        self.discriminators.requires_grad_(True)
+
+    @torch.no_grad()
+    def _start_codebooks(self, step: int, device: torch.device) -> None:
+        """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
+        batches = [self.batch(step + ahead).to(device) for ahead in range(self.config.kmeans_batches)]
+        latents = torch.cat([self.model.latents(audio) for audio in batches])
+        frames = latents.transpose(1, 2).flatten(0, 1)
+        self.model.rvq.fit_kmeans(frames, num_iterations=10)
+        # the averages count use per step: scale what k-means counted over all its frames
+        scale = batches[0].shape[0] / latents.shape[0]
+        self.model.rvq.counts.mul_(scale)
+        self.model.rvq.sums.mul_(scale)
+
+    def _adversary_crops(self, batch: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        length = round(self.config.adversary_crop_s * self.config.model.sample_rate_hz)
+        start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
+        return batch[..., start : start + length], output[..., start : start + length]
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Spectral and waveform losses on held-out clips at every level and at the first alone, and codebook use."""
+        assert isinstance(module, SoundStream)
+        device = next(module.parameters()).device
+        self.spectral.to(device)
+        figures: dict[str, float] = {}
+        levels = self.config.model.levels
+        totals: dict[str, list[float]] = {}
+        codes = []
+        for audio in self.eval_audio.to(device).split(4):
+            latent = module.latents(audio)
+            whole = module.quantize(latent)
+            codes.append(whole)
+            for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
+                output = module.synthesize(module.dequantize(whole[:, :value]))[..., : audio.shape[-1]]
+                linear, logarithmic = self.spectral(output, audio)
+                for key, loss in (("linear", linear), ("log", logarithmic), ("waveform", relative_l1(output, audio))):
+                    totals.setdefault(key + name, []).append(float(loss))
+        figures |= {name: sum(values) / len(values) for name, values in totals.items()}
+        used = perplexity(torch.cat(codes), self.config.model.codebook_size)
+        figures |= {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
+        return figures
+
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        """Writes the codec; the discriminators stay in the run's checkpoint."""
+        save_artifact(folder, "soundstream", self.config.model, module, info)
