@@ -1,0 +1,394 @@
+"""Training MuLan: labelled windows of the corpus, a caption drawn for each, and the contrastive loss (MuLan, section 3.3).
+
+The decoding is done once: log-mels of every labelled window (two seconds wider, for random starts) are kept as float16 on disk, and while
+the text encoder is frozen so are its outputs for a pool of captions per window. A step then costs the audio tower alone, and
+only half of each window's seconds go through it (as FLIP does with image patches), which doubles the number of clips a minute.
+
+Beside the contrastive loss a linear head predicts the tagger's scores and the measured level, brightness and onset rate from the
+audio features: on a few thousand windows that teaches the tower more per step than matching sentences alone. It is dropped at export.
+"""
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.corpus.clips import read_clip
+from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.features import SAMPLE_RATE_HZ
+from musiclm.mulan.captions import captions
+from musiclm.mulan.gap import Pairs, fit_space, retrieval
+from musiclm.mulan.labels import LABELS_FILE, Labels, load_labels
+from musiclm.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
+from musiclm.mulan.tagger import MTT_TAGS
+from musiclm.mulan.text import Pretrained, tokenize
+from musiclm.train import Update
+
+CONTEXT_S = WINDOW_S + 2  # cached around each window, so that training starts anywhere in two seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuLanTaskConfig:
+    """How MuLan is trained. tiny: captions_per_window 2, model as in `AudioConfig`; base: the defaults; paper: seconds_per_clip 10."""
+
+    model: MuLanConfig = field(default_factory=MuLanConfig)
+    captions_per_window: int = 6  # pool per window, drawn once and encoded once while the text encoder is frozen
+    captions_per_clip: int = 2  # of the pool, in one step
+    seconds_per_clip: int = 5  # of the ten, in one step
+    mask_mels: int = 10  # SpecAugment: widest of two frequency masks
+    mask_frames: int = 12  # SpecAugment: widest time mask in each second
+    tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.seconds_per_clip <= WINDOW_S:
+            raise ValueError(f"seconds_per_clip must lie in 1..{WINDOW_S}, got {self.seconds_per_clip}")
+        if not 1 <= self.captions_per_clip <= self.captions_per_window:
+            raise ValueError(
+                f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"
+            )
+
+
+MEASURES = ("level_db", "range_db", "brightness_hz", "onset_rate_hz", "bass_share")
+
+
+class Trained(nn.Module):
+    """What the optimiser moves: the model, and the head that is not exported."""
+
+    def __init__(self, model: MuLan) -> None:
+        super().__init__()
+        self.mulan = model
+        self.tags = nn.Linear(model.config.audio.width, len(MTT_TAGS) + len(MEASURES))
+
+
+class MuLanTask:
+    """See `musiclm.train.Task`.
+
+    Raises: ValueError where the corpus has no labels, or too few tracks in train or validation.
+    """
+
+    name = "mulan"
+    ema_group = "model"
+
+    def __init__(
+        self,
+        config: MuLanTaskConfig,
+        corpus_dir: Path,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        pretrained: Pretrained,
+        cache_dir: Path | None = None,
+    ) -> None:
+        if asdict(pretrained.config) != asdict(config.model.text):
+            raise ValueError(
+                f"the text encoder given is {pretrained.config}, the configuration says {config.model.text}; make them equal"
+            )
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        tokenizer = Tokenizer.from_str(pretrained.tokenizer_json)
+        model = MuLan(config.model, tokenizer)
+        model.text_encoder.load_state_dict(pretrained.state)
+        self.model = Trained(model)
+        self.groups: dict[str, nn.Module] = {"model": self.model}
+        self.windows = load_windows(Path(corpus_dir), WINDOW_S)
+        self.data = WindowCache(
+            self.windows,
+            Path(corpus_dir),
+            Path(cache_dir or Path(corpus_dir) / "mulan_cache"),
+            model,
+            config.captions_per_window,
+        )
+        split = np.array([window.track.split for window in self.windows])
+        self.train, self.held = np.flatnonzero(split == "train"), np.flatnonzero(split == "validation")
+        self.by_track: list[NDArray[np.int64]] = _grouped(self.windows, self.train)
+        if len(self.by_track) < 2 or len(self.held) < 2:
+            raise ValueError(
+                f"MuLan needs labelled windows of two training tracks and two of validation, got {len(self.by_track)} tracks and "
+                f"{len(self.held)} windows; label the corpus ('musiclm corpus label') or build a larger one"
+            )
+        self.targets = _targets([window.labels for window in self.windows], self.train)
+        scores = self.targets[self.train, : len(MTT_TAGS)]
+        unigram = F.binary_cross_entropy(scores.mean(0).expand_as(scores).clamp(1e-4, 1 - 1e-4), scores)
+        b, n = batch_size, len(self.held)
+        self.chance = {
+            "contrastive": math.log(b),
+            "audio_to_text": 1 / b,
+            "text_to_audio": 1 / b,
+            "tags": float(unigram),
+            "measures": 1.0,
+            "loss_validation": math.log(n),
+            "text_to_audio_r1": 1 / n,
+            "text_to_audio_r10": min(1.0, 10 / n),
+            "audio_to_text_r10": min(1.0, 10 / n),
+            "median_rank": (n + 1) / 2,
+        }
+
+    def start(self, device: torch.device) -> None:
+        """Standardises the log-mels by the training windows' statistics."""
+        sample = torch.from_numpy(self.data.mels[self.train[:: max(1, len(self.train) // 500)]].astype(np.float32))
+        tower = self.model.mulan.audio
+        tower.mel_mean.copy_(sample.mean((0, 2)))
+        tower.mel_std.copy_(sample.std((0, 2)).clamp(min=0.1))
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """A clip of as many tracks as fit (so that few negatives are false), captions from each window's pool."""
+        rng = np.random.default_rng([self.seed, step])
+        order = [self.by_track[i] for i in rng.permutation(len(self.by_track))]
+        picked = np.array([rng.choice(order[i % len(order)]) for i in range(self.batch_size)])
+        per_s, context = self.data.frames_per_step_s, self.data.mels.shape[2]
+        last = context - (WINDOW_S - 1) * per_s - self.config.model.audio.frames_per_s
+        seconds, where = [], []
+        for window in picked:
+            start = int(rng.integers(0, last + 1))
+            kept = np.sort(rng.permutation(WINDOW_S)[: self.config.seconds_per_clip])
+            seconds.append(self.data.cut(int(window), start, kept))
+            where.append(kept)
+        choices = rng.permuted(np.tile(np.arange(self.config.captions_per_window), (self.batch_size, 1)), axis=1)[
+            :, : self.config.captions_per_clip
+        ]
+        batch = {
+            "mels": torch.from_numpy(np.stack(seconds).astype(np.float32)),
+            "where": torch.from_numpy(np.stack(where)),
+            "same": self._same(picked, choices),
+            "targets": self.targets[picked],
+        }
+        if self.data.pooled is not None:
+            batch["pooled"] = torch.from_numpy(self.data.pooled[picked[:, None], choices].astype(np.float32))
+        else:
+            texts = [self.data.captions[w][c] for w, row in zip(picked, choices, strict=True) for c in row]
+            assert self.model.mulan.tokenizer is not None
+            batch["ids"], batch["keep"] = tokenize(self.model.mulan.tokenizer, texts, self.config.model.text.max_tokens)
+        return batch
+
+    def _same(self, picked: NDArray[np.int64], choices: NDArray[np.int64]) -> Bool[Tensor, "k b b"]:
+        """For each of the clip's captions: pairs of one piece or of one caption, which are no negatives."""
+        piece = np.array([self.windows[w].track.piece for w in picked])
+        found = []
+        for column in choices.T:
+            text = np.array([self.data.captions[w][c].lower() for w, c in zip(picked, column, strict=True)])
+            found.append((piece[:, None] == piece) | (text[:, None] == text))
+        return torch.from_numpy(np.stack(found))
+
+    def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
+        model = self.model.mulan
+        mels = spec_augment(batch["mels"], model.audio.mel_mean, self.config.mask_mels, self.config.mask_frames)
+        features = model.audio(mels, batch["where"])
+        audio = F.normalize(model.audio.head(features), dim=-1)
+        if "pooled" in batch:
+            pooled = batch["pooled"]
+        else:
+            pooled = model.text_encoder(batch["ids"], batch["keep"]).unflatten(0, (mels.shape[0], -1))
+        text = F.normalize(model.text(pooled), dim=-1)
+        results = [contrastive_loss(audio, text[:, k], model.log_scale, same) for k, same in enumerate(batch["same"])]
+        loss = torch.stack([result.loss for result in results]).mean()
+        log: dict[str, float | Tensor] = {
+            "contrastive": loss,
+            "audio_to_text": torch.stack([r.audio_to_text for r in results]).mean(),
+            "text_to_audio": torch.stack([r.text_to_audio for r in results]).mean(),
+            "temperature": (-model.log_scale).exp(),
+        }
+        if self.config.tag_weight:
+            predicted, num_tags = self.model.tags(features), len(MTT_TAGS)
+            tags = F.binary_cross_entropy_with_logits(predicted[:, :num_tags], batch["targets"][:, :num_tags])
+            measures = F.mse_loss(predicted[:, num_tags:], batch["targets"][:, num_tags:])
+            log |= {"tags": tags, "measures": measures}
+            # tags is a mean over fifty mostly tiny entropies: ten brings it to the size of the others
+            loss = loss + self.config.tag_weight * (10 * tags + measures)
+        yield Update(group="model", loss=loss, log=log)
+
+    @torch.no_grad()
+    def features(self, model: MuLan, windows: NDArray[np.int64]) -> Float[Tensor, "n d"]:
+        """Audio features of whole windows, from the cache."""
+        parts = []
+        for some in np.array_split(windows, max(1, len(windows) // 64)):
+            mels = np.stack([self.data.cut(int(w), self.data.begins[w], np.arange(WINDOW_S)) for w in some])
+            parts.append(model.audio(torch.from_numpy(mels.astype(np.float32)).to(model.log_scale.device)).cpu())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def pooled(self, model: MuLan, windows: NDArray[np.int64], caption: int) -> Float[Tensor, "n d"]:
+        """Text features of caption number `caption` of each window's pool."""
+        if self.data.pooled is not None:
+            return torch.from_numpy(self.data.pooled[windows, caption].astype(np.float32))
+        return encode_texts(model, [self.data.captions[w][caption] for w in windows])
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Loss and retrieval on the windows of the validation split, one caption each; chance is in `self.chance`."""
+        assert isinstance(module, Trained)
+        model = module.mulan
+        audio = F.normalize(model.audio.head(self.features(model, self.held)), dim=-1)
+        text = F.normalize(model.text(self.pooled(model, self.held, 0)), dim=-1)
+        same = torch.zeros(len(self.held), len(self.held), dtype=torch.bool)
+        loss = contrastive_loss(audio, text, model.log_scale, same)
+        found, back = retrieval(text, audio), retrieval(audio, text)
+        return {
+            "loss_validation": float(loss.loss),
+            "text_to_audio_r1": found.recall_1,
+            "text_to_audio_r10": found.recall_10,
+            "audio_to_text_r10": back.recall_10,
+            "median_rank": found.median_rank,
+        }
+
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        """Fits means, quantizer and projection (`musiclm.mulan.gap`), then writes the artifact with the gap's figures."""
+        assert isinstance(module, Trained)
+        model = module.mulan
+        train = Pairs(self.features(model, self.train), self.pooled(model, self.train, 0))
+        more = [self.pooled(model, self.train, k) for k in range(1, self.config.captions_per_window)]
+        held = Pairs(self.features(model, self.held), self.pooled(model, self.held, 0))
+        tracks = [self.windows[w].track.id for w in self.train]
+        device = model.log_scale.device
+        gap = fit_space(model.to("cpu"), train, torch.cat(more) if more else train.text[:0], tracks, held, self.seed)
+        model.to(device)
+        data = {
+            "windows_train": len(self.train),
+            "tracks_train": len(self.by_track),
+            "windows_validation": len(self.held),
+        }
+        model.save(folder, {**info, "data": data, "chance": self.chance, "gap_validation": gap})
+
+
+def spec_augment(
+    mels: Float[Tensor, "b w f t"], fill: Float[Tensor, " f"], mask_mels: int, mask_frames: int
+) -> Float[Tensor, "b w f t"]:
+    """Two masks over mels for a whole clip, one over time in half of its seconds, and a little gain (SpecAugment; 1904.08779)."""
+    b, w, f, t = mels.shape
+    device = mels.device
+    mels = mels + (torch.rand(b, 1, 1, 1, device=device) - 0.5) * 0.4  # ln: about +-1.7 dB, too little to belie "quiet"
+
+    def span(count: tuple[int, ...], size: int, longest: int) -> Bool[Tensor, "..."]:
+        width = (torch.rand(*count, 1, device=device) * (longest + 1)).floor()
+        start = (torch.rand(*count, 1, device=device) * (size - width + 1)).floor()
+        place = torch.arange(size, device=device)
+        return (place >= start) & (place < start + width)
+
+    hidden = span((b,), f, mask_mels) | span((b,), f, mask_mels)
+    in_time = span((b, w), t, mask_frames) & (torch.rand(b, w, 1, device=device) < 0.5)
+    masked = hidden[:, None, :, None] | in_time[:, :, None, :]
+    return torch.where(masked, fill[:, None], mels)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A labelled window of a track."""
+
+    track: Track
+    labels: Labels
+
+
+def load_windows(corpus_dir: Path, least_s: float) -> list[Window]:
+    """Labelled windows of the tracks in the manifest, in the manifest's order. Raises: ValueError if there are none."""
+    tracks = {track.id: track for track in load_manifest(corpus_dir)}
+    found = [Window(tracks[x.track], x) for x in load_labels(corpus_dir / LABELS_FILE) if x.track in tracks]
+    if not found:
+        raise ValueError(
+            f"{corpus_dir} has no labels for its tracks; make them first ('musiclm corpus label {corpus_dir}')"
+        )
+    place = {name: i for i, name in enumerate(tracks)}
+    return sorted(found, key=lambda w: (place[w.track.id], w.labels.start_s))
+
+
+class WindowCache:
+    """Log-mels and captions of windows, on disk: made once, used by every step."""
+
+    def __init__(self, windows: list[Window], corpus_dir: Path, folder: Path, model: MuLan, pool: int) -> None:
+        audio = model.config.audio
+        self.frames_per_s, self.frames_per_step_s = audio.frames_per_s, SAMPLE_RATE_HZ // audio.hop
+        if SAMPLE_RATE_HZ % audio.hop:
+            raise ValueError(f"hop must divide {SAMPLE_RATE_HZ}, got {audio.hop}: the cache cuts whole seconds")
+        key = hashlib.sha256(repr([(w.track.sha256, w.labels) for w in windows]).encode())
+        folder.mkdir(parents=True, exist_ok=True)
+        # the frame of its context at which a window's labelled ten seconds begin
+        self.begins = [round((w.labels.start_s - _context_start(w)) * self.frames_per_step_s) for w in windows]
+        self.captions = [
+            [captions(w.labels, random.Random(f"{w.track.id} {w.labels.start_s} {k}")) for k in range(pool)]
+            for w in windows
+        ]
+        mel_key = key.copy()
+        mel_key.update(json.dumps(asdict(audio)).encode())
+        self.mels = _cached(
+            folder / f"mels-{mel_key.hexdigest()[:16]}.npy", lambda: _all_mels(windows, corpus_dir, model)
+        )
+        self.pooled: NDArray[np.float16] | None = None
+        if model.config.text_trained_layers == 0:
+            key.update(repr(self.captions).encode())
+            key.update(hashlib.sha256(model.text_encoder.words.weight.detach().numpy().tobytes()).digest())
+            self.pooled = _cached(
+                folder / f"captions-{key.hexdigest()[:16]}.npy",
+                lambda: (
+                    encode_texts(model, [c for row in self.captions for c in row])
+                    .unflatten(0, (len(windows), pool))
+                    .numpy()
+                    .astype(np.float16)
+                ),
+            )
+
+    def cut(self, window: int, start: int, kept: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Seconds `kept` of the ten that begin at frame `start` of a window's context, as `AudioTower.mels` would make them."""
+        mels = self.mels[window]
+        return np.stack([mels[:, start + k * self.frames_per_step_s :][:, : self.frames_per_s] for k in kept])
+
+
+def _cached(path: Path, make: Any) -> NDArray[np.float16]:
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.part.npy")
+        np.save(temporary, make())
+        temporary.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _context_start(window: Window) -> float:
+    """Where a window's cached context begins in its track: a second early, where there is room."""
+    return max(0.0, min(window.labels.start_s - 1, window.track.seconds - CONTEXT_S))
+
+
+def _all_mels(windows: list[Window], corpus_dir: Path, model: MuLan) -> NDArray[np.float16]:
+    rows = []
+    for window in windows:
+        audio = read_clip(corpus_dir, window.track, _context_start(window), min(CONTEXT_S, window.track.seconds))
+        size = CONTEXT_S * SAMPLE_RATE_HZ
+        audio = (
+            np.resize(audio, size) if audio.size < size else audio[:size]
+        )  # a short track is repeated, as in embed_audio
+        with torch.no_grad():
+            rows.append(model.audio.log_mel(torch.from_numpy(audio)[None])[0].numpy().astype(np.float16))
+    return np.stack(rows)
+
+
+@torch.no_grad()
+def encode_texts(model: MuLan, texts: list[str]) -> Float[Tensor, "n d"]:
+    """Pooled text features of many texts, each distinct one encoded once, texts of like length together."""
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))
+    parts = [model.encode_text(distinct[i : i + 64]) for i in range(0, len(distinct), 64)]
+    rows = torch.cat(parts)
+    place = {text: i for i, text in enumerate(distinct)}
+    return rows[torch.tensor([place[text] for text in texts])]
+
+
+def _grouped(windows: list[Window], indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    groups: dict[str, list[int]] = {}
+    for i in indices:
+        groups.setdefault(windows[i].track.id, []).append(int(i))
+    return [np.array(group) for group in groups.values()]
+
+
+def _targets(labels: list[Labels], train: NDArray[np.int64]) -> Float[Tensor, "n k"]:
+    """Tag scores, then the measures standardised over the training windows."""
+    tags = np.array([[x.tags.get(tag, 0.0) for tag in MTT_TAGS] for x in labels])
+    measures = np.array([[getattr(x, name) for name in MEASURES] for x in labels])
+    place = MEASURES.index("brightness_hz")
+    measures[:, place] = np.log(np.maximum(measures[:, place], 50.0))
+    mean, std = measures[train].mean(0), measures[train].std(0) + 1e-6
+    return torch.from_numpy(np.concatenate([tags, ((measures - mean) / std).clip(-4, 4)], axis=1)).float()
