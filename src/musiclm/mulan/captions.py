@@ -68,6 +68,9 @@ def facts(labels: Labels) -> Facts:
 
     tracker = PurePosixPath(labels.origin.lower()).suffix in TRACKER_SUFFIXES
     genres = [ways for tag, (least, ways) in words.GENRES.items() if score(tag) >= least]
+    near = {tag: score(tag) / least for tag, (least, _) in words.GENRES.items()}
+    if not genres and max(near.values()) > 0.75:
+        genres = [words.GENRES[max(near, key=near.__getitem__)][1]]  # the likeliest one, where none is sure
     synthetic = score("techno", "electronic", "synth", "dance")
     if tracker:
         genres.append(words.CHIPTUNE if synthetic >= 0.4 and labels.brightness_hz > 2500 else words.TRACKER)
@@ -234,8 +237,12 @@ def caption(known: Facts, rng: random.Random) -> str:
         forms.append((_use, 2))
     if known.title:
         forms.append((_titled, 1))
-    form = rng.choices([f for f, _ in forms], [w for _, w in forms])[0]
-    text = re.sub(r"\s+([,.])", r"\1", re.sub(r"\s+", " ", form(known, rng))).strip(" ,")
+    text = ""
+    for _ in range(4):  # a form may find little to say; "a song." teaches nothing
+        form = rng.choices([f for f, _ in forms], [w for _, w in forms])[0]
+        text = re.sub(r"\s+([,.])", r"\1", re.sub(r"\s+", " ", form(known, rng))).strip(" ,")
+        if len(text) > 14:
+            break
     if not text:
         return "music"
     return text[0].upper() + text[1:] if rng.random() < 0.5 else text
