@@ -9,10 +9,9 @@ audio features: on a few thousand windows that teaches the tower more per step t
 """
 
 import hashlib
-import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -301,14 +300,13 @@ def load_windows(corpus_dir: Path, least_s: float) -> list[Window]:
 
 
 class WindowCache:
-    """Log-mels and captions of windows, on disk: made once, used by every step."""
+    """Log-mels and captions of windows, in memory and on disk: each window is decoded once and each caption encoded once, ever."""
 
     def __init__(self, windows: list[Window], corpus_dir: Path, folder: Path, model: MuLan, pool: int) -> None:
         audio = model.config.audio
         self.frames_per_s, self.frames_per_step_s = audio.frames_per_s, SAMPLE_RATE_HZ // audio.hop
         if SAMPLE_RATE_HZ % audio.hop:
             raise ValueError(f"hop must divide {SAMPLE_RATE_HZ}, got {audio.hop}: the cache cuts whole seconds")
-        key = hashlib.sha256(repr([(w.track.sha256, w.labels) for w in windows]).encode())
         folder.mkdir(parents=True, exist_ok=True)
         # the frame of its context at which a window's labelled ten seconds begin
         self.begins = [round((w.labels.start_s - _context_start(w)) * self.frames_per_step_s) for w in windows]
@@ -316,24 +314,22 @@ class WindowCache:
             [captions(w.labels, random.Random(f"{w.track.id} {w.labels.start_s} {k}")) for k in range(pool)]
             for w in windows
         ]
-        mel_key = key.copy()
-        mel_key.update(json.dumps(asdict(audio)).encode())
-        self.mels = _cached(
-            folder / f"mels-{mel_key.hexdigest()[:16]}.npy", lambda: _all_mels(windows, corpus_dir, model)
+        front = f"{audio.num_mels}-{audio.n_fft}-{audio.hop}"
+        self.mels = _cached_rows(
+            folder / f"mels-{front}.npz",
+            [f"{w.track.sha256} {w.labels.start_s}" for w in windows],
+            lambda missing: np.stack([_context_mel(windows[i], corpus_dir, model) for i in missing]),
         )
         self.pooled: NDArray[np.float16] | None = None
         if model.config.text_trained_layers == 0:
-            key.update(repr(self.captions).encode())
-            key.update(hashlib.sha256(model.text_encoder.words.weight.detach().numpy().tobytes()).digest())
-            self.pooled = _cached(
-                folder / f"captions-{key.hexdigest()[:16]}.npy",
-                lambda: (
-                    encode_texts(model, [c for row in self.captions for c in row])
-                    .unflatten(0, (len(windows), pool))
-                    .numpy()
-                    .astype(np.float16)
-                ),
+            texts = [caption for row in self.captions for caption in row]
+            digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.text_encoder.parameters()))
+            rows = _cached_rows(
+                folder / f"captions-{digest.hexdigest()[:16]}.npz",
+                texts,
+                lambda missing: encode_texts(model, [texts[i] for i in missing]).numpy().astype(np.float16),
             )
+            self.pooled = rows.reshape(len(windows), pool, -1)
 
     def cut(self, window: int, start: int, kept: NDArray[np.int64]) -> NDArray[np.float16]:
         """Seconds `kept` of the ten that begin at frame `start` of a window's context, as `AudioTower.mels` would make them."""
@@ -341,12 +337,27 @@ class WindowCache:
         return np.stack([mels[:, start + k * self.frames_per_step_s :][:, : self.frames_per_s] for k in kept])
 
 
-def _cached(path: Path, make: Any) -> NDArray[np.float16]:
-    if not path.exists():
-        temporary = path.with_name(f".{path.name}.part.npy")
-        np.save(temporary, make())
+def _cached_rows(
+    path: Path, keys: list[str], make: Callable[[list[int]], NDArray[np.float16]], every: int = 1024
+) -> NDArray[np.float16]:
+    """A row for each key, from the file at `path` or from `make(indices)`, and then kept there, so that no row is made twice."""
+    known: dict[str, int] = {}
+    stored: list[NDArray[np.float16]] = []
+    if path.exists():
+        with np.load(path) as file:
+            known = {key: i for i, key in enumerate(file["keys"].tolist())}
+            stored = [file["rows"]]
+    fresh = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}  # first place of each new key
+    missing = sorted(fresh.values())
+    for begin in range(0, len(missing), every):
+        some = missing[begin : begin + every]
+        stored.append(make(some))
+        known |= {keys[i]: len(known) + place for place, i in enumerate(some)}
+        temporary = path.with_name(f".{path.name}.part.npz")
+        stored = [np.concatenate(stored)]
+        np.savez(temporary, keys=np.array(list(known)), rows=stored[0])
         temporary.replace(path)
-    return np.load(path, mmap_mode="r")
+    return stored[0][[known[key] for key in keys]]
 
 
 def _context_start(window: Window) -> float:
@@ -354,17 +365,14 @@ def _context_start(window: Window) -> float:
     return max(0.0, min(window.labels.start_s - 1, window.track.seconds - CONTEXT_S))
 
 
-def _all_mels(windows: list[Window], corpus_dir: Path, model: MuLan) -> NDArray[np.float16]:
-    rows = []
-    for window in windows:
-        audio = read_clip(corpus_dir, window.track, _context_start(window), min(CONTEXT_S, window.track.seconds))
-        size = CONTEXT_S * SAMPLE_RATE_HZ
-        audio = (
-            np.resize(audio, size) if audio.size < size else audio[:size]
-        )  # a short track is repeated, as in embed_audio
-        with torch.no_grad():
-            rows.append(model.audio.log_mel(torch.from_numpy(audio)[None])[0].numpy().astype(np.float16))
-    return np.stack(rows)
+@torch.no_grad()
+def _context_mel(window: Window, corpus_dir: Path, model: MuLan) -> NDArray[np.float16]:
+    audio = read_clip(corpus_dir, window.track, _context_start(window), min(CONTEXT_S, window.track.seconds))
+    size = CONTEXT_S * SAMPLE_RATE_HZ
+    audio = (
+        np.resize(audio, size) if audio.size < size else audio[:size]
+    )  # a short track is repeated, as in embed_audio
+    return model.audio.log_mel(torch.from_numpy(audio)[None])[0].numpy().astype(np.float16)
 
 
 @torch.no_grad()
