@@ -30,7 +30,7 @@ class TokenLMConfig:
     stage: str  # "semantic", "coarse" or "fine" (musiclm.lm.stages.STAGES)
     transformer: TransformerConfig
     mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
-    tie_embeddings: bool = False  # the head reuses the embeddings of the target's ids
+    cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
 
     def __post_init__(self) -> None:
@@ -62,13 +62,9 @@ class TokenLM(nn.Module):
         self.layout = config.layout
         width, target = config.transformer.width, self.layout.target_spec
         self.embedding = nn.Embedding(self.layout.num_ids, width)
-        nn.init.normal_(self.embedding.weight, std=0.02 if config.tie_embeddings else 1.0)
         self.transformer = Transformer(config.transformer)
-        if not config.tie_embeddings:
-            self.head = nn.Parameter(torch.empty(target.levels, target.codebook_size, width))
-            nn.init.normal_(self.head, std=0.02)
-        # the transformer's norms make the scale of tied embeddings harmless inside, but the residual stream wants rms 1
-        self.input_scale = 50.0 if config.tie_embeddings else 1.0
+        self.head = nn.Parameter(torch.empty(target.levels, target.codebook_size, width))
+        nn.init.normal_(self.head, std=0.02)
         self.artifact_hash = ""
 
     @classmethod
@@ -84,12 +80,23 @@ class TokenLM(nn.Module):
         self, ids: Int[Tensor, "b l"], positions: Float[Tensor, " l"], cache: KvCache | None = None
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
         """Hidden states after each id, and the cache moved on."""
+        return self.transformer(self.embed(ids, 0 if cache is None else cache.length), positions, cache)
+
+    def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
+        """Embeddings of ids that begin at place `start` of the sequence.
+
+        With `cumulative_mulan` the MuLan condition comes as ever finer versions of one vector, as its quantizer means it, rather
+        than as vectors of residuals: the norms ahead of each layer would make the smallest residual as loud as the first.
+        """
         x = self.embedding(ids)
-        return self.transformer(x if self.input_scale == 1.0 else x * self.input_scale, positions, cache)
+        stop = 1 + self.layout.specs[0].levels
+        if not self.config.cumulative_mulan or start > 0 or self.layout.parts[0].stream != "mulan":
+            return x
+        return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
     def logits(self, hidden: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b v"]:
         """Logits of the codes of a target level, float32."""
-        return F.linear(hidden, self._head()[level]).float()
+        return F.linear(hidden, self.head[level]).float()
 
     def forward(
         self,
@@ -107,13 +114,17 @@ class TokenLM(nn.Module):
 
     def loss(
         self,
-        streams: Mapping[str, Int[Tensor, "b _q _t"]],
+        conditions: Mapping[str, Int[Tensor, "b _q _t"]],
+        target: Int[Tensor, "b q t"],
         num_frames: Mapping[str, Int[Tensor, " b"]] | None = None,
         drop: Bool[Tensor, " b"] | None = None,
     ) -> LmLoss:
-        """Cross-entropy of the target given the conditions; frames past `num_frames` of the target's stream do not count."""
-        prefix, positions = self.layout.prefix(streams, drop, num_frames)
-        target = self.layout.target_codes(streams).long()
+        """Cross-entropy of the target's levels (`Layout.target_codes`) given the conditions (whole streams by name).
+
+        num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is left out.
+        """
+        prefix, positions = self.layout.prefix(conditions, drop, num_frames)
+        target = target.long()
         logits = self(prefix, positions, target)
         losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         name = self.layout.target_spec.name
@@ -125,27 +136,23 @@ class TokenLM(nn.Module):
 
     @torch.no_grad()
     def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
-        """Starts the embeddings of a condition from what its codes mean.
+        """Starts the embeddings of a stream's ids from what its codes mean.
 
-        The rows of each level become a random projection of the quantizer's vectors, scaled alike for all levels to the spread
-        of the other embeddings. Codes near one another then start near one another, and one that training has seen rarely or
-        never (text reaches codes that little audio does) is not noise. A no-op for a stage without that condition.
+        The rows become a random projection of the quantizer's vectors, each level scaled to spread 1 (MuLan's all like the first where
+        they are summed). Codes near one another then start near one another, and one that training has seen rarely or never (text
+        reaches MuLan codes that little audio does) is not noise. A no-op for a stage without that stream.
         """
-        for index, part in enumerate(self.layout.parts[:-1]):
+        for index, part in enumerate(self.layout.parts):
             if part.stream != stream:
                 continue
             chosen = vectors[part.start : part.stop].float().cpu()
             width = self.embedding.weight.shape[1]
             generator = torch.Generator().manual_seed(seed)
-            projected = chosen @ torch.randn(chosen.shape[-1], width, generator=generator)
-            spread = 1.0 if self.input_scale == 1.0 else 0.02
-            rows = projected.flatten(0, 1) * (spread / projected[0].std().clamp(min=1e-9))
+            rows = chosen @ torch.randn(chosen.shape[-1], width, generator=generator)
+            rows = rows - rows.mean(1, keepdim=True)
+            spread = rows.flatten(1).std(dim=1)[:, None, None]
+            if stream == "mulan" and self.config.cumulative_mulan:
+                spread = spread[:1]
+            rows = (rows / spread.clamp(min=1e-9)).flatten(0, 1)
             offset = self.layout.offsets[index]
             self.embedding.weight[offset : offset + rows.shape[0]] = rows.to(self.embedding.weight)
-
-    def _head(self) -> Float[Tensor, "q v d"]:
-        if not self.config.tie_embeddings:
-            return self.head
-        start, target = self.layout.target_offset, self.layout.target_spec
-        rows = self.embedding.weight[start : start + target.num_ids]
-        return rows.view(target.levels, target.codebook_size, -1)

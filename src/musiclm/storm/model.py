@@ -1,0 +1,156 @@
+"""SoundStorm's network: a Conformer that fills in masked acoustic codes (SoundStorm, sections 3.1 and 3.2).
+
+One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the semantic code of
+that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also adds the sum of that many
+MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what semantic tokens do not hold.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.artifact import load_artifact, load_state
+from musiclm.config import from_json
+from musiclm.nn.conformer import Conformer, ConformerConfig
+from musiclm.tokens import ACOUSTIC, MULAN, SEMANTIC, TokenSpec
+
+KIND = "storm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormConfig:
+    """Sizes. The paper: 12 layers x 1024, 16 heads, feed-forward 4096, kernel 5 (350 M), no MuLan condition."""
+
+    conformer: ConformerConfig
+    mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
+    acoustic: TokenSpec = field(default=ACOUSTIC)
+    semantic: TokenSpec = field(default=SEMANTIC)
+    mulan: TokenSpec = field(default=MULAN)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mulan_levels <= self.mulan.levels:
+            raise ValueError(f"mulan_levels is {self.mulan_levels}; it must lie in 0..{self.mulan.levels}")
+        if self.conformer.causal:
+            raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
+        if not (self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1) % 1 == 0:
+            raise ValueError("the acoustic frame rate must be a multiple of the semantic one")
+
+    @property
+    def ratio(self) -> int:
+        """Acoustic frames per semantic frame."""
+        return round((self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1))
+
+
+class SoundStorm(nn.Module):
+    """Hidden states of frames with some codes masked, and logits of one level."""
+
+    def __init__(self, config: SoundStormConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, acoustic = config.conformer.width, config.acoustic
+        spread = (acoustic.levels + 2) ** -0.5  # of each part, so that their sum has spread 1
+        # codes of level k are rows k * (size + 1) ..., its mask the last of them
+        self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
+        self.semantic = nn.Embedding(config.semantic.codebook_size, width)
+        nn.init.normal_(self.embedding.weight, std=spread)
+        nn.init.normal_(self.semantic.weight, std=spread)
+        if config.mulan_levels:
+            # one more row stands for no condition
+            self.mulan = nn.Embedding(config.mulan_levels * config.mulan.codebook_size + 1, width)
+            nn.init.normal_(self.mulan.weight, std=spread * config.mulan_levels**-0.5)
+        self.conformer = Conformer(config.conformer)
+        self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, width))
+        nn.init.normal_(self.head, std=0.02)
+        self.head_bias = nn.Parameter(torch.zeros(acoustic.levels, acoustic.codebook_size))
+        self.artifact_hash = ""
+
+    @classmethod
+    def from_artifact(cls, folder: Path) -> "SoundStorm":
+        """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
+        artifact = load_artifact(folder, KIND)
+        model = cls(from_json(SoundStormConfig, artifact.config))
+        load_state(model, artifact)
+        model.artifact_hash = artifact.hash
+        return model.eval()
+
+    @property
+    def mask_code(self) -> int:
+        """What stands in `codes` where a code is not known."""
+        return self.config.acoustic.codebook_size
+
+    def forward(
+        self,
+        codes: Int[Tensor, "b q f"],
+        semantic: Int[Tensor, "b 1 t"],
+        mulan: Int[Tensor, "b m 1"] | None = None,
+        real: Bool[Tensor, "b f"] | None = None,
+    ) -> Float[Tensor, "b f d"]:
+        """Hidden states of acoustic frames.
+
+        codes: in [0, codebook_size], codebook_size where masked. semantic: t * ratio covers at least the f frames.
+        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
+        """
+        return self.conformer(self.embed(codes, semantic, mulan), real)
+
+    def embed(
+        self, codes: Int[Tensor, "b q f"], semantic: Int[Tensor, "b 1 t"], mulan: Int[Tensor, "b m 1"] | None
+    ) -> Float[Tensor, "b f d"]:
+        """The input of the Conformer: a sum per frame."""
+        config = self.config
+        b, levels, num_frames = codes.shape
+        base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
+        rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
+        x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
+        x = x + self.semantic(semantic[:, 0]).repeat_interleave(config.ratio, dim=1)[:, :num_frames]
+        if config.mulan_levels:
+            x = x + self.condition(mulan, b)[:, None]
+        return x
+
+    def condition(self, mulan: Int[Tensor, "b m 1"] | None, batch: int) -> Float[Tensor, "b d"]:
+        """Sum of the MuLan embeddings; a code below 0 at the first level, or None, is no condition."""
+        config = self.config
+        null = config.mulan_levels * config.mulan.codebook_size
+        if mulan is None:
+            return self.mulan.weight[null].expand(batch, -1)
+        codes = mulan[:, : config.mulan_levels, 0]
+        base = torch.arange(config.mulan_levels, device=codes.device) * config.mulan.codebook_size
+        summed = F.embedding_bag((codes.clamp(min=0) + base), self.mulan.weight, mode="sum")
+        return torch.where(codes[:, :1] < 0, self.mulan.weight[null], summed)
+
+    def logits(self, hidden: Float[Tensor, "b f d"], level: int) -> Float[Tensor, "b f v"]:
+        """Logits of one level for all rows, float32."""
+        return F.linear(hidden, self.head[level], self.head_bias[level]).float()
+
+    def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
+        """Logits of each row's own level, float32."""
+        logits = hidden @ self.head[level].transpose(1, 2)
+        return (logits + self.head_bias[level][:, None]).float()
+
+    @torch.no_grad()
+    def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
+        """Starts a stream's embeddings as a random projection of the quantizer's vectors, each level scaled to the spread it had.
+
+        Codes near one another then start near one another. A no-op for MuLan where it is no condition.
+        """
+        config = self.config
+        generator = torch.Generator().manual_seed(seed)
+        if stream == "mulan":
+            if not config.mulan_levels:
+                return
+            vectors = vectors[: config.mulan_levels]
+        projection = torch.randn(vectors.shape[-1], config.conformer.width, generator=generator)
+        rows = vectors.float().cpu() @ projection
+        rows = rows - rows.mean(1, keepdim=True)
+        # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
+        by_level = rows[:1].std() if stream == "mulan" else rows.flatten(1).std(dim=1)[:, None, None]
+        rows = rows / by_level.clamp(min=1e-9)
+        if stream == "acoustic":
+            table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
+        else:
+            weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
+            table = weight.view(rows.shape)
+        table.copy_(rows.to(table) * table.std())
