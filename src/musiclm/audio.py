@@ -22,6 +22,8 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
+from musiclm.tags import fix_ogg_serial, prepend_id3
+
 SAMPLE_RATE_HZ = 24000
 MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
 
@@ -109,10 +111,11 @@ def read_blocks(
         frames = 0
         for block in decoder.blocks:
             frames += len(block)
+            if mono and block.shape[1] > 1:
+                # The mean over channels, as a product: numpy's mean over so short an axis takes five times as long.
+                block = block @ np.full((block.shape[1], 1), 1 / block.shape[1], np.float32)
             if not np.isfinite(block).all():
                 raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
-            if mono and block.shape[1] > 1:
-                block = block.mean(axis=1, keepdims=True)
             if stream is not None:
                 block = stream.resample_chunk(block)
             if len(block):
@@ -188,11 +191,16 @@ def _write(
     path: Path, frames: np.ndarray, rate_hz: int, sound_format: str, subtype: str, tags: Mapping[str, str]
 ) -> None:
     with soundfile.SoundFile(path, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype) as file:
-        for name, value in tags.items():
-            setattr(file, name, value)
+        if sound_format != "MP3":  # there libsndfile mangles all but ASCII
+            for name, value in tags.items():
+                setattr(file, name, value)
         # Vorbis: one long sf_write overflows libsndfile's stack, hence pieces.
         for start in range(0, len(frames), 1 << 15):
             file.write(np.clip(frames[start : start + (1 << 15)], -1.0, 1.0))
+    if sound_format == "OGG":
+        fix_ogg_serial(path)
+    elif sound_format == "MP3":
+        prepend_id3(path, tags)
     with open(path, "rb+") as handle:
         os.fsync(handle.fileno())
     # libsndfile does not report what fails while closing (a full disk), so count what arrived.
@@ -306,7 +314,9 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
         capture_output=True,
     )
     answer = json.loads(asked.stdout or b"{}") if asked.returncode == 0 else {}
-    if not answer.get("streams"):
+    if not answer.get("streams") or 0 in (
+        int(answer["streams"][0].get(name, 0)) for name in ("sample_rate", "channels")
+    ):
         raise AudioError(f"{path}: not audio, or damaged ({_one_line(why)}); leave it out or copy it again")
     rate_hz, channels = int(answer["streams"][0]["sample_rate"]), int(answer["streams"][0]["channels"])
     duration = answer.get("format", {}).get("duration")

@@ -1,0 +1,63 @@
+"""Two repairs of what libsndfile writes: Ogg streams with a random serial number, MP3 tags in the wrong alphabet."""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+_ID3_FRAMES = {
+    "title": b"TIT2",
+    "artist": b"TPE1",
+    "album": b"TALB",
+    "genre": b"TCON",
+    "copyright": b"TCOP",
+    "date": b"TDRC",
+    "tracknumber": b"TRCK",
+    "software": b"TSSE",
+    "comment": b"COMM",
+    "license": b"TXXX",
+}
+
+
+def prepend_id3(path: Path, tags: Mapping[str, str]) -> None:
+    """Puts an ID3v2.4 tag in UTF-8 before an MP3 that has none."""
+    frames = b""
+    for name, value in tags.items():
+        # Comments have a language and an (empty) description, user-defined text its name.
+        prefix = {"comment": b"eng\0", "license": b"LICENSE\0"}.get(name, b"")
+        body = b"\x03" + prefix + value.encode()
+        frames += _ID3_FRAMES[name] + _syncsafe(len(body)) + b"\0\0" + body
+    if frames:
+        path.write_bytes(b"ID3\x04\0\0" + _syncsafe(len(frames)) + frames + path.read_bytes())
+
+
+def _syncsafe(number: int) -> bytes:
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte << 24
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x104C11DB7 if crc & 0x80000000 else 0)
+        table.append(crc)
+    return table
+
+
+def fix_ogg_serial(path: Path) -> None:
+    """Gives an Ogg stream the serial number 1 in place of libsndfile's random one: the same audio, the same bytes."""
+    table = _crc_table()
+    data = bytearray(path.read_bytes())
+    at = 0
+    while at < len(data):
+        assert data[at : at + 4] == b"OggS", f"no Ogg page at byte {at}"
+        num_segments = data[at + 26]
+        end = at + 27 + num_segments + sum(data[at + 27 : at + 27 + num_segments])
+        data[at + 14 : at + 18] = struct.pack("<I", 1)
+        data[at + 22 : at + 26] = bytes(4)
+        crc = 0
+        for byte in data[at:end]:
+            crc = (crc << 8) & 0xFFFFFFFF ^ table[crc >> 24 ^ byte]
+        data[at + 22 : at + 26] = struct.pack("<I", crc)
+        at = end
+    path.write_bytes(data)
