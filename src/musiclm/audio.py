@@ -13,7 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,7 +154,18 @@ def write_audio(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     tags: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes (s,) or (c, s) audio as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has bits.
+    """`write_blocks` of one block, (s,) or (c, s)."""
+    audio = np.asarray(audio, np.float32)
+    return write_blocks(path, [audio[None] if audio.ndim == 1 else audio], sample_rate_hz, tags)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Iterable[Float[np.ndarray, "c s"]],
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    tags: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has bits.
 
     Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
     [-1, 1] are clipped. The file appears under its name only when whole.
@@ -162,22 +173,11 @@ def write_audio(
     Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
     """
     path = Path(path)
-    if path.suffix.lower() not in WRITE_FORMATS:
-        raise AudioError(f"{path}: can't write '{path.suffix}' files; use one of {', '.join(WRITE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise AudioError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; give a file name")
-    audio = np.asarray(audio, np.float32)
-    frames = audio[:, None] if audio.ndim == 1 else audio.T
-    if frames.ndim != 2 or frames.size == 0:
-        raise AudioError(f"{path}: nothing to write, the audio has shape {audio.shape}; give (s,) or (c, s)")
-    if not np.isfinite(frames).all():
-        raise AudioError(f"{path}: not written, the audio holds NaN or infinite samples")
+    check_writable(path)
     sound_format, subtype = WRITE_FORMATS[path.suffix.lower()]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write(temporary, frames, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
+        _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
         os.replace(temporary, path)
     except (OSError, RuntimeError, AssertionError) as error:
         reason = str(error).replace("\n", " ") or "the disk took only a part"
@@ -187,26 +187,61 @@ def write_audio(
     return path
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name."""
+    path = Path(path)
+    if path.suffix.lower() not in WRITE_FORMATS:
+        raise AudioError(f"{path}: can't write '{path.suffix}' files; use one of {', '.join(WRITE_FORMATS)}")
+    if not path.parent.is_dir():
+        raise AudioError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; give a file name")
+    if not os.access(path.parent, os.W_OK):
+        raise AudioError(f"{path}: the folder {path.parent} is not writable; choose another or change its permissions")
+
+
 def _write(
-    path: Path, frames: np.ndarray, rate_hz: int, sound_format: str, subtype: str, tags: Mapping[str, str]
+    temporary: Path,
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    rate_hz: int,
+    sound_format: str,
+    subtype: str,
+    tags: Mapping[str, str],
 ) -> None:
-    with soundfile.SoundFile(path, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype) as file:
-        if sound_format != "MP3":  # there libsndfile mangles all but ASCII
-            for name, value in tags.items():
-                setattr(file, name, value)
-        # Vorbis: one long sf_write overflows libsndfile's stack, hence pieces.
-        for start in range(0, len(frames), 1 << 15):
-            file.write(np.clip(frames[start : start + (1 << 15)], -1.0, 1.0))
+    num_frames = 0
+    with contextlib.ExitStack() as stack:
+        file: soundfile.SoundFile | None = None
+        for block in blocks:
+            block = np.asarray(block, np.float32)
+            if block.ndim != 2:
+                raise AudioError(f"{path}: audio of shape {block.shape} can't be written; give (s,) or (c, s)")
+            if not np.isfinite(block).all():
+                raise AudioError(f"{path}: not written, the audio holds NaN or infinite samples")
+            frames = block.T
+            if file is None:
+                file = stack.enter_context(
+                    soundfile.SoundFile(temporary, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype)
+                )
+                if sound_format != "MP3":  # there libsndfile mangles all but ASCII
+                    for name, value in tags.items():
+                        setattr(file, name, value)
+            # Vorbis: one long sf_write overflows libsndfile's stack, hence pieces.
+            for start in range(0, len(frames), 1 << 15):
+                file.write(np.clip(frames[start : start + (1 << 15)], -1.0, 1.0))
+            num_frames += len(frames)
+    if num_frames == 0:
+        raise AudioError(f"{path}: nothing to write, the audio has no samples")
     if sound_format == "OGG":
-        fix_ogg_serial(path)
+        fix_ogg_serial(temporary)
     elif sound_format == "MP3":
-        prepend_id3(path, tags)
-    with open(path, "rb+") as handle:
+        prepend_id3(temporary, tags)
+    with open(temporary, "rb+") as handle:
         os.fsync(handle.fileno())
     # libsndfile does not report what fails while closing (a full disk), so count what arrived.
-    written = soundfile.info(path).frames
-    if written < len(frames):
-        raise OSError(f"{written} of {len(frames)} frames arrived")
+    written = soundfile.info(temporary).frames
+    if written < num_frames:
+        raise OSError(f"{written} of {num_frames} frames arrived")
 
 
 def _native_tags(tags: Mapping[str, str]) -> dict[str, str]:
