@@ -30,8 +30,8 @@ def mel_filterbank(
     if not 0 <= fmin_hz < fmax_hz <= sample_rate_hz / 2:
         raise ValueError(f"mel range {fmin_hz}..{fmax_hz} Hz must rise within 0..{sample_rate_hz / 2} Hz")
     bins = torch.linspace(0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
-    lo, hi = hz_to_mel(torch.tensor([fmin_hz, fmax_hz], dtype=torch.float64))
-    edges = mel_to_hz(torch.linspace(float(lo), float(hi), num_mels + 2, dtype=torch.float64))
+    lo, hi = (2595.0 * math.log10(1.0 + hz / 700.0) for hz in (fmin_hz, fmax_hz))  # plain floats: works on meta too
+    edges = mel_to_hz(torch.linspace(lo, hi, num_mels + 2, dtype=torch.float64))
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     return torch.minimum(rising, falling).clamp(min=0).float()

@@ -83,7 +83,8 @@ def code_entropy(codes: Int[Tensor, "b n g"], codebook_size: int) -> Float[Tenso
 
 def diversity_loss(probabilities: Float[Tensor, "g v"]) -> DiversityLoss:
     """1 - perplexity / codebook size (wav2vec 2.0, equation 4, in its code's form)."""
-    perplexity = torch.special.entr(probabilities).sum(-1).exp()
+    # an entry of probability exactly 0 would have an infinite gradient, and 0 * inf is NaN
+    perplexity = torch.special.entr(probabilities.clamp(min=1e-6)).sum(-1).exp()
     return DiversityLoss(
         loss=(1 - perplexity / probabilities.shape[-1]).mean(), perplexity=perplexity.mean().detach()
     )

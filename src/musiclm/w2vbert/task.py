@@ -87,9 +87,9 @@ class W2vBertTask:
         return draw_mask(audio.shape[0], num_frames, model.mask_span, model.mask_fraction, generator)
 
     def start(self, device: torch.device) -> None:
-        """Mean and deviation of the mel bands, from the first batches."""
-        audio = torch.cat([self.clips.batch(step, self.batch_size)[0] for step in range(max(1, 64 // self.batch_size))])
-        self.model.front_end.set_mel_statistics(audio.to(device))
+        """Mel statistics and the quantizer's first centroids, from the first batches."""
+        audio = torch.cat([self.clips.batch(step, self.batch_size)[0] for step in range(max(1, 96 // self.batch_size))])
+        self.model.fit_statistics(audio.to(device), self.seed)
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
         config = self.config

@@ -66,7 +66,7 @@ class SemanticTokenizer(nn.Module):
 
     def features(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t d"]:
         """Normalised features of the chosen layer for one window, t = s // 960."""
-        x = self.conformer(self.project(self.front_end(audio)))
+        x = self.conformer(self.project(self.front_end(self.front_end.mel_frames(audio))))
         return (x - self.feature_mean) / self.feature_std
 
     @torch.no_grad()

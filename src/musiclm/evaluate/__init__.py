@@ -1,0 +1,1 @@
+"""Measurements: one metric a file, plain functions."""
