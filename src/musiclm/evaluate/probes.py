@@ -70,9 +70,7 @@ def frame_targets(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t
     }
 
 
-def skill(
-    predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"], train_mean: Float[Tensor, " d"]
-) -> float:
+def skill(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"], train_mean: Float[Tensor, " d"]) -> float:
     """1 - squared error / squared error of answering train_mean; dimensions weigh by their spread."""
     baseline = (target - train_mean).square().sum()
     return float(1 - (target - predicted).square().sum() / baseline.clamp(min=1e-12))

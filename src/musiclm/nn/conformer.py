@@ -118,9 +118,7 @@ class Convolution(nn.Module):
         before = config.kernel - 1 if config.causal else config.kernel // 2
         self.padding = (before, config.kernel - 1 - before)
 
-    def forward(
-        self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None
-    ) -> Float[Tensor, "b t d"]:
+    def forward(self, x: Float[Tensor, "b t d"], mask: Bool[Tensor, "b t"] | None) -> Float[Tensor, "b t d"]:
         hidden = F.glu(self.gate(self.norm(x)), dim=-1)
         if mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)

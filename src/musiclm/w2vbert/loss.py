@@ -63,9 +63,7 @@ def contrastive_loss(
     )
 
 
-def masked_prediction_loss(
-    logits: Float[Tensor, "b n g v"], codes: Int[Tensor, "b n g"]
-) -> MaskedPredictionLoss:
+def masked_prediction_loss(logits: Float[Tensor, "b n g v"], codes: Int[Tensor, "b n g"]) -> MaskedPredictionLoss:
     """Cross-entropy of the quantizer's ids at hidden frames; no gradient reaches the quantizer."""
     return MaskedPredictionLoss(
         loss=F.cross_entropy(logits.flatten(0, 2), codes.flatten()),
@@ -85,6 +83,4 @@ def diversity_loss(probabilities: Float[Tensor, "g v"]) -> DiversityLoss:
     """1 - perplexity / codebook size (wav2vec 2.0, equation 4, in its code's form)."""
     # an entry of probability exactly 0 would have an infinite gradient, and 0 * inf is NaN
     perplexity = torch.special.entr(probabilities.clamp(min=1e-6)).sum(-1).exp()
-    return DiversityLoss(
-        loss=(1 - perplexity / probabilities.shape[-1]).mean(), perplexity=perplexity.mean().detach()
-    )
+    return DiversityLoss(loss=(1 - perplexity / probabilities.shape[-1]).mean(), perplexity=perplexity.mean().detach())

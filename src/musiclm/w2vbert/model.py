@@ -130,7 +130,9 @@ class Quantized:
     """What the quantizer says of some frames."""
 
     vectors: Float[Tensor, "b t c"]  # the drawn entries, with a gradient to the logits (straight through)
-    codes: Int[Tensor, "b t g"]  # likeliest entry per codebook: what masked prediction must name, without the noise of the draw
+    codes: Int[
+        Tensor, "b t g"
+    ]  # likeliest entry per codebook: what masked prediction must name, without the noise of the draw
     probabilities: Float[Tensor, "g v"]  # softmax of the logits, averaged over the frames: input of the diversity loss
 
 
@@ -186,9 +188,7 @@ class GumbelQuantizer(nn.Module):
         else:
             chosen = F.one_hot(logits.argmax(-1), self.codebook_size).to(logits)
         vectors = torch.einsum("btgv,gvc->btgc", chosen, self.entries).flatten(2)
-        return Quantized(
-            vectors=vectors, codes=logits.argmax(-1), probabilities=logits.softmax(-1).mean(dim=(0, 1))
-        )
+        return Quantized(vectors=vectors, codes=logits.argmax(-1), probabilities=logits.softmax(-1).mean(dim=(0, 1)))
 
 
 def draw_mask(

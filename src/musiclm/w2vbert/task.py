@@ -131,7 +131,9 @@ class W2vBertTask:
                 )
             )
             codes.append(losses.codes.flatten(0, 1)[None])
-        contrastive, accuracy, chance, masked, masked_accuracy = (torch.stack(parts).sum(0) / len(self.validation)).tolist()
+        contrastive, accuracy, chance, masked, masked_accuracy = (
+            torch.stack(parts).sum(0) / len(self.validation)
+        ).tolist()
         entropy = float(code_entropy(torch.cat(codes, dim=1), self.config.model.codebook_size))
         self.chance = {"contrastive_accuracy": chance, "masked": entropy}
         return {

@@ -28,7 +28,9 @@ class SemanticTokenizerConfig:
     layer: int  # whose output is clustered; MusicLM: the 7th of the masked-prediction half
     num_clusters: int = 1024
     window_s: float = 10.0  # longest piece of audio the network sees at once
-    context_s: float = 1.0  # overlap on either side, thrown away: frames near an inner edge lack half their surroundings
+    context_s: float = (
+        1.0  # overlap on either side, thrown away: frames near an inner edge lack half their surroundings
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.layer <= self.w2vbert.conformer.num_layers:
@@ -70,9 +72,7 @@ class SemanticTokenizer(nn.Module):
         return (x - self.feature_mean) / self.feature_std
 
     @torch.no_grad()
-    def encode(
-        self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8
-    ) -> Int[Tensor, "b 1 t"]:
+    def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b 1 t"]:
         """Codes in [0, num_clusters), one for each whole 40 ms: t = floor(s / 960) at 24 kHz; up to 959 samples are left over.
 
         Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
