@@ -1,0 +1,52 @@
+"""Retrieval over a made-up corpus and made-up embeddings."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from musiclm.corpus.manifest import load_manifest
+from musiclm.evaluate.retrieval import evaluate_retrieval, report, word_precision
+from musiclm.mulan.labels import LABELS_FILE, Labels, load_labels
+from tests.mulan.test_model import small_model
+from tests.mulan.test_task import corpus
+
+__all__ = ["corpus"]
+
+
+def test_report_counts_tracks_and_finds_a_perfect_pairing():
+    model = small_model()
+    topics = F.normalize(torch.randn(6, 16), dim=-1)
+    owner = torch.arange(12) // 2
+    audio = topics[owner]
+    found = report(model, audio, audio[:, None].expand(-1, 2, -1), owner)
+    assert (found.tracks, found.windows) == (6, 12)
+    assert found.text_to_audio.recall_1 == found.track_audio_to_text.recall_1 == 1.0
+    assert found.text_to_audio.chance_recall_1 == pytest.approx(1 / 6)
+    shuffled = report(model, audio, audio.roll(4, 0)[:, None].expand(-1, 2, -1), owner)
+    assert shuffled.text_to_audio.recall_1 == 0.0
+    json.dumps(asdict(found))
+
+
+def test_runs_on_a_corpus(corpus):
+    tracks = [track for track in load_manifest(corpus) if track.split == "validation"]
+    labels = load_labels(corpus / LABELS_FILE)
+    found = evaluate_retrieval(small_model(), corpus, tracks, labels, captions_per_window=2)
+    assert (found.tracks, found.windows) == (4, 8)
+    assert asdict(found) == asdict(evaluate_retrieval(small_model(), corpus, tracks, labels, captions_per_window=2))
+    with pytest.raises(ValueError, match="two labelled tracks"):
+        evaluate_retrieval(small_model(), corpus, tracks[:1], labels)
+
+
+def test_word_precision_sees_what_is_ranked_first():
+    model = small_model()
+    with torch.no_grad():
+        query = model.embed_text(["slow piano"])[0]
+    audio = torch.stack([query, -query, -query, -query])
+    labels = [Labels(track=str(i), start_s=0.0, tags={"piano": 0.9 if i == 0 else 0.1}) for i in range(4)]
+    found = word_precision(model, audio, labels, ["slow piano"] * 5, top=1)
+    by_word = {entry.word: entry for entry in found}
+    assert by_word["piano"].found == pytest.approx(0.9) and by_word["piano"].chance == pytest.approx(0.3)
+    assert "violin" not in by_word  # too few captions name it
