@@ -165,8 +165,8 @@ class Run:
     def update_ema(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         model = self.task.groups[self.task.ema_group]
-        averages, values = list(self.ema.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averages, [value.detach() for value in values], 1 - decay)
+        averages: list[Tensor] = list(self.ema.parameters())
+        torch._foreach_lerp_(averages, [value.detach() for value in model.parameters()], 1 - decay)
         for average, value in zip(self.ema.buffers(), model.buffers(), strict=True):
             average.copy_(value)
 
@@ -312,7 +312,7 @@ def _one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | No
         for update in task.updates(batch, run.step):
             optimizer, module = run.optimizers[update.group], task.groups[update.group]
             if not bool(torch.isfinite(update.loss)):
-                values = {name: float(value) for name, value in update.log.items()}
+                values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
                 raise TrainingError(
                     f"{task.name}: the loss of {update.group!r} is {float(update.loss)} at step {run.step} ({values}); "
                     f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"

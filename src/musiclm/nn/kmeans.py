@@ -1,4 +1,4 @@
-"""k-means with k-means++-style seeding, for semantic tokens (AudioLM, section 3) and for starting RVQ codebooks (SoundStream, section III-C)."""
+"""k-means with k-means++ seeding, for semantic tokens (AudioLM, section 3) and for starting RVQ codebooks (SoundStream, section III-C)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -31,7 +31,7 @@ def kmeans(
         picked = data[order.repeat(repeats)[:num_clusters].to(data.device)]
         noise = torch.randn(picked.shape, generator=generator).to(data)
         return picked + noise * data.std().clamp(min=1e-6) * 1e-3
-    centroids = data[order[:num_clusters].to(data.device)].clone()
+    centroids = _spread(data[order[: 16 * num_clusters].to(data.device)], num_clusters, generator)
     for _ in range(num_iterations):
         index = assign(data, centroids)
         counts = torch.bincount(index, minlength=num_clusters)
@@ -39,3 +39,16 @@ def kmeans(
         fresh = data[torch.randint(n, (num_clusters,), generator=generator).to(data.device)]
         centroids = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None].to(sums), fresh)
     return centroids
+
+
+def _spread(data: Float[Tensor, "n d"], num: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
+    """k-means++ seeding: each next centroid is a row drawn with probability proportional to its squared distance from those so far."""
+    chosen = data[:1]
+    distance = (data - chosen).square().sum(1)
+    rows = [chosen]
+    for draw in torch.rand(num - 1, generator=generator, dtype=torch.float64).tolist():
+        total = distance.double().cumsum(0)
+        index = int(torch.searchsorted(total, draw * total[-1]).clamp(max=data.shape[0] - 1))
+        rows.append(data[index : index + 1])
+        distance = torch.minimum(distance, (data - rows[-1]).square().sum(1))
+    return torch.cat(rows)

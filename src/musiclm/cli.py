@@ -1,0 +1,283 @@
+"""`musiclm`: a thin command line over the package. Heavy modules are imported by the command that needs them."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from musiclm import __version__
+from musiclm.corpus.cli import app as corpus_app
+
+app = typer.Typer(
+    help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+codec_app = typer.Typer(help="The SoundStream codec on its own.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(codec_app, name="codec")
+
+Model = Annotated[str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)]
+
+
+def main() -> None:
+    """Runs the command line; an expected error is one line and a non-zero exit."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_complain(error))
+
+
+def _complain(error: Exception) -> int:
+    import click
+
+    from musiclm.train import TrainingError
+
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, ValueError | OSError | TrainingError | ImportError):
+        text = " ".join(str(error).split())
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    raise error
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _progress_bar(console: Console, visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not visible or not console.is_terminal,
+        transient=True,
+    )
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the music is like, in English.")],
+    duration: Annotated[float, typer.Option(help="Seconds, 0.5 to 600.")] = 10.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    num: Annotated[int, typer.Option(help="How many; item i has the seed SEED + i.", min=1)] = 1,
+    temperature: Annotated[float | None, typer.Option(help="Of the semantic stage; 0 is greedy.")] = None,
+    coarse_temperature: Annotated[float, typer.Option(help="Of the coarse stage (--acoustic ar).")] = 0.95,
+    fine_temperature: Annotated[float, typer.Option(help="Of the fine stage (--acoustic ar).")] = 0.4,
+    storm_temperature: Annotated[float | None, typer.Option(help="Of SoundStorm (--acoustic storm).")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Of the semantic stage: draw from the k likeliest.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How hard the prompt pulls; 1 is none.")] = None,
+    acoustic: Annotated[str, typer.Option(help="storm (fast) or ar (the paper's coarse and fine stages).")] = "storm",
+    model: Model = "base",
+    device: Device = "cpu",
+    threads: Threads = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="wav, flac, ogg, opus or mp3.")] = Path("music.wav"),
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Make music from a sentence."""
+    from dataclasses import replace
+
+    from musiclm.audio import check_writable, write_blocks
+    from musiclm.generate import (
+        GenerateConfig,
+        Music,
+        MusicLM,
+        check_duration,
+        check_prompt,
+        check_seed,
+        output_paths,
+    )
+    from musiclm.lm.sample import Sampling
+
+    prompt = check_prompt(prompt)
+    check_duration(duration)
+    check_seed(seed + num - 1 if seed >= 0 else seed)
+    if acoustic not in ("storm", "ar"):
+        raise ValueError(f"--acoustic must be storm or ar, got {acoustic!r}")
+    paths = output_paths(output, num)
+    for path in paths:
+        check_writable(path)
+    _use_threads(threads)
+    started = time.perf_counter()
+    loaded = MusicLM.from_pretrained(model, device)
+    config: GenerateConfig = loaded.default_config()
+    wishes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    config = replace(
+        config,
+        semantic=replace(config.semantic, **{name: value for name, value in wishes.items() if value is not None}),
+        coarse=Sampling(temperature=coarse_temperature),
+        fine=Sampling(temperature=fine_temperature),
+        acoustic=acoustic,  # type: ignore[arg-type]
+        storm_temperature=config.storm_temperature if storm_temperature is None else storm_temperature,
+    )
+    loaded.acoustic_decoder(config)
+    print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    _say_if_not_english(prompt)
+    console = Console(stderr=True)
+    for index, path in enumerate(paths):
+        started = time.perf_counter()
+        first: list[float] = []
+        with _progress_bar(console, progress) as bars:
+            tasks: dict[str, Any] = {}
+
+            def report(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage)  # noqa: B023
+                bars.update(tasks[stage], completed=done, total=total)  # noqa: B023
+
+            def blocks() -> Any:
+                for block in loaded.stream(prompt, duration, seed + index, config, report):  # noqa: B023
+                    first.append(time.perf_counter() - started)  # noqa: B023
+                    yield block[None]
+
+            about = Music(None, loaded.sample_rate_hz, (prompt,), (seed + index,), loaded.bundle.hash)  # type: ignore[arg-type]
+            write_blocks(path, blocks(), loaded.sample_rate_hz, about.tags())
+        taken = time.perf_counter() - started
+        print(
+            f"{path}: {duration:g} s of music in {taken:.1f} s (real-time factor {taken / duration:.2f}, first sound after "
+            f"{first[0]:.1f} s), seed {seed + index}"
+        )
+
+
+def _say_if_not_english(prompt: str) -> None:
+    letters = [letter for letter in prompt if letter.isalpha()]
+    if letters and sum(letter.isascii() for letter in letters) < 0.7 * len(letters):
+        print("note: the text encoder knows English; words in other scripts are mostly lost on it", file=sys.stderr)
+
+
+def _codec_of(model: str) -> Any:
+    from musiclm.bundle import INDEX_FILE, open_bundle
+    from musiclm.soundstream.model import SoundStream
+
+    folder = Path(model)
+    if folder.is_dir() and not (folder / INDEX_FILE).exists():
+        return SoundStream.from_artifact(folder)
+    return SoundStream.from_artifact(open_bundle(model).part("soundstream"))
+
+
+Levels = Annotated[int | None, typer.Option(help="RVQ levels; all by default. Fewer are fewer bits.")]
+CodecModel = Annotated[str, typer.Option(help="A bundle, or the folder of a trained codec.")]
+CODES_SUFFIX = ".codes"
+
+
+@codec_app.command("encode")
+def codec_encode(
+    file: Annotated[Path, typer.Argument(help="Any audio file.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.codes by default.")] = None,
+    levels: Levels = None,
+    model: CodecModel = "base",
+) -> None:
+    """Turn audio into codes, in constant memory."""
+    from musiclm.soundstream.files import encode_file, save_codes
+
+    target = output or file.with_suffix(CODES_SUFFIX)
+    codec = _codec_of(model)
+    encoded = encode_file(codec, file, levels)
+    save_codes(target, encoded)
+    bits = encoded.bits_per_second(codec.config)
+    print(f"{target}: {encoded.codes.shape[1]} frames, {encoded.codes.shape[0]} levels, {bits / 1000:.2f} kbit/s")
+
+
+@codec_app.command("decode")
+def codec_decode(
+    file: Annotated[Path, typer.Argument(help="What `codec encode` wrote.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.wav by default.")] = None,
+    levels: Levels = None,
+    model: CodecModel = "base",
+) -> None:
+    """Turn codes back into audio, in constant memory."""
+    from musiclm.audio import write_blocks
+    from musiclm.soundstream.files import decode_blocks, load_codes
+
+    target = output or file.with_suffix(".wav")
+    codec = _codec_of(model)
+    encoded = load_codes(file, codec, levels)
+    write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
+    print(f"{target}: {encoded.num_samples / codec.config.sample_rate_hz:.2f} s")
+
+
+@codec_app.command("roundtrip")
+def codec_roundtrip(
+    file: Annotated[Path, typer.Argument(help="Any audio file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The audio after the codec.")] = Path("roundtrip.wav"),
+    levels: Levels = None,
+    model: CodecModel = "base",
+) -> None:
+    """Encode and decode: what the codec does to a file."""
+    from musiclm.audio import check_writable, write_blocks
+    from musiclm.soundstream.files import decode_blocks, encode_file
+
+    check_writable(output)
+    codec = _codec_of(model)
+    started = time.perf_counter()
+    encoded = encode_file(codec, file, levels)
+    between = time.perf_counter()
+    write_blocks(output, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
+    seconds = encoded.num_samples / codec.config.sample_rate_hz
+    print(
+        f"{output}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
+        f"{(between - started) / seconds:.3f} encoding, {(time.perf_counter() - between) / seconds:.3f} decoding"
+    )
+
+
+@app.command()
+def inspect(path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")]) -> None:
+    """Print what a file or folder says of itself."""
+    from musiclm.artifact import CONFIG_FILE, ArtifactError, read_config
+    from musiclm.bundle import INDEX_FILE, open_bundle
+    from musiclm.generate import read_tags
+
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist")
+    if (path / INDEX_FILE).exists():
+        bundle = open_bundle(path)
+        print(json.dumps({**bundle.document, "hash": bundle.hash}, indent=1))
+    elif (path / CONFIG_FILE).exists():
+        print(json.dumps(read_config(path), indent=1))
+    elif (path / "header.json").exists():
+        print((path / "header.json").read_text())
+    elif path.suffix == CODES_SUFFIX:
+        from musiclm.soundstream.files import describe_codes
+
+        print(json.dumps(describe_codes(path), indent=1))
+    elif path.is_file():
+        print(json.dumps(read_tags(path) or {"generated": "not by musiclm, as far as the file says"}, indent=1))
+    else:
+        raise ArtifactError(f"{path} is no bundle, model, token store, codes or audio file")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+import torch
+
+from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels
+
+
+def make(levels: int = 3, size: int = 16, dim: int = 4) -> ResidualVQ:
+    vq = ResidualVQ(dim=dim, codebook_size=size, levels=levels)
+    vq.fit_kmeans(torch.randn(500, dim))
+    return vq
+
+
+def test_assign_is_the_nearest_by_brute_force() -> None:
+    data, centroids = torch.randn(50, 4), torch.randn(9, 4)
+    expected = torch.cdist(data, centroids).argmin(1)
+    assert torch.equal(assign(data, centroids, chunk=7), expected)
+
+
+def test_kmeans_finds_separate_clusters() -> None:
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
+    data = (centres[:, None] + 0.1 * torch.randn(4, 50, 2)).flatten(0, 1)
+    found = kmeans(data, 4, seed=3)
+    assert torch.cdist(centres, found).min(1).values.max() < 0.2
+    few = kmeans(data[:3], 8)
+    assert few.shape == (8, 2) and few.isfinite().all()
+
+
+def test_codes_are_greedy_residuals() -> None:
+    vq, x = make(), torch.randn(20, 4)
+    codes = vq.encode(x)
+    residual = x.clone()
+    for level in range(3):  # the ten-line version
+        nearest = torch.cdist(residual, vq.codebooks[level]).argmin(1)
+        assert torch.equal(codes[:, level], nearest)
+        residual = residual - vq.codebooks[level][nearest]
+    torch.testing.assert_close(vq.decode(codes), x - residual)
+
+
+def test_every_level_lowers_the_error() -> None:
+    vq, x = make(levels=4), torch.randn(200, 4)
+    errors = [float((vq.decode(vq.encode(x, n)) - x).square().mean()) for n in range(1, 5)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.5 * errors[0]
+
+
+def test_quantizer_dropout_uses_the_first_levels_of_each_example() -> None:
+    vq = make().eval()
+    x = torch.randn(2, 4, 5)
+    out = vq(x, torch.tensor([1, 3]))
+    flat = out.codes.transpose(1, 2)
+    torch.testing.assert_close(out.output[0].T, vq.decode(flat[0, :, :1]))
+    torch.testing.assert_close(out.output[1].T, vq.decode(flat[1]))
+
+
+def test_codebooks_follow_the_data_and_dead_codes_come_back() -> None:
+    vq = make(levels=1).train()
+    data = torch.randn(64, 4, 8) + 50.0  # far from every code
+    before = float((vq.eval()(data).output - data).square().mean())
+    vq.train()
+    for _ in range(400):
+        vq(data)
+    after = float((vq.eval()(data).output - data).square().mean())
+    assert after < 0.01 * before
+    assert float(perplexity(vq(data).codes, 16)[0]) > 8
+
+
+def test_commitment_pulls_the_input_to_its_code() -> None:
+    vq = make(levels=1).eval()
+    x = torch.randn(1, 4, 6, requires_grad=True)
+    out = vq(x)
+    (gradient,) = torch.autograd.grad(out.commitment, x)
+    moved = vq(x.detach() - 0.1 * gradient)
+    assert moved.commitment < out.commitment
+
+
+def test_perplexity_of_known_use() -> None:
+    even = torch.arange(8).repeat(5)[None, None]
+    assert abs(float(perplexity(even, 8)[0]) - 8) < 1e-4
+    assert abs(float(perplexity(torch.zeros(1, 1, 9, dtype=torch.long), 8)[0]) - 1) < 1e-4
+
+
+def test_random_depths() -> None:
+    drawn = random_num_levels(4000, 12, share_full=0.5)
+    assert drawn.min() == 1 and drawn.max() == 12
+    assert 0.48 < float((drawn == 12).float().mean()) < 0.6
