@@ -43,14 +43,3 @@ class AcousticDecoder(Protocol):
     ) -> Int[Tensor, "b q f"]:
         """All acoustic frames of `semantic`: f = t * acoustic rate / semantic rate."""
         ...
-
-
-def check_generators(generators: Sequence[torch.Generator], batch: int) -> None:
-    """Raises ValueError unless there is a generator for each item."""
-    if len(generators) != batch:
-        raise ValueError(f"{len(generators)} generators for {batch} items; pass one torch.Generator per item")
-
-
-def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.device) -> Tensor:
-    """`b count` numbers in [0, 1), each row from its own generator."""
-    return torch.stack([torch.rand(count, generator=g, device="cpu") for g in generators]).to(device)

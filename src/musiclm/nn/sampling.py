@@ -1,0 +1,67 @@
+"""Drawing codes from logits: temperature, top-k, top-p, and one uniform number per code."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a code is drawn. MusicLM: temperature 1.0 semantic, 0.95 coarse, 0.4 fine."""
+
+    temperature: float = 1.0  # 0 takes the likeliest code
+    top_k: int | None = None  # only the k likeliest codes
+    top_p: float = 1.0  # only the likeliest codes that together reach this probability
+    guidance: float = 1.0  # logits = without + guidance * (with - without the MuLan condition); 1 is no guidance
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1, or None for all codes")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
+        if not 0 <= self.guidance < float("inf"):
+            raise ValueError(f"guidance is {self.guidance}; it must be 0 or more (1 is no guidance)")
+
+
+def probabilities(logits: Float[Tensor, "*b v"], sampling: Sampling) -> Float[Tensor, "*b v"]:
+    """The distribution a code is drawn from: temperature, then top-k, then top-p, and at least the likeliest code stays.
+
+    Ties at the border of top-k and top-p: top-k keeps all of them, top-p those that sort first.
+    """
+    if sampling.temperature == 0:
+        return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
+        border = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < border, float("-inf"))
+    p = torch.softmax(logits, dim=-1)
+    if sampling.top_p < 1:
+        ordered, order = p.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered  # what likelier codes reach without this one
+        p = p.scatter(-1, order, ordered.masked_fill(before >= sampling.top_p, 0.0))
+    return p
+
+
+def draw(p: Float[Tensor, "*b v"], u: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """The code at which the cumulative sum of `p` (any positive scale) first exceeds u * total; u in [0, 1)."""
+    cumulative = p.cumsum(-1)
+    total = cumulative[..., -1:]
+    # u * total may round up to total: stay below the last code that has any probability
+    goal = torch.minimum(u[..., None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, goal, right=True)[..., 0]
+
+
+def check_generators(generators: Sequence[torch.Generator], batch: int) -> None:
+    """Raises ValueError unless there is a generator for each item."""
+    if len(generators) != batch:
+        raise ValueError(f"{len(generators)} generators for {batch} items; pass one torch.Generator per item")
+
+
+def uniforms(generators: Sequence[torch.Generator], count: int, device: torch.device) -> Tensor:
+    """`b count` numbers in [0, 1), each row from its own generator."""
+    return torch.stack([torch.rand(count, generator=g, device="cpu") for g in generators]).to(device)

@@ -1,0 +1,63 @@
+"""A token store made up so that every condition tells something about its target, for the tests of language models."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from musiclm.store import Header, StoreWriter, TokenStore, TrackTokens
+from musiclm.tokens import TokenSpec
+
+SIZE = 16
+SPECS = (
+    TokenSpec(name="mulan", codebook_size=4, levels=2, frame_rate_hz=None),
+    TokenSpec(name="semantic", codebook_size=SIZE, levels=1, frame_rate_hz=25.0),
+    TokenSpec(name="acoustic", codebook_size=SIZE, levels=12, frame_rate_hz=50.0),
+)
+HEADER = Header(specs=SPECS, encoders={"soundstream": "aa" * 32, "w2vbert": "bb" * 32, "mulan": "cc" * 32})
+
+
+def codebooks() -> dict[str, torch.Tensor]:
+    """MuLan: four directions at the first level, small steps at the second."""
+    first = torch.eye(4, 8)
+    second = 0.05 * torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    return {"mulan": torch.stack([first, second])}
+
+
+def make_track(name: str, split: str, kind: int, num_frames: int, seed: int) -> TrackTokens:
+    """A track of one of four kinds, which decides its MuLan code and which four semantic codes it uses.
+
+    Acoustic level k of a frame is a function of the semantic code and of a coin per track-frame that level 0 shows.
+    """
+    random = np.random.default_rng(seed)
+    semantic = 4 * kind + random.integers(0, 4, num_frames)
+    coin = random.integers(0, 2, num_frames * 2)
+    levels = np.arange(12)[:, None]
+    acoustic = (semantic.repeat(2)[None] * 3 + coin[None] * (levels + 1) + levels) % SIZE
+    windows = max(1, num_frames // 25 - 9)
+    mulan = np.eye(4, 8)[kind] + 0.05 * random.standard_normal((windows, 8))
+    return TrackTokens(id=name, split=split, semantic=semantic, acoustic=acoustic, mulan=mulan.astype(np.float32))
+
+
+def make_store(folder: Path, num_tracks: int = 8, seconds: int = 40) -> TokenStore:
+    writer = StoreWriter(folder, HEADER, codebooks(), tracks_per_shard=3)
+    for index in range(num_tracks):
+        writer.add(make_track(f"train{index}", "train", index % 4, seconds * 25 + index, index))
+    for index in range(4):
+        writer.add(make_track(f"valid{index}", "validation", index, seconds * 25, 100 + index))
+    writer.flush()
+    return TokenStore(folder)
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def random_streams(batch: int, semantic_frames: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Codes of the toy streams, all at random."""
+    g = torch.Generator().manual_seed(seed)
+    return {
+        "mulan": torch.randint(0, 4, (batch, 2, 1), generator=g),
+        "semantic": torch.randint(0, SIZE, (batch, 1, semantic_frames), generator=g),
+        "acoustic": torch.randint(0, SIZE, (batch, 12, 2 * semantic_frames), generator=g),
+    }
