@@ -28,7 +28,9 @@ def test_round_trip() -> None:
 
 
 def test_overrides() -> None:
-    config = override(Outer(width=3), ["width=7", "inner.depth=6", "inner.rate=1", "name=hello", "limit=2.5", "inner.sizes=[9]"])
+    config = override(
+        Outer(width=3), ["width=7", "inner.depth=6", "inner.rate=1", "name=hello", "limit=2.5", "inner.sizes=[9]"]
+    )
     assert config == Outer(width=7, name="hello", limit=2.5, inner=Inner(depth=6, rate=1.0, sizes=(9,)))
 
 

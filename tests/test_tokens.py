@@ -21,7 +21,11 @@ def test_interleaves_frame_by_frame() -> None:
 
 
 @given(
-    levels=st.integers(1, 5), size=st.integers(2, 50), frames=st.integers(0, 9), offset=st.integers(0, 99), seed=st.integers(0, 9)
+    levels=st.integers(1, 5),
+    size=st.integers(2, 50),
+    frames=st.integers(0, 9),
+    offset=st.integers(0, 99),
+    seed=st.integers(0, 9),
 )
 def test_round_trip(levels: int, size: int, frames: int, offset: int, seed: int) -> None:
     spec = TokenSpec(name="x", codebook_size=size, levels=levels, frame_rate_hz=1.0)

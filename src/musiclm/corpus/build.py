@@ -219,6 +219,8 @@ def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
         reason = str(error)
         for path in files:
             reason = reason.removeprefix(f"{path}: ")
+            if item.source == DEBIAN_GAMES and not path.exists():
+                return {"skipped": "not in the package"}
         return {"skipped": reason}
     except Exception as error:  # whatever one odd file does to a decoder, the others go on
         return {"skipped": f"failed to decode ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}

@@ -2,7 +2,7 @@
 
 Two networks behind one interface. `waveform` is the paper's (section III): strided causal convolutions with dilated residual units, mirrored
 in the decoder. `stft` replaces front and back: the encoder reads compressed STFT frames, ConvNeXt blocks run at 100 and 50 Hz, and the
-decoder's last layer gives the bins of an inverse STFT. Nothing then runs at the full sample rate, which is what two CPU cores need
+decoder's last layer gives magnitude and phase for an inverse STFT. Nothing then runs at the full sample rate, which is what two CPU cores need
 (docs/decisions/001-codec-front-end.md). Convolutions are causal in both; the STFT frames of the second are centred on their hop, so it looks
 `lookahead` samples ahead on either side (15 ms each in `base`).
 """
@@ -181,7 +181,7 @@ class StftEncoder(nn.Module):
 
 
 class StftDecoder(nn.Module):
-    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate -> complex bins -> inverse STFT."""
+    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate -> magnitude and phase -> inverse STFT."""
 
     window: Tensor
 
@@ -189,14 +189,13 @@ class StftDecoder(nn.Module):
         super().__init__()
         self.n_fft, self.hop = config.n_fft, config.hop
         window = torch.hann_window(config.n_fft)
-        # overlapping windows of this hop then sum to 1
-        self.register_buffer("window", window * (config.hop / window.sum()), persistent=False)
+        self.register_buffer("window", window * (config.hop / window.square().sum()), persistent=False)
         self.project = CausalConv1d(config.latent_dim, config.slow_width, 3)
         self.slow = _blocks(config.slow_width, config.slow_blocks)
         self.up = CausalConvTranspose1d(config.slow_width, config.fast_width, 2 * config.stride, config.stride)
         self.fast = _blocks(config.fast_width, config.fast_blocks)
         self.norm = nn.LayerNorm(config.fast_width)
-        self.head = nn.Linear(config.fast_width, 3 * (config.n_fft // 2 + 1))
+        self.head = nn.Linear(config.fast_width, 2 * (config.n_fft // 2 + 1))
 
     def forward(self, latent: Float[Tensor, "b d t"], state: StreamState | None = None) -> Float[Tensor, "b 1 s"]:
         x = self.project(latent, state)
@@ -205,11 +204,10 @@ class StftDecoder(nn.Module):
         x = self.up(x, state)
         for block in self.fast:
             x = block(x, state)
-        # A gain and a complex number per bin. Magnitude and angle (Vocos) learn loudness as fast but hardly any phase: after 500
-        # steps the waveform was further from the target than silence is.
-        log_gain, real, imaginary = self.head(self.norm(x.transpose(1, 2))).float().chunk(3, -1)
-        gain = log_gain.clamp(max=6.0).exp()  # e^6 is past full scale at this window length
-        frames = torch.fft.irfft(torch.complex(gain * real, gain * imaginary), n=self.n_fft) * self.window
+        # Magnitude and angle, as in Vocos. A gain and a complex number per bin learned more slowly (dev/LOG.md).
+        log_magnitude, phase = self.head(self.norm(x.transpose(1, 2))).float().chunk(2, -1)
+        magnitude = log_magnitude.clamp(max=6.0).exp()  # e^6 is past full scale at this window length
+        frames = torch.fft.irfft(torch.polar(magnitude, phase), n=self.n_fft) * self.window
         audio = self._overlap_add(frames)
         overlap = self.n_fft - self.hop
         return audio[..., :-overlap] if state is None else state.overlap_add(self, audio, overlap)
