@@ -79,6 +79,14 @@ class _Decoder:
     blocks: Iterator[np.ndarray]  # float32 (frames, channels)
 
 
+class _SequentialFile(soundfile.SoundFile):
+    """A file read from front to back. soundfile seeks to where it is after each read of a seekable file, and an MP3
+    loses there the bits it keeps from earlier frames: a click of 0.2 at the start of every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def probe(path: str | Path) -> AudioInfo:
     """Rate, channels, length and tags of a file, without decoding it.
 
@@ -100,32 +108,41 @@ def read_blocks(
     """
     path = Path(path)
     with _open(path) as decoder:
-        info = decoder.info
-        channels = 1 if mono else info.channels
-        target_hz = sample_rate_hz or info.sample_rate_hz
-        stream = (
-            soxr.ResampleStream(info.sample_rate_hz, target_hz, channels, dtype="float32", quality="HQ")
-            if target_hz != info.sample_rate_hz
-            else None
-        )
-        frames = 0
-        for block in decoder.blocks:
-            frames += len(block)
-            if mono and block.shape[1] > 1:
-                # The mean over channels, as a product: numpy's mean over so short an axis takes five times as long.
-                block = block @ np.full((block.shape[1], 1), 1 / block.shape[1], np.float32)
-            if not np.isfinite(block).all():
-                raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
-            if stream is not None:
-                block = stream.resample_chunk(block)
-            if len(block):
-                yield np.ascontiguousarray(block.T)
-        if frames == 0:
-            raise AudioError(f"{path}: holds no audio (0 samples); leave it out or export it again")
-        if stream is not None:
-            block = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True)
-            if len(block):
-                yield np.ascontiguousarray(block.T)
+        blocks = _checked(path, decoder.blocks, mono)
+        yield from resample_blocks(blocks, decoder.info.sample_rate_hz, sample_rate_hz or decoder.info.sample_rate_hz)
+
+
+def _checked(path: Path, blocks: Iterable[np.ndarray], mono: bool) -> Iterator[np.ndarray]:
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        if mono and block.shape[1] > 1:
+            # The mean over channels, as a product: numpy's mean over so short an axis takes five times as long.
+            block = block @ np.full((block.shape[1], 1), 1 / block.shape[1], np.float32)
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
+        yield np.ascontiguousarray(block.T)
+    if frames == 0:
+        raise AudioError(f"{path}: holds no audio (0 samples); leave it out or export it again")
+
+
+def resample_blocks(
+    blocks: Iterable[Float[np.ndarray, "c s"]], from_hz: int, to_hz: int
+) -> Iterator[Float[np.ndarray, "c t"]]:
+    """`resample` of audio that comes in blocks: joined, they are what it gives on the whole."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream, channels = None, 0
+    for block in blocks:
+        if stream is None:
+            channels = len(block)
+            stream = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
+        out = stream.resample_chunk(block.T)
+        if len(out):
+            yield np.ascontiguousarray(out.T)
+    if stream is not None:
+        yield np.ascontiguousarray(stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T)
 
 
 def read_audio(path: str | Path) -> tuple[Float[np.ndarray, "c s"], int]:
@@ -168,13 +185,16 @@ def write_blocks(
     """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has bits.
 
     Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
-    [-1, 1] are clipped. The file appears under its name only when whole.
+    [-1, 1] are clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
+    below it libsndfile's encoder makes frames that overrun their bit count, which decoders hear differently.
 
     Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
     """
     path = Path(path)
     check_writable(path)
     sound_format, subtype = WRITE_FORMATS[path.suffix.lower()]
+    if sound_format == "MP3" and sample_rate_hz < 32000:
+        blocks, sample_rate_hz = resample_blocks(blocks, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
@@ -271,7 +291,7 @@ def _open(path: Path) -> Iterator[_Decoder]:
         file = None
         if path.suffix.lower() not in FFMPEG_SUFFIXES:
             try:
-                file = stack.enter_context(soundfile.SoundFile(path))
+                file = stack.enter_context(_SequentialFile(path))
             except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
                 decoder = stack.enter_context(_ffmpeg(path, str(error)))
         else:
