@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from musiclm.mulan.gap import Pairs, fit_space, gap_of, rank_of_pair, retrieval
+from musiclm.mulan.gap import Pairs, fit_quantizer, fit_space, gap_of, rank_of_pair, retrieval
+from musiclm.nn.rvq import ResidualVQ
 from tests.mulan.test_model import small_model
 
 
@@ -51,7 +52,7 @@ def test_closing_the_gap_of_two_cones():
         model.text.down.bias.zero_()
     model.text.norm = torch.nn.Identity()
     train, held = Pairs(audio[:200], text[:200]), Pairs(audio[200:], text[200:])
-    figures = fit_space(model, train, text[:0], [str(i // 4) for i in range(200)], held)
+    figures = fit_space(model, train, text[:0], audio[:0], [str(i // 4) for i in range(200)], held)
     before, after = figures["before"], figures["after"]
     assert after["mean_distance"] < 0.5 * before["mean_distance"]
     assert after["paired_cosine"] > before["paired_cosine"] + 0.2
@@ -65,3 +66,13 @@ def test_gap_of_a_modality_with_itself_is_none():
     gap = gap_of(model, vectors, vectors)
     assert gap.mean_distance == 0 and gap.paired_cosine == pytest.approx(1)
     assert gap.agreement == [1.0, 1.0, 1.0]
+
+
+def test_quantizer_is_as_coarse_as_the_data_asks_for():
+    rvq = ResidualVQ(dim=4, codebook_size=64, levels=4)
+    rows = torch.randn(640, 4, generator=torch.Generator().manual_seed(0))
+    assert fit_quantizer(rvq, rows, rows_per_code=64) == [10, 20, 40, 64]
+    codes = rvq.encode(rows)
+    assert [int(codes[:, level].max()) < size for level, size in enumerate((10, 20, 40, 64))] == [True] * 4
+    errors = [float((rows - rvq.decode(codes[:, :n])).square().mean()) for n in range(1, 5)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.5 * errors[0]

@@ -2,8 +2,9 @@
 
 Contrastive towers leave the two kinds of vectors in two cones (Liang et al., arXiv 2203.02053). Retrieval does not mind, since it only
 ranks; the quantizer does: text in another cone hits other codes than the audio it describes, and a language model that learned from
-audio codes is then asked with codes it never saw. `fit_space` closes it in three steps: subtract each modality's mean; fit the quantizer on windows,
-on means of windows and on text; draw text to the audio around it (`MuLan.project_text`), as far as the validation pairs say.
+audio codes is then asked with codes it never saw. `fit_space` closes it in four steps: subtract each modality's mean; draw text to the audio
+around it (`MuLan.project_text`), as far as the validation pairs say; fit the quantizer on windows, on means of windows and on text;
+and let its first levels be as coarse as the data asks for (`fit_quantizer`).
 """
 
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.mulan.model import MuLan
+from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.rvq import ResidualVQ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,33 +120,38 @@ def fit_space(
     model: MuLan,
     train: Pairs,
     more_text: Float[Tensor, "m d2"],
+    more_audio: Float[Tensor, "k d"],
     tracks: list[str],
     validation: Pairs,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Fits means, quantizer and projection of `model` in place; returns the gap on `validation` before and after, as JSON.
 
-    `tracks[i]` names the track of training window i: means over windows of one track are quantized too (MusicLM, section 3.1).
-    `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one wording.
+    `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one wording; `more_audio` are
+    features of further windows without captions. `tracks` names the track of each training window and then of each further one: means over
+    windows of one track are quantized too (MusicLM, section 3.1).
     """
     model.audio_mean.zero_()
     model.text_mean.zero_()
     model.text_pull.zero_()
-    raw_audio, raw_text = model.audio_vectors(train.audio), model.text_vectors(torch.cat([train.text, more_text]))
+    features, pooled = torch.cat([train.audio, more_audio]), torch.cat([train.text, more_text])
+    raw_audio, raw_text = model.audio_vectors(features), model.text_vectors(pooled)
     model.rvq.fit_kmeans(raw_audio, seed=seed)
     before = gap_of(model, model.audio_vectors(validation.audio), model.text_vectors(validation.text))
 
     model.audio_mean.copy_(raw_audio.mean(0))
     model.text_mean.copy_(raw_text.mean(0))
-    audio = model.audio_vectors(train.audio)
-    text = model.text_vectors(torch.cat([train.text, more_text]))
+    audio, text = model.audio_vectors(features), model.text_vectors(pooled)
     held_audio, held_text = model.audio_vectors(validation.audio), model.text_vectors(validation.text)
-    averaged = _averages(audio, tracks, seed)
-    rows = torch.cat([audio, averaged])
-    model.rvq.fit_kmeans(rows, seed=seed)
+    model.rvq.fit_kmeans(audio, seed=seed)
     centred = gap_of(model, held_audio, held_text)
 
-    # the projection that ranks best after quantization, on validation pairs; the memory is the audio-only first level
+    rows = torch.cat([audio, _averages(audio, tracks, seed)])
+    sizes = fit_quantizer(model.rvq, rows, seed)
+    model.memory.copy_(F.normalize(kmeans(audio, model.memory.shape[0], seed=seed), dim=-1))
+    coarse = gap_of(model, held_audio, held_text)
+
+    # the projection under which decoded codes of text and of its audio are nearest to each other, against mixed-up pairs
     best, choice = -1.0, (0.0, 0.05)
     for pull in (0.0, 0.5, 0.75, 1.0):
         for heat in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
@@ -160,16 +168,42 @@ def fit_space(
                 best, choice = value, (pull, heat)
     model.text_pull.fill_(choice[0])
     model.text_heat.fill_(choice[1])
-    projected = model.project_text(text[: rows.shape[0]])
-    model.rvq.fit_kmeans(torch.cat([rows, projected]), seed=seed)
+    projected = model.project_text(
+        text[torch.randperm(len(text), generator=torch.Generator().manual_seed(seed))[: len(rows)]]
+    )
+    fit_quantizer(model.rvq, torch.cat([rows, projected]), seed)
     after = gap_of(model, held_audio, model.project_text(held_text))
     return {
         "before": asdict(before),
         "centred": asdict(centred),
+        "coarse_to_fine": asdict(coarse),
         "after": asdict(after),
         "text_pull": choice[0],
         "text_heat": choice[1],
+        "codes_per_level": sizes,
     }
+
+
+def fit_quantizer(rvq: ResidualVQ, rows: Float[Tensor, "n d"], seed: int = 0, rows_per_code: int = 64) -> list[int]:
+    """Fits every level by k-means with only as many codes as the data can bear; returns how many each level uses.
+
+    On few tracks, 1024 codes at the first level are the tracks themselves: a text never hits the code of "its" audio, and a language
+    model learns a code as the name of a track. So the first level has a code for every `rows_per_code` rows, each next level twice as
+    many, up to the codebook's size; with the paper's millions of clips that is 1024 everywhere. Codes beyond are copies of
+    earlier ones, which are never chosen (ties go to the lower index).
+    """
+    residual, sizes = rows.float(), []
+    for level in range(rvq.levels):
+        size = max(2, min(rvq.codebook_size, (len(rows) << level) // rows_per_code))
+        centroids = kmeans(residual, size, seed=seed + level)
+        copies = torch.arange(rvq.codebook_size) % size
+        rvq.codebooks[level] = centroids[copies]
+        rvq.counts[level].fill_(1.0)
+        rvq.sums[level] = rvq.codebooks[level]
+        residual = residual - centroids[assign(residual, centroids)]
+        sizes.append(size)
+    rvq.started.fill_(True)
+    return sizes
 
 
 def _averages(audio: Float[Tensor, "n d"], tracks: list[str], seed: int) -> Float[Tensor, "m d"]:

@@ -77,6 +77,7 @@ class MuLanConfig:
     dropout: float = 0.1  # in the text head
     rvq_levels: int = 12  # paper 12
     rvq_size: int = 1024  # paper 1024
+    memory_size: int = 1024  # audio vectors that text is drawn to (`MuLan.project_text`); not in the paper
     temperature: float = 0.07  # at the start; learned
 
     def __post_init__(self) -> None:
@@ -206,6 +207,7 @@ class MuLan(nn.Module):
 
     audio_mean: Tensor
     text_mean: Tensor
+    memory: Tensor
     text_pull: Tensor
     text_heat: Tensor
     artifact_hash: str = ""
@@ -222,6 +224,7 @@ class MuLan(nn.Module):
         # closing the modality gap (musiclm.mulan.gap fits these after training; zeros leave the towers as they are)
         self.register_buffer("audio_mean", torch.zeros(config.dim))
         self.register_buffer("text_mean", torch.zeros(config.dim))
+        self.register_buffer("memory", torch.zeros(config.memory_size, config.dim))
         self.register_buffer("text_pull", torch.tensor(0.0))  # share of the projection onto audio, 0..1
         self.register_buffer("text_heat", torch.tensor(0.05))  # temperature of that projection
         frozen = config.text.num_layers - config.text_trained_layers
@@ -250,11 +253,14 @@ class MuLan(nn.Module):
         Audio shorter than 10 s is repeated until it is long enough. A last part shorter than a second is left out.
         Raises: ValueError if there is no audio.
         """
+        return self.audio_vectors(self.window_features(audio))
+
+    def window_features(self, audio: Float[Tensor, "1 s"]) -> Float[Tensor, "n d"]:
+        """As `embed_audio_windows`, before the head."""
         seconds = self._seconds(audio)
         tokens = torch.cat([self.audio.seconds(self.audio.mels(part)) for part in seconds.split(64)])
         windows = tokens.unfold(0, WINDOW_S, 1).movedim(-1, 1)  # n 10 p d
-        parts = [self.audio_vectors(self.audio.pool(part)) for part in windows.split(32)]
-        return torch.cat(parts)
+        return torch.cat([self.audio.pool(part) for part in windows.split(32)])
 
     def embed_audio(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d"]:
         """One embedding per clip: the mean over its windows, normalised (MusicLM, section 3.1)."""
@@ -284,16 +290,15 @@ class MuLan(nn.Module):
         return self.project_text(self.text_vectors(self.encode_text(texts)))
 
     def project_text(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Draws text vectors to the audio vectors nearby: a softmax-weighted mean of the quantizer's first-level codes.
+        """Draws text vectors to audio vectors nearby: a softmax-weighted mean of the memory, centroids of training audio.
 
-        The first level's codes are centroids of audio, so the mean lies where audio lies (after DeCap, arXiv 2303.03032, which does it
-        the other way round). `text_pull` 0 leaves the vectors as they are.
+        The mean lies where audio lies (after DeCap, arXiv 2303.03032, which draws images to texts). `text_pull` 0 leaves the
+        vectors as they are.
         """
         if float(self.text_pull) == 0.0:
             return vectors
-        memory = self.rvq.codebooks[0]
-        weights = F.softmax(vectors @ F.normalize(memory, dim=-1).T / self.text_heat, dim=-1)
-        drawn = F.normalize(weights @ memory, dim=-1)
+        weights = F.softmax(vectors @ self.memory.T / self.text_heat, dim=-1)
+        drawn = F.normalize(weights @ self.memory, dim=-1)
         return F.normalize(torch.lerp(vectors, drawn, self.text_pull), dim=-1)
 
     # -- tokens

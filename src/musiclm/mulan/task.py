@@ -48,6 +48,9 @@ class MuLanTaskConfig:
     seconds_per_clip: int = 5  # of the ten, in one step
     mask_mels: int = 10  # SpecAugment: widest of two frequency masks
     mask_frames: int = 12  # SpecAugment: widest time mask in each second
+    stretch_s: int = (
+        16  # of every training track, embedded at 1 s stride for the quantizer at export; 0: labelled windows only
+    )
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class MuLanTask:
                 f"the text encoder given is {pretrained.config}, the configuration says {config.model.text}; make them equal"
             )
         self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.corpus_dir = Path(corpus_dir)
         tokenizer = Tokenizer.from_str(pretrained.tokenizer_json)
         model = MuLan(config.model, tokenizer)
         model.text_encoder.load_state_dict(pretrained.state)
@@ -223,6 +227,19 @@ class MuLanTask:
         return encode_texts(model, [self.data.captions[w][caption] for w in windows])
 
     @torch.no_grad()
+    def stretches(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[str]]:
+        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each."""
+        parts, owners = [torch.zeros(0, self.config.model.audio.width)], []
+        if self.config.stretch_s >= WINDOW_S:
+            for track in (t for t in load_manifest(self.corpus_dir) if t.split == "train"):
+                rng = random.Random(f"{self.seed} {track.id}")
+                length = min(self.config.stretch_s, track.seconds)
+                audio = read_clip(self.corpus_dir, track, rng.random() * (track.seconds - length), length)
+                parts.append(model.window_features(torch.from_numpy(audio)[None].to(model.log_scale.device)).cpu())
+                owners += [track.id] * len(parts[-1])
+        return torch.cat(parts), owners
+
+    @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Loss and retrieval on the windows of the validation split, one caption each; chance is in `self.chance`."""
         assert isinstance(module, Trained)
@@ -248,8 +265,10 @@ class MuLanTask:
         more = [self.pooled(model, self.train, k) for k in range(1, self.config.captions_per_window)]
         held = Pairs(self.features(model, self.held), self.pooled(model, self.held, 0))
         tracks = [self.windows[w].track.id for w in self.train]
+        stretches, owners = self.stretches(model)
         device = model.log_scale.device
-        gap = fit_space(model.to("cpu"), train, torch.cat(more) if more else train.text[:0], tracks, held, self.seed)
+        text = torch.cat(more) if more else train.text[:0]
+        gap = fit_space(model.to("cpu"), train, text, stretches, tracks + owners, held, self.seed)
         model.to(device)
         data = {
             "windows_train": len(self.train),
