@@ -41,7 +41,7 @@ def record(content, seconds=60.0, levels=None):
 @given(st.randoms())
 def test_order_of_finishing_changes_nothing(shuffle: random.Random):
     items = [item(f"{number:02}", piece=f"piece {number // 2}") for number in range(20)]
-    records = {each.key: record(number % 15, 60 + number % 15) for number, each in enumerate(items)}
+    records = {each.key: record(number % 15, 60.0 + number % 15) for number, each in enumerate(items)}
     expected = assemble(items, records, final=True)
     keys = list(records)
     shuffle.shuffle(items)
@@ -90,7 +90,7 @@ def test_more_music_moves_no_piece_that_the_hash_has_placed():
 
 def test_held_out_packages_are_tested_on_and_what_is_no_music_is_listed():
     items = [item("a", "zaz-data", held_out=True), item("b"), item("rain", use="effect"), item("broken")]
-    records = {items[0].key: record(1), items[1].key: record(2, 70), items[3].key: {"skipped": "truncated"}}
+    records = {items[0].key: record(1), items[1].key: record(2, 70.0), items[3].key: {"skipped": "truncated"}}
     tracks, skipped = assemble(items, records, final=False)
     assert {track.origin: (track.split, track.held_out) for track in tracks}["a"] == ("test", True)
     assert [line["reason"] for line in skipped] == ["truncated", "not music (effect)"]
