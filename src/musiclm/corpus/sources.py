@@ -152,7 +152,7 @@ def unpack(package: str, parts: Iterable[str], cache: Path) -> str:
     """
     target = cache / "unpacked" / package
     wanted = set(parts)
-    if target.is_dir():  # left whole by a build that was stopped
+    if all((target / part).is_file() for part in wanted):  # left by a build that was stopped
         return ""
     try:
         deb = find_deb(package, cache) or _download(package, cache)
@@ -163,6 +163,7 @@ def unpack(package: str, parts: Iterable[str], cache: Path) -> str:
             archives.mkdir()
             for archive in _extract(deb, wanted, files, archives):
                 _extract_zip(archive, wanted, files)
+            shutil.rmtree(target, ignore_errors=True)
             files.rename(target)
     except (CorpusError, OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         return f"package {package}: {' '.join(str(error).split())}"
