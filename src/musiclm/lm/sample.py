@@ -260,6 +260,9 @@ class ArAcoustic:
         while position < coarse.shape[2]:
             prefix = given[:, :, position : position + chunk]
             length = min(chunk, coarse.shape[2] - position)
+            if prefix.shape[2] == length:  # the prompt ends with the audio
+                out.append(prefix)
+                break
             # as many whole chunks side by side as there are; one that the prompt begins is alone
             num = 1 if prefix.shape[2] else max(1, (coarse.shape[2] - position) // chunk)
             part = coarse[:, :, position : position + num * length]
