@@ -120,7 +120,7 @@ def generate(
         check_seed,
         output_paths,
     )
-    from musiclm.lm.sample import Sampling
+    from musiclm.nn.sampling import Sampling
 
     prompt = check_prompt(prompt)
     check_duration(duration)
@@ -134,14 +134,14 @@ def generate(
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
     config: GenerateConfig = loaded.default_config()
-    wishes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
+    wishes: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     config = replace(
         config,
         semantic=replace(config.semantic, **{name: value for name, value in wishes.items() if value is not None}),
         coarse=Sampling(temperature=coarse_temperature),
         fine=Sampling(temperature=fine_temperature),
         acoustic=acoustic,  # type: ignore[arg-type]
-        storm_temperature=config.storm_temperature if storm_temperature is None else storm_temperature,
+        storm=config.storm if storm_temperature is None else replace(config.storm, temperature=storm_temperature),
     )
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
@@ -150,11 +150,11 @@ def generate(
     for index, path in enumerate(paths):
         started = time.perf_counter()
         first: list[float] = []
+        tasks: dict[str, Any] = {}
         with _progress_bar(console, progress) as bars:
-            tasks: dict[str, Any] = {}
 
             def report(stage: str, done: int, total: int) -> None:
-                if stage not in tasks:
+                if stage not in tasks:  # noqa: B023
                     tasks[stage] = bars.add_task(stage)  # noqa: B023
                 bars.update(tasks[stage], completed=done, total=total)  # noqa: B023
 
@@ -253,8 +253,80 @@ def codec_roundtrip(
     )
 
 
+DataDir = Annotated[Path, typer.Option(help="A corpus (musiclm corpus build).")]
+RunsDir = Annotated[Path, typer.Option(help="Where runs, tokens and the bundle lie.")]
+
+
+@app.command("train")
+def train_command(
+    stage: Annotated[str, typer.Argument(help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all.")],
+    data: DataDir,
+    runs: RunsDir,
+    preset: Annotated[str, typer.Option(help="tiny, base or paper.")] = "base",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
+    ] = None,
+    device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    threads: Threads = None,
+    name: Annotated[str, typer.Option(help="Name of the bundle that `all` makes.")] = "mine",
+) -> None:
+    """Train a stage, or all of them; stopped or killed at any moment, the same command goes on."""
+    from musiclm.config import override
+    from musiclm.generate import check_device
+    from musiclm.pipeline import train_all, train_stage
+    from musiclm.presets import load_preset
+
+    check_device(device)
+    _use_threads(threads)
+    chosen = override(load_preset(preset), settings or [])
+    if stage == "all":
+        bundle = train_all(chosen, data, runs, name=name, device=device, precision=precision, max_minutes=max_minutes)
+        print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")
+        return
+    artifact = train_stage(stage, chosen, data, runs, device=device, precision=precision, max_minutes=max_minutes)
+    print(f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on")
+
+
 @app.command()
-def inspect(path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")]) -> None:
+def label(data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]) -> None:
+    """Write weak labels (tags, tempo, key, level) of a corpus, from which MuLan's training captions are made."""
+    from musiclm.pipeline import label as label_data
+
+    label_data(data, print)
+
+
+@app.command()
+def tokenize(data: DataDir, runs: RunsDir, device: Device = "cpu", threads: Threads = None) -> None:
+    """Fill RUNS/tokens with the tokens of the three trained encoders."""
+    from musiclm.pipeline import tokenize as fill
+
+    _use_threads(threads)
+    console = Console(stderr=True)
+    with _progress_bar(console, True) as bars:
+        task = bars.add_task("tokens")
+        store = fill(data, runs, device=device, on_progress=lambda d, t: bars.update(task, completed=d, total=t))
+    print(store)
+
+
+@app.command()
+def bundle(
+    runs: RunsDir,
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    name: Annotated[str, typer.Option(help="Its name.")] = "mine",
+) -> None:
+    """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
+    from musiclm.pipeline import make_bundle
+
+    made = make_bundle(runs, out, name)
+    print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")],
+) -> None:
     """Print what a file or folder says of itself."""
     from musiclm.artifact import CONFIG_FILE, ArtifactError, read_config
     from musiclm.bundle import INDEX_FILE, open_bundle

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -28,12 +28,14 @@ from musiclm.acoustic import AcousticDecoder
 from musiclm.artifact import ArtifactError
 from musiclm.audio import write_audio
 from musiclm.bundle import Bundle, open_bundle
+from musiclm.config import from_json
 from musiclm.lm.model import TokenLM
-from musiclm.lm.sample import ArAcoustic, Sampling, stream_semantic
+from musiclm.lm.sample import ArAcoustic, stream_semantic
 from musiclm.mulan.model import MuLan
+from musiclm.nn.sampling import Sampling
 from musiclm.soundstream.model import DecoderStream, SoundStream
 from musiclm.storm.model import SoundStorm
-from musiclm.storm.sample import StormAcoustic
+from musiclm.storm.sample import StormAcoustic, StormSampling
 
 MIN_DURATION_S, MAX_DURATION_S = 0.5, 600.0
 MAX_PROMPT_CHARACTERS = 10_000
@@ -49,7 +51,7 @@ class GenerateConfig:
     coarse: Sampling = field(default_factory=lambda: Sampling(temperature=0.95))
     fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.4))
     acoustic: Acoustic = "storm"
-    storm_temperature: float = 1.0  # of SoundStorm's first level; the others are greedy
+    storm: StormSampling = field(default_factory=StormSampling)
 
     def __post_init__(self) -> None:
         if self.acoustic not in ("storm", "ar"):
@@ -172,7 +174,9 @@ class MusicLM:
         self.soundstream = soundstream.to(self.device).eval()
         self.mulan = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
-        self._decoders: dict[str, tuple[Any, ...]] = {}
+        self._storm: SoundStorm | None = None
+        self._coarse: TokenLM | None = None
+        self._fine: TokenLM | None = None
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
@@ -197,23 +201,22 @@ class MusicLM:
     def default_config(self, acoustic: Acoustic = "storm") -> GenerateConfig:
         """The sampling the bundle recommends, from its index."""
         chosen = self.bundle.document.get("sampling", {})
-        semantic = Sampling(**chosen.get("semantic", {}))
         return GenerateConfig(
-            semantic=semantic, acoustic=acoustic, storm_temperature=chosen.get("storm_temperature", 1.0)
+            semantic=from_json(Sampling, chosen.get("semantic", {})),
+            storm=from_json(StormSampling, chosen.get("storm", {})),
+            acoustic=acoustic,
         )
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
         """SoundStorm, or the coarse and fine stages; loaded when first asked for."""
-        if config.acoustic not in self._decoders:
-            if config.acoustic == "storm":
-                self._decoders["storm"] = (SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval(),)
-            else:
-                models = [TokenLM.from_artifact(self.bundle.part(stage)) for stage in ("coarse", "fine")]
-                self._decoders["ar"] = tuple(model.to(self.device).eval() for model in models)
-        models = self._decoders[config.acoustic]
         if config.acoustic == "storm":
-            return StormAcoustic(models[0], temperature=config.storm_temperature)
-        return ArAcoustic(models[0], models[1], config.coarse, config.fine)
+            if self._storm is None:
+                self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
+            return StormAcoustic(self._storm, config.storm)
+        if self._coarse is None or self._fine is None:
+            self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
+            self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
+        return ArAcoustic(self._coarse, self._fine, config.coarse, config.fine)
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:

@@ -26,7 +26,7 @@ def assemble(
     """The manifest and the list of skipped originals, for the items that have a record.
 
     Of equal or nearly equal audio the first origin in order of (source, package, origin) stays. A corpus of few pieces
-    that the hash leaves without a piece for some split gives it one from the largest split, if `final`.
+    that the hash leaves without two pieces (one, of under ten) for some split gives it some of the largest, if `final`.
     """
     skipped: list[tuple[Item, str]] = []
     kept: list[tuple[Item, Mapping[str, Any]]] = []
@@ -59,8 +59,9 @@ def _splits(pieces: list[str], *, fill: bool) -> dict[str, Split]:
         share = piece_share(piece)
         in_train = share >= TEST_SHARE + VALIDATION_SHARE
         splits[piece] = "train" if in_train else "validation" if share >= TEST_SHARE else "test"
-    for split in SPLITS if fill else ():
-        if split not in splits.values():
+    least = 2 if len(pieces) >= 10 else 1  # a figure over one piece says little, and swapped conditions take two
+    for split in [split for split in SPLITS for _ in range(least)] if fill else ():
+        if list(splits.values()).count(split) < least:
             largest = max(SPLITS, key=lambda name: list(splits.values()).count(name))
             others = sorted((piece for piece in pieces if splits[piece] == largest), key=piece_share)
             if len(others) > 1:

@@ -194,8 +194,12 @@ def load_labels(path: Path) -> list[Labels]:
     return found
 
 
-def label_corpus(corpus_dir: Path, *, windows_per_track: int = 6, path: Path | None = None) -> Iterable[Labels]:
+def label_corpus(
+    corpus_dir: Path, tagger: Tagger | None, *, windows_per_track: int = 6, path: Path | None = None
+) -> Iterable[Labels]:
     """Labels the windows of a corpus that have no labels yet and appends them to `labels.jsonl`; yields each as it is written.
+
+    Without a tagger the labels are what can be measured: tempo, key, level, brightness and the like.
 
     Goes round by round, one window of every track first, so that a run cut short has seen all the music.
     """
@@ -207,7 +211,7 @@ def label_corpus(corpus_dir: Path, *, windows_per_track: int = 6, path: Path | N
         with open(path, "a") as file:
             file.write("\n")  # close a line cut short, so that the next one stands alone
     done = {(labels.track, labels.start_s) for labels in load_labels(path)}
-    labeller = Labeller(Tagger.load())
+    labeller = Labeller(tagger)
     tracks = load_manifest(corpus_dir)
     starts = {track.id: window_starts(track.seconds, windows_per_track) for track in tracks}
     with open(path, "a") as file:

@@ -1,0 +1,41 @@
+"""Fails unless every stage of a tiny run beats the chance level that was printed beside it."""
+
+import json
+import sys
+from pathlib import Path
+
+# stage -> (figure, what it must be below or above: a number, or another figure of the same artifact)
+LOWER = {
+    "soundstream": ("linear", 1.0),  # silence scores 1
+    "mulan": ("loss_validation", "chance"),
+    "semantic": ("loss", "chance"),
+    "storm": ("loss", "chance"),
+    "coarse": ("loss", "chance"),
+    "fine": ("loss", "chance"),
+}
+
+
+def main(runs: Path) -> int:
+    failed = 0
+    for stage in ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine"):
+        info = json.loads((runs / stage / "artifact" / "config.json").read_text())["info"]
+        metrics = info["metrics"]
+        if stage == "w2vbert":
+            name, value, bound, good = (
+                "contrastive_accuracy",
+                metrics["contrastive_accuracy"],
+                metrics["contrastive_chance"],
+                metrics["contrastive_accuracy"] > metrics["contrastive_chance"],
+            )
+        else:
+            name, limit = LOWER[stage]
+            value = metrics[name]
+            bound = info["chance"][name] if limit == "chance" else limit
+            good = value < bound
+        print(f"{stage:12} {name:22} {value:8.4f}  chance {bound:8.4f}  {'ok' if good else 'NOT BEATEN'}")
+        failed += not good
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

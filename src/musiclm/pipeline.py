@@ -1,0 +1,253 @@
+"""From a corpus to a bundle: which stage is trained from what, in which order, and where everything lies.
+
+    DATA/                       a corpus (musiclm corpus build)
+    RUNS/<stage>/               checkpoint, log, artifact/ of each stage
+    RUNS/tokens/                the token store, once the three encoders are trained
+    RUNS/bundle/                the result of `train all`
+
+Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Then tokens, then the language models.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from musiclm.artifact import CONFIG_FILE, ArtifactError, load_artifact, read_config, write_atomic
+from musiclm.bundle import ENCODERS, MODELS, Bundle, assemble
+from musiclm.config import to_json
+from musiclm.corpus.clips import ClipSampler, eval_clips
+from musiclm.corpus.manifest import load_manifest
+from musiclm.lm.task import LmTask
+from musiclm.mulan.model import MuLan
+from musiclm.presets import STAGES, Preset
+from musiclm.soundstream.model import SoundStream
+from musiclm.soundstream.task import SoundStreamTask
+from musiclm.store import TokenStore
+from musiclm.storm.task import StormTask
+from musiclm.tokenize import Encoders, tokenize_corpus
+from musiclm.train import STATE_FILE, Task, TrainConfig, train
+from musiclm.w2vbert.task import W2vBertTask
+from musiclm.w2vbert.tokenizer import SemanticTokenizer
+
+Say = Callable[[str], None]
+
+
+def artifact_of(runs: Path, stage: str) -> Path:
+    """Where the trained model of a stage lies. Raises ArtifactError if it has none yet."""
+    folder = runs / stage / "artifact"
+    if not (folder / CONFIG_FILE).exists():
+        raise ArtifactError(f"{stage} is not trained in {runs} yet; run: musiclm train {stage}")
+    return folder
+
+
+def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task, TrainConfig]:
+    """The task of a stage and its loop.
+
+    Raises: ValueError for an unknown stage, CorpusError or StoreError when what the stage learns from is not there.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
+    recipe: Any = getattr(preset, stage)
+    loop: TrainConfig = recipe.train
+    if stage == "soundstream":
+        return SoundStreamTask(recipe.task, data, loop.batch_size, loop.seed), loop
+    if stage == "w2vbert":
+        tracks = load_manifest(data)
+        crop_s = recipe.task.crop_s
+        sampler = ClipSampler(data, [t for t in tracks if t.split == "train"], crop_s, loop.seed)
+        held = eval_clips(data, [t for t in tracks if t.split == "validation"], crop_s, 32, loop.seed)[0]
+        return W2vBertTask(recipe.task, sampler, held, loop.batch_size, loop.seed), loop
+    if stage == "mulan":
+        from musiclm.mulan.task import MuLanTask
+        from musiclm.mulan.text import load_pretrained
+
+        return MuLanTask(
+            recipe.task,
+            data,
+            batch_size=loop.batch_size,
+            seed=loop.seed,
+            pretrained=load_pretrained(),
+            cache_dir=runs / "mulan" / "cache",
+        ), loop
+    store = TokenStore(runs / "tokens")
+    if stage == "storm":
+        return StormTask(recipe.task, store, loop.batch_size, loop.seed), loop
+    return LmTask(recipe.task, store, loop.batch_size, loop.seed), loop
+
+
+def describe_data(data: Path) -> dict[str, Any]:
+    """Hours by split, licences and the number of tracks, for the model card."""
+    tracks = load_manifest(data)
+    hours: dict[str, float] = {}
+    licences: dict[str, float] = {}
+    for track in tracks:
+        hours[track.split] = hours.get(track.split, 0.0) + track.seconds / 3600
+        if track.split == "train":
+            licences[track.licence] = licences.get(track.licence, 0.0) + track.seconds / 3600
+    return {
+        "sources": sorted({track.source for track in tracks}),
+        "tracks": len(tracks),
+        "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
+        "train_hours_by_licence": {name: round(value, 2) for name, value in sorted(licences.items())},
+    }
+
+
+def train_stage(
+    stage: str,
+    preset: Preset,
+    data: Path,
+    runs: Path,
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    max_minutes: float | None = None,
+    quiet: bool = False,
+) -> Path | None:
+    """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
+
+    A finished stage is not trained again. Raises: ArtifactError if the folder holds a run of other settings.
+    """
+    folder = runs / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = to_json(getattr(preset, stage))
+    recorded = folder / "recipe.json"
+    if recorded.exists() and (folder / STATE_FILE).exists():
+        before = json.loads(recorded.read_text())
+        # only the length of a run may change: everything else would make another model under the same name
+        if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
+            raise ArtifactError(
+                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or remove it"
+            )
+    if finished(runs, stage, recipe["train"]["steps"]):
+        return folder / "artifact"
+    write_atomic(recorded, json.dumps(recipe, indent=1))
+    task, loop = build_task(stage, preset, data, runs)
+    info = {"data": describe_data(data), "recipe": recipe}
+    return train(
+        task, loop, folder, device=device, precision=precision, max_minutes=max_minutes, info=info, quiet=quiet
+    )
+
+
+def finished(runs: Path, stage: str, steps: int) -> bool:
+    """Whether a stage's artifact is there and has had all its steps."""
+    folder = runs / stage / "artifact"
+    return (folder / CONFIG_FILE).exists() and read_config(folder)["info"].get("step", 0) >= steps
+
+
+def tokenize(
+    data: Path, runs: Path, *, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Fills RUNS/tokens with the three trained encoders. Raises ArtifactError if one is missing."""
+    encoders = Encoders.of(
+        SoundStream.from_artifact(artifact_of(runs, "soundstream")),
+        SemanticTokenizer.from_artifact(artifact_of(runs, "w2vbert")),
+        MuLan.from_artifact(artifact_of(runs, "mulan")),
+        device,
+    )
+    return tokenize_corpus(data, encoders, runs / "tokens", on_progress=on_progress)
+
+
+def label(data: Path, say: Say) -> None:
+    """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept."""
+    from musiclm.mulan.labels import label_corpus
+    from musiclm.mulan.tagger import Tagger
+
+    tagger = None
+    try:
+        tagger = Tagger.load()
+    except ValueError as error:
+        say(f"labels without instrument and mood tags: {error}")
+    for count, _ in enumerate(label_corpus(data, tagger), 1):
+        if count % 100 == 0:
+            say(f"labelled {count} windows")
+
+
+def train_all(
+    preset: Preset,
+    data: Path,
+    runs: Path,
+    *,
+    name: str,
+    device: str = "cpu",
+    precision: str = "auto",
+    max_minutes: float | None = None,
+    say: Say = print,
+    quiet: bool = False,
+) -> Bundle | None:
+    """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first."""
+    import time
+
+    deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
+
+    def left() -> float | None:
+        return None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
+
+    for stage in STAGES:
+        if stage == "mulan":
+            label(data, say)
+        if stage == "semantic":
+            tokenize(data, runs, device=device)
+        if (
+            train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
+            is None
+        ):
+            return None
+        say(f"{stage}: done")
+    return make_bundle(runs, runs / "bundle", name)
+
+
+def make_bundle(runs: Path, out: Path, name: str, sampling: dict[str, Any] | None = None) -> Bundle:
+    """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing."""
+    artifacts = {stage: artifact_of(runs, stage) for stage in (*ENCODERS, "semantic")}
+    for stage in MODELS:
+        if (runs / stage / "artifact" / CONFIG_FILE).exists():
+            artifacts[stage] = runs / stage / "artifact"
+    facts = {"sampling": sampling or {}}
+    return assemble(out, artifacts, name, model_card(name, artifacts), facts)
+
+
+def model_card(name: str, artifacts: dict[str, Path]) -> str:
+    """A card written from what the artifacts say of themselves."""
+    infos = {stage: read_config(folder)["info"] for stage, folder in artifacts.items()}
+    data = infos["soundstream"].get("data", {})
+    lines = [
+        f"# {name}",
+        "",
+        "A MusicLM bundle: text to 24 kHz mono music. Written by `musiclm bundle` from the run itself.",
+        "",
+    ]
+    lines += ["## Data", "", f"Sources: {', '.join(data.get('sources', ['?']))}; {data.get('tracks', '?')} tracks.", ""]
+    for split, hours in data.get("hours", {}).items():
+        lines.append(f"- {split}: {hours} h")
+    lines += [
+        "",
+        "Licences of the training music, hours (MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0):",
+        "",
+    ]
+    lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
+    lines += [
+        "",
+        "## Stages",
+        "",
+        "| stage | parameters | steps | minutes | validation figures (chance or unigram in brackets) |",
+    ]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for stage, info in infos.items():
+        parameters = sum(
+            value.numel() for value in load_artifact(artifacts[stage], _kind(artifacts[stage])).state.values()
+        )
+        chance = info.get("chance", {})
+        figures = [
+            f"{key} {value:.4g}" + (f" ({chance[key]:.4g})" if key in chance else "")
+            for key, value in info.get("metrics", {}).items()
+        ]
+        minutes = info.get("seconds", 0) / 60
+        lines.append(
+            f"| {stage} | {parameters / 1e6:.2f} M | {info.get('step', '?')} | {minutes:.0f} | {', '.join(figures)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _kind(folder: Path) -> str:
+    return str(read_config(folder)["kind"])
