@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.w2vbert.loss import code_entropy, contrastive_loss, diversity_loss, masked_prediction_loss
-from musiclm.w2vbert.model import W2vBert, W2vBertConfig, draw_mask, gumbel_temperature, stack_mel
+from musiclm.w2vbert.model import W2vBert, W2vBertConfig, bridge, draw_mask, gumbel_temperature, stack_mel
 from musiclm.w2vbert.task import W2vBertTask, W2vBertTaskConfig
 
 
@@ -92,7 +92,7 @@ def test_diversity_is_0_when_even_and_finite_on_collapse():
     collapsed[:, 0] = 1
     collapsed.requires_grad_()
     found = diversity_loss(collapsed)
-    assert float(found.loss) == pytest.approx(1 - 1 / 8, abs=1e-3)
+    assert float(found.loss.detach()) == pytest.approx(1 - 1 / 8, abs=1e-3)
     found.loss.backward()
     assert torch.isfinite(collapsed.grad).all()
 
@@ -106,8 +106,11 @@ def test_quantizer_starts_as_kmeans_and_uses_its_entries():
     quantized = model.quantizer(mel, 1.0)
     assert quantized.codes.shape == (16, 40, 2)
     assert float(code_entropy(quantized.codes, 16).exp()) > 8
-    points = ((mel - model.quantizer.mean) @ model.quantizer.components).clamp(-4, 4)[..., ::2].flatten(0, 1)
-    centroids = model.quantizer.logits.weight[:16, ::2]
+    points = model.quantizer._inputs(mel)[..., ::2].flatten(0, 1)
+    # weights are centroids / variance and biases -|c|^2 / (2 variance): undo it
+    weight, bias = model.quantizer.logits.weight[:16, ::2], model.quantizer.logits.bias[:16]
+    variance = (-2 * bias / weight.square().sum(1)).median()
+    centroids = weight * variance
     nearest = torch.cdist(points, centroids).argmin(1)
     assert (nearest == quantized.codes[..., 0].flatten()).float().mean() > 0.99  # ties by rounding
 
@@ -123,13 +126,35 @@ def test_frames_are_whole_40_ms_and_batch_equals_single():
 
 def test_hidden_frames_do_not_reach_the_conformer():
     torch.manual_seed(0)
-    model = W2vBert(tiny()).eval()
+    model = W2vBert(tiny(mask_bridge=False)).eval()
     captured = []
     model.conformer.blocks[0].register_forward_pre_hook(lambda _, args: captured.append(args[0].detach()))
     hidden = draw_mask(1, 40, 4, 0.45, torch.Generator().manual_seed(0))
     audio = Melodies().batch(0, 1)[0]
     model(audio, hidden)
     assert torch.equal(captured[0][hidden], model.mask_vector.detach().expand(int(hidden.sum()), -1))
+
+
+def test_bridges_are_lines_between_the_visible_neighbours():
+    x = torch.tensor([0.0, 1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0])[None, :, None]
+    hidden = torch.tensor([[True, False, True, True, False, False, True, True]])
+    assert bridge(x, hidden).flatten().tolist() == [1, 1, 6, 11, 16, 25, 25, 25]
+
+
+def test_what_is_hidden_changes_no_frame_that_the_conformer_sees():
+    torch.manual_seed(0)
+    model = W2vBert(tiny()).eval()
+    hidden = draw_mask(2, 40, 4, 0.45, torch.Generator().manual_seed(0))
+    captured = []
+    model.conformer.blocks[0].register_forward_pre_hook(lambda _, args: captured.append(args[0].detach()))
+    mel = model.front_end.mel_frames(Melodies().batch(0, 2)[0])
+    noise = torch.randn_like(mel)
+    # convolutions see a little past a frame, so only the middle of a hidden span is truly unseen
+    inside = hidden & hidden.roll(1, 1) & hidden.roll(-1, 1)
+    model.front_end.mel_frames = lambda audio: audio  # the test hands mel in
+    for m in (mel, torch.where(inside.repeat_interleave(4, 1)[:, None], noise, mel)):
+        model(m, hidden)
+    assert inside.any() and torch.equal(captured[0], captured[1])
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ class W2vBertTaskConfig:
     """The model and what training it needs beside the loop's settings."""
 
     model: W2vBertConfig = field(default_factory=W2vBertConfig)
-    crop_s: float = 8.0  # training crops; also the window of the tokenizer
+    crop_s: float = 5.12  # training crops; also the window of the tokenizer
     gain_db: float = 6.0  # each crop is turned up or down by up to this, so that codes do not spend themselves on level
     gumbel_start: float = 2.0  # temperature of the quantizer's draws at step 0
     gumbel_end: float = 0.5
     gumbel_decay: float = 0.9985  # per step; wav2vec 2.0 takes 300 000 steps for what takes 1000 here
-    layer: int = 4  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
+    layer: int = 3  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
     num_clusters: int = 1024
-    num_fit_clips: int = 400  # training crops that k-means sees: 400 of 8 s are 80 000 frames, 78 a cluster
+    num_fit_clips: int = 400  # training crops that k-means sees: 400 of 5.12 s are 51 200 frames, 50 a cluster
 
     def __post_init__(self) -> None:
         if round(self.crop_s * FRAME_RATE_HZ) < 2 * self.model.mask_span:
