@@ -12,7 +12,12 @@ from tests.toy import SPECS, random_streams
 def make(stage: str, positions: str = "rotary", cumulative: bool = False) -> TokenLM:
     torch.manual_seed(3)
     transformer = TransformerConfig(
-        width=16, num_layers=2, num_heads=2, ff_width=24, dropout=0.0, positions=positions  # type: ignore[arg-type]
+        width=16,
+        num_layers=2,
+        num_heads=2,
+        ff_width=24,
+        dropout=0.0,
+        positions=positions,  # type: ignore[arg-type]
     )
     config = TokenLMConfig(
         stage=stage, transformer=transformer, mulan_levels=2, specs=SPECS, cumulative_mulan=cumulative

@@ -87,7 +87,9 @@ def test_long_audio_slides_by_half_a_window(semantic: TokenLM) -> None:
         semantic, MULAN[:1], 800, Sampling(temperature=0), generators(0), on_progress=lambda *x: seen.append(x)
     )
     assert seen[-1] == (800, 800) and len(seen) == 800
-    tail = generate_semantic(semantic, MULAN[:1], 425, Sampling(temperature=0), generators(0), prompt=long[..., 375:750])
+    tail = generate_semantic(
+        semantic, MULAN[:1], 425, Sampling(temperature=0), generators(0), prompt=long[..., 375:750]
+    )
     assert torch.equal(tail, long[..., 375:])
 
 

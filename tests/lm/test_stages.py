@@ -14,7 +14,11 @@ def toy(stage: str, mulan_levels: int = 2) -> Layout:
 def test_the_stages_are_those_of_the_paper() -> None:
     layouts = {name: Layout(stage) for name, stage in STAGES.items()}
     assert {name: layout.stage.crop_s for name, layout in layouts.items()} == {"semantic": 30, "coarse": 10, "fine": 3}
-    assert {name: layout.crop_frames() for name, layout in layouts.items()} == {"semantic": 750, "coarse": 500, "fine": 150}
+    assert {name: layout.crop_frames() for name, layout in layouts.items()} == {
+        "semantic": 750,
+        "coarse": 500,
+        "fine": 150,
+    }
     # conditions with their opening ids, and the opening of the target
     assert layouts["semantic"].prefix_length({}) == 1 + 12 + 1
     assert layouts["coarse"].prefix_length({"semantic": 250}) == 1 + 12 + 1 + 250 + 1

@@ -70,7 +70,16 @@ def test_figures_name_every_level_and_condition(store: TokenStore) -> None:
     task = task_of(store, "coarse")
     task.validation = short(task.validation, 5, "coarse")
     figures = task.validate(task.model.eval())
-    names = {"loss", "level_0", "level_1", "level_2", "level_3", "worth_mulan", "worth_mulan_over_none", "worth_semantic"}
+    names = {
+        "loss",
+        "level_0",
+        "level_1",
+        "level_2",
+        "level_3",
+        "worth_mulan",
+        "worth_mulan_over_none",
+        "worth_semantic",
+    }
     assert set(figures) == names
     assert set(task.chance) == {"loss", "level_0", "level_1", "level_2", "level_3"}
     assert figures["loss"] == pytest.approx(sum(figures[f"level_{k}"] for k in range(4)) / 4, abs=1e-5)

@@ -31,9 +31,7 @@ def naive(logits: list[float], temperature: float, top_k: int | None, top_p: flo
     top_k=st.one_of(st.none(), st.integers(1, 15)),
     top_p=st.sampled_from([0.11, 0.53, 0.97, 1.0]),
 )
-def test_filters_against_a_naive_oracle(
-    values: list[int], temperature: float, top_k: int | None, top_p: float
-) -> None:
+def test_filters_against_a_naive_oracle(values: list[int], temperature: float, top_k: int | None, top_p: float) -> None:
     logits = torch.tensor(values, dtype=torch.float64) / 10
     p = probabilities(logits, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
     wanted = torch.tensor(naive(logits.tolist(), temperature, top_k, top_p), dtype=torch.float64)

@@ -6,7 +6,7 @@ that slice alone, never the whole vocabulary.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ class TokenLMConfig:
     transformer: TransformerConfig
     mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
     cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
+    crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
 
     def __post_init__(self) -> None:
@@ -38,11 +39,16 @@ class TokenLMConfig:
             raise ValueError(f"stage is {self.stage!r}; it must be one of {', '.join(STAGES)}")
         if self.mulan_levels < 1:
             raise ValueError(f"mulan_levels is {self.mulan_levels}; it must be at least 1")
-        Layout(STAGES[self.stage], self.specs, self.mulan_levels)  # raises if the streams do not fit
+        if self.crop_s is not None and not 1 <= self.crop_s <= 600:
+            raise ValueError(f"crop_s is {self.crop_s}; it must lie in 1..600 s, or be None for the stage's own")
+        _ = self.layout  # raises if the streams do not fit
 
     @property
     def layout(self) -> Layout:
-        return Layout(STAGES[self.stage], self.specs, self.mulan_levels)
+        stage = STAGES[self.stage]
+        if self.crop_s is not None:
+            stage = replace(stage, crop_s=self.crop_s)
+        return Layout(stage, self.specs, self.mulan_levels)
 
 
 @dataclass(frozen=True)

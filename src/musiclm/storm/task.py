@@ -140,7 +140,10 @@ class StormTask:
         self.model = SoundStorm(config.model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
         crops = store.eval_crops(validation_split, config.crop_s, config.num_validation)
-        self.validation: dict[str, Any] = {"streams": self._needed(store.streams(crops)), "num_frames": crops.num_frames * store.ratio}
+        self.validation: dict[str, Any] = {
+            "streams": self._needed(store.streams(crops)),
+            "num_frames": crops.num_frames * store.ratio,
+        }
         entropy = store.entropy("acoustic")
         self.chance = {"loss": float(entropy.mean())} | {f"level_{k}": float(v) for k, v in enumerate(entropy)}
 
