@@ -8,7 +8,7 @@ from tests.storm.test_model import make
 from tests.toy import generators, random_streams
 
 
-def lively(mulan_levels: int = 2):  # noqa: ANN201
+def lively(mulan_levels: int = 2):
     model = make(mulan_levels)
     torch.nn.init.normal_(model.head, std=0.4)
     return model

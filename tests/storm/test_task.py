@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musiclm.nn.conformer import ConformerConfig
+from musiclm.store import StoreError, TokenStore
 from musiclm.storm.model import SoundStorm, SoundStormConfig
 from musiclm.storm.task import StormTask, StormTaskConfig, draw_masking, hide
-from musiclm.store import StoreError, TokenStore
 from musiclm.train import TrainConfig, train
 from tests.toy import SPECS, make_store
 
