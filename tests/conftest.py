@@ -4,8 +4,12 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from musiclm.bundle import Bundle
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +20,11 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle of random weights; read only."""
+    from tests.mock import mock_bundle
+
+    return mock_bundle(Path(tmp_path_factory.mktemp("bundle")))

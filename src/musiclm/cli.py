@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by def
 
 def main() -> None:
     """Runs the command line; an expected error is one line and a non-zero exit."""
+    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
     try:
         app(standalone_mode=False)
     except typer.Exit as stop:
@@ -41,13 +43,11 @@ def main() -> None:
 
 
 def _complain(error: Exception) -> int:
-    import click
-
     from musiclm.train import TrainingError
 
-    if isinstance(error, click.ClickException):
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors; newer typers bring a click of their own
         error.show()
-        return error.exit_code
+        return int(error.exit_code)
     if isinstance(error, ValueError | OSError | TrainingError | ImportError):
         text = " ".join(str(error).split())
         print(f"error: {text}", file=sys.stderr)
@@ -145,7 +145,6 @@ def generate(
     )
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
-    _say_if_not_english(prompt)
     console = Console(stderr=True)
     for index, path in enumerate(paths):
         started = time.perf_counter()
@@ -170,12 +169,6 @@ def generate(
             f"{path}: {duration:g} s of music in {taken:.1f} s (real-time factor {taken / duration:.2f}, first sound after "
             f"{first[0]:.1f} s), seed {seed + index}"
         )
-
-
-def _say_if_not_english(prompt: str) -> None:
-    letters = [letter for letter in prompt if letter.isalpha()]
-    if letters and sum(letter.isascii() for letter in letters) < 0.7 * len(letters):
-        print("note: the text encoder knows English; words in other scripts are mostly lost on it", file=sys.stderr)
 
 
 def _codec_of(model: str) -> Any:

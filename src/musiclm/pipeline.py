@@ -42,12 +42,7 @@ def artifact_of(runs: Path, stage: str) -> Path:
 
 
 def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task, TrainConfig]:
-    """The task of a stage and its loop.
-
-    Raises: ValueError for an unknown stage, CorpusError or StoreError when what the stage learns from is not there.
-    """
-    if stage not in STAGES:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
+    """The task of a stage and its loop. Raises CorpusError or StoreError when what the stage learns from is not there."""
     recipe: Any = getattr(preset, stage)
     loop: TrainConfig = recipe.train
     if stage == "soundstream":
@@ -108,8 +103,9 @@ def train_stage(
 
     A finished stage is not trained again. Raises: ArtifactError if the folder holds a run of other settings.
     """
+    if stage not in STAGES:
+        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
     folder = runs / stage
-    folder.mkdir(parents=True, exist_ok=True)
     recipe = to_json(getattr(preset, stage))
     recorded = folder / "recipe.json"
     if recorded.exists() and (folder / STATE_FILE).exists():
@@ -121,8 +117,9 @@ def train_stage(
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
-    write_atomic(recorded, json.dumps(recipe, indent=1))
     task, loop = build_task(stage, preset, data, runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(recorded, json.dumps(recipe, indent=1))
     info = {"data": describe_data(data), "recipe": recipe}
     return train(
         task, loop, folder, device=device, precision=precision, max_minutes=max_minutes, info=info, quiet=quiet

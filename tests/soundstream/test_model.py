@@ -47,7 +47,7 @@ def test_streamed_codes_equal_whole(codec: SoundStream) -> None:
         pieces.append(stream.push(audio[..., position : position + length]))
         position += length
     pieces.append(stream.flush())
-    assert position == audio.shape[-1]
+    assert position == audio.shape[-1] == stream.num_samples
     assert torch.equal(torch.cat(pieces, -1), whole)
 
 

@@ -338,6 +338,9 @@ class EncoderStream:
     def push(self, audio: Float[Tensor, "1 1 s"]) -> Int[Tensor, "1 q t"]:
         """The codes that have become certain with these samples, maybe none."""
         self.num_samples += audio.shape[-1]
+        return self._encode(audio)
+
+    def _encode(self, audio: Float[Tensor, "1 1 s"]) -> Int[Tensor, "1 q t"]:
         self.pending = torch.cat([self.pending.to(audio), audio], -1)
         ahead, frame = self.model.config.lookahead, self.model.config.samples_per_frame
         if self.state is None:
@@ -353,14 +356,15 @@ class EncoderStream:
         self.num_frames += num
         return self.model.quantize(self.model._normalize(latent), self.levels)
 
+    @torch.no_grad()
     def flush(self) -> Int[Tensor, "1 q t"]:
-        """The last codes; the end is padded with zeros."""
+        """The last codes; the end is padded with zeros, which `num_samples` does not count."""
         frame, samples = self.model.config.samples_per_frame, self.num_samples
         missing = math.ceil(samples / frame) - self.num_frames
         if not missing:
             return self._none()
         total = (self.num_frames + missing) * frame + self.model.config.lookahead
-        return self.push(self.pending.new_zeros(1, 1, total - samples))
+        return self._encode(self.pending.new_zeros(1, 1, total - samples))
 
     def _none(self) -> Int[Tensor, "1 q t"]:
         return torch.zeros(1, self.levels or self.model.config.levels, 0, dtype=torch.long)

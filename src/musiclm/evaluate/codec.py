@@ -1,0 +1,181 @@
+"""What a codec does to held-out music: mel distance, SI-SDR and ViSQOL by number of levels, beside Opus on the same clips.
+
+- mel distance: mean absolute difference of log-mel magnitudes (80 bands, 10 ms) in dB; lower is better. Levels below -60 dB of full scale count
+  as equal.
+- SI-SDR: scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019); higher is better; a codec that keeps the spectrum but not the
+  phase scores below 0.
+- ViSQOL: audio mode at 48 kHz, 1 (bad) to 5 (as the original); higher is better. It flatters codecs trained on mel losses.
+
+Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from jaxtyping import Float
+
+from musiclm.audio import resample
+from musiclm.corpus.clips import eval_clips
+from musiclm.corpus.manifest import Track
+from musiclm.features import SAMPLE_RATE_HZ, LogMel
+from musiclm.nn.rvq import perplexity
+from musiclm.soundstream.model import SoundStream
+
+Clip = Float[np.ndarray, " s"]
+
+
+def mel_distance_db(output: Clip, target: Clip) -> float:
+    """Mean absolute log-mel difference in dB. Raises ValueError for clips of different lengths."""
+    if output.shape != target.shape:
+        raise ValueError(f"clips of {output.shape[0]} and {target.shape[0]} samples can't be compared")
+    logmel = LogMel(n_fft=1024, hop=240, num_mels=80, floor=1e-3)
+    both = logmel(torch.from_numpy(np.stack([output, target]).astype(np.float32)))
+    return float((both[0] - both[1]).abs().mean()) * 20 / float(np.log(10))
+
+
+def si_sdr_db(output: Clip, target: Clip) -> float:
+    """Scale-invariant SDR in dB, means removed. -inf for silence as output."""
+    output, target = output - output.mean(), target - target.mean()
+    scale = float(output @ target) / max(float(target @ target), 1e-12)
+    signal = scale * target
+    noise = output - signal
+    return float(10 * np.log10(max(float(signal @ signal), 1e-12) / max(float(noise @ noise), 1e-12)))
+
+
+def make_visqol() -> Callable[[Clip, Clip], float]:
+    """ViSQOL as a function of (output, target) at 24 kHz. Raises ValueError if the package is missing."""
+    try:
+        from visqol import VisqolApi
+    except ImportError:
+        raise ValueError("ViSQOL is not installed; run: pip install 'musiclm[eval]'") from None
+    api = VisqolApi()
+    api.create(mode="audio")
+
+    def score(output: Clip, target: Clip) -> float:
+        up = [resample(clip[None].astype(np.float32), SAMPLE_RATE_HZ, 48000)[0] for clip in (target, output)]
+        return float(api.measure_from_arrays(up[0].astype(np.float64), up[1].astype(np.float64), 48000).moslqo)
+
+    return score
+
+
+def through_opus(clip: Clip, bits_per_second: int) -> Clip:
+    """The clip through Opus by ffmpeg, aligned with the original. Raises ValueError if ffmpeg with libopus is missing."""
+    if not shutil.which("ffmpeg"):
+        raise ValueError("Opus needs the ffmpeg program; install ffmpeg")
+    with tempfile.TemporaryDirectory() as folder:
+        source, coded, back = (str(Path(folder) / name) for name in ("in.wav", "out.opus", "back.wav"))
+        soundfile.write(source, clip, SAMPLE_RATE_HZ, subtype="FLOAT")
+        rate = ["-ac", "1", "-ar", str(SAMPLE_RATE_HZ)]
+        for command in (
+            ["-i", source, *rate, "-c:a", "libopus", "-b:a", str(bits_per_second), "-application", "audio", coded],
+            ["-i", coded, *rate, "-c:a", "pcm_f32le", back],
+        ):
+            done = subprocess.run(["ffmpeg", "-v", "error", "-y", *command], capture_output=True, text=True)
+            if done.returncode:
+                raise ValueError(f"ffmpeg could not code Opus ({' '.join(done.stderr.split())[:200]})")
+        out, _ = soundfile.read(back, dtype="float32")
+    out = np.pad(out, (0, max(0, len(clip) - len(out))))[: len(clip)]
+    return np.asarray(out, np.float32)
+
+
+@dataclass(frozen=True)
+class CodecFigures:
+    """Means over the clips."""
+
+    name: str
+    kbps: float
+    mel_distance_db: float
+    si_sdr_db: float
+    visqol: float | None
+
+
+@dataclass(frozen=True)
+class CodecReport:
+    """Every row, and how the codec's levels are used."""
+
+    rows: list[CodecFigures]
+    num_clips: int
+    clip_s: float
+    perplexity: list[float]  # per level, of codebook_size
+    encode_real_time_factor: float
+    decode_real_time_factor: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate_codec(
+    codec: SoundStream,
+    corpus_dir: Path,
+    tracks: Sequence[Track],
+    *,
+    levels: Sequence[int] = (1, 2, 4, 8, 12),
+    opus_kbps: Sequence[int] = (6, 12, 24),
+    num_clips: int = 20,
+    clip_s: float = 6.0,
+    seed: int = 0,
+    visqol: Callable[[Clip, Clip], float] | None = None,
+) -> CodecReport:
+    """Figures of the codec at each number of levels and of Opus, on clips spread over `tracks`."""
+    audio, _, _ = eval_clips(corpus_dir, list(tracks), clip_s, num_clips, seed)
+    started = time.perf_counter()
+    codes = [codec.encode(clip[None]) for clip in audio]
+    encode_s = time.perf_counter() - started
+    started = time.perf_counter()
+    for code in codes:
+        codec.decode(code)
+    decode_s = time.perf_counter() - started
+    targets = [clip[0].numpy() for clip in audio]
+    rows = []
+    for num in levels:
+        outputs = [
+            codec.decode(c[:, :num])[0, 0, : len(t)].clamp(-1, 1).numpy() for c, t in zip(codes, targets, strict=True)
+        ]
+        one = codec.config.spec.frame_rate_hz or 0.0
+        kbps = num * one * float(np.log2(codec.config.codebook_size)) / 1000
+        rows.append(_figures(f"{num} levels", kbps, outputs, targets, visqol))
+    for kbps_opus in opus_kbps:
+        outputs = [through_opus(target, kbps_opus * 1000) for target in targets]
+        rows.append(_figures(f"Opus {kbps_opus} kbps", float(kbps_opus), outputs, targets, visqol))
+    total_s = num_clips * clip_s
+    return CodecReport(
+        rows=rows,
+        num_clips=num_clips,
+        clip_s=clip_s,
+        perplexity=perplexity(torch.cat(codes), codec.config.codebook_size).tolist(),
+        encode_real_time_factor=encode_s / total_s,
+        decode_real_time_factor=decode_s / total_s,
+    )
+
+
+def _figures(
+    name: str,
+    kbps: float,
+    outputs: Sequence[Clip],
+    targets: Sequence[Clip],
+    visqol: Callable[[Clip, Clip], float] | None,
+) -> CodecFigures:
+    pairs = list(zip(outputs, targets, strict=True))
+    return CodecFigures(
+        name=name,
+        kbps=round(kbps, 3),
+        mel_distance_db=float(np.mean([mel_distance_db(o, t) for o, t in pairs])),
+        si_sdr_db=float(np.mean([si_sdr_db(o, t) for o, t in pairs])),
+        visqol=None if visqol is None else float(np.mean([visqol(o, t) for o, t in pairs])),
+    )
+
+
+def save_report(report: CodecReport, path: Path, facts: dict[str, Any]) -> None:
+    """Writes the report with the facts (revision, model hash, split) that identify it."""
+    path.write_text(json.dumps({**facts, **report.to_json()}, indent=1) + "\n")

@@ -1,0 +1,67 @@
+"""A whole bundle of random tiny weights: generation, command line and bundles are tested without training."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+
+from musiclm.artifact import save_artifact
+from musiclm.bundle import Bundle, assemble
+from musiclm.lm.model import KIND as LM_KIND
+from musiclm.lm.model import TokenLM, TokenLMConfig
+from musiclm.mulan.model import AudioConfig, MuLan, MuLanConfig
+from musiclm.mulan.text import TextConfig
+from musiclm.nn.conformer import ConformerConfig
+from musiclm.nn.transformer import TransformerConfig
+from musiclm.soundstream.model import SoundStream, SoundStreamConfig
+from musiclm.storm.model import KIND as STORM_KIND
+from musiclm.storm.model import SoundStorm, SoundStormConfig
+from musiclm.tokens import TokenSpec
+from tests.mulan.test_text import small_tokenizer
+
+SPECS = (
+    TokenSpec(name="mulan", codebook_size=8, levels=12, frame_rate_hz=None),
+    TokenSpec(name="semantic", codebook_size=16, levels=1, frame_rate_hz=25.0),
+    TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=50.0),
+)
+
+
+def mock_bundle(folder: Path) -> Bundle:
+    """Random weights, but every part is real; two prompts give different tokens because nothing is zero."""
+    torch.manual_seed(0)
+    work = folder / "parts"
+    codec = SoundStream(
+        SoundStreamConfig(latent_dim=8, codebook_size=16, fast_width=16, slow_width=16, fast_blocks=1, slow_blocks=1)
+    )
+    codec.rvq.fit_kmeans(torch.randn(200, 8))
+    hashes = {"soundstream": save_artifact(work / "soundstream", "soundstream", codec.config, codec, {})}
+    tokenizer = Tokenizer.from_str(json.dumps(small_tokenizer()))
+    text = TextConfig(vocab_size=tokenizer.get_vocab_size(), width=16, num_layers=1, num_heads=2, feed_forward=32)
+    config = MuLanConfig(
+        audio=AudioConfig(channels=(4, 8), width=16, num_layers=1, num_heads=2),
+        text=text,
+        dim=8,
+        text_hidden=16,
+        rvq_size=8,
+    )
+    mulan = MuLan(config, tokenizer)
+    rows = F.normalize(torch.randn(200, 8), dim=-1)
+    mulan.rvq.fit_kmeans(rows)
+    mulan.memory.copy_(rows[:1].expand_as(mulan.memory))
+    hashes["mulan"] = mulan.save(work / "mulan", {})
+    info = {"encoders": hashes}
+    transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
+    for stage in ("semantic", "coarse", "fine"):
+        lm = TokenLM(TokenLMConfig(stage=stage, transformer=transformer, specs=SPECS))
+        for parameter in lm.parameters():
+            parameter.data.mul_(4)  # random logits far from even, so that conditions show
+        save_artifact(work / stage, LM_KIND, lm.config, lm, info)
+    conformer = ConformerConfig(width=16, num_heads=2, num_layers=1, ff_width=32, kernel=3, dropout=0.0)
+    storm = SoundStorm(
+        SoundStormConfig(conformer=conformer, mulan_levels=2, mulan=SPECS[0], semantic=SPECS[1], acoustic=SPECS[2])
+    )
+    save_artifact(work / "storm", STORM_KIND, storm.config, storm, info)
+    parts = ("soundstream", "mulan", "semantic", "storm", "coarse", "fine")
+    return assemble(folder / "mock", {part: work / part for part in parts}, "mock", "# mock\n")
