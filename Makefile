@@ -1,0 +1,50 @@
+# make demo   sets everything up and turns a sentence into out/arcade.wav
+# make test   sets everything up and runs the tests
+# make check  format, lint, types, tests
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PROMPT := The main soundtrack of an arcade game. It is fast-paced and upbeat, with a catchy electric guitar riff. The music is repetitive and easy to remember, but with unexpected sounds, like cymbal crashes or drum rolls.
+
+.PHONY: demo test test-slow check format lint types tiny clean
+
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "musiclm needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip setuptools wheel
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,dev]'
+	touch $@
+
+demo: $(VENV)/base
+	mkdir -p out
+	$(BIN)/musiclm generate "$(PROMPT)" --duration 10 --output out/arcade.wav
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/dev
+	$(BIN)/python -m pytest -q -m slow
+
+format: $(VENV)/dev
+	$(BIN)/ruff format src tests runs
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check src tests runs
+	$(BIN)/ruff check src tests runs
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+check: lint types test
+
+tiny: $(VENV)/dev
+	MUSICLM=$(BIN)/musiclm PYTHON=$(BIN)/python runs/tiny.sh
+
+clean:
+	rm -rf $(VENV) out build src/*.egg-info

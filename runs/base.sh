@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. About ten hours on two idle CPU cores; any part may be killed, and the
+# script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, and ffmpeg for tracker music.
+# Usage: runs/base.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=${1:-out/base}
+musiclm=${MUSICLM:-musiclm}
+python=${PYTHON:-python}
+
+"$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
+"$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
+"$musiclm" train all --preset base --data "$folder/corpus" --runs "$folder/runs" --name base --threads 2
+"$musiclm" inspect "$folder/runs/bundle"
