@@ -124,6 +124,8 @@ def save_artifact(
             "info": {"git_revision": git_revision(), **info},
         }
         (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        for path in work.iterdir():
+            path.chmod(0o644)  # safetensors and mkdtemp keep others out
         work.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
@@ -181,8 +183,9 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder} has no {name}; the model is incomplete, copy it again")
         with open(folder / name, "rb") as file:
-            head = file.read(2)
-        if name == WEIGHTS_FILE and (head == b"PK" or head[:1] == b"\x80"):
+            head = file.read(9)
+        # safetensors: 8 bytes of header length, which may well begin with pickle's 0x80, then a JSON object
+        if name == WEIGHTS_FILE and head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
             raise ArtifactError(f"{weights} is a pickle, which is never read; convert it to safetensors")
         actual = file_hash(folder / name)
         if actual != expected:
