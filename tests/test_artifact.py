@@ -120,3 +120,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_header_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
+    """The first byte of a safetensors file is the low byte of its header's length: 0x80 must not be taken for a pickle."""
+    starts = set()
+    for width in range(1, 90):  # the names' lengths move the header's length through its low byte, 8 at a time
+        model = nn.Module()
+        model.register_parameter("w" * width, nn.Parameter(torch.zeros(1)))
+        save_artifact(tmp_path / "m", "thing", Config(), model, {})
+        starts.add((tmp_path / "m" / "model.safetensors").read_bytes()[0])
+        load_artifact(tmp_path / "m", "thing")
+    assert 0x80 in starts

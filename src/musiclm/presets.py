@@ -242,10 +242,10 @@ def base() -> Preset:
                 discriminator=DiscriminatorConfig(
                     waveform_scales=0, stft_windows=(2048, 1024, 256), stft_channels=48, stft_patch=16
                 ),
-                adversary_from_step=1400,
+                adversary_from_step=1600,
             ),
             train=TrainConfig(
-                steps=2200,
+                steps=2600,
                 batch_size=8,
                 learning_rate=8e-4,
                 beta1=0.8,

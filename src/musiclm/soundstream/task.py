@@ -174,5 +174,6 @@ class SoundStreamTask:
         return figures
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the codec; the discriminators stay in the run's checkpoint."""
-        save_artifact(folder, "soundstream", self.config.model, module, info)
+        """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
+        facts = {**info, "chance": self.chance}
+        save_artifact(folder, "soundstream", self.config.model, module, facts, dtype=torch.float16)
