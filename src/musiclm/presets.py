@@ -193,8 +193,16 @@ def paper() -> Preset:
         w2vbert=W2vBertRecipe(
             task=W2vBertTaskConfig(
                 model=W2vBertConfig(
-                    conformer=conformer, contrastive_layers=12, num_codebooks=1, codebook_size=1024, code_width=1024
+                    conformer=conformer,
+                    contrastive_layers=12,
+                    num_codebooks=1,
+                    codebook_size=1024,
+                    code_width=1024,
+                    mask_span=10,
+                    mask_fraction=0.45,
+                    mask_bridge=False,
                 ),
+                gumbel_decay=0.999995,
                 crop_s=30.0,
                 # the 7th layer of the masked-prediction half
                 layer=19,
@@ -262,18 +270,19 @@ def base() -> Preset:
             task=W2vBertTaskConfig(
                 model=W2vBertConfig(
                     conformer=ConformerConfig(
-                        width=128, num_heads=2, num_layers=6, ff_width=512, kernel=5, dropout=0.0
+                        width=192, num_heads=3, num_layers=4, ff_width=768, kernel=9, dropout=0.0
                     ),
-                    contrastive_layers=3,
+                    contrastive_layers=2,
                     num_codebooks=2,
                     codebook_size=256,
                 ),
                 crop_s=5.12,
-                layer=4,
+                # docs/decisions/w2vbert-at-small-scale.md; the shipped weights had their rate halved at step 700 before the decay
+                layer=2,
                 num_fit_clips=320,
             ),
             train=TrainConfig(
-                steps=1500, batch_size=6, learning_rate=1.5e-3, warmup_steps=60, decay_fraction=0.25, ema_decay=0.995
+                steps=800, batch_size=6, learning_rate=1.2e-3, warmup_steps=50, decay_fraction=0.125, ema_decay=0.99
             ),
         ),
         mulan=MuLanRecipe(
@@ -285,7 +294,7 @@ def base() -> Preset:
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=ConformerConfig(
-                        width=256, num_heads=4, num_layers=4, ff_width=768, kernel=5, dropout=0.0
+                        width=192, num_heads=4, num_layers=5, ff_width=768, kernel=5, dropout=0.0
                     ),
                     mulan_levels=4,
                 ),

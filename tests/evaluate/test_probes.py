@@ -79,7 +79,7 @@ def test_linear_probe_is_least_squares():
 def test_histograms_ignore_order():
     codes = torch.tensor([[0, 1, 1, 3], [1, 3, 0, 1]])
     bags = histogram(codes, 4)
-    assert torch.equal(bags[0], bags[1]) and bags[0].square().tolist() == [0.25, 0.5, 0, 0.25]
+    assert torch.equal(bags[0], bags[1]) and bags[0].square().tolist() == pytest.approx([0.25, 0.5, 0, 0.25])
 
 
 def test_the_whole_report_on_a_small_corpus(tmp_path):
@@ -112,7 +112,7 @@ def test_the_whole_report_on_a_small_corpus(tmp_path):
     assert set(report.layers) == {0, 1, 2} and set(report.token_layers) == {1, 2}
     assert set(report.tokens) == {"chroma", "onset", "loudness", "tags"} == set(report.mel_tokens)
     assert report.tokens == report.token_layers[report.layer]
-    assert report.mel_tokens["loudness"] > 0.3
+    assert report.mel_tokens["loudness"] > report.shuffled_tokens["loudness"] + 0.05
     assert all(abs(report.shuffled_tokens[name]) < 0.2 for name in ("chroma", "onset", "loudness"))
     assert 1 < report.tokens_used <= 16 and 0 < report.token_entropy_bits <= 4
     report.save(tmp_path / "report.json", steps=0)

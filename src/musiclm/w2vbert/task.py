@@ -33,7 +33,7 @@ class W2vBertTaskConfig:
     gumbel_start: float = 2.0  # temperature of the quantizer's draws at step 0
     gumbel_end: float = 0.5
     gumbel_decay: float = 0.9985  # per step; wav2vec 2.0 takes 300 000 steps for what takes 1000 here
-    layer: int = 3  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
+    layer: int = 2  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
     num_clusters: int = 1024
     num_fit_clips: int = 400  # training crops that k-means sees: 400 of 5.12 s are 51 200 frames, 50 a cluster
 
