@@ -35,7 +35,7 @@ class StormTaskConfig:
     condition_dropout: float = 0.1  # share of items without MuLan condition
     mulan_noise: float = 0.0  # as in LmTaskConfig
     start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
-    num_validation: int = 16  # fixed crops of the validation split; each is read once per level and condition
+    num_validation: int = 16  # fixed crops of the validation split; each is read once per level and once per condition
 
     def __post_init__(self) -> None:
         for name in ("prompt_share", "full_mask_share", "condition_dropout"):
@@ -115,7 +115,7 @@ class StormTask:
 
     Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
     the others in the state in which decoding meets them; `chance` holds the unigram entropies), `loss` their mean, and
-    `worth_STREAM`: how much `loss` rises when a crop gets the condition of another.
+    `worth_STREAM`: how much `level_0` rises when a crop gets the condition of another.
     """
 
     name = "storm"
@@ -185,38 +185,33 @@ class StormTask:
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert isinstance(module, SoundStorm)
         streams = self.validation["streams"]
-        per_level = self._losses(module, streams)
-        figures = {"loss": float(per_level.mean())}
-        figures |= {f"level_{level}": float(value) for level, value in enumerate(per_level)}
+        levels = streams["acoustic"].shape[1]
+        per_level = [self._loss(module, streams, level) for level in range(levels)]
+        figures = {"loss": sum(per_level) / levels}
+        figures |= {f"level_{level}": value for level, value in enumerate(per_level)}
         for name in streams:
             if name != "acoustic":
                 other = {**streams, name: streams[name].roll(1, 0)}
-                figures[f"worth_{name}"] = float(self._losses(module, other).mean()) - figures["loss"]
+                figures[f"worth_{name}"] = self._loss(module, other, 0) - per_level[0]
         return figures
 
     @torch.no_grad()
-    def _losses(self, module: SoundStorm, streams: dict[str, Tensor]) -> Float[Tensor, " q"]:
-        """Loss per level over the validation crops."""
+    def _loss(self, module: SoundStorm, streams: dict[str, Tensor], level: int) -> float:
+        """Loss of a level over the validation crops, in nats per masked code."""
         device = module.semantic.weight.device
-        b, levels, length = streams["acoustic"].shape
+        b, _, length = streams["acoustic"].shape
         num_frames = self.validation["num_frames"]
-        half = torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < 0.5
-        real = torch.arange(length) < num_frames[:, None]
-        result = []
-        for level in range(levels):
-            masked = real & half if level == 0 else real
-            total = 0.0
-            for start in range(0, b, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                masking = Masking(
-                    torch.full_like(num_frames[rows], level).to(device),
-                    torch.zeros_like(num_frames[rows]).to(device),
-                    masked[rows].to(device),
-                )
-                part = {name: codes[rows].to(device) for name, codes in streams.items()}
-                total += float(masked_losses(module, part, num_frames[rows].to(device), masking).sum())
-            result.append(total / int(masked.sum()))
-        return torch.tensor(result)
+        masked = torch.arange(length) < num_frames[:, None]
+        if level == 0:
+            masked &= torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < 0.5
+        total = 0.0
+        for start in range(0, b, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            own = num_frames[rows].to(device)
+            masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked[rows].to(device))
+            part = {name: codes[rows].to(device) for name, codes in streams.items()}
+            total += float(masked_losses(module, part, own, masking).sum())
+        return total / int(masked.sum())
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
