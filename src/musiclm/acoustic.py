@@ -5,7 +5,7 @@ Two are built: the coarse and fine stages of AudioLM and MusicLM (`musiclm.lm.sa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -14,6 +14,7 @@ from torch import Tensor
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
+@runtime_checkable
 class AcousticDecoder(Protocol):
     """Semantic codes to acoustic codes."""
 

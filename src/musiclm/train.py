@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -42,6 +42,7 @@ class Update:
     log: dict[str, float | Tensor] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Task(Protocol):
     """What the loop needs of a stage."""
 

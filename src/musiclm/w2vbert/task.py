@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from musiclm.w2vbert.model import FRAME_RATE_HZ, W2vBert, W2vBertConfig, draw_ma
 from musiclm.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
 
 
+@runtime_checkable
 class Clips(Protocol):
     """Where training audio comes from; `musiclm.corpus.clips.ClipSampler` is one."""
 
