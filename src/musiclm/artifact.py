@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,12 @@ def save_artifact(
     info: dict[str, Any],
     dtype: torch.dtype = torch.float32,
     files: Mapping[str, Path | bytes] | None = None,
+    skip: Collection[str] = (),
 ) -> str:
     """Writes a model folder under its name only when it is whole; an older one there is replaced. Returns the hash of the weights.
 
-    Floating tensors are stored as `dtype`; `files` are further files by name, each kept with its hash.
+    Floating tensors are stored as `dtype`; `files` are further files by name, each kept with its hash. Tensors named in `skip`
+    are left out: what training needs and use does not.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,7 @@ def save_artifact(
                 value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()
             ).contiguous()
             for name, value in module.state_dict().items()
+            if name not in skip
         }
         save_file(state, work / WEIGHTS_FILE)
         digest = file_hash(work / WEIGHTS_FILE)
@@ -208,10 +211,10 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
     )
 
 
-def load_state(module: nn.Module, artifact: Artifact) -> None:
-    """Puts the weights of `artifact` into `module`. Raises ArtifactError naming what is missing, unexpected or of another shape."""
+def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()) -> None:
+    """Puts the weights of `artifact` into `module`; tensors named in `skip` may be missing and stay as they are. Raises ArtifactError naming what is missing, unexpected or of another shape."""
     own = module.state_dict()
-    problems = [f"missing {name}" for name in own if name not in artifact.state]
+    problems = [f"missing {name}" for name in own if name not in artifact.state and name not in skip]
     problems += [f"unexpected {name}" for name in artifact.state if name not in own]
     problems += [
         f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
@@ -223,4 +226,4 @@ def load_state(module: nn.Module, artifact: Artifact) -> None:
             f"the weights in {artifact.folder} do not fit their configuration: {'; '.join(problems[:3])}"
             + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
         )
-    module.load_state_dict(artifact.state)
+    module.load_state_dict(artifact.state, strict=False)  # what may be missing was checked above

@@ -294,7 +294,7 @@ def base() -> Preset:
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=ConformerConfig(
-                        width=192, num_heads=4, num_layers=5, ff_width=768, kernel=5, dropout=0.0
+                        width=192, num_heads=4, num_layers=4, ff_width=768, kernel=5, dropout=0.0
                     ),
                     mulan_levels=4,
                 ),
@@ -311,7 +311,7 @@ def base() -> Preset:
 def _lm(stage: str, *, num_layers: int, ff_width: int, crop_s: float | None, steps: int) -> LmRecipe:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
-    width = 256 if stage == "semantic" else 192
+    width = {"semantic": 256, "coarse": 192, "fine": 160}[stage]
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
     model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
     return LmRecipe(

@@ -25,7 +25,7 @@ from musiclm.artifact import ArtifactError, load_artifact, load_state, save_arti
 from musiclm.config import from_json
 from musiclm.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.mulan.text import TextConfig, TextEncoder, tokenize
-from musiclm.nn.rvq import ResidualVQ
+from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ
 
 KIND = "mulan"
 TOKENIZER_FILE = "tokenizer.json"
@@ -322,7 +322,8 @@ class MuLan(nn.Module):
         if self.tokenizer is None:
             raise ValueError("a MuLan without a tokenizer can't be saved: text could not be embedded")
         files = {TOKENIZER_FILE: self.tokenizer.to_str().encode()}
-        return save_artifact(folder, KIND, self.config, _Packed(pack(self.state_dict())), info, torch.float16, files)
+        packed = _Packed(pack(self.state_dict()))
+        return save_artifact(folder, KIND, self.config, packed, info, torch.float16, files, skip=TRAINING_STATE)
 
     @classmethod
     def from_artifact(cls, folder: Path | str) -> "MuLan":
@@ -335,7 +336,7 @@ class MuLan(nn.Module):
         artifact.state.update(unpack(artifact.state))
         for name in [name for name in artifact.state if name.endswith((PACKED, ROW_PEAK))]:
             del artifact.state[name]
-        load_state(model, artifact)
+        load_state(model, artifact, skip=TRAINING_STATE)
         model.artifact_hash = artifact.hash
         return model.eval()
 

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from musiclm.nn.kmeans import assign, kmeans
 
 
+# moving averages that only training needs; artifacts of models with a quantizer named `rvq` leave them out
+TRAINING_STATE = ("rvq.counts", "rvq.sums")
+
+
 @dataclass(frozen=True)
 class Quantized:
     """What `ResidualVQ.forward` returns."""

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from musiclm.artifact import load_artifact, load_state
 from musiclm.config import from_json
-from musiclm.nn.rvq import Quantized, ResidualVQ
+from musiclm.nn.rvq import TRAINING_STATE, Quantized, ResidualVQ
 from musiclm.nn.stream import CausalConv1d, CausalConvTranspose1d, StreamState, left_context
 from musiclm.tokens import TokenSpec
 
@@ -245,7 +245,7 @@ class SoundStream(nn.Module):
         """Loads a trained codec in eval mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, "soundstream")
         model = cls(from_json(SoundStreamConfig, artifact.config))
-        load_state(model, artifact)
+        load_state(model, artifact, skip=TRAINING_STATE)
         model.artifact_hash = artifact.hash
         return model.eval()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from musiclm.artifact import save_artifact
 from musiclm.corpus.clips import ClipSampler, eval_clips
 from musiclm.corpus.manifest import load_manifest
-from musiclm.nn.rvq import perplexity, random_num_levels
+from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
 from musiclm.soundstream.discriminator import DiscriminatorConfig, Discriminators
 from musiclm.soundstream.loss import (
     SpectralLoss,
@@ -176,4 +176,4 @@ class SoundStreamTask:
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
         facts = {**info, "chance": self.chance}
-        save_artifact(folder, "soundstream", self.config.model, module, facts, dtype=torch.float16)
+        save_artifact(folder, "soundstream", self.config.model, module, facts, torch.float16, skip=TRAINING_STATE)
