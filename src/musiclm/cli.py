@@ -45,7 +45,9 @@ def main() -> None:
 def _complain(error: Exception) -> int:
     from musiclm.train import TrainingError
 
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's usage errors; newer typers bring a click of their own
+    if hasattr(error, "show") and hasattr(
+        error, "exit_code"
+    ):  # click's usage errors; newer typers bring a click of their own
         error.show()
         return int(error.exit_code)
     if isinstance(error, ValueError | OSError | TrainingError | ImportError):
@@ -308,11 +310,18 @@ def bundle(
     runs: RunsDir,
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str, typer.Option(help="Its name.")] = "mine",
+    notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
+    sampling: Annotated[str, typer.Option(help='Default sampling, JSON: {"semantic": {"guidance": 2}}.')] = "{}",
 ) -> None:
     """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
     from musiclm.pipeline import make_bundle
 
-    made = make_bundle(runs, out, name)
+    try:
+        chosen = json.loads(sampling)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--sampling is no JSON ({error})") from None
+    text = notes.read_text() if notes else ""
+    made = make_bundle(runs, out, name, notes=text, sampling=chosen)
     print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")
 
 

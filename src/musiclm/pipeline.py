@@ -194,18 +194,22 @@ def train_all(
     return make_bundle(runs, runs / "bundle", name)
 
 
-def make_bundle(runs: Path, out: Path, name: str, sampling: dict[str, Any] | None = None) -> Bundle:
-    """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing."""
+def make_bundle(runs: Path, out: Path, name: str, *, notes: str = "", sampling: dict[str, Any] | None = None) -> Bundle:
+    """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
+
+    notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
+    ({"semantic": {...}, "storm": {...}}, fields of Sampling and StormSampling).
+    """
     artifacts = {stage: artifact_of(runs, stage) for stage in (*ENCODERS, "semantic")}
     for stage in MODELS:
         if (runs / stage / "artifact" / CONFIG_FILE).exists():
             artifacts[stage] = runs / stage / "artifact"
     facts = {"sampling": sampling or {}}
-    return assemble(out, artifacts, name, model_card(name, artifacts), facts)
+    return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts)
 
 
-def model_card(name: str, artifacts: dict[str, Path]) -> str:
-    """A card written from what the artifacts say of themselves."""
+def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
+    """A card written from what the artifacts say of themselves, after `notes`."""
     infos = {stage: read_config(folder)["info"] for stage, folder in artifacts.items()}
     data = infos["soundstream"].get("data", {})
     lines = [

@@ -29,6 +29,7 @@ class StormTaskConfig:
     model: SoundStormConfig
     crop_s: float = 10.0  # the paper: 30 s
     prompt_share: float = 0.5  # items with a prompt; the paper: all
+    level_power: float = 1.0  # level k is drawn with probability proportional to (k + 1)^-level_power; the paper: 0
     full_mask_share: float = (
         0.5  # items at levels after the first whose frames are all masked; the paper: none on purpose
     )
@@ -69,7 +70,8 @@ def draw_masking(
         return torch.rand(*shape, generator=generator)
 
     b = len(num_frames)
-    level = torch.randint(levels, (b,), generator=generator)
+    weights = torch.arange(1.0, levels + 1) ** -config.level_power
+    level = torch.multinomial(weights, b, replacement=True, generator=generator)
     cut = (rand(b) * num_frames).long() * (rand(b) < config.prompt_share)
     share = torch.cos(rand(b) * math.pi / 2)
     share = torch.where((level > 0) & (rand(b) < config.full_mask_share), 1.0, share)
