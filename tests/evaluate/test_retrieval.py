@@ -11,9 +11,9 @@ from musiclm.corpus.manifest import load_manifest
 from musiclm.evaluate.retrieval import evaluate_retrieval, report, word_precision
 from musiclm.mulan.labels import LABELS_FILE, Labels, load_labels
 from tests.mulan.test_model import small_model
-from tests.mulan.test_task import corpus
+from tests.mulan.test_task import corpus, pytestmark
 
-__all__ = ["corpus"]
+__all__ = ["corpus", "pytestmark"]
 
 
 def test_report_counts_tracks_and_finds_a_perfect_pairing():

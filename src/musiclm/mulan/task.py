@@ -139,7 +139,8 @@ class MuLanTask:
 
     def start(self, device: torch.device) -> None:
         """Standardises the log-mels by the training windows' statistics."""
-        sample = torch.from_numpy(self.data.mels[self.train[:: max(1, len(self.train) // 500)]].astype(np.float32))
+        # float64: a float32 sum depends on where NumPy put the array, and a run must repeat to the bit
+        sample = torch.tensor(self.data.mels[self.train[:: max(1, len(self.train) // 500)]], dtype=torch.float64)
         tower = self.model.mulan.audio
         tower.mel_mean.copy_(sample.mean((0, 2)))
         tower.mel_std.copy_(sample.std((0, 2)).clamp(min=0.1))
@@ -161,13 +162,13 @@ class MuLanTask:
             :, : self.config.captions_per_clip
         ]
         batch = {
-            "mels": torch.from_numpy(np.stack(seconds).astype(np.float32)),
+            "mels": torch.tensor(np.stack(seconds), dtype=torch.float32),  # copied: aligned as torch likes it
             "where": torch.from_numpy(np.stack(where)),
             "same": self._same(picked, choices),
             "targets": self.targets[picked],
         }
         if self.data.pooled is not None:
-            batch["pooled"] = torch.from_numpy(self.data.pooled[picked[:, None], choices].astype(np.float32))
+            batch["pooled"] = torch.tensor(self.data.pooled[picked[:, None], choices], dtype=torch.float32)
         else:
             texts = [self.data.captions[w][c] for w, row in zip(picked, choices, strict=True) for c in row]
             assert self.model.mulan.tokenizer is not None
@@ -216,14 +217,14 @@ class MuLanTask:
         parts = []
         for some in np.array_split(windows, max(1, len(windows) // 64)):
             mels = np.stack([self.data.cut(int(w), self.data.begins[w], np.arange(WINDOW_S)) for w in some])
-            parts.append(model.audio(torch.from_numpy(mels.astype(np.float32)).to(model.log_scale.device)).cpu())
+            parts.append(model.audio(torch.tensor(mels, dtype=torch.float32).to(model.log_scale.device)).cpu())
         return torch.cat(parts)
 
     @torch.no_grad()
     def pooled(self, model: MuLan, windows: NDArray[np.int64], caption: int) -> Float[Tensor, "n d"]:
         """Text features of caption number `caption` of each window's pool."""
         if self.data.pooled is not None:
-            return torch.from_numpy(self.data.pooled[windows, caption].astype(np.float32))
+            return torch.tensor(self.data.pooled[windows, caption], dtype=torch.float32)
         return encode_texts(model, [self.data.captions[w][caption] for w in windows])
 
     @torch.no_grad()
