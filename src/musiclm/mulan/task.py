@@ -118,7 +118,7 @@ class MuLanTask:
         if len(self.by_track) < 2 or len(self.held) < 2:
             raise ValueError(
                 f"MuLan needs labelled windows of two training tracks and two of validation, got {len(self.by_track)} tracks and "
-                f"{len(self.held)} windows; label the corpus ('musiclm corpus label') or build a larger one"
+                f"{len(self.held)} windows; label the corpus ('musiclm label') or build a larger one"
             )
         self.targets = _targets([window.labels for window in self.windows], self.train)
         scores = self.targets[self.train, : len(MTT_TAGS)]
@@ -312,9 +312,7 @@ def load_windows(corpus_dir: Path, least_s: float) -> list[Window]:
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
     found = [Window(tracks[x.track], x) for x in load_labels(corpus_dir / LABELS_FILE) if x.track in tracks]
     if not found:
-        raise ValueError(
-            f"{corpus_dir} has no labels for its tracks; make them first ('musiclm corpus label {corpus_dir}')"
-        )
+        raise ValueError(f"{corpus_dir} has no labels for its tracks; make them first ('musiclm label {corpus_dir}')")
     place = {name: i for i, name in enumerate(tracks)}
     return sorted(found, key=lambda w: (place[w.track.id], w.labels.start_s))
 
