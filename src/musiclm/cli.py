@@ -102,7 +102,9 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Of the semantic stage: draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How hard the prompt pulls; 1 is none.")] = None,
-    acoustic: Annotated[str, typer.Option(help="storm (fast) or ar (the paper's coarse and fine stages).")] = "storm",
+    acoustic: Annotated[
+        str | None, typer.Option(help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.")
+    ] = None,
     model: Model = "base",
     device: Device = "cpu",
     threads: Threads = None,
@@ -127,7 +129,7 @@ def generate(
     prompt = check_prompt(prompt)
     check_duration(duration)
     check_seed(seed + num - 1 if seed >= 0 else seed)
-    if acoustic not in ("storm", "ar"):
+    if acoustic not in (None, "storm", "ar"):
         raise ValueError(f"--acoustic must be storm or ar, got {acoustic!r}")
     paths = output_paths(output, num)
     for path in paths:
@@ -135,14 +137,13 @@ def generate(
     _use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    config: GenerateConfig = loaded.default_config()
+    config: GenerateConfig = loaded.default_config(acoustic)  # type: ignore[arg-type]
     wishes: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
     config = replace(
         config,
         semantic=replace(config.semantic, **{name: value for name, value in wishes.items() if value is not None}),
         coarse=Sampling(temperature=coarse_temperature),
         fine=Sampling(temperature=fine_temperature),
-        acoustic=acoustic,  # type: ignore[arg-type]
         storm=config.storm if storm_temperature is None else replace(config.storm, temperature=storm_temperature),
     )
     loaded.acoustic_decoder(config)
@@ -311,7 +312,9 @@ def bundle(
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str, typer.Option(help="Its name.")] = "mine",
     notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
-    sampling: Annotated[str, typer.Option(help='Default sampling, JSON: {"semantic": {"guidance": 2}}.')] = "{}",
+    sampling: Annotated[
+        str, typer.Option(help='Default sampling, JSON: {"acoustic": "ar", "semantic": {"guidance": 2}}.')
+    ] = "{}",
 ) -> None:
     """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
     from musiclm.pipeline import make_bundle

@@ -198,13 +198,13 @@ class MusicLM:
     def sample_rate_hz(self) -> int:
         return self.soundstream.config.sample_rate_hz
 
-    def default_config(self, acoustic: Acoustic = "storm") -> GenerateConfig:
-        """The sampling the bundle recommends, from its index."""
+    def default_config(self, acoustic: Acoustic | None = None) -> GenerateConfig:
+        """The sampling and, unless given, the acoustic decoder that the bundle recommends in its index."""
         chosen = self.bundle.document.get("sampling", {})
         return GenerateConfig(
             semantic=from_json(Sampling, chosen.get("semantic", {})),
             storm=from_json(StormSampling, chosen.get("storm", {})),
-            acoustic=acoustic,
+            acoustic=acoustic or chosen.get("acoustic", "storm"),
         )
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
