@@ -21,7 +21,7 @@ class AcousticDecoder(Protocol):
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
@@ -37,7 +37,7 @@ class AcousticDecoder(Protocol):
     def generate(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,

@@ -101,7 +101,7 @@ def tokenize_corpus(
         for index, track in enumerate(tracks):
             if track.id not in writer.done:
                 length = min(track.seconds, max_seconds_per_track or track.seconds)
-                start = int((track.seconds - length) / 2)
+                start = float(int((track.seconds - length) / 2))  # a whole second, where a MuLan window begins
                 audio = torch.from_numpy(read_clip(corpus_dir, track, start, length))
                 writer.add(tokenize_track(encoders, track, audio))
             if on_progress is not None:

@@ -84,18 +84,18 @@ def test_long_audio_slides_by_half_a_window(semantic: TokenLM) -> None:
     """30 s are 750 frames; what follows is drawn from the last 375 alone."""
     seen: list[tuple[int, int]] = []
     long = generate_semantic(
-        semantic, MULAN[:1], 800, Sampling(temperature=0), generators(0), on_progress=lambda *x: seen.append(x)
+        semantic, MULAN[:1], 800, Sampling(temperature=0.0), generators(0), on_progress=lambda *x: seen.append(x)
     )
     assert seen[-1] == (800, 800) and len(seen) == 800
     tail = generate_semantic(
-        semantic, MULAN[:1], 425, Sampling(temperature=0), generators(0), prompt=long[..., 375:750]
+        semantic, MULAN[:1], 425, Sampling(temperature=0.0), generators(0), prompt=long[..., 375:750]
     )
     assert torch.equal(tail, long[..., 375:])
 
 
 def test_a_prompt_is_kept_and_continued(semantic: TokenLM) -> None:
-    whole = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0), generators(0))
-    resumed = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0), generators(0), prompt=whole[..., :11])
+    whole = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0.0), generators(0))
+    resumed = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0.0), generators(0), prompt=whole[..., :11])
     assert torch.equal(whole, resumed)
     same = generate_semantic(semantic, MULAN[:1], 11, WARM, generators(0), prompt=whole[..., :11])
     assert torch.equal(same, whole[..., :11])
@@ -151,10 +151,10 @@ def test_a_prompt_of_everything_comes_back(decoder: ArAcoustic, frames: int) -> 
 
 def test_fine_chunks_are_on_their_own(decoder: ArAcoustic) -> None:
     """Greedy fine codes of the second chunk depend on the coarse codes of that chunk alone."""
-    cold = ArAcoustic(decoder.coarse, decoder.fine, decoder.coarse_sampling, Sampling(temperature=0))
+    cold = ArAcoustic(decoder.coarse, decoder.fine, decoder.coarse_sampling, Sampling(temperature=0.0))
     streams = random_streams(1, 90)
     out = cold.generate(streams["semantic"], MULAN[:1], generators(1), streams["acoustic"][:, :, :150])
-    steps = decode(cold.fine, {"acoustic": out[:, :, 150:]}, 30, Sampling(temperature=0), torch.zeros(1, 240))
+    steps = decode(cold.fine, {"acoustic": out[:, :, 150:]}, 30, Sampling(temperature=0.0), torch.zeros(1, 240))
     assert torch.equal(torch.stack(list(steps), 1).unflatten(1, (-1, 8)).transpose(1, 2), out[:, 4:, 150:])
 
 

@@ -39,7 +39,7 @@ def test_filters_against_a_naive_oracle(values: list[int], temperature: float, t
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
-    p = probabilities(torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]]), Sampling(temperature=0))
+    p = probabilities(torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]]), Sampling(temperature=0.0))
     assert p.tolist() == [[0, 1, 0], [1, 0, 0]]
 
 

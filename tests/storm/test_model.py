@@ -8,11 +8,16 @@ from tests.toy import SPECS, random_streams
 MULAN, SEMANTIC, ACOUSTIC = SPECS
 
 
-def make(mulan_levels: int = 2) -> SoundStorm:
+def make(mulan_levels: int = 2, depth_width: int = 0) -> SoundStorm:
     torch.manual_seed(2)
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=2, ff_width=24, dropout=0.0)
     config = SoundStormConfig(
-        conformer=conformer, mulan_levels=mulan_levels, acoustic=ACOUSTIC, semantic=SEMANTIC, mulan=MULAN
+        conformer=conformer,
+        mulan_levels=mulan_levels,
+        depth_width=depth_width,
+        acoustic=ACOUSTIC,
+        semantic=SEMANTIC,
+        mulan=MULAN,
     )
     return SoundStorm(config).eval()
 
@@ -60,6 +65,16 @@ def test_both_ways_to_logits_agree() -> None:
     rows = model.logits_per_row(hidden, torch.tensor([4, 0, 11]))
     for item, level in enumerate((4, 0, 11)):
         torch.testing.assert_close(rows[item], model.logits(hidden, level)[item])
+
+
+def test_levels_in_turn_equal_levels_at_once() -> None:
+    model, hidden, codes = make(depth_width=24), torch.randn(5, 16), torch.randint(0, 16, (5, 12))
+    torch.nn.init.normal_(model.depth.level)
+    torch.nn.init.normal_(model.head_bias)
+    whole, state = model.all_depth_logits(hidden, codes), hidden
+    for level in range(12):
+        torch.testing.assert_close(model.depth_logits(state, level), whole[:, level], atol=1e-4, rtol=1e-4)
+        state = model.depth_state(state, level, codes[:, level])
 
 
 def test_embeddings_start_as_near_as_their_vectors() -> None:

@@ -3,18 +3,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musiclm.storm.model import SoundStorm
 from musiclm.storm.sample import StormAcoustic, StormSampling, fill, num_masked
 from tests.storm.test_model import make
 from tests.toy import generators, random_streams
 
 
-def lively(mulan_levels: int = 2):
-    model = make(mulan_levels)
+def lively(depth_width: int = 0) -> SoundStorm:
+    model = make(depth_width=depth_width)
     torch.nn.init.normal_(model.head, std=0.4)
     return model
 
 
-MODEL = lively()
+MODEL, DEEP = lively(), lively(24)
+BOTH = pytest.mark.parametrize("model", [MODEL, DEEP], ids=["published", "depth"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,7 +49,7 @@ def test_rounds_keep_what_they_fixed_and_the_prompt() -> None:
 
 def test_one_round_greedy_equals_the_slow_way() -> None:
     streams = random_streams(1, 6)
-    out = StormAcoustic(MODEL, StormSampling(rounds=(1,), rest_temperature=0)).generate(
+    out = StormAcoustic(MODEL, StormSampling(rounds=(1,), rest_temperature=0.0)).generate(
         streams["semantic"], streams["mulan"], generators(0)
     )
     codes = torch.full((1, 12, 12), MODEL.mask_code)
@@ -57,9 +59,10 @@ def test_one_round_greedy_equals_the_slow_way() -> None:
     assert torch.equal(out, codes)
 
 
-def test_same_seed_same_codes_and_a_batch_item_equals_the_single_run() -> None:
+@BOTH
+def test_same_seed_same_codes_and_a_batch_item_equals_the_single_run(model: SoundStorm) -> None:
     streams = random_streams(3, 30)
-    decoder = StormAcoustic(MODEL, StormSampling(rounds=(4,), rest_temperature=0.5))
+    decoder = StormAcoustic(model, StormSampling(rounds=(4,), rest_temperature=0.5))
     batch = decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2, 3))
     again = decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2, 3))
     single = decoder.generate(streams["semantic"][1:2], streams["mulan"][1:2], generators(2))
@@ -68,9 +71,10 @@ def test_same_seed_same_codes_and_a_batch_item_equals_the_single_run() -> None:
     assert not torch.equal(batch, decoder.generate(streams["semantic"], streams["mulan"], generators(4, 5, 6)))
 
 
-def test_conditions_matter() -> None:
+@BOTH
+def test_conditions_matter(model: SoundStorm) -> None:
     streams, other = random_streams(1, 20), random_streams(1, 20, seed=9)
-    decoder = StormAcoustic(MODEL)
+    decoder = StormAcoustic(model)
     out = decoder.generate(streams["semantic"], streams["mulan"], generators(1))
     assert not torch.equal(out, decoder.generate(other["semantic"], streams["mulan"], generators(1)))
     assert not torch.equal(out, decoder.generate(streams["semantic"], None, generators(1)))
@@ -88,6 +92,26 @@ def test_windows_cover_all_that_is_unknown_once(frames: int, known: int, window:
     assert known == frames
 
 
+def test_whole_frames_are_fixed_and_kept() -> None:
+    streams = random_streams(2, 10)
+    prompt = streams["acoustic"][:, :, :6]
+    codes = torch.cat([prompt, torch.zeros(2, 12, 14, dtype=torch.long)], 2)
+    passes = list(
+        after.clone()
+        for after in fill(
+            DEEP, codes, 6, streams["semantic"], streams["mulan"], StormSampling(rounds=(4,)), generators(1, 2)
+        )
+    )
+    assert len(passes) == 4
+    for index, after in enumerate(passes):
+        masked = after == DEEP.mask_code
+        assert torch.equal(after[:, :, :6], prompt) and torch.equal(masked.all(1), masked.any(1))
+        assert masked.any(1).sum(1).tolist() == [num_masked(14, index, 4)] * 2
+        if index:
+            known = passes[index - 1] != DEEP.mask_code
+            assert torch.equal(after[known], passes[index - 1][known])
+
+
 def test_windows_stream_what_generate_returns() -> None:
     streams = random_streams(2, 60)
     decoder = StormAcoustic(MODEL, StormSampling(rounds=(2,), window_s=1.0, prompt_s=0.4))
@@ -101,9 +125,10 @@ def test_windows_stream_what_generate_returns() -> None:
     assert seen[0] == (1, 52) and seen[-1] == (52, 52)
 
 
-def test_a_prompt_comes_back_and_shapes_what_follows() -> None:
+@BOTH
+def test_a_prompt_comes_back_and_shapes_what_follows(model: SoundStorm) -> None:
     streams = random_streams(1, 30)
-    decoder = StormAcoustic(MODEL, StormSampling(rounds=(2,)))
+    decoder = StormAcoustic(model, StormSampling(rounds=(2,)))
     outs = []
     for prompt in (streams["acoustic"][:, :, :21], random_streams(1, 30, 5)["acoustic"][:, :, :21]):
         out = decoder.generate(streams["semantic"], streams["mulan"], generators(1), prompt)

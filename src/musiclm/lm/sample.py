@@ -91,7 +91,7 @@ def collect(steps: Iterator[Int[Tensor, " b"]], levels: int, on_step: Callable[[
 
 def stream_semantic(
     model: TokenLM,
-    mulan: Int[Tensor, "b q 1"] | None,
+    mulan: Int[Tensor, "b m 1"] | None,
     num_frames: int,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
@@ -139,7 +139,7 @@ def stream_semantic(
 
 def generate_semantic(
     model: TokenLM,
-    mulan: Int[Tensor, "b q 1"] | None,
+    mulan: Int[Tensor, "b m 1"] | None,
     num_frames: int,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
@@ -178,7 +178,7 @@ class ArAcoustic:
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
@@ -211,7 +211,7 @@ class ArAcoustic:
     def generate(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,

@@ -3,6 +3,11 @@
 One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the semantic code of
 that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also adds the sum of that many
 MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what semantic tokens do not hold.
+
+`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of an item, and of it the
+masked frames: one code in thirty. With it frames are masked whole, and a small network per frame reads the Conformer's state and the
+frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
+level of every masked frame; decoding takes the rounds of the first level alone.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +32,9 @@ class SoundStormConfig:
 
     conformer: ConformerConfig
     mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
+    depth_width: int = (
+        0  # hidden width of the network per frame that predicts its levels in turn; 0 is none, as published
+    )
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
     mulan: TokenSpec = field(default=MULAN)
@@ -34,6 +42,8 @@ class SoundStormConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.mulan_levels <= self.mulan.levels:
             raise ValueError(f"mulan_levels is {self.mulan_levels}; it must lie in 0..{self.mulan.levels}")
+        if self.depth_width < 0:
+            raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
         if not (self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1) % 1 == 0:
@@ -52,16 +62,19 @@ class SoundStorm(nn.Module):
         super().__init__()
         self.config = config
         width, acoustic = config.conformer.width, config.acoustic
-        spread = (acoustic.levels + 2) ** -0.5  # of each part, so that their sum has spread 1
-        # codes of level k are rows k * (size + 1) ..., its mask the last of them
+        spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
+        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
         self.semantic = nn.Embedding(config.semantic.codebook_size, width)
         nn.init.normal_(self.embedding.weight, std=spread)
-        nn.init.normal_(self.semantic.weight, std=spread)
+        with torch.no_grad():
+            self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
         if config.mulan_levels:
             # one more row stands for no condition
             self.mulan = nn.Embedding(config.mulan_levels * config.mulan.codebook_size + 1, width)
-            nn.init.normal_(self.mulan.weight, std=spread * config.mulan_levels**-0.5)
+            nn.init.normal_(self.mulan.weight, std=0.5 * config.mulan_levels**-0.5)
+        if config.depth_width:
+            self.depth = Depth(width, config.depth_width, acoustic.levels)
         self.conformer = Conformer(config.conformer)
         self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, width))
         nn.init.normal_(self.head, std=0.02)
@@ -125,6 +138,23 @@ class SoundStorm(nn.Module):
         """Logits of one level for all rows, float32."""
         return F.linear(hidden, self.head[level], self.head_bias[level]).float()
 
+    def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
+        """Logits of a level of frames, float32. `state` is the Conformer's output plus the embeddings of the lower levels."""
+        hidden = self.depth(state[:, None], slice(level, level + 1))[:, 0]
+        return self.logits(hidden[None], level)[0]
+
+    def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """`state` with the codes of a level added to it."""
+        return state + self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
+
+    def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
+        """Logits of all levels of frames, each given the frame's true codes below: `depth_logits` at every level at once."""
+        base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
+        below = self.embedding(codes[:, :-1] + base).cumsum(1)
+        states = torch.cat([hidden[:, None], hidden[:, None] + below], 1)
+        hidden = self.depth(states, slice(None))
+        return (torch.einsum("nqd,qvd->nqv", hidden, self.head) + self.head_bias).float()
+
     def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
         """Logits of each row's own level, float32."""
         logits = hidden @ self.head[level].transpose(1, 2)
@@ -154,3 +184,20 @@ class SoundStorm(nn.Module):
             weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
             table = weight.view(rows.shape)
         table.copy_(rows.to(table) * table.std())
+
+
+class Depth(nn.Module):
+    """A gated feed-forward per frame and level, with a level's own offset."""
+
+    def __init__(self, width: int, hidden: int, levels: int) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(levels, width))
+        self.norm = nn.LayerNorm(width)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.out_norm = nn.LayerNorm(width)
+
+    def forward(self, state: Float[Tensor, "n q d"], levels: slice) -> Float[Tensor, "n q d"]:
+        state = state + self.level[levels]
+        gate, up = self.gate_up(self.norm(state)).chunk(2, dim=-1)
+        return self.out_norm(state + self.down(F.silu(gate) * up))

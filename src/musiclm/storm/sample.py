@@ -2,6 +2,9 @@
 
 Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels after the first take one greedy pass. Long audio goes in windows of
 the length of training, each begun by frames of the one before, so memory and time per second stay constant.
+
+A model with `depth_width` fixes frames whole: each round draws every level of the masked frames and keeps the frames whose first level is
+most certain, so the rounds of the first level are all there are.
 """
 
 import math
@@ -9,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from musiclm.acoustic import Progress
@@ -63,6 +66,9 @@ def fill(
     generators: Sequence[torch.Generator],
 ) -> Iterator[Int[Tensor, "b q f"]]:
     """Codes after each pass, those of frames from `known` on drawn anew; the last ones are complete."""
+    if model.config.depth_width:
+        yield from _fill_frames(model, codes, known, semantic, mulan, sampling, generators)
+        return
     b, levels, frames = codes.shape
     codes = codes.clone()
     codes[:, :, known:] = model.mask_code
@@ -81,19 +87,66 @@ def fill(
             else:
                 drawn = draw(p, uniforms(generators, free, codes.device))
             now = torch.where(masked, drawn, codes[:, level, known:])
-            left = num_masked(free, index, rounds)
-            if left:
-                confidence = p.gather(-1, drawn[..., None])[..., 0].clamp(min=1e-20).log()
-                if sampling.choice_noise:
-                    u = uniforms(generators, free, codes.device).clamp(1e-9, 1 - 1e-7)
-                    confidence = confidence - (-u.log()).log() * sampling.choice_noise * (1 - (index + 1) / rounds)
-                # `left` of those still masked stay so; fixed codes are out of reach
-                confidence = confidence.masked_fill(~masked, math.inf)
-                lowest = confidence.argsort(dim=-1, stable=True)[:, :left]
-                masked = torch.zeros_like(masked).scatter(1, lowest, True)
-                now = now.masked_fill(masked, model.mask_code)
-            codes[:, level, known:] = now
+            masked = _still_masked(p, drawn, masked, index, rounds, sampling.choice_noise, generators)
+            codes[:, level, known:] = now.masked_fill(masked, model.mask_code)
             yield codes
+
+
+def _still_masked(
+    p: Float[Tensor, "b f v"],
+    drawn: Int[Tensor, "b f"],
+    masked: Bool[Tensor, "b f"],
+    index: int,
+    rounds: int,
+    noise: float,
+    generators: Sequence[torch.Generator],
+) -> Bool[Tensor, "b f"]:
+    """Which of the masked frames stay so after a round: those whose draw was least certain. Fixed ones are out of reach."""
+    left = num_masked(masked.shape[1], index, rounds)
+    if not left:
+        return torch.zeros_like(masked)
+    confidence = p.gather(-1, drawn[..., None])[..., 0].clamp(min=1e-20).log()
+    if noise:
+        u = uniforms(generators, masked.shape[1], p.device).clamp(1e-9, 1 - 1e-7)
+        confidence = confidence - (-u.log()).log() * noise * (1 - (index + 1) / rounds)
+    lowest = confidence.masked_fill(~masked, math.inf).argsort(dim=-1, stable=True)[:, :left]
+    return torch.zeros_like(masked).scatter(1, lowest, True)
+
+
+@torch.inference_mode()
+def _fill_frames(
+    model: SoundStorm,
+    codes: Int[Tensor, "b q f"],
+    known: int,
+    semantic: Int[Tensor, "b 1 t"],
+    mulan: Int[Tensor, "b m 1"] | None,
+    sampling: StormSampling,
+    generators: Sequence[torch.Generator],
+) -> Iterator[Int[Tensor, "b q f"]]:
+    """`fill` for a model with `depth_width`."""
+    b, levels, frames = codes.shape
+    codes = codes.clone()
+    codes[:, :, known:] = model.mask_code
+    free, rounds = frames - known, sampling.rounds_of(0)
+    masked = torch.ones(b, free, dtype=torch.bool, device=codes.device)
+    for index in range(rounds):
+        state = model(codes, semantic, mulan)[:, known:].flatten(0, 1)
+        drawn: list[Tensor] = []
+        first = state  # becomes the distribution of level 0
+        for level in range(levels):
+            temperature = sampling.temperature if level == 0 else sampling.rest_temperature
+            p = probabilities(
+                model.depth_logits(state, level).view(b, free, -1),
+                Drawing(temperature=temperature, top_p=sampling.top_p),
+            )
+            u = None if temperature == 0 else uniforms(generators, free, codes.device)
+            drawn.append(p.argmax(-1) if u is None else draw(p, u))
+            state = model.depth_state(state, level, drawn[-1].flatten())
+            first = p if level == 0 else first
+        now = torch.where(masked[:, None], torch.stack(drawn, 1), codes[:, :, known:])
+        masked = _still_masked(first, drawn[0], masked, index, rounds, sampling.choice_noise, generators)
+        codes[:, :, known:] = now.masked_fill(masked[:, None], model.mask_code)
+        yield codes
 
 
 class StormAcoustic:
@@ -110,7 +163,7 @@ class StormAcoustic:
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
@@ -126,7 +179,8 @@ class StormAcoustic:
         held = semantic.new_zeros(b, levels, 0) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
             raise ValueError(f"the prompt must be ({b}, {levels}, at most {num_frames}), got {tuple(held.shape)}")
-        passes = sum(self.sampling.rounds_of(level) for level in range(levels))
+        depth = self.model.config.depth_width > 0
+        passes = sum(self.sampling.rounds_of(level) for level in range(1 if depth else levels))
         plan = self.plan(num_frames, held.shape[2])
         done = 0
         if held.shape[2]:
@@ -156,7 +210,7 @@ class StormAcoustic:
     def generate(
         self,
         semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b q 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,

@@ -29,7 +29,9 @@ class StormTaskConfig:
     model: SoundStormConfig
     crop_s: float = 10.0  # the paper: 30 s
     prompt_share: float = 0.5  # items with a prompt; the paper: all
-    level_power: float = 1.0  # level k is drawn with probability proportional to (k + 1)^-level_power; the paper: 0
+    level_power: float = (
+        1.0  # level k is drawn (with depth_width: weighs) in proportion to (k + 1)^-level_power; the paper: 0
+    )
     full_mask_share: float = (
         0.5  # items at levels after the first whose frames are all masked; the paper: none on purpose
     )
@@ -91,6 +93,26 @@ def hide(codes: Int[Tensor, "b q f"], masking: Masking, mask_code: int) -> Int[T
     return codes.masked_fill(above | ((level == own) & masking.masked[:, None]), mask_code)
 
 
+def whole_frame_losses(
+    model: SoundStorm,
+    streams: dict[str, Tensor],
+    num_frames: Int[Tensor, " b"],
+    masked: Bool[Tensor, "b f"],
+) -> Float[Tensor, "n q"]:
+    """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`."""
+    codes = streams["acoustic"]
+    real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
+    hidden = model(
+        codes.masked_fill(masked[:, None], model.mask_code),
+        streams["semantic"],
+        streams.get("mulan"),
+        None if bool(real.all()) else real,
+    )
+    target = codes.transpose(1, 2)[masked]
+    logits = model.all_depth_logits(hidden[masked], target)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+
+
 def masked_losses(
     model: SoundStorm,
     streams: dict[str, Tensor],
@@ -116,7 +138,7 @@ class StormTask:
     """Trains SoundStorm on crops of a store's train split.
 
     Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
-    the others in the state in which decoding meets them; `chance` holds the unigram entropies), `loss` their mean, and
+    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds the unigram entropies), `loss` their mean, and
     `worth_STREAM`: how much `level_0` rises when a crop gets the condition of another.
     """
 
@@ -177,6 +199,12 @@ class StormTask:
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
         masking = Masking(**batch["masking"])
+        if self.config.model.depth_width:
+            losses = whole_frame_losses(self.model, batch["streams"], batch["num_frames"], masking.masked).mean(0)
+            weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power
+            levels: dict[str, float | Tensor] = {f"level_{k}": losses[k].detach() for k in (0, 1, 3, len(losses) - 1)}
+            yield Update(group="model", loss=(losses * weight).sum() / weight.sum(), log=levels)
+            return
         losses = masked_losses(self.model, batch["streams"], batch["num_frames"], masking)
         loss = losses.sum() / masking.masked.sum()
         with torch.no_grad():
@@ -188,36 +216,43 @@ class StormTask:
         assert isinstance(module, SoundStorm)
         streams = self.validation["streams"]
         levels = streams["acoustic"].shape[1]
-        per_level = [self._loss(module, streams, level) for level in range(levels)]
+        per_level = self._losses(module, streams, list(range(levels)))
         figures = {"loss": sum(per_level) / levels}
         figures |= {f"level_{level}": value for level, value in enumerate(per_level)}
         for name in streams:
             if name != "acoustic":
                 other = {**streams, name: streams[name].roll(1, 0)}
-                figures[f"worth_{name}"] = self._loss(module, other, 0) - per_level[0]
+                figures[f"worth_{name}"] = self._losses(module, other, [0])[0] - per_level[0]
         return figures
 
     @torch.no_grad()
-    def _loss(self, module: SoundStorm, streams: dict[str, Tensor], level: int) -> float:
-        """Loss of a level over the validation crops, in nats per masked code."""
+    def _losses(self, module: SoundStorm, streams: dict[str, Tensor], levels: list[int]) -> list[float]:
+        """Loss of some levels over the validation crops, in nats per masked code."""
         device = module.semantic.weight.device
         b, _, length = streams["acoustic"].shape
         num_frames = self.validation["num_frames"]
-        masked = torch.arange(length) < num_frames[:, None]
-        if level == 0:
-            masked &= torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < 0.5
-        total = 0.0
+        real = torch.arange(length) < num_frames[:, None]
+        half = real & (torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < 0.5)
+        totals, counts = torch.zeros(len(levels)), torch.zeros(len(levels))
         for start in range(0, b, self.batch_size):
             rows = slice(start, start + self.batch_size)
             own = num_frames[rows].to(device)
-            masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked[rows].to(device))
             part = {name: codes[rows].to(device) for name, codes in streams.items()}
-            total += float(masked_losses(module, part, own, masking).sum())
-        return total / int(masked.sum())
+            if module.config.depth_width:
+                losses = whole_frame_losses(module, part, own, half[rows].to(device))
+                totals += losses.sum(0)[levels].cpu()
+                counts += len(losses)
+                continue
+            for index, level in enumerate(levels):
+                masked = (half if level == 0 else real)[rows].to(device)
+                masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked)
+                totals[index] += float(masked_losses(module, part, own, masking).sum())
+                counts[index] += int(masked.sum())
+        return (totals / counts).tolist()
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
-        facts = {
+        facts: dict[str, Any] = {
             "encoders": self.store.header.encoders,
             "chance": self.chance,
             "crop_s": self.config.crop_s,
