@@ -106,9 +106,7 @@ def save_artifact(
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         state = {
-            name: (
-                value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()
-            ).contiguous()
+            name: (value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()).contiguous()
             for name, value in module.state_dict().items()
             if name not in skip
         }
@@ -151,9 +149,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(
-            f"{path} is not readable JSON ({error}); the folder is damaged, copy it again"
-        ) from None
+        raise ArtifactError(f"{path} is not readable JSON ({error}); the folder is damaged, copy it again") from None
     missing = {"format", "kind", "config", "hash", "info"} - set(document)
     if missing:
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}; it was not written by musiclm")
@@ -176,11 +172,7 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         others = [p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
-        hint = (
-            f" ({', '.join(others)} is pickle, which is never read; convert it to safetensors)"
-            if others
-            else ""
-        )
+        hint = f" ({', '.join(others)} is pickle, which is never read; convert it to safetensors)" if others else ""
         raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}{hint}")
     for name, expected in {WEIGHTS_FILE: document["hash"], **document.get("files", {})}.items():
         if not (folder / name).is_file():

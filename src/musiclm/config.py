@@ -86,9 +86,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         inner = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
         if len(inner) != len(value):
             raise ValueError(f"{where} must have {len(inner)} entries, got {len(value)}")
-        return tuple(
-            _convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(inner, value, strict=True))
-        )
+        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(inner, value, strict=True)))
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object, got {value!r}")

@@ -37,9 +37,7 @@ def mel_filterbank(
     return torch.minimum(rising, falling).clamp(min=0).float()
 
 
-def frame_signal(
-    audio: Float[Tensor, "b s"], n_fft: int, hop: int, left: int | None = None
-) -> Float[Tensor, "b t n"]:
+def frame_signal(audio: Float[Tensor, "b s"], n_fft: int, hop: int, left: int | None = None) -> Float[Tensor, "b t n"]:
     """Cuts ceil(s / hop) overlapping frames; frame t covers samples [t*hop - left, t*hop - left + n_fft), zeros outside.
 
     `left=None` centres each frame on its hop: left = (n_fft - hop) // 2. `left = n_fft - hop` is causal.

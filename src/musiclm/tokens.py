@@ -58,9 +58,7 @@ def to_ids(codes: Int[Tensor, "b q t"], spec: TokenSpec, offset: int = 0) -> Int
     Raises: ValueError if the number of levels differs from the spec or a code is outside [0, codebook_size).
     """
     if codes.shape[1] != spec.levels:
-        raise ValueError(
-            f"stream {spec.name!r} has {spec.levels} levels, got codes of shape {tuple(codes.shape)}"
-        )
+        raise ValueError(f"stream {spec.name!r} has {spec.levels} levels, got codes of shape {tuple(codes.shape)}")
     if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < spec.codebook_size):
         raise ValueError(
             f"codes of stream {spec.name!r} must lie in [0, {spec.codebook_size}), got "

@@ -95,7 +95,9 @@ def test_long_audio_slides_by_half_a_window(semantic: TokenLM) -> None:
 
 def test_a_prompt_is_kept_and_continued(semantic: TokenLM) -> None:
     whole = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0.0), generators(0))
-    resumed = generate_semantic(semantic, MULAN[:1], 30, Sampling(temperature=0.0), generators(0), prompt=whole[..., :11])
+    resumed = generate_semantic(
+        semantic, MULAN[:1], 30, Sampling(temperature=0.0), generators(0), prompt=whole[..., :11]
+    )
     assert torch.equal(whole, resumed)
     same = generate_semantic(semantic, MULAN[:1], 11, WARM, generators(0), prompt=whole[..., :11])
     assert torch.equal(same, whole[..., :11])

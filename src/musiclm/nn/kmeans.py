@@ -5,9 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def assign(
-    data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 16384
-) -> Int[Tensor, " n"]:
+def assign(data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 16384) -> Int[Tensor, " n"]:
     """Index of the nearest centroid (Euclidean) of every row; ties go to the lower index."""
     half_norms = centroids.square().sum(1) * 0.5
     parts = [(half_norms - part @ centroids.T).argmin(1) for part in data.split(chunk)]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from musiclm.nn.kmeans import assign, kmeans
 
-
 # moving averages that only training needs; artifacts of models with a quantizer named `rvq` leave them out
 TRAINING_STATE = ("rvq.counts", "rvq.sums")
 
@@ -48,9 +47,7 @@ class ResidualVQ(nn.Module):
         super().__init__()
         self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
         self.decay = decay  # of the moving averages, per training step
-        self.dead_below = (
-            dead_below  # a code whose average use per step is below this is moved to a random input
-        )
+        self.dead_below = dead_below  # a code whose average use per step is below this is moved to a random input
         self.register_buffer("codebooks", torch.zeros(levels, codebook_size, dim))
         self.register_buffer("counts", torch.ones(levels, codebook_size))
         self.register_buffer("sums", torch.zeros(levels, codebook_size, dim))
@@ -85,13 +82,9 @@ class ResidualVQ(nn.Module):
         if codes.shape[1] > self.levels:
             raise ValueError(f"{codes.shape[1]} levels of codes for a quantizer of {self.levels}")
         if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < self.codebook_size):
-            raise ValueError(
-                f"codes must lie in [0, {self.codebook_size}), got {int(codes.min())}..{int(codes.max())}"
-            )
+            raise ValueError(f"codes must lie in [0, {self.codebook_size}), got {int(codes.min())}..{int(codes.max())}")
         out = torch.zeros(codes.shape[0], self.dim, device=codes.device, dtype=self.codebooks.dtype)
-        for level in range(
-            codes.shape[1]
-        ):  # summed in order, as `forward` does, so that the values agree to the bit
+        for level in range(codes.shape[1]):  # summed in order, as `forward` does, so that the values agree to the bit
             out = out + self.codebooks[level][codes[:, level]]
         return out
 
