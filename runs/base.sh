@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. About ten hours on two idle CPU cores; any part may be killed, and the
+# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. Hours on two CPU cores; any part may be killed, and the
 # script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, and ffmpeg for tracker music.
 # Usage: runs/base.sh [FOLDER]
 set -euo pipefail
