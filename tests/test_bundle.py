@@ -7,6 +7,7 @@ import pytest
 from musiclm.artifact import ArtifactError
 from musiclm.bundle import Bundle, assemble, find_bundle, open_bundle
 from musiclm.generate import MusicLM
+from musiclm.pipeline import model_card
 
 
 @pytest.fixture
@@ -91,3 +92,9 @@ def test_a_bundle_without_a_decoder_says_so(bundle: Bundle, tmp_path: Path) -> N
 def test_a_hub_id_without_a_network_is_one_line() -> None:
     with pytest.raises(ArtifactError, match="nobody/nothing"):
         find_bundle("nobody/nothing")
+
+
+def test_the_card_holds_its_notes_and_every_stage(bundle: Bundle) -> None:
+    card = model_card("mine", bundle.parts, "**Mind the noise.**")
+    assert "**Mind the noise.**" in card
+    assert all(f"| {part} |" in card for part in bundle.parts)

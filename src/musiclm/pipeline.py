@@ -215,9 +215,10 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     lines = [
         f"# {name}",
         "",
-        "A MusicLM bundle: text to 24 kHz mono music. Written by `musiclm bundle` from the run itself.",
+        "A MusicLM bundle: text to 24 kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
         "",
     ]
+    lines += [notes, ""] if notes else []
     lines += ["## Data", "", f"Sources: {', '.join(data.get('sources', ['?']))}; {data.get('tracks', '?')} tracks.", ""]
     for split, hours in data.get("hours", {}).items():
         lines.append(f"- {split}: {hours} h")
