@@ -298,11 +298,14 @@ def base() -> Preset:
                         width=192, num_heads=4, num_layers=4, ff_width=768, kernel=5, dropout=0.0
                     ),
                     mulan_levels=4,
+                    depth_width=256,
                 ),
                 crop_s=5.0,
+                level_power=0.5,
                 mulan_noise=0.3,
             ),
-            train=TrainConfig(steps=1200, batch_size=10, learning_rate=1.5e-3, decay_fraction=0.3),
+            # 1.4 s a step on one thread
+            train=TrainConfig(steps=1200, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
         coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
