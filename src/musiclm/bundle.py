@@ -7,6 +7,7 @@
 Language models know the hashes of the encoders whose tokens they learned; beside other encoders they are refused.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -39,8 +40,6 @@ class Bundle:
     @property
     def hash(self) -> str:
         """Twelve hex digits that name this set of weights."""
-        import hashlib
-
         joined = "".join(f"{part}={self.hashes[part]};" for part in sorted(self.hashes))
         return hashlib.sha256(joined.encode()).hexdigest()[:12]
 

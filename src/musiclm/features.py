@@ -25,7 +25,7 @@ def mel_to_hz(mel: Tensor) -> Tensor:
 def mel_filterbank(
     sample_rate_hz: int, n_fft: int, num_mels: int, fmin_hz: float = 0.0, fmax_hz: float | None = None
 ) -> Float[Tensor, "bins mels"]:
-    """Triangular HTK filters of peak 1 over the bins of an `n_fft` transform. Raises ValueError if a filter is empty of frequency."""
+    """Triangular HTK filters of peak 1 over the bins of an `n_fft` transform. Raises ValueError for a range outside the band."""
     fmax_hz = fmax_hz if fmax_hz is not None else sample_rate_hz / 2
     if not 0 <= fmin_hz < fmax_hz <= sample_rate_hz / 2:
         raise ValueError(f"mel range {fmin_hz}..{fmax_hz} Hz must rise within 0..{sample_rate_hz / 2} Hz")

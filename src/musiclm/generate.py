@@ -25,7 +25,6 @@ from torch import Tensor
 
 from musiclm import __version__
 from musiclm.acoustic import AcousticDecoder
-from musiclm.artifact import ArtifactError
 from musiclm.audio import write_audio
 from musiclm.bundle import Bundle, open_bundle
 from musiclm.config import from_json
@@ -336,4 +335,4 @@ def read_tags(path: str | Path) -> dict[str, str]:
     return tags if tags.get("generated") == "true" else {}
 
 
-__all__ = ["ArtifactError", "GenerateConfig", "Music", "MusicLM", "read_tags"]
+__all__ = ["GenerateConfig", "Music", "MusicLM", "read_tags"]

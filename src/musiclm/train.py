@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -193,8 +194,6 @@ class Run:
 
     def load(self) -> None:
         """Restores what `save` wrote. Raises ArtifactError if the checkpoint is of another model."""
-        from safetensors import safe_open
-
         path = self.folder / STATE_FILE
         with safe_open(path, "pt") as file:
             scalars = json.loads(file.metadata()["run"])

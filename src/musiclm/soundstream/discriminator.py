@@ -98,7 +98,7 @@ class PatchDiscriminator(nn.Module):
     """Complex STFT cut into patches of `patch` bins, then 2-D convolutions over frames and patches.
 
     The paper's network convolves single bins at full resolution; on a CPU that costs many times the codec. Patches keep the
-    work in matrices: about 0.2 of the codec's own cost at 64 channels.
+    work in matrices.
     """
 
     window: Tensor
