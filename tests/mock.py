@@ -15,7 +15,8 @@ from musiclm.mulan.model import AudioConfig, MuLan, MuLanConfig
 from musiclm.mulan.text import TextConfig
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
-from musiclm.soundstream.model import SoundStream, SoundStreamConfig
+from musiclm.soundstream.config import SoundStreamConfig
+from musiclm.soundstream.model import SoundStream
 from musiclm.storm.model import KIND as STORM_KIND
 from musiclm.storm.model import SoundStorm, SoundStormConfig
 from musiclm.tokens import TokenSpec

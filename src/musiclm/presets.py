@@ -13,7 +13,7 @@ from musiclm.mulan.text import TextConfig
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
 from musiclm.soundstream.discriminator import DiscriminatorConfig
-from musiclm.soundstream.model import SoundStreamConfig
+from musiclm.soundstream.config import SoundStreamConfig
 from musiclm.soundstream.task import SoundStreamTaskConfig
 from musiclm.storm.model import SoundStormConfig
 from musiclm.storm.task import StormTaskConfig
@@ -182,7 +182,6 @@ def paper() -> Preset:
         soundstream=SoundStreamRecipe(
             task=SoundStreamTaskConfig(
                 model=SoundStreamConfig(network="waveform", latent_dim=256, normalize_latent=False),
-                waveform_weight=0.0,
                 adversarial_weight=1.0,
                 feature_weight=100.0,
                 quantize_from_step=0,
@@ -251,12 +250,15 @@ def base() -> Preset:
                 discriminator=DiscriminatorConfig(
                     waveform_scales=0, stft_windows=(2048, 1024, 256), stft_channels=48, stft_patch=16
                 ),
-                adversary_from_step=1600,
+                crop_s=1.92,
+                quantize_from_step=400,
+                adversary_from_step=2600,
             ),
             train=TrainConfig(
-                steps=2600,
+                steps=3000,
                 batch_size=8,
-                learning_rate=8e-4,
+                learning_rate=1e-3,
+                decay_fraction=0.3,
                 beta1=0.8,
                 beta2=0.99,
                 weight_decay=0.0,
@@ -278,12 +280,11 @@ def base() -> Preset:
                     codebook_size=256,
                 ),
                 crop_s=5.12,
-                # docs/decisions/w2vbert-at-small-scale.md; the shipped weights had their rate halved at step 700 before the decay
-                layer=2,
+                layer=2,  # docs/decisions/w2vbert-at-small-scale.md
                 num_fit_clips=320,
             ),
             train=TrainConfig(
-                steps=800, batch_size=6, learning_rate=1.2e-3, warmup_steps=50, decay_fraction=0.125, ema_decay=0.99
+                steps=2000, batch_size=6, learning_rate=9e-4, warmup_steps=100, decay_fraction=0.3, ema_decay=0.995
             ),
         ),
         mulan=MuLanRecipe(

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from musiclm.artifact import save_artifact
-from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream, SoundStreamConfig
+from musiclm.soundstream.config import SoundStreamConfig
+from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
 NETWORKS = {
-    "stft": SoundStreamConfig(
+    "spectrogram": SoundStreamConfig(
         latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
     ),
     "waveform": SoundStreamConfig(
@@ -55,7 +56,7 @@ def test_streamed_audio_equals_whole(codec: SoundStream) -> None:
     codes = codec.encode(noise(30011))
     stream = DecoderStream(codec)
     pieces = [stream.push(part) for part in codes.split([1, 2, 40, codes.shape[-1] - 43], -1)] + [stream.flush()]
-    torch.testing.assert_close(torch.cat(pieces, -1), codec.decode(codes), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(torch.cat(pieces, -1), codec.decode(codes), atol=2e-5, rtol=0)
 
 
 def test_a_short_stream_comes_out_at_the_flush(codec: SoundStream) -> None:
@@ -74,18 +75,22 @@ def test_looks_no_further_ahead_than_it_says(codec: SoundStream) -> None:
     end = (frame + 1) * 480 + codec.config.lookahead
     assert gradient[..., end:].abs().max() == 0
     assert gradient[..., end - 240 : end].abs().max() > 0 or codec.config.lookahead == 0
-    latents = torch.randn(1, 8, 10, requires_grad=True)
-    (gradient,) = torch.autograd.grad(codec.synthesize(latents)[..., : 5 * 480].square().sum(), latents)
-    # the samples up to frame 5's start need frames before it, and those within the lookahead
-    last = 5 + -(-codec.config.lookahead // 480)
-    assert gradient[..., last:].abs().max() == 0
+    latents = torch.randn(1, 8, 20, generator=torch.Generator().manual_seed(3))
+    changed = latents.clone()
+    # the samples up to frame 5's start need the frames before it, and those within the lookahead
+    last = 5 + -(-codec.config.decoder_lookahead // 480)
+    changed[..., last:] += 1
+    with torch.no_grad():
+        before, after = codec.synthesize(latents), codec.synthesize(changed)
+    torch.testing.assert_close(after[..., : 5 * 480], before[..., : 5 * 480], atol=1e-6, rtol=0)
+    assert not torch.allclose(after[..., last * 480 :], before[..., last * 480 :], atol=1e-3)
 
 
 def test_an_item_of_a_batch_equals_the_item_alone(codec: SoundStream) -> None:
     audio = noise(9600, batch=3)
     codes = codec.encode(audio)
     assert torch.equal(codes[1:2], codec.encode(audio[1:2]))
-    torch.testing.assert_close(codec.decode(codes)[1:2], codec.decode(codes[1:2]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(codec.decode(codes)[1:2], codec.decode(codes[1:2]), atol=2e-5, rtol=0)
 
 
 def test_fewer_levels_are_the_first_of_all(codec: SoundStream) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from musiclm.artifact import ArtifactError
 from musiclm.audio import AudioError, read_blocks
-from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream, SoundStreamConfig
+from musiclm.soundstream.config import SoundStreamConfig
+from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
 BLOCK_FRAMES = 500  # 10 s decoded at a time
 

@@ -13,15 +13,17 @@ from musiclm.artifact import save_artifact
 from musiclm.corpus.clips import ClipSampler, eval_clips
 from musiclm.corpus.manifest import load_manifest
 from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
+from musiclm.soundstream.config import SoundStreamConfig
 from musiclm.soundstream.discriminator import DiscriminatorConfig, Discriminators
 from musiclm.soundstream.loss import (
     SpectralLoss,
     adversarial_loss,
+    SpectraLoss,
     discriminator_loss,
     feature_loss,
-    relative_l1,
 )
-from musiclm.soundstream.model import SoundStream, SoundStreamConfig
+from musiclm.soundstream.model import SoundStream
+from musiclm.soundstream.spectrogram import Spectra
 from musiclm.train import Update
 
 
@@ -36,7 +38,8 @@ class SoundStreamTaskConfig:
     num_mels: int = 64
     linear_weight: float = 1.0  # relative L1 on mel magnitudes
     log_weight: float = 1.0  # log-mel distance
-    waveform_weight: float = 0.5  # relative L1 on samples; 0 in the paper
+    # on decoded spectra (spectrogram network only): bins, bands, linear, turn
+    spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
     commitment_weight: float = 0.25
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
@@ -73,8 +76,9 @@ class SoundStreamTask:
         self.discriminators = Discriminators(config.discriminator)
         self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
         self.spectral = SpectralLoss(config.model.sample_rate_hz, config.spectral_windows, config.num_mels)
-        # what silence as output would score: the losses of a codec that learned nothing
-        self.chance = {"linear": 1.0, "waveform": 1.0, "discriminator/loss": 2.0}
+        self.spectra = SpectraLoss(config.model.sample_rate_hz, config.model.num_bins)
+        # what silence as output would score, a decoder that knows no turn, discriminators that can't tell
+        self.chance = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
 
     def start(self, device: torch.device) -> None:
         """Nothing: codebooks start by k-means at `quantize_from_step`."""
@@ -91,47 +95,50 @@ class SoundStreamTask:
         """The discriminators' step (from `adversary_from_step`), then the codec's."""
         config = self.config
         self.spectral.to(batch.device)
-        log: dict[str, float | Tensor] = {}
-        commitment = batch.new_zeros(())
-        if step < config.quantize_from_step:
-            output = self.model.synthesize(self.model.latents(batch))
-        else:
-            if not bool(self.model.rvq.started):
-                self._start_codebooks(step, batch.device)
-            num_levels = random_num_levels(batch.shape[0], config.model.levels, config.full_depth_share)
-            output, quantized = self.model(batch, num_levels.to(batch.device))
-            commitment = quantized.commitment
-            used = perplexity(quantized.codes, config.model.codebook_size)
-            log |= {
-                "commitment": commitment,
-                "perplexity_first": used[0],
-                "perplexity_min": used.min(),
-                "gain_last": quantized.level_gain[-1],
-            }
+        self.spectra.to(batch.device)
+        latent, total, log = self._latent(batch, step)
+        decoded = self.model.decoder(latent)
         adversary = step >= config.adversary_from_step
-        if adversary:
-            real, fake = self._adversary_crops(batch, output)
-            loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
-            yield Update("discriminator", loss)
-        linear, logarithmic = self.spectral(output, batch)
-        waveform = relative_l1(output, batch)
-        total = (
-            config.linear_weight * linear
-            + config.log_weight * logarithmic
-            + config.waveform_weight * waveform
-            + config.commitment_weight * commitment
-        )
-        log |= {"linear": linear, "log": logarithmic, "waveform": waveform}
-        if adversary:
-            self.discriminators.requires_grad_(False)
-            with torch.no_grad():
-                real_layers = self.discriminators(real)
-            fake_layers = self.discriminators(fake)
-            adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
-            total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
-            log |= {"adversarial": adversarial, "feature": feature}
+        if isinstance(decoded, Spectra):
+            distance = self.spectra(decoded, self.model.spectra(batch))
+            total = total + sum(w * term for w, term in zip(config.spectra_weights, distance, strict=True))
+            log |= {name: term for name, term in zip(distance._fields, distance, strict=True)}
+        if adversary or not isinstance(decoded, Spectra):
+            output = decoded if self.model.phase is None else self.model.phase(decoded)
+            if adversary:
+                real, fake = self._adversary_crops(batch, output)
+                loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
+                yield Update("discriminator", loss)
+                self.discriminators.requires_grad_(False)
+                with torch.no_grad():
+                    real_layers = self.discriminators(real)
+                fake_layers = self.discriminators(fake)
+                adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
+                total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
+                log |= {"adversarial": adversarial, "feature": feature}
+            linear, logarithmic = self.spectral(output, batch)
+            total = total + config.linear_weight * linear + config.log_weight * logarithmic
+            log |= {"mel_linear": linear, "mel_log": logarithmic}
         yield Update("generator", total, log)
         self.discriminators.requires_grad_(True)
+
+    def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
+        """Latents as the decoder gets them, their weighted commitment loss, and figures of the quantizer."""
+        latent = self.model.latents(batch)
+        if step < self.config.quantize_from_step:
+            return latent, batch.new_zeros(()), {}
+        if not bool(self.model.rvq.started):
+            self._start_codebooks(step, batch.device)
+        num_levels = random_num_levels(batch.shape[0], self.config.model.levels, self.config.full_depth_share)
+        quantized = self.model.rvq(latent, num_levels.to(batch.device))
+        used = perplexity(quantized.codes, self.config.model.codebook_size)
+        log: dict[str, float | Tensor] = {
+            "commitment": quantized.commitment,
+            "perplexity_first": used[0],
+            "perplexity_min": used.min(),
+            "gain_last": quantized.level_gain[-1],
+        }
+        return quantized.output, self.config.commitment_weight * quantized.commitment, log
 
     @torch.no_grad()
     def _start_codebooks(self, step: int, device: torch.device) -> None:
@@ -151,27 +158,25 @@ class SoundStreamTask:
         return batch[..., start : start + length], output[..., start : start + length]
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Spectral and waveform losses on held-out clips at every level and at the first alone, and codebook use."""
+        """Mel losses on held-out clips at every level, at four and at the first alone; codebook use; how often the first code repeats."""
         assert isinstance(module, SoundStream)
         device = next(module.parameters()).device
         self.spectral.to(device)
-        figures: dict[str, float] = {}
         levels = self.config.model.levels
         totals: dict[str, list[float]] = {}
         codes = []
         for audio in self.eval_audio.to(device).split(4):
-            latent = module.latents(audio)
-            whole = module.quantize(latent)
+            whole = module.encode(audio)
             codes.append(whole)
             for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
-                output = module.synthesize(module.dequantize(whole[:, :value]))[..., : audio.shape[-1]]
-                linear, logarithmic = self.spectral(output, audio)
-                for key, loss in (("linear", linear), ("log", logarithmic), ("waveform", relative_l1(output, audio))):
+                linear, logarithmic = self.spectral(module.decode(whole[:, :value])[..., : audio.shape[-1]], audio)
+                for key, loss in (("mel_linear", linear), ("mel_log", logarithmic)):
                     totals.setdefault(key + name, []).append(float(loss))
-        figures |= {name: sum(values) / len(values) for name, values in totals.items()}
-        used = perplexity(torch.cat(codes), self.config.model.codebook_size)
-        figures |= {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
-        return figures
+        figures = {name: sum(values) / len(values) for name, values in totals.items()}
+        every = torch.cat(codes)
+        figures["repeats_first"] = float((every[:, 0, 1:] == every[:, 0, :-1]).float().mean())
+        used = perplexity(every, self.config.model.codebook_size)
+        return figures | {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""

@@ -1,0 +1,113 @@
+"""The network of `base`: codes hold magnitudes and, for low bins, the frequency within the bin; phases are made at the decoder.
+
+The encoder never sees absolute phase, so a held note keeps its codes and language models have something to learn. What it does see of phase
+is how far it turned since the frame before: that is the frequency of a partial, finer than the bins are wide. The decoder tells magnitudes and
+turns; `musiclm.soundstream.phase` makes audio of them. Why, with figures: docs/decisions/001-codec-front-end.md.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.nn.stream import CausalConv1d, CausalConvTranspose1d, StreamState, left_context
+from musiclm.soundstream.config import SoundStreamConfig
+
+FLOOR = 1e-4  # -80 dB of a full-scale sine, whose magnitude is 1
+
+
+class Spectra(NamedTuple):
+    """What the codes describe, at the fast rate."""
+
+    log_magnitude: Float[Tensor, "b t f"]  # log(magnitude + FLOOR)
+    turn: Float[Tensor, "b t f 2"]  # unit vectors: phase gained since the frame before, less the bin centre's; decoded ones are shorter the less sure
+
+
+class ConvNeXtBlock(nn.Module):
+    """Causal depthwise convolution of 7, LayerNorm, two pointwise layers three times as wide, scaled skip."""
+
+    def __init__(self, width: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = CausalConv1d(width, width, 7, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 3 * width)
+        self.contract = nn.Linear(3 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Float[Tensor, "b d t"], state: StreamState | None = None) -> Float[Tensor, "b d t"]:
+        y = self.norm(self.depthwise(x, state).transpose(1, 2))
+        return x + (self.contract(F.gelu(self.expand(y))) * self.scale).transpose(1, 2)
+
+
+def _blocks(width: int, num: int) -> nn.ModuleList:
+    return nn.ModuleList([ConvNeXtBlock(width, 1 / max(1, num)) for _ in range(num)])
+
+
+class SpectrogramEncoder(nn.Module):
+    """Log magnitudes and turns -> ConvNeXt at the fast rate -> strided convolution -> ConvNeXt at the code rate: `b 1 s` -> `b d t`."""
+
+    window: Tensor
+    carrier: Tensor
+
+    def __init__(self, config: SoundStreamConfig) -> None:
+        super().__init__()
+        self.n_fft, self.hop, self.tonal_bins = config.n_fft, config.hop, config.tonal_bins
+        self.context = config.n_fft  # samples before a frame's hop: the window's own, and the hop of the frame before
+        window = torch.hann_window(config.n_fft)
+        self.register_buffer("window", window * (2 / window.sum()), persistent=False)
+        turns = torch.arange(config.num_bins, dtype=torch.float64) * config.hop / config.n_fft
+        self.register_buffer("carrier", torch.polar(torch.ones_like(turns), -2 * math.pi * turns).to(torch.complex64), persistent=False)  # fmt: skip
+        self.project = nn.Conv1d(config.num_bins + 2 * config.tonal_bins, config.fast_width, 1)
+        self.fast = _blocks(config.fast_width, config.fast_blocks)
+        self.down = CausalConv1d(config.fast_width, config.slow_width, 2 * config.stride, config.stride)
+        self.slow = _blocks(config.slow_width, config.slow_blocks)
+        self.norm = nn.LayerNorm(config.slow_width)
+        self.out = nn.Linear(config.slow_width, config.latent_dim)
+
+    def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> Spectra:
+        """Spectra of every hop; turns as unit vectors."""
+        frames = left_context(self, audio, self.context, state)[:, 0].unfold(-1, self.n_fft, self.hop)
+        spectrum = torch.fft.rfft(frames * self.window)
+        turn = spectrum[:, 1:] * spectrum[:, :-1].conj() * self.carrier
+        turn = torch.view_as_real(turn / turn.abs().clamp(min=1e-12))
+        return Spectra((spectrum[:, 1:].abs() + FLOOR).log(), turn)
+
+    def forward(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> Float[Tensor, "b d t"]:
+        spectra = self.analyse(audio, state)
+        loudness = 1 - spectra.log_magnitude / math.log(FLOOR)  # 0 at the floor, 1 at full scale
+        turn = (spectra.turn * loudness[..., None])[:, :, : self.tonal_bins]  # turns of silence say nothing
+        x = self.project(torch.cat([4 * loudness - 1.5, turn.flatten(2)], -1).transpose(1, 2))
+        for block in self.fast:
+            x = block(x, state)
+        x = self.down(x, state)
+        for block in self.slow:
+            x = block(x, state)
+        return self.out(self.norm(x.transpose(1, 2))).transpose(1, 2)
+
+
+class SpectrogramDecoder(nn.Module):
+    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate -> spectra."""
+
+    def __init__(self, config: SoundStreamConfig) -> None:
+        super().__init__()
+        self.num_bins = config.num_bins
+        self.project = CausalConv1d(config.latent_dim, config.slow_width, 3)
+        self.slow = _blocks(config.slow_width, config.slow_blocks)
+        self.up = CausalConvTranspose1d(config.slow_width, config.fast_width, 2 * config.stride, config.stride)
+        self.fast = _blocks(config.fast_width, config.fast_blocks)
+        self.norm = nn.LayerNorm(config.fast_width)
+        self.head = nn.Linear(config.fast_width, 3 * config.num_bins)
+
+    def forward(self, latent: Float[Tensor, "b d t"], state: StreamState | None = None) -> Spectra:
+        x = self.project(latent, state)
+        for block in self.slow:
+            x = block(x, state)
+        x = self.up(x, state)
+        for block in self.fast:
+            x = block(x, state)
+        loud, cosine, sine = self.head(self.norm(x.transpose(1, 2))).float().chunk(3, -1)
+        log_magnitude = (1 - (1.5 + loud) / 4) * math.log(FLOOR)
+        return Spectra(log_magnitude.clamp(max=1.0), torch.stack([cosine, sine], -1))
