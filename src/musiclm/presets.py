@@ -181,7 +181,8 @@ def paper() -> Preset:
     return Preset(
         soundstream=SoundStreamRecipe(
             task=SoundStreamTaskConfig(
-                model=SoundStreamConfig(network="waveform", latent_dim=256, normalize_latent=False),
+                model=SoundStreamConfig(network="waveform", latent_dim=256),
+                commitment_weight=0.25,
                 adversarial_weight=1.0,
                 feature_weight=100.0,
                 quantize_from_step=0,
@@ -251,11 +252,11 @@ def base() -> Preset:
                     waveform_scales=0, stft_windows=(2048, 1024, 256), stft_channels=48, stft_patch=16
                 ),
                 crop_s=1.92,
-                quantize_from_step=400,
-                adversary_from_step=2600,
+                quantize_from_step=100,
+                adversary_from_step=2200,
             ),
             train=TrainConfig(
-                steps=3000,
+                steps=2600,
                 batch_size=8,
                 learning_rate=1e-3,
                 decay_fraction=0.3,
@@ -288,7 +289,18 @@ def base() -> Preset:
             ),
         ),
         mulan=MuLanRecipe(
-            task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)), train=TrainConfig(steps=1500, batch_size=64)
+            task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
+            train=TrainConfig(
+                steps=700,
+                batch_size=96,
+                learning_rate=1e-3,
+                warmup_steps=30,
+                decay_fraction=0.4,
+                weight_decay=0.05,
+                ema_decay=0.98,
+                validate_every=350,
+                save_every=50,
+            ),
         ),
         # one thread trains these at 1870 semantic ids, 29 s (storm), 11 s (coarse) of music a second; see `benchmarks/lm.py`
         semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=None, steps=1500),

@@ -14,7 +14,7 @@ NETWORKS = {
         latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
     ),
     "waveform": SoundStreamConfig(
-        network="waveform", latent_dim=8, levels=3, codebook_size=16, channels=2, normalize_latent=False
+        network="waveform", latent_dim=8, levels=3, codebook_size=16, channels=2
     ),
 }
 
@@ -119,7 +119,7 @@ def test_saved_and_loaded(codec: SoundStream, tmp_path: Path) -> None:
 
 
 def test_the_papers_network() -> None:
-    config = SoundStreamConfig(network="waveform", latent_dim=256, normalize_latent=False)
+    config = SoundStreamConfig(network="waveform", latent_dim=256)
     assert (config.samples_per_frame, config.spec.frame_rate_hz, config.spec.levels) == (480, 50.0, 12)
     with torch.device("meta"):
         model = SoundStream(config)

@@ -17,9 +17,6 @@ class SoundStreamConfig:
     levels: int = 12  # RVQ levels
     codebook_size: int = 1024
     codebook_decay: float = 0.99  # EMA of the codebooks, per step
-    normalize_latent: bool = (
-        True  # LayerNorm without affine before the RVQ: latents can't shrink to please the commitment loss
-    )
     # waveform network
     channels: int = 32  # of the first convolution; doubled by every strided one
     strides: tuple[int, ...] = (2, 4, 6, 10)

@@ -62,10 +62,10 @@ class SoundStream(nn.Module):
         s = audio.shape[-1]
         length = math.ceil(s / frame) * frame
         if not ahead:
-            return self._normalize(self.encoder(F.pad(audio, (0, length - s))))
+            return self.encoder(F.pad(audio, (0, length - s)))
         # the first `ahead` samples make no code of their own: they go in as a fast frame whose output is dropped by the advance below
         padded = F.pad(audio, (0, length - s + ahead))
-        return self._normalize(self._advanced(padded, length))
+        return self._advanced(padded, length)
 
     def _advanced(self, padded: Float[Tensor, "b 1 s"], length: int) -> Float[Tensor, "b d t"]:
         """Encodes [0, length) with every STFT frame shifted ahead by `lookahead`; `padded` is that much longer."""
@@ -79,11 +79,6 @@ class SoundStream(nn.Module):
             state.extend(self.encoder, first, self.config.n_fft)
         return state
 
-    def _normalize(self, latent: Float[Tensor, "b d t"]) -> Float[Tensor, "b d t"]:
-        if not self.config.normalize_latent:
-            return latent
-        return F.layer_norm(latent.transpose(1, 2), latent.shape[1:2]).transpose(1, 2)
-
     @torch.no_grad()
     def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]:
         """Codes of mono audio at the model's rate in [-1, 1]; t = ceil(s / samples_per_frame); the first `levels` levels.
@@ -93,7 +88,7 @@ class SoundStream(nn.Module):
         return self.quantize(self.latents(audio), levels)
 
     def quantize(self, latent: Float[Tensor, "b d t"], levels: int | None = None) -> Int[Tensor, "b q t"]:
-        """Codes of normalised latents."""
+        """Codes of latents."""
         if levels is not None and not 1 <= levels <= self.config.levels:
             raise ValueError(f"levels must lie in 1..{self.config.levels}, got {levels}")
         b, d, t = latent.shape
@@ -159,7 +154,7 @@ class EncoderStream:
         latent = self.model.encoder(self.pending[..., : num * frame], self.state)
         self.pending = self.pending[..., num * frame :]
         self.num_frames += num
-        return self.model.quantize(self.model._normalize(latent), self.levels)
+        return self.model.quantize(latent, self.levels)
 
     @torch.no_grad()
     def flush(self) -> Int[Tensor, "1 q t"]:

@@ -23,7 +23,7 @@ from musiclm.soundstream.loss import (
     feature_loss,
 )
 from musiclm.soundstream.model import SoundStream
-from musiclm.soundstream.spectrogram import Spectra
+from musiclm.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
 from musiclm.train import Update
 
 
@@ -40,7 +40,7 @@ class SoundStreamTaskConfig:
     log_weight: float = 1.0  # log-mel distance
     # on decoded spectra (spectrogram network only): bins, bands, linear, turn
     spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
-    commitment_weight: float = 0.25
+    commitment_weight: float = 0.02
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
     full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
@@ -80,8 +80,13 @@ class SoundStreamTask:
         # what silence as output would score, a decoder that knows no turn, discriminators that can't tell
         self.chance = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
 
+    @torch.no_grad()
     def start(self, device: torch.device) -> None:
-        """Nothing: codebooks start by k-means at `quantize_from_step`."""
+        """The linear path of the spectrogram network. Codebooks start by k-means at `quantize_from_step`."""
+        encoder, decoder = self.model.encoder, self.model.decoder
+        if isinstance(encoder, SpectrogramEncoder) and isinstance(decoder, SpectrogramDecoder):
+            spectra = [self.model.spectra(self.batch(step).to(device)) for step in range(self.config.kmeans_batches)]
+            fit_linear_path(encoder, decoder, spectra, self.config.model.sample_rate_hz)
 
     def batch(self, step: int) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
