@@ -294,7 +294,15 @@ def label(data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]
 
 
 @app.command()
-def tokenize(data: DataDir, runs: RunsDir, device: Device = "cpu", threads: Threads = None) -> None:
+def tokenize(
+    data: DataDir,
+    runs: RunsDir,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="Of longer tracks only the middle; whole tracks by default.")
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
     """Fill RUNS/tokens with the tokens of the three trained encoders."""
     from musiclm.pipeline import tokenize as fill
 
@@ -302,7 +310,13 @@ def tokenize(data: DataDir, runs: RunsDir, device: Device = "cpu", threads: Thre
     console = Console(stderr=True)
     with _progress_bar(console, True) as bars:
         task = bars.add_task("tokens")
-        store = fill(data, runs, device=device, on_progress=lambda d, t: bars.update(task, completed=d, total=t))
+        store = fill(
+            data,
+            runs,
+            max_seconds_per_track=max_seconds,
+            device=device,
+            on_progress=lambda d, t: bars.update(task, completed=d, total=t),
+        )
     print(store)
 
 

@@ -133,7 +133,12 @@ def finished(runs: Path, stage: str, steps: int) -> bool:
 
 
 def tokenize(
-    data: Path, runs: Path, *, device: str = "cpu", on_progress: Callable[[int, int], None] | None = None
+    data: Path,
+    runs: Path,
+    *,
+    max_seconds_per_track: float | None = None,
+    device: str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Fills RUNS/tokens with the three trained encoders. Raises ArtifactError if one is missing."""
     encoders = Encoders.of(
@@ -142,7 +147,9 @@ def tokenize(
         MuLan.from_artifact(artifact_of(runs, "mulan")),
         device,
     )
-    return tokenize_corpus(data, encoders, runs / "tokens", on_progress=on_progress)
+    return tokenize_corpus(
+        data, encoders, runs / "tokens", max_seconds_per_track=max_seconds_per_track, on_progress=on_progress
+    )
 
 
 def label(data: Path, say: Say) -> None:
@@ -184,7 +191,7 @@ def train_all(
         if stage == "mulan":
             label(data, say)
         if stage == "semantic":
-            tokenize(data, runs, device=device)
+            tokenize(data, runs, max_seconds_per_track=preset.max_seconds_per_track, device=device)
         if (
             train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
             is None

@@ -64,6 +64,7 @@ class Preset:
     storm: StormRecipe
     coarse: LmRecipe
     fine: LmRecipe
+    max_seconds_per_track: float | None = None  # of a longer track only the middle becomes tokens
 
 
 # the encoder of all-MiniLM-L6-v2 with the word pieces that `musiclm.mulan.text` keeps
@@ -182,7 +183,6 @@ def paper() -> Preset:
         soundstream=SoundStreamRecipe(
             task=SoundStreamTaskConfig(
                 model=SoundStreamConfig(network="waveform", latent_dim=256),
-                commitment_weight=0.25,
                 adversarial_weight=1.0,
                 feature_weight=100.0,
                 quantize_from_step=0,
@@ -253,13 +253,13 @@ def base() -> Preset:
                 ),
                 crop_s=1.92,
                 quantize_from_step=100,
-                adversary_from_step=2200,
+                adversary_from_step=1700,
             ),
             train=TrainConfig(
-                steps=2600,
+                steps=2000,
                 batch_size=8,
                 learning_rate=1e-3,
-                decay_fraction=0.3,
+                decay_fraction=0.4,
                 beta1=0.8,
                 beta2=0.99,
                 weight_decay=0.0,
@@ -291,19 +291,19 @@ def base() -> Preset:
         mulan=MuLanRecipe(
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
             train=TrainConfig(
-                steps=700,
+                steps=500,
                 batch_size=96,
                 learning_rate=1e-3,
                 warmup_steps=30,
                 decay_fraction=0.4,
                 weight_decay=0.05,
                 ema_decay=0.98,
-                validate_every=350,
+                validate_every=1000,  # each fits the quantizer anew, which takes minutes
                 save_every=50,
             ),
         ),
         # one thread trains these at 1870 semantic ids, 29 s (storm), 11 s (coarse) of music a second; see `benchmarks/lm.py`
-        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=None, steps=1500),
+        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=None, steps=1000),
         storm=StormRecipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
@@ -318,11 +318,12 @@ def base() -> Preset:
                 mulan_noise=0.3,
             ),
             # 1.4 s a step on one thread
-            train=TrainConfig(steps=1200, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=2000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
-        fine=_lm("fine", num_layers=4, ff_width=512, crop_s=1.0, steps=1000),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=700),
+        fine=_lm("fine", num_layers=4, ff_width=512, crop_s=1.0, steps=500),
+        max_seconds_per_track=90.0,
     )
 
 

@@ -31,6 +31,7 @@ from musiclm.tokens import TokenSpec
 FORMAT = 1
 HEADER_FILE = "header.json"
 CODEBOOK_FILE = "codebooks.safetensors"
+ENCODER_OF = {"mulan": "mulan", "semantic": "w2vbert", "acoustic": "soundstream"}  # which model makes a stream
 MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
 
 

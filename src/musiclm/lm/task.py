@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from musiclm.artifact import save_artifact
 from musiclm.lm.model import KIND, TokenLM, TokenLMConfig
-from musiclm.store import Crops, StoreError, TokenStore
+from musiclm.store import ENCODER_OF, Crops, StoreError, TokenStore
 from musiclm.train import Update
 
 
@@ -137,10 +137,11 @@ class LmTask:
         return {f"level_{first + level}": value.detach() for level, value in enumerate(per_level)}
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind its tokens."""
+        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads or writes."""
+        encoders = {ENCODER_OF[part.stream] for part in self.layout.parts}
         facts = {
             "stage": self.name,
-            "encoders": self.store.header.encoders,
+            "encoders": {name: self.store.header.encoders[name] for name in sorted(encoders)},
             "chance": self.chance,
             "train_hours": round(self.store.hours("train"), 2),
         }

@@ -40,7 +40,7 @@ class SoundStreamTaskConfig:
     log_weight: float = 1.0  # log-mel distance
     # on decoded spectra (spectrogram network only): bins, bands, linear, turn
     spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
-    commitment_weight: float = 0.02
+    commitment_weight: float = 0.25
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
     full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
