@@ -7,8 +7,11 @@ cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
+# SoundStorm decodes in windows as long as the crops it learned from
+sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5}}'
 
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
 "$musiclm" train all --preset base --data "$folder/corpus" --runs "$folder/runs" --name base --threads 2
-"$musiclm" inspect "$folder/runs/bundle"
+"$musiclm" bundle --runs "$folder/runs" --out "$folder/bundle" --name base --notes docs/base-notes.md --sampling "$sampling"
+"$musiclm" inspect "$folder/bundle"

@@ -1,4 +1,4 @@
-"""Fails unless every stage of a tiny run beats the chance level that was printed beside it."""
+"""Fails unless every stage of a tiny run beats the chance level that was printed beside it, and more RVQ levels sound better than one."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 # stage -> (figure, what it must be below or above: a number, or another figure of the same artifact)
 LOWER = {
-    "soundstream": ("linear", 1.0),  # silence scores 1
+    "soundstream": ("mel_linear", 1.0),  # silence scores 1
     "mulan": ("loss_validation", "chance"),
     "semantic": ("loss", "chance"),
     "storm": ("loss", "chance"),
@@ -34,6 +34,10 @@ def main(runs: Path) -> int:
             good = value < bound
         print(f"{stage:12} {name:22} {value:8.4f}  chance {bound:8.4f}  {'ok' if good else 'NOT BEATEN'}")
         failed += not good
+        if stage == "soundstream":
+            better = metrics["mel_log"] < 0.95 * metrics["mel_log_1"]
+            print(f"{'':12} {'mel_log, 12 levels':22} {metrics['mel_log']:8.4f}  1 level {metrics['mel_log_1']:7.4f}  {'ok' if better else 'NO BETTER'}")
+            failed += not better
     return failed
 
 

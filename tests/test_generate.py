@@ -56,6 +56,16 @@ def test_the_stream_equals_the_whole(model: MusicLM) -> None:
     assert np.concatenate(pieces).tobytes() == model.generate("slow music", 25.0, seed=2).audio[0].tobytes()
 
 
+def test_the_first_sound_does_not_wait_for_all_semantic_tokens(model: MusicLM) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    stream = model.stream("slow music", 25.0, seed=2, on_progress=lambda stage, *done: seen.update({stage: done}))
+    first = next(stream)
+    made, total = seen["semantic"]
+    assert len(first) and made < total == 625
+    rest = list(stream)
+    assert seen["semantic"] == (625, 625) and sum(map(len, [first, *rest])) == 25 * 24000
+
+
 def test_the_random_state_outside_does_not_matter(model: MusicLM) -> None:
     torch.manual_seed(1)
     first = model.generate("slow music", 0.6, 4).audio

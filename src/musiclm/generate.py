@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm import __version__
-from musiclm.acoustic import AcousticDecoder
+from musiclm.acoustic import AcousticDecoder, SemanticSource
 from musiclm.audio import write_audio
 from musiclm.bundle import Bundle, open_bundle
 from musiclm.config import from_json
@@ -255,7 +255,7 @@ class MusicLM:
             [item_generator(seed, "semantic")],
             on_progress=report("semantic"),
         )
-        semantic = torch.cat(list(pieces), 2)
+        semantic = SemanticSource(pieces, 1, num_frames)
         decoder = self.acoustic_decoder(config)
         codec = DecoderStream(self.soundstream)
         left = num_samples

@@ -256,7 +256,7 @@ def base() -> Preset:
                 adversary_from_step=1700,
             ),
             train=TrainConfig(
-                steps=2000,
+                steps=1800,
                 batch_size=8,
                 learning_rate=1e-3,
                 decay_fraction=0.4,

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.acoustic import Progress
+from musiclm.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 
@@ -151,7 +151,7 @@ def generate_semantic(
     return torch.cat(list(pieces), 2)
 
 
-class ArAcoustic:
+class ArAcoustic(AcousticDecoder):
     """The coarse and fine stages as an `AcousticDecoder` (AudioLM, sections 3.3 and 3.4).
 
     Coarse ids come in 10 s windows whose first half is the last half of the window before; fine ones in 3 s chunks on their own,
@@ -177,22 +177,23 @@ class ArAcoustic:
 
     def stream(
         self,
-        semantic: Int[Tensor, "b 1 t"],
+        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Int[Tensor, "b q n"]]:
         """See `AcousticDecoder.stream`. Pieces are whole 3 s chunks, save for the last."""
-        batch = semantic.shape[0]
+        semantic = SemanticSource.of(semantic)
+        batch = semantic.batch
         check_generators(generators, batch)
         coarse_levels = self.coarse.layout.target_spec.levels
         fine_levels = self.fine.layout.target_spec.levels
         ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
-        num_frames = semantic.shape[2] * ratio
+        num_frames = semantic.num_frames * ratio
         levels = coarse_levels + fine_levels
         if prompt is None:
-            prompt = semantic.new_zeros(batch, levels, 0)
+            prompt = torch.zeros(batch, levels, 0, dtype=torch.long, device=self.coarse.embedding.weight.device)
         if prompt.shape[1] != levels or prompt.shape[2] > num_frames:
             raise ValueError(f"the prompt must be (b, {levels}, at most {num_frames}), got {tuple(prompt.shape)}")
         chunk = self.fine.layout.crop_frames()
@@ -201,27 +202,16 @@ class ArAcoustic:
         count = _Counter(new * coarse_levels + new * fine_levels, on_progress)
         known = prompt[:, :coarse_levels].long()
         emitted = 0
-        for coarse in self._coarse(semantic.long(), mulan, known, ratio, generators, count):
+        for coarse in self._coarse(semantic, mulan, known, ratio, generators, count):
             stop = coarse.shape[2] if coarse.shape[2] == num_frames else coarse.shape[2] // chunk * chunk
             if stop > emitted:
                 fine = self._fine(coarse[:, :, emitted:stop], prompt[:, coarse_levels:, emitted:], generators, count)
                 yield torch.cat([coarse[:, :, emitted:stop], fine], 1)
                 emitted = stop
 
-    def generate(
-        self,
-        semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b m 1"] | None,
-        generators: Sequence[torch.Generator],
-        prompt: Int[Tensor, "b q p"] | None = None,
-        on_progress: Progress | None = None,
-    ) -> Int[Tensor, "b q f"]:
-        """See `AcousticDecoder.generate`."""
-        return torch.cat(list(self.stream(semantic, mulan, generators, prompt, on_progress)), 2)
-
     def _coarse(
         self,
-        semantic: Tensor,
+        semantic: SemanticSource,
         mulan: Tensor | None,
         codes: Tensor,
         ratio: int,
@@ -230,7 +220,7 @@ class ArAcoustic:
     ) -> Iterator[Int[Tensor, "b q t"]]:
         """All coarse codes so far, after each window."""
         layout = self.coarse.layout
-        window, num_frames = layout.crop_frames(), semantic.shape[2] * ratio
+        window, num_frames = layout.crop_frames(), semantic.num_frames * ratio
         keep = window // 2 // ratio * ratio
         if codes.shape[2] == num_frames:
             yield codes
@@ -238,7 +228,7 @@ class ArAcoustic:
             # windows begin at a semantic frame, also after a prompt of any length
             start = 0 if codes.shape[2] < window else (codes.shape[2] - keep) // ratio * ratio
             length = min(window, num_frames - start)
-            part = semantic[:, :, start // ratio : (start + length + ratio - 1) // ratio]
+            part = semantic[start // ratio : (start + length + ratio - 1) // ratio]
             streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels

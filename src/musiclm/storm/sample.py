@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from musiclm.acoustic import Progress
+from musiclm.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.nn.sampling import Sampling as Drawing
 from musiclm.nn.sampling import check_generators, draw, probabilities, uniforms
 from musiclm.storm.model import SoundStorm
@@ -149,7 +149,7 @@ def _fill_frames(
         yield codes
 
 
-class StormAcoustic:
+class StormAcoustic(AcousticDecoder):
     """SoundStorm as an `AcousticDecoder`."""
 
     def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
@@ -162,7 +162,7 @@ class StormAcoustic:
 
     def stream(
         self,
-        semantic: Int[Tensor, "b 1 t"],
+        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
@@ -172,11 +172,13 @@ class StormAcoustic:
 
         Raises: ValueError if the generators or the prompt do not fit.
         """
-        b, ratio = semantic.shape[0], self.model.config.ratio
+        semantic = SemanticSource.of(semantic)
+        b, ratio = semantic.batch, self.model.config.ratio
         levels = self.model.config.acoustic.levels
         check_generators(generators, b)
-        num_frames = semantic.shape[2] * ratio
-        held = semantic.new_zeros(b, levels, 0) if prompt is None else prompt.long()
+        num_frames = semantic.num_frames * ratio
+        device = self.model.head.device
+        held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
             raise ValueError(f"the prompt must be ({b}, {levels}, at most {num_frames}), got {tuple(held.shape)}")
         depth = self.model.config.depth_width > 0
@@ -190,7 +192,7 @@ class StormAcoustic:
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            part = semantic[:, :, start // ratio : -(-stop // ratio)].long()
+            part = semantic[start // ratio : -(-stop // ratio)]
             for filled in fill(self.model, codes, known, part, mulan, self.sampling, generators):
                 held = filled
                 done += 1
@@ -206,14 +208,3 @@ class StormAcoustic:
             known = min(num_frames, start + self.window)
             windows.append((start, known))
         return windows
-
-    def generate(
-        self,
-        semantic: Int[Tensor, "b 1 t"],
-        mulan: Int[Tensor, "b m 1"] | None,
-        generators: Sequence[torch.Generator],
-        prompt: Int[Tensor, "b q p"] | None = None,
-        on_progress: Progress | None = None,
-    ) -> Int[Tensor, "b q f"]:
-        """See `AcousticDecoder.generate`."""
-        return torch.cat(list(self.stream(semantic, mulan, generators, prompt, on_progress)), 2)
