@@ -1,6 +1,6 @@
 """Figures of a trained codec on held-out music by number of levels, beside Opus: musiclm.evaluate.codec on clips of a corpus.
 
-    python benchmarks/codec.py CORPUS ARTIFACT [--split test] [--out benchmarks/codec.json]
+python benchmarks/codec.py CORPUS ARTIFACT [--split test] [--out benchmarks/codec.json]
 """
 
 import argparse

@@ -48,7 +48,11 @@ def main() -> None:
         outputs = synthesis(Spectra(spectra.log_magnitude, turn))[:, 0].clamp(-1, 1).numpy()
         pairs = list(zip(outputs, audio[:, 0].numpy(), strict=True))
         row = {"tonal_bins": tonal_bins, "iterations": iterations}
-        for name, measure in {"mel_distance_db": mel_distance_db, "pitch_correlation": pitch_correlation, "visqol": visqol}.items():
+        for name, measure in {
+            "mel_distance_db": mel_distance_db,
+            "pitch_correlation": pitch_correlation,
+            "visqol": visqol,
+        }.items():
             row[name] = round(float(np.mean([measure(output, target) for output, target in pairs])), 3)
         rows.append(row)
         print(row, flush=True)

@@ -61,7 +61,15 @@ def main() -> None:
         validation=info["metrics"],
         git_revision=git_revision(),
     )
-    for name in ("layer", "tokens", "mel_tokens", "shuffled_tokens", "tokens_used", "token_entropy_bits", "token_layers"):
+    for name in (
+        "layer",
+        "tokens",
+        "mel_tokens",
+        "shuffled_tokens",
+        "tokens_used",
+        "token_entropy_bits",
+        "token_layers",
+    ):
         print(name, getattr(report, name))
 
 

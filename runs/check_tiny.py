@@ -36,7 +36,9 @@ def main(runs: Path) -> int:
         failed += not good
         if stage == "soundstream":
             better = metrics["mel_log"] < 0.95 * metrics["mel_log_1"]
-            print(f"{'':12} {'mel_log, 12 levels':22} {metrics['mel_log']:8.4f}  1 level {metrics['mel_log_1']:7.4f}  {'ok' if better else 'NO BETTER'}")
+            print(
+                f"{'':12} {'mel_log, 12 levels':22} {metrics['mel_log']:8.4f}  1 level {metrics['mel_log_1']:7.4f}  {'ok' if better else 'NO BETTER'}"
+            )
             failed += not better
     return failed
 

@@ -12,8 +12,8 @@ from musiclm.mulan.task import MuLanTaskConfig
 from musiclm.mulan.text import TextConfig
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
-from musiclm.soundstream.discriminator import DiscriminatorConfig
 from musiclm.soundstream.config import SoundStreamConfig
+from musiclm.soundstream.discriminator import DiscriminatorConfig
 from musiclm.soundstream.task import SoundStreamTaskConfig
 from musiclm.storm.model import SoundStormConfig
 from musiclm.storm.task import StormTaskConfig

@@ -31,7 +31,9 @@ def test_si_sdr_by_hand() -> None:
     signal -= signal.mean()
     error = rng.normal(size=48000)
     error -= error.mean()
-    error -= signal * (error @ signal) / (signal @ signal)  # orthogonal, so that the ratio of energies is the whole story
+    error -= (
+        signal * (error @ signal) / (signal @ signal)
+    )  # orthogonal, so that the ratio of energies is the whole story
     error *= np.linalg.norm(signal) / np.linalg.norm(error) / 10
     assert si_sdr_db(signal + error, signal) == pytest.approx(20, abs=1e-6)
     assert si_sdr_db(3 * (signal + error), signal) == pytest.approx(20, abs=1e-6)

@@ -13,9 +13,7 @@ NETWORKS = {
     "spectrogram": SoundStreamConfig(
         latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
     ),
-    "waveform": SoundStreamConfig(
-        network="waveform", latent_dim=8, levels=3, codebook_size=16, channels=2
-    ),
+    "waveform": SoundStreamConfig(network="waveform", latent_dim=8, levels=3, codebook_size=16, channels=2),
 }
 
 

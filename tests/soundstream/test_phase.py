@@ -133,7 +133,9 @@ def test_losses_on_spectra_by_hand() -> None:
     distance = loss(louder, target)
     assert float(distance.bins) == pytest.approx(0.5, rel=1e-4)
     assert float(distance.bands) == pytest.approx(0.5, rel=1e-4)
-    assert float(distance.turn) == pytest.approx(4, rel=1e-3), "the other way round is twice the length of a unit vector"
+    assert float(distance.turn) == pytest.approx(4, rel=1e-3), (
+        "the other way round is twice the length of a unit vector"
+    )
     silence = Spectra(torch.full_like(target.log_magnitude, math.log(FLOOR)), torch.zeros_like(target.turn))
     distance = loss(silence, target)
     assert 0.8 < float(distance.linear) <= 1

@@ -1,8 +1,11 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musiclm.acoustic import SemanticSource
 from musiclm.storm.model import SoundStorm
 from musiclm.storm.sample import StormAcoustic, StormSampling, fill, num_masked
 from tests.storm.test_model import make
@@ -123,6 +126,27 @@ def test_windows_stream_what_generate_returns() -> None:
     whole = torch.cat(pieces, 2)
     assert torch.equal(whole, decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2)))
     assert seen[0] == (1, 52) and seen[-1] == (52, 52)
+
+
+def test_semantic_codes_are_asked_for_as_windows_need_them() -> None:
+    streams = random_streams(2, 60)
+    made = []
+
+    def pieces() -> Iterator[torch.Tensor]:
+        for piece in streams["semantic"].split(7, 2):
+            made.append(piece.shape[2])
+            yield piece
+
+    decoder = StormAcoustic(MODEL, StormSampling(rounds=(2,), window_s=1.0, prompt_s=0.4))
+    stream = decoder.stream(SemanticSource(pieces(), 2, 60), streams["mulan"], generators(1, 2))
+    first = next(stream)
+    assert sum(made) == 28, "the first window needs 25 of 60 frames"
+    whole = torch.cat([first, *stream], 2)
+    assert sum(made) == 60
+    assert torch.equal(whole, decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2)))
+    with pytest.raises(ValueError, match="7 semantic frames came of the 60 announced"):
+        short = SemanticSource(iter([streams["semantic"][:, :, :7]]), 2, 60)
+        list(decoder.stream(short, streams["mulan"], generators(1, 2)))
 
 
 @BOTH

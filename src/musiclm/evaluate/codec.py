@@ -61,7 +61,9 @@ def pitch_correlation(output: Clip, target: Clip) -> float:
     """
     n_fft, hop, bins_per_octave = 16384, 2048, 48
     if output.shape != target.shape or len(target) < n_fft:
-        raise ValueError(f"clips of {len(output)} and {len(target)} samples; they must be equal and at least {n_fft} long")
+        raise ValueError(
+            f"clips of {len(output)} and {len(target)} samples; they must be equal and at least {n_fft} long"
+        )
     hz = np.arange(1, n_fft // 2 + 1) * SAMPLE_RATE_HZ / n_fft
     bins = np.round(bins_per_octave * np.log2(hz / 65.4)).astype(int)
     inside = (bins >= 0) & (bins < 5 * bins_per_octave)

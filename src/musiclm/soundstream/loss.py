@@ -53,7 +53,9 @@ class SpectraDistance(NamedTuple):
     bins: Float[Tensor, ""]  # mean |difference| of log magnitudes, nepers, bins weighted as mel does
     bands: Float[Tensor, ""]  # the same of the energy in bands
     linear: Float[Tensor, ""]  # L1 of magnitudes over the target's, 1 for silence as output
-    turn: Float[Tensor, ""]  # squared distance of turns, weighted by the target's loudness; at most 1 for a decoder that knows nothing
+    turn: Float[
+        Tensor, ""
+    ]  # squared distance of turns, weighted by the target's loudness; at most 1 for a decoder that knows nothing
 
 
 class SpectraLoss(nn.Module):
@@ -85,7 +87,8 @@ class SpectraLoss(nn.Module):
             bins=((out - ref).abs() * self.mel).mean(),
             bands=(energy_out - energy_ref).abs().mean(),
             linear=(
-                ((size_out - size_ref).abs() @ self.mel).mean(1) / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
+                ((size_out - size_ref).abs() @ self.mel).mean(1)
+                / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
             ).mean(),
             turn=(turn * weight).sum() / (weight.sum() + 1e-6),
         )

@@ -111,7 +111,9 @@ class PhaseStream:
     def flush(self) -> Float[Tensor, "b 1 s"]:
         """The last samples: num_frames * hop in all."""
         audio = self._until(self.num_frames + self.synthesis.overlap)
-        return audio[..., : audio.shape[-1] - (self.synthesis.n_fft - self.synthesis.hop) // 2] if audio.numel() else audio
+        return (
+            audio[..., : audio.shape[-1] - (self.synthesis.n_fft - self.synthesis.hop) // 2] if audio.numel() else audio
+        )
 
     def _until(self, end: int) -> Float[Tensor, "b 1 s"]:
         """Samples of the hops from `num_hops` to `end`."""

@@ -26,7 +26,9 @@ class Spectra(NamedTuple):
     """What the codes describe, at the fast rate."""
 
     log_magnitude: Float[Tensor, "b t f"]  # log(magnitude + FLOOR)
-    turn: Float[Tensor, "b t f 2"]  # unit vectors: phase gained since the frame before, less the bin centre's; decoded ones are shorter the less sure
+    turn: Float[
+        Tensor, "b t f 2"
+    ]  # unit vectors: phase gained since the frame before, less the bin centre's; decoded ones are shorter the less sure
 
 
 class ConvNeXtBlock(nn.Module):

@@ -17,8 +17,8 @@ from musiclm.soundstream.config import SoundStreamConfig
 from musiclm.soundstream.discriminator import DiscriminatorConfig, Discriminators
 from musiclm.soundstream.loss import (
     SpectralLoss,
-    adversarial_loss,
     SpectraLoss,
+    adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
