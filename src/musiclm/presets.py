@@ -318,7 +318,7 @@ def base() -> Preset:
                 mulan_noise=0.3,
             ),
             # 1.4 s a step on one thread
-            train=TrainConfig(steps=2000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=1700, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
         coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=700),

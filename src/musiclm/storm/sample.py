@@ -129,23 +129,27 @@ def _fill_frames(
     codes[:, :, known:] = model.mask_code
     free, rounds = frames - known, sampling.rounds_of(0)
     masked = torch.ones(b, free, dtype=torch.bool, device=codes.device)
+
+    def drawn(state: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """Probabilities and codes of a level, `b f v` and `b f`, from states `b f d`."""
+        temperature = sampling.temperature if level == 0 else sampling.rest_temperature
+        logits = model.depth_logits(state.flatten(0, 1), level).unflatten(0, state.shape[:2])
+        p = probabilities(logits, Drawing(temperature=temperature, top_p=sampling.top_p))
+        return p, p.argmax(-1) if temperature == 0 else draw(p, uniforms(generators, state.shape[1], codes.device))
+
     for index in range(rounds):
-        state = model(codes, semantic, mulan)[:, known:].flatten(0, 1)
-        drawn: list[Tensor] = []
-        first = state  # becomes the distribution of level 0
-        for level in range(levels):
-            temperature = sampling.temperature if level == 0 else sampling.rest_temperature
-            p = probabilities(
-                model.depth_logits(state, level).view(b, free, -1),
-                Drawing(temperature=temperature, top_p=sampling.top_p),
-            )
-            u = None if temperature == 0 else uniforms(generators, free, codes.device)
-            drawn.append(p.argmax(-1) if u is None else draw(p, u))
-            state = model.depth_state(state, level, drawn[-1].flatten())
-            first = p if level == 0 else first
-        now = torch.where(masked[:, None], torch.stack(drawn, 1), codes[:, :, known:])
-        masked = _still_masked(first, drawn[0], masked, index, rounds, sampling.choice_noise, generators)
-        codes[:, :, known:] = now.masked_fill(masked[:, None], model.mask_code)
+        state = model(codes, semantic, mulan)[:, known:]
+        p, first = drawn(state, 0)
+        after = _still_masked(p, first, masked, index, rounds, sampling.choice_noise, generators)
+        # as many frames in every item; only they need the levels above
+        where = (masked & ~after).nonzero()[:, 1].view(b, -1)
+        state = state.gather(1, where[..., None].expand(-1, -1, state.shape[2]))
+        new = [first.gather(1, where)]
+        for level in range(1, levels):
+            state = model.depth_state(state.flatten(0, 1), level - 1, new[-1].flatten()).view_as(state)
+            new.append(drawn(state, level)[1])
+        codes[:, :, known:].scatter_(2, where[:, None].expand(-1, levels, -1), torch.stack(new, 1))
+        masked = after
         yield codes
 
 
