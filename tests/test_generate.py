@@ -66,6 +66,15 @@ def test_the_first_sound_does_not_wait_for_all_semantic_tokens(model: MusicLM) -
     assert seen["semantic"] == (625, 625) and sum(map(len, [first, *rest])) == 25 * 24000
 
 
+def test_fewer_levels_are_other_audio_of_the_same_codes(model: MusicLM) -> None:
+    config = model.default_config()
+    few, all_of_them = (model.generate("slow music", 1.0, 2, replace(config, levels=n)).audio for n in (1, 12))
+    assert few.shape == all_of_them.shape and not np.array_equal(few, all_of_them)
+    assert all_of_them.tobytes() == model.generate("slow music", 1.0, 2, replace(config, levels=None)).audio.tobytes()
+    with pytest.raises(ValueError, match="levels is 0"):
+        replace(config, levels=0)
+
+
 def test_the_random_state_outside_does_not_matter(model: MusicLM) -> None:
     torch.manual_seed(1)
     first = model.generate("slow music", 0.6, 4).audio

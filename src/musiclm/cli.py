@@ -105,6 +105,9 @@ def generate(
     acoustic: Annotated[
         str | None, typer.Option(help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.")
     ] = None,
+    levels: Annotated[
+        int | None, typer.Option(min=1, help="Acoustic levels that become sound; the bundle's choice by default.")
+    ] = None,
     model: Model = "base",
     device: Device = "cpu",
     threads: Threads = None,
@@ -145,6 +148,7 @@ def generate(
         coarse=Sampling(temperature=coarse_temperature),
         fine=Sampling(temperature=fine_temperature),
         storm=config.storm if storm_temperature is None else replace(config.storm, temperature=storm_temperature),
+        levels=levels or config.levels,
     )
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")

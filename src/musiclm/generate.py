@@ -51,10 +51,13 @@ class GenerateConfig:
     fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.4))
     acoustic: Acoustic = "storm"
     storm: StormSampling = field(default_factory=StormSampling)
+    levels: int | None = None  # acoustic levels that become sound; all by default. A young decoder's upper levels are noise
 
     def __post_init__(self) -> None:
         if self.acoustic not in ("storm", "ar"):
             raise ValueError(f"acoustic must be storm or ar, got {self.acoustic!r}")
+        if self.levels is not None and self.levels < 1:
+            raise ValueError(f"levels is {self.levels}; it must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,7 @@ class MusicLM:
             semantic=from_json(Sampling, chosen.get("semantic", {})),
             storm=from_json(StormSampling, chosen.get("storm", {})),
             acoustic=acoustic or chosen.get("acoustic", "storm"),
+            levels=chosen.get("levels"),
         )
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
@@ -261,7 +265,7 @@ class MusicLM:
         left = num_samples
         generators = [item_generator(seed, config.acoustic)]
         for codes in decoder.stream(semantic, mulan, generators, on_progress=report("acoustic")):
-            audio = codec.push(codes)[0, 0].clamp(-1, 1).cpu().numpy()[:left]
+            audio = codec.push(codes[:, : config.levels])[0, 0].clamp(-1, 1).cpu().numpy()[:left]
             left -= len(audio)
             if len(audio):
                 yield audio

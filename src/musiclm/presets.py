@@ -321,8 +321,8 @@ def base() -> Preset:
             train=TrainConfig(steps=1700, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=700),
-        fine=_lm("fine", num_layers=4, ff_width=512, crop_s=1.0, steps=500),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=500),
+        fine=_lm("fine", num_layers=4, ff_width=512, crop_s=1.0, steps=250),
         max_seconds_per_track=90.0,
     )
 
