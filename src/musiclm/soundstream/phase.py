@@ -34,8 +34,8 @@ class PhaseSynthesis(nn.Module):
         self.reach, self.overlap = config.phase_reach, config.n_fft // config.hop - 1
         window = torch.hann_window(config.n_fft)
         self.register_buffer("window", window, persistent=False)
-        # magnitudes have the analysis window's sum taken out; the sum of overlapping squared windows too
-        self.gain = float(window.sum() / 2 * config.hop / window.square().sum())
+        # magnitudes have the analysis window's sum taken out, n / 2, and hops of squared windows add up to 3 n / 8 over hop
+        self.gain = 2 * config.hop / 3
         generator = torch.Generator().manual_seed(0)
         bins = config.num_bins
         self.register_buffer("start", torch.randint(CIRCLE, (bins,), generator=generator), persistent=False)
