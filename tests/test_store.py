@@ -90,11 +90,18 @@ def test_noise_moves_fine_codes_first(store: TokenStore) -> None:
     assert same[0] > 0.9 and same[1] < 0.9
 
 
-def test_entropy_is_that_of_the_counts(store: TokenStore) -> None:
+def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     codes = np.concatenate([make_track("", "train", i % 4, 1000 + i, i).semantic for i in range(8)])
-    p = np.bincount(codes, minlength=16) / len(codes)
-    assert float(store.entropy("semantic")[0]) == pytest.approx(-(p[p > 0] * np.log(p[p > 0])).sum(), abs=1e-5)
-    assert store.entropy("acoustic").shape == (12,) and (store.entropy("acoustic") <= math.log(16) + 1e-5).all()
+    counts = np.bincount(codes, minlength=16) + 1
+    crops = store.eval_crops("validation", 4.0, 3)
+    seen = np.concatenate(
+        [row[0, :n] for row, n in zip(crops.semantic.numpy(), crops.num_frames.tolist(), strict=True)]
+    )
+    expected = -np.log(counts[seen] / counts.sum()).mean()
+    found = store.unigram_loss("semantic", crops.semantic, crops.num_frames)
+    assert float(found[0]) == pytest.approx(expected, abs=1e-5)
+    acoustic = store.unigram_loss("acoustic", crops.acoustic, crops.num_frames * store.ratio)
+    assert acoustic.shape == (12,) and (acoustic > 0).all()
 
 
 def test_evaluation_crops_are_fixed_and_neighbours_differ(store: TokenStore) -> None:

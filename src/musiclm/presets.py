@@ -94,9 +94,9 @@ def tiny() -> Preset:
             log_every=max(1, steps // 5),
         )
 
-    def lm(stage: str, batch_size: int) -> LmRecipe:
+    def lm(stage: str, batch_size: int, steps: int = 60) -> LmRecipe:
         model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
-        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
+        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(steps, batch_size, 3e-3))
 
     return Preset(
         soundstream=SoundStreamRecipe(
@@ -159,7 +159,9 @@ def tiny() -> Preset:
             train=loop(100, 8, 3e-3),
         ),
         coarse=lm("coarse", 2),
-        fine=lm("fine", 2),
+        fine=lm(
+            "fine", 2, steps=30
+        ),  # upper levels are close to noise: longer, and it learns the handful of clips by heart
     )
 
 

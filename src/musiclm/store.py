@@ -301,17 +301,21 @@ class TokenStore:
         mulan = self.mulan_codes(crops.embedding, noise, generator)
         return {"semantic": crops.semantic, "acoustic": crops.acoustic, "mulan": mulan}
 
-    def entropy(self, stream: str, split: str = "train") -> Float[Tensor, " q"]:
-        """Unigram entropy per level in nats over a split: the loss of a model that knows only how often each code occurs."""
+    def unigram_loss(
+        self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
+    ) -> Float[Tensor, " q"]:
+        """Chance for a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
+        often each code occurs in the training split (counted from one, so that no code is impossible)."""
         spec = self.header.spec(stream)
-        counts = np.zeros((spec.levels, spec.codebook_size), np.int64)
-        for index in self._some(split):
+        counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
+        for index in self._some("train"):
             track = self.tracks[index]
-            codes = np.atleast_2d(self._files[track.shard].get_tensor(f"{track.id}/{stream}"))
+            seen = np.atleast_2d(self._files[track.shard].get_tensor(f"{track.id}/{stream}"))
             for level in range(spec.levels):
-                counts[level] += np.bincount(codes[level], minlength=spec.codebook_size)
-        p = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        return torch.from_numpy(-(p * np.log(np.where(p > 0, p, 1.0))).sum(1)).float()
+                counts[level] += torch.from_numpy(np.bincount(seen[level], minlength=spec.codebook_size))
+        nats = -(counts / counts.sum(1, keepdim=True)).log()
+        real = torch.arange(codes.shape[2]) < num_frames[:, None]
+        return torch.stack([nats[level][codes[:, level][real]].mean() for level in range(spec.levels)]).float()
 
     def _some(self, split: str) -> list[int]:
         tracks = self.of_split(split)

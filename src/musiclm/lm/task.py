@@ -38,7 +38,7 @@ class LmTaskConfig:
 class LmTask:
     """Trains a TokenLM on crops of a store's train split; validates on fixed crops of its validation split.
 
-    Figures: `loss`, `level_K` (nats per id; `chance` holds the unigram entropies), and for each condition `worth_STREAM`: how much
+    Figures: `loss`, `level_K` (nats per id; `chance` holds what code frequencies alone score), and for each condition `worth_STREAM`: how much
     the loss rises when the crop gets the condition of another crop; `worth_mulan_over_none`: when it gets none.
     """
 
@@ -66,9 +66,11 @@ class LmTask:
         crops = store.eval_crops(validation_split, self.layout.stage.crop_s, config.num_validation)
         self.validation = self._batch(crops, store.streams(crops))
         target = self.layout.parts[-1]
-        entropy = store.entropy(target.stream)[target.start : target.stop]
-        self.chance = {"loss": float(entropy.mean())}
-        self.chance |= {f"level_{target.start + k}": float(value) for k, value in enumerate(entropy)}
+        frames = self.validation["num_frames"][target.stream]
+        unigram = store.unigram_loss(target.stream, self.validation["streams"][target.stream], frames)
+        unigram = unigram[target.start : target.stop]
+        self.chance = {"loss": float(unigram.mean())}
+        self.chance |= {f"level_{target.start + k}": float(value) for k, value in enumerate(unigram)}
 
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop"."""

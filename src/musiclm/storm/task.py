@@ -168,8 +168,8 @@ class StormTask:
             "streams": self._needed(store.streams(crops)),
             "num_frames": crops.num_frames * store.ratio,
         }
-        entropy = store.entropy("acoustic")
-        self.chance = {"loss": float(entropy.mean())} | {f"level_{k}": float(v) for k, v in enumerate(entropy)}
+        unigram = store.unigram_loss("acoustic", self.validation["streams"]["acoustic"], self.validation["num_frames"])
+        self.chance = {"loss": float(unigram.mean())} | {f"level_{k}": float(v) for k, v in enumerate(unigram)}
 
     def _needed(self, streams: dict[str, Tensor]) -> dict[str, Tensor]:
         return streams if self.config.model.mulan_levels else {n: c for n, c in streams.items() if n != "mulan"}
