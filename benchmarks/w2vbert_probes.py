@@ -18,7 +18,8 @@ from musiclm.audio import resample
 from musiclm.config import from_json
 from musiclm.evaluate.probes import probe_semantic_tokens
 from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.mulan.tagger import TAGGER_RATE_HZ, Tagger
+from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.mulan.tagger import Tagger
 from musiclm.train import STATE_FILE
 from musiclm.w2vbert.model import W2vBert
 from musiclm.w2vbert.task import W2vBertTaskConfig

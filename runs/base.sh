@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
-# SoundStorm decodes in windows as long as the crops it learned from
-sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5}}'
+# SoundStorm decodes in windows as long as the crops it learned from; four levels, because the upper ones it draws are noise (dev/LOG.md)
+sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5, "temperature": 0.7, "rest_temperature": 0.6}, "levels": 4}'
 
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"

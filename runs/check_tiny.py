@@ -10,7 +10,7 @@ LOWER = {
     "semantic": ("loss", "chance"),
     "storm": ("loss", "chance"),
     "coarse": ("loss", "chance"),
-    "fine": ("loss", "chance"),
+    "fine": ("level_4", "chance"),  # of the levels above, a good quantizer makes noise
 }
 
 

@@ -77,7 +77,7 @@ def tiny() -> Preset:
     """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats chance and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=1, frame_rate_hz=25.0)
-    acoustic = TokenSpec(name="acoustic", codebook_size=64, levels=12, frame_rate_hz=50.0)
+    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=50.0)
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -94,15 +94,15 @@ def tiny() -> Preset:
             log_every=max(1, steps // 5),
         )
 
-    def lm(stage: str, batch_size: int, steps: int = 60) -> LmRecipe:
+    def lm(stage: str, batch_size: int, rate: float = 3e-3) -> LmRecipe:
         model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
-        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(steps, batch_size, 3e-3))
+        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, rate))
 
     return Preset(
         soundstream=SoundStreamRecipe(
             task=SoundStreamTaskConfig(
                 model=SoundStreamConfig(
-                    latent_dim=16, codebook_size=64, fast_width=48, slow_width=64, fast_blocks=1, slow_blocks=2
+                    latent_dim=16, codebook_size=16, fast_width=48, slow_width=64, fast_blocks=1, slow_blocks=2
                 ),
                 discriminator=DiscriminatorConfig(
                     waveform_scales=1,
@@ -159,9 +159,8 @@ def tiny() -> Preset:
             train=loop(100, 8, 3e-3),
         ),
         coarse=lm("coarse", 2),
-        fine=lm(
-            "fine", 2, steps=30
-        ),  # upper levels are close to noise: longer, and it learns the handful of clips by heart
+        # upper levels are close to noise: at the rate of the others it learns the handful of clips by heart
+        fine=lm("fine", 4, 1e-3),
     )
 
 
@@ -324,20 +323,22 @@ def base() -> Preset:
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
         coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=500),
-        fine=_lm("fine", num_layers=4, ff_width=512, crop_s=1.0, steps=250),
+        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=400, learning_rate=5e-4),
         max_seconds_per_track=90.0,
     )
 
 
-def _lm(stage: str, *, num_layers: int, ff_width: int, crop_s: float | None, steps: int) -> LmRecipe:
+def _lm(
+    stage: str, *, num_layers: int, ff_width: int, crop_s: float | None, steps: int, learning_rate: float = 1.5e-3
+) -> LmRecipe:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
-    width = {"semantic": 256, "coarse": 192, "fine": 160}[stage]
+    width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
     model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
     return LmRecipe(
         task=LmTaskConfig(model=model, mulan_noise=0.3),
-        train=TrainConfig(steps=steps, batch_size=4, learning_rate=1.5e-3, decay_fraction=0.3),
+        train=TrainConfig(steps=steps, batch_size=4, learning_rate=learning_rate, decay_fraction=0.3),
     )
 
 
