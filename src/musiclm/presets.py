@@ -94,9 +94,9 @@ def tiny() -> Preset:
             log_every=max(1, steps // 5),
         )
 
-    def lm(stage: str, batch_size: int, rate: float = 3e-3) -> LmRecipe:
+    def lm(stage: str, batch_size: int) -> LmRecipe:
         model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
-        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, rate))
+        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
 
     return Preset(
         soundstream=SoundStreamRecipe(
@@ -159,8 +159,7 @@ def tiny() -> Preset:
             train=loop(100, 8, 3e-3),
         ),
         coarse=lm("coarse", 2),
-        # upper levels are close to noise: at the rate of the others it learns the handful of clips by heart
-        fine=lm("fine", 4, 1e-3),
+        fine=lm("fine", 4),
     )
 
 
