@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
-# SoundStorm decodes in windows as long as the crops it learned from; four levels, because the upper ones it draws are noise (dev/LOG.md)
+# SoundStorm decodes in windows as long as the crops it learned from; four levels, because with all of them it flutters more (dev/LOG.md)
 sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5, "temperature": 0.7, "rest_temperature": 0.6}, "levels": 4}'
 
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed

@@ -51,9 +51,7 @@ class GenerateConfig:
     fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.4))
     acoustic: Acoustic = "storm"
     storm: StormSampling = field(default_factory=StormSampling)
-    levels: int | None = (
-        None  # acoustic levels that become sound; all by default. A young decoder's upper levels are noise
-    )
+    levels: int | None = None  # acoustic levels that become sound; all by default
 
     def __post_init__(self) -> None:
         if self.acoustic not in ("storm", "ar"):

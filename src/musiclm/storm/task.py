@@ -138,7 +138,7 @@ class StormTask:
     """Trains SoundStorm on crops of a store's train split.
 
     Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
-    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds the unigram entropies), `loss` their mean, and
+    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds what code frequencies alone score), `loss` their mean, and
     `worth_STREAM`: how much `level_0` rises when a crop gets the condition of another.
     """
 
