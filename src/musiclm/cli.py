@@ -290,11 +290,16 @@ def train_command(
 
 
 @app.command()
-def label(data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]) -> None:
+def label(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
+    windows_per_track: Annotated[int, typer.Option(min=1, help="At most so many 10 s windows of a track.")] = 6,
+    threads: Threads = None,
+) -> None:
     """Write weak labels (tags, tempo, key, level) of a corpus, from which MuLan's training captions are made."""
     from musiclm.pipeline import label as label_data
 
-    label_data(data, print)
+    _use_threads(threads)
+    label_data(data, print, windows_per_track)
 
 
 @app.command()

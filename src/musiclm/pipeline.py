@@ -152,7 +152,7 @@ def tokenize(
     )
 
 
-def label(data: Path, say: Say) -> None:
+def label(data: Path, say: Say, windows_per_track: int = 6) -> None:
     """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept."""
     from musiclm.mulan.labels import label_corpus
     from musiclm.mulan.tagger import Tagger
@@ -162,7 +162,7 @@ def label(data: Path, say: Say) -> None:
         tagger = Tagger.load()
     except ValueError as error:
         say(f"labels without instrument and mood tags: {error}")
-    for count, _ in enumerate(label_corpus(data, tagger), 1):
+    for count, _ in enumerate(label_corpus(data, tagger, windows_per_track=windows_per_track), 1):
         if count % 100 == 0:
             say(f"labelled {count} windows")
 
@@ -189,7 +189,7 @@ def train_all(
 
     for stage in STAGES:
         if stage == "mulan":
-            label(data, say)
+            label(data, say, preset.label_windows_per_track)
         if stage == "semantic":
             tokenize(data, runs, max_seconds_per_track=preset.max_seconds_per_track, device=device)
         if (

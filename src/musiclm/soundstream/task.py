@@ -46,7 +46,8 @@ class SoundStreamTaskConfig:
     full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
     quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
     kmeans_batches: int = 32  # whose latents start the codebooks
-    adversary_from_step: int = 2000  # a discriminator that starts at once wins at once
+    discriminator_from_step: int = 2000  # the discriminators begin to learn; one that starts at once wins at once
+    adversary_from_step: int = 2000  # and the codec begins to learn from them
     adversary_crop_s: float = 0.48  # of each crop, shown to the discriminators
     gain_db: float = 6.0  # random gain of +- this much
     eval_clips: int = 24
@@ -58,6 +59,20 @@ class SoundStreamTaskConfig:
             frames = getattr(self, name) / frame_s
             if abs(frames - round(frames)) > 1e-6 or frames < 1:
                 raise ValueError(f"{name} must be whole code frames of {frame_s} s, got {getattr(self, name)}")
+        if self.discriminator_from_step > self.adversary_from_step:
+            raise ValueError(
+                f"discriminator_from_step must not come after adversary_from_step ({self.adversary_from_step}), "
+                f"got {self.discriminator_from_step}"
+            )
+        if self.model.network == "spectrogram" and self.adversary_crop_s + 2 * self.edge_s > self.crop_s:
+            raise ValueError(
+                f"adversary_crop_s must leave {self.edge_s} s of crop_s ({self.crop_s}) on either side, got {self.adversary_crop_s}"
+            )
+
+    @property
+    def edge_s(self) -> float:
+        """Of synthesised audio, where frames outside are missing."""
+        return (self.model.n_fft - self.model.hop) / self.model.sample_rate_hz
 
 
 class SoundStreamTask:
@@ -103,25 +118,26 @@ class SoundStreamTask:
         self.spectra.to(batch.device)
         latent, total, log = self._latent(batch, step)
         decoded = self.model.decoder(latent)
-        adversary = step >= config.adversary_from_step
         if isinstance(decoded, Spectra):
             distance = self.spectra(decoded, self.model.spectra(batch))
             total = total + sum(w * term for w, term in zip(config.spectra_weights, distance, strict=True))
             log |= {name: term for name, term in zip(distance._fields, distance, strict=True)}
-        if adversary or not isinstance(decoded, Spectra):
-            output = decoded if self.model.phase is None else self.model.phase(decoded)
-            if adversary:
-                real, fake = self._adversary_crops(batch, output)
-                loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
-                yield Update("discriminator", loss)
-                self.discriminators.requires_grad_(False)
-                with torch.no_grad():
-                    real_layers = self.discriminators(real)
-                fake_layers = self.discriminators(fake)
-                adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
-                total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
-                log |= {"adversarial": adversarial, "feature": feature}
-            linear, logarithmic = self.spectral(output, batch)
+        if step >= config.discriminator_from_step:
+            real, fake = self._adversary_crops(batch, decoded)
+            loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
+            yield Update("discriminator", loss)
+        if step >= config.adversary_from_step:
+            self.discriminators.requires_grad_(False)
+            with torch.no_grad():
+                real_layers = self.discriminators(real)
+            fake_layers = self.discriminators(fake)
+            adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
+            total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
+            log |= {"adversarial": adversarial, "feature": feature}
+        # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those crops alone
+        if not isinstance(decoded, Spectra) or step >= config.adversary_from_step:
+            output, target = (fake, real) if isinstance(decoded, Spectra) else (decoded, batch)
+            linear, logarithmic = self.spectral(output, target)
             total = total + config.linear_weight * linear + config.log_weight * logarithmic
             log |= {"mel_linear": linear, "mel_log": logarithmic}
         yield Update("generator", total, log)
@@ -157,10 +173,19 @@ class SoundStreamTask:
         self.model.rvq.counts.mul_(scale)
         self.model.rvq.sums.mul_(scale)
 
-    def _adversary_crops(self, batch: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-        length = round(self.config.adversary_crop_s * self.config.model.sample_rate_hz)
-        start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
-        return batch[..., start : start + length], output[..., start : start + length]
+    def _adversary_crops(self, batch: Tensor, decoded: Tensor | Spectra) -> tuple[Tensor, Tensor]:
+        """The same random piece of the original and of the decoded audio."""
+        model = self.config.model
+        length = round(self.config.adversary_crop_s * model.sample_rate_hz)
+        if isinstance(decoded, Tensor):
+            start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
+            return batch[..., start : start + length], decoded[..., start : start + length]
+        assert self.model.phase is not None
+        edge, frames = model.n_fft // model.hop - 1, length // model.hop
+        first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
+        piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
+        start, cut = (first + edge) * model.hop, edge * model.hop
+        return batch[..., start : start + length], self.model.phase(piece)[..., cut : cut + length]
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mel losses on held-out clips at every level, at four and at the first alone; codebook use; how often the first code repeats."""
