@@ -1,17 +1,51 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. Hours on two CPU cores; any part may be killed, and the
-# script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, and ffmpeg for tracker music.
+# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. Some two and a half hours on two CPU cores; any part may be
+# killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music.
 # Usage: runs/base.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
+data=(--data "$folder/corpus" --runs "$folder/runs")
 # SoundStorm decodes in windows as long as the crops it learned from; four levels, because with all of them it flutters more (dev/LOG.md)
 sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5, "temperature": 0.7, "rest_temperature": 0.6}, "levels": 4}'
 
+stage() { "$musiclm" train "$1" --preset base "${data[@]}" --threads 1; }
+tokens() { "$musiclm" tokenize "${data[@]}" --stream "$1" --max-seconds 90; }
+sound() {
+    stage soundstream
+    tokens acoustic
+}
+meaning() {
+    stage w2vbert
+    tokens semantic
+    "$musiclm" label "$folder/corpus" --windows-per-track 3 --threads 1
+    stage mulan
+    tokens mulan
+}
+decoder() {
+    stage storm
+    stage fine
+}
+language() {
+    stage semantic
+    stage coarse
+}
+# two lanes side by side, a core each: `train all` does the same in a row, in twice the time
+lanes() {
+    "$1" & local first=$!
+    "$2" & local second=$!
+    local failed=0
+    wait "$first" || failed=1
+    wait "$second" || failed=1
+    return "$failed"
+}
+
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
-"$musiclm" train all --preset base --data "$folder/corpus" --runs "$folder/runs" --name base --threads 2
+export OMP_NUM_THREADS=1
+lanes sound meaning
+lanes decoder language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/bundle" --name base --notes docs/base-notes.md --sampling "$sampling"
 "$musiclm" inspect "$folder/bundle"

@@ -306,25 +306,30 @@ def label(
 def tokenize(
     data: DataDir,
     runs: RunsDir,
+    stream: Annotated[
+        list[str] | None, typer.Option(help="Only this one: mulan, semantic or acoustic. May be repeated.")
+    ] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=1.0, help="Of longer tracks only the middle; whole tracks by default.")
     ] = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Fill RUNS/tokens with the tokens of the three trained encoders."""
+    """Fill RUNS/tokens with the tokens of the trained encoders."""
     from musiclm.pipeline import tokenize as fill
+    from musiclm.store import STREAMS
 
     _use_threads(threads)
     console = Console(stderr=True)
     with _progress_bar(console, True) as bars:
-        task = bars.add_task("tokens")
+        tasks = {name: bars.add_task(f"{name} tokens") for name in stream or STREAMS}
         store = fill(
             data,
             runs,
+            streams=tuple(tasks),
             max_seconds_per_track=max_seconds,
             device=device,
-            on_progress=lambda d, t: bars.update(task, completed=d, total=t),
+            on_progress=lambda name, done, total: bars.update(tasks[name], completed=done, total=total),
         )
     print(store)
 
@@ -367,8 +372,8 @@ def inspect(
         print(json.dumps({**bundle.document, "hash": bundle.hash}, indent=1))
     elif (path / CONFIG_FILE).exists():
         print(json.dumps(read_config(path), indent=1))
-    elif (path / "header.json").exists():
-        print((path / "header.json").read_text())
+    elif headers := sorted(path.glob("*/header.json")):
+        print(json.dumps({header.parent.name: json.loads(header.read_text()) for header in headers}, indent=1))
     elif path.suffix == CODES_SUFFIX:
         from musiclm.soundstream.files import describe_codes
 

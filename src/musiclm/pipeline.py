@@ -2,14 +2,16 @@
 
     DATA/                       a corpus (musiclm corpus build)
     RUNS/<stage>/               checkpoint, log, artifact/ of each stage
-    RUNS/tokens/                the token store, once the three encoders are trained
+    RUNS/tokens/                the token store, a stream for each trained encoder
     RUNS/bundle/                the result of `train all`
 
-Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Then tokens, then the language models.
+Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its stream of
+the token store, and a language model can begin as soon as the streams that it reads are there.
 """
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ from musiclm.mulan.model import MuLan
 from musiclm.presets import STAGES, Preset
 from musiclm.soundstream.model import SoundStream
 from musiclm.soundstream.task import SoundStreamTask
-from musiclm.store import TokenStore
+from musiclm.store import ENCODER_OF, STREAMS, TokenStore
 from musiclm.storm.task import StormTask
-from musiclm.tokenize import Encoders, tokenize_corpus
+from musiclm.tokenize import Encoder, tokenize_corpus
 from musiclm.train import STATE_FILE, Task, TrainConfig, train
 from musiclm.w2vbert.task import W2vBertTask
 from musiclm.w2vbert.tokenizer import SemanticTokenizer
@@ -65,7 +67,7 @@ def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task
             pretrained=load_pretrained(),
             cache_dir=runs / "mulan" / "cache",
         ), loop
-    store = TokenStore(runs / "tokens")
+    store = TokenStore(runs / "tokens", ("mulan", "semantic") if stage == "semantic" else STREAMS)
     if stage == "storm":
         return StormTask(recipe.task, store, loop.batch_size, loop.seed), loop
     return LmTask(recipe.task, store, loop.batch_size, loop.seed), loop
@@ -136,20 +138,28 @@ def tokenize(
     data: Path,
     runs: Path,
     *,
+    streams: Sequence[str] = STREAMS,
     max_seconds_per_track: float | None = None,
     device: str = "cpu",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Fills RUNS/tokens with the three trained encoders. Raises ArtifactError if one is missing."""
-    encoders = Encoders.of(
-        SoundStream.from_artifact(artifact_of(runs, "soundstream")),
-        SemanticTokenizer.from_artifact(artifact_of(runs, "w2vbert")),
-        MuLan.from_artifact(artifact_of(runs, "mulan")),
-        device,
-    )
-    return tokenize_corpus(
-        data, encoders, runs / "tokens", max_seconds_per_track=max_seconds_per_track, on_progress=on_progress
-    )
+    """Fills streams of RUNS/tokens, each with its trained encoder.
+
+    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream.
+    """
+    loaders: dict[str, Callable[[Path], Any]] = {
+        "mulan": MuLan.from_artifact,
+        "semantic": SemanticTokenizer.from_artifact,
+        "acoustic": SoundStream.from_artifact,
+    }
+    for stream in streams:
+        if stream not in loaders:
+            raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
+    for stream in streams:
+        encoder = Encoder.of(loaders[stream](artifact_of(runs, ENCODER_OF[stream])), device)
+        told = None if on_progress is None else functools.partial(on_progress, stream)
+        tokenize_corpus(data, encoder, runs / "tokens", max_seconds_per_track=max_seconds_per_track, on_progress=told)
+    return runs / "tokens"
 
 
 def label(data: Path, say: Say, windows_per_track: int = 6) -> None:

@@ -308,7 +308,8 @@ def base() -> Preset:
             ),
         ),
         # one thread trains these at 1870 semantic ids, 29 s (storm), 11 s (coarse) of music a second; see `benchmarks/lm.py`
-        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=None, steps=1000),
+        # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
+        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=1000, batch_size=8),
         storm=StormRecipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
@@ -326,15 +327,22 @@ def base() -> Preset:
             train=TrainConfig(steps=1700, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=500),
-        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=400, learning_rate=5e-4),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=700),
+        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=1600, learning_rate=1e-3),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
     )
 
 
 def _lm(
-    stage: str, *, num_layers: int, ff_width: int, crop_s: float | None, steps: int, learning_rate: float = 1.5e-3
+    stage: str,
+    *,
+    num_layers: int,
+    ff_width: int,
+    crop_s: float,
+    steps: int,
+    batch_size: int = 4,
+    learning_rate: float = 1.5e-3,
 ) -> LmRecipe:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
@@ -343,7 +351,7 @@ def _lm(
     model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
     return LmRecipe(
         task=LmTaskConfig(model=model, mulan_noise=0.3),
-        train=TrainConfig(steps=steps, batch_size=4, learning_rate=learning_rate, decay_fraction=0.3),
+        train=TrainConfig(steps=steps, batch_size=batch_size, learning_rate=learning_rate, decay_fraction=0.3),
     )
 
 

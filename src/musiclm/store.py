@@ -1,8 +1,9 @@
 """The token store: what the encoders made of a corpus, as the language models read it.
 
-    DIR/header.json               streams, the encoders by hash
-    DIR/codebooks.safetensors     the vectors behind the codes: "mulan" (q v c) and, where known, "acoustic" and "semantic"
-    DIR/shard-00000.safetensors   ID/semantic (t,) int16, ID/acoustic (q, f) int16, ID/mulan (n, c) float16; tracks in the metadata
+    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, whenever that is trained:
+        header.json                the stream's spec and the encoder by hash
+        codebooks.safetensors      the vectors behind the codes, (q v c)
+        shard-00000.safetensors    by track id: codes (q t) int16, for MuLan embeddings (n c) float16; tracks in the metadata
 
 MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows (MusicLM,
 section 3.1), and noise can be added before quantizing. Files appear under their names only when they are whole.
@@ -11,14 +12,14 @@ section 3.1), and noise can be added before quantizing. Files appear under their
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -28,9 +29,10 @@ from musiclm.artifact import write_atomic
 from musiclm.nn.rvq import ResidualVQ
 from musiclm.tokens import TokenSpec
 
-FORMAT = 1
+FORMAT = 2
 HEADER_FILE = "header.json"
 CODEBOOK_FILE = "codebooks.safetensors"
+STREAMS = ("mulan", "semantic", "acoustic")
 ENCODER_OF = {"mulan": "mulan", "semantic": "w2vbert", "acoustic": "soundstream"}  # which model makes a stream
 MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
 
@@ -40,14 +42,22 @@ class StoreError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
-    """What the codes are and who made them."""
+class StreamHeader:
+    """What the codes of a stream are and who made them."""
 
-    specs: tuple[TokenSpec, ...]
-    encoders: dict[str, str]  # hash of the weights of "soundstream", "w2vbert" and "mulan"
+    spec: TokenSpec
+    encoder: str  # hash of its weights
 
-    def spec(self, stream: str) -> TokenSpec:
-        return next(spec for spec in self.specs if spec.name == stream)
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """The part of a track that a stream covers."""
+
+    id: str  # of the track
+    split: str
+    start_s: float
+    seconds: float
+    num_frames: int  # of the stream; for MuLan windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,99 +67,82 @@ class StoredTrack:
     id: str
     split: str
     num_frames: int  # semantic frames
-    shard: str  # file name
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackTokens:
-    """The tokens of one track, as an encoder run gives them."""
-
-    id: str
-    split: str
-    semantic: Int[np.ndarray, " t"]
-    acoustic: Int[np.ndarray, "q f"]
-    mulan: Float[np.ndarray, "n c"]
 
 
 @dataclass(frozen=True)
 class Crops:
     """Pieces of tracks, cut at the same moments from all streams. Past the end of a short track codes are 0."""
 
-    semantic: Int[Tensor, "b 1 t"]
-    acoustic: Int[Tensor, "b q f"]
+    codes: dict[str, Int[Tensor, "b _q _f"]]  # "semantic" and, where the store has been opened with it, "acoustic"
     embedding: Float[Tensor, "b c"]  # mean MuLan embedding of the windows in the crop, not normalised
     num_frames: Int[Tensor, " b"]  # semantic frames that are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
 
 
-def read_header(folder: Path) -> Header:
-    """The header of a store. Raises: StoreError if there is none or it is not one."""
+def read_header(folder: Path) -> StreamHeader:
+    """The header of a stream. Raises: StoreError if there is none or it is not one."""
     path = Path(folder) / HEADER_FILE
     if not path.is_file():
-        raise StoreError(f"{folder} is no token store (no {HEADER_FILE}); fill one with `musiclm tokenize`")
+        raise StoreError(f"{folder} holds no tokens (no {HEADER_FILE}); make them with `musiclm tokenize`")
     try:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
             raise StoreError(f"{path} has format {data['format']}, this version reads {FORMAT}; tokenize again")
-        return Header(specs=tuple(TokenSpec(**spec) for spec in data["specs"]), encoders=dict(data["encoders"]))
+        return StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not the header of a token store ({error}); tokenize again") from None
+        raise StoreError(f"{path} is not the header of a token stream ({error}); tokenize again") from None
 
 
 def list_shards(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob("shard-*.safetensors"))
 
 
-class StoreWriter:
-    """Adds tracks to a store, new or begun before.
+class StreamWriter:
+    """Adds tracks to a stream of a store, new or begun before.
 
-    Raises: StoreError if the folder holds tokens of other encoders.
+    Raises: StoreError if the folder holds tokens of another encoder.
     """
 
-    def __init__(self, folder: Path, header: Header, codebooks: Mapping[str, Tensor], tracks_per_shard: int = 16):
-        self.folder, self.tracks_per_shard = Path(folder), tracks_per_shard
+    def __init__(
+        self, store: Path, header: StreamHeader, codebooks: Float[Tensor, "q v c"], tracks_per_shard: int = 16
+    ):
+        self.header, self.tracks_per_shard = header, tracks_per_shard
+        self.folder = Path(store) / header.spec.name
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / HEADER_FILE).exists():
             found = read_header(self.folder)
-            for name in sorted({*found.encoders, *header.encoders}):
-                old, new = found.encoders.get(name, "none"), header.encoders.get(name, "none")
-                if old != new:
-                    raise StoreError(
-                        f"{folder} holds tokens of another {name} ({old[:12]}, now {new[:12]}); "
-                        "tokenize into a new folder"
-                    )
-            if found.specs != header.specs:
-                raise StoreError(f"{folder} holds other token streams; tokenize into a new folder")
+            if found != header:
+                raise StoreError(
+                    f"{self.folder} holds tokens of another {ENCODER_OF[header.spec.name]} ({found.encoder[:12]}, "
+                    f"now {header.encoder[:12]}); tokenize into a new folder"
+                )
         else:
-            arrays = {name: value.detach().float().cpu().numpy() for name, value in codebooks.items()}
-            _save(self.folder / CODEBOOK_FILE, arrays, {})
+            _save(self.folder / CODEBOOK_FILE, {"codebooks": codebooks.detach().float().cpu().numpy()}, {})
             document = {"format": FORMAT, **asdict(header)}
             write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
         shards = list_shards(self.folder)
-        self.done = {track.id for shard in shards for track in shard_tracks(shard)}
+        self.done = {stretch.id for shard in shards for stretch in shard_stretches(shard)}
         self.next_shard = 1 + int(shards[-1].stem.split("-")[1]) if shards else 0
-        self.pending: list[TrackTokens] = []
-        self.header = header
+        self.pending: list[tuple[Stretch, np.ndarray]] = []
 
-    def add(self, track: TrackTokens) -> None:
-        """Takes a track in; it is on disk when its shard is full or at `flush`.
+    def add(self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"]) -> None:
+        """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or at `flush`.
 
-        Raises: StoreError if its streams are of unequal length or codes do not fit the specs.
+        Raises: StoreError if they are none or do not fit the spec.
         """
-        for stream, codes in (("semantic", track.semantic[None]), ("acoustic", track.acoustic)):
-            spec = self.header.spec(stream)
-            if codes.shape[0] != spec.levels or (
-                codes.size and not 0 <= codes.min() <= codes.max() < spec.codebook_size
-            ):
-                raise StoreError(f"track {track.id}: {stream} codes of shape {codes.shape} do not fit {spec}")
-        ratio = frame_ratio(self.header.specs)
-        if track.acoustic.shape[1] != len(track.semantic) * ratio or not len(track.mulan):
-            raise StoreError(
-                f"track {track.id}: {len(track.semantic)} semantic and {track.acoustic.shape[1]} acoustic frames, "
-                f"{len(track.mulan)} MuLan windows; wanted 1 to {ratio} frames and at least one window"
-            )
-        self.pending.append(track)
-        self.done.add(track.id)
+        spec = self.header.spec
+        if spec.name == "mulan":
+            fit, num_frames = tokens.ndim == 2 and len(tokens) > 0, len(tokens)
+        else:
+            fit = len(tokens) == spec.levels and tokens.size > 0
+            fit = fit and 0 <= tokens.min() and tokens.max() < spec.codebook_size
+            num_frames = tokens.shape[-1]
+        if not fit:
+            raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
+        stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames)
+        array = tokens.astype(np.float16 if spec.name == "mulan" else np.int16)
+        self.pending.append((stretch, np.ascontiguousarray(array)))
+        self.done.add(id)
         if len(self.pending) == self.tracks_per_shard:
             self.flush()
 
@@ -157,57 +150,96 @@ class StoreWriter:
         """Writes what is pending as a shard."""
         if not self.pending:
             return
-        arrays, records = {}, []
-        for track in self.pending:
-            arrays[f"{track.id}/semantic"] = track.semantic.astype(np.int16)
-            arrays[f"{track.id}/acoustic"] = np.ascontiguousarray(track.acoustic.astype(np.int16))
-            arrays[f"{track.id}/mulan"] = track.mulan.astype(np.float16)
-            records.append({"id": track.id, "split": track.split, "num_frames": len(track.semantic)})
+        records = [asdict(stretch) for stretch, _ in self.pending]
+        arrays = {stretch.id: array for stretch, array in self.pending}
         _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
         self.next_shard += 1
         self.pending = []
 
 
-def shard_tracks(path: Path) -> list[StoredTrack]:
-    """The tracks of a shard. Raises: StoreError if the file is damaged."""
+def shard_stretches(path: Path) -> list[Stretch]:
+    """What is in a shard. Raises: StoreError if the file is damaged."""
     try:
         with safe_open(path, "np") as file:
-            records = json.loads((file.metadata() or {})["tracks"])
-        return [StoredTrack(**record, shard=path.name) for record in records]
+            return [Stretch(**record) for record in json.loads((file.metadata() or {})["tracks"])]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} is not a shard of a token store ({error}); delete it and tokenize again") from None
 
 
-def frame_ratio(specs: Sequence[TokenSpec]) -> int:
-    """Acoustic frames per semantic frame. Raises: StoreError if that is no whole number."""
-    rates = {spec.name: spec.frame_rate_hz for spec in specs}
-    acoustic, semantic = rates["acoustic"], rates["semantic"]
-    if not acoustic or not semantic or acoustic % semantic:
-        raise StoreError(f"acoustic frames at {acoustic} Hz are no multiple of semantic frames at {semantic} Hz")
-    return int(acoustic // semantic)
+class TokenStream:
+    """One stream of a store. Shards are mapped, not loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.header = read_header(folder)
+        try:
+            with safe_open(folder / CODEBOOK_FILE, "pt") as file:
+                self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
+        self.stretches: dict[str, Stretch] = {}
+        self._files: dict[str, Any] = {}
+        for shard in list_shards(folder):
+            found = shard_stretches(shard)
+            file = safe_open(shard, "np").__enter__()
+            self.stretches |= {stretch.id: stretch for stretch in found}
+            self._files |= {stretch.id: file for stretch in found}
+
+    def __getitem__(self, id: str) -> Any:
+        """The tokens of a track, to be sliced: only what is cut out is read."""
+        return self._files[id].get_slice(id)
 
 
 class TokenStore:
-    """Reads a store. Shards are mapped, not loaded.
+    """Reads a store: the tracks that all the streams have in common, on the clock of the semantic one.
 
-    Raises: StoreError if the folder is no store or has no tracks.
+    Raises: StoreError if a stream is missing, none has tracks, or streams were made of different stretches of a track.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, streams: Sequence[str] = STREAMS) -> None:
         self.folder = Path(folder)
-        self.header = read_header(self.folder)
-        self.ratio = frame_ratio(self.header.specs)
-        self.semantic_rate_hz = float(self.header.spec("semantic").frame_rate_hz or 0)
-        shards = list_shards(self.folder)
-        self.tracks = [track for shard in shards for track in shard_tracks(shard)]
+        self._streams = {name: TokenStream(self.folder / name) for name in STREAMS if name in streams}
+        self.specs = tuple(stream.header.spec for stream in self._streams.values())
+        self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
+        self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}
+        self.semantic_rate_hz = float(self.spec("semantic").frame_rate_hz or 0)
+        self.ratio = self._ratio("acoustic") if "acoustic" in self._streams else 0
+        self.tracks = [self._track(id) for id in self._streams["mulan"].stretches if self._everywhere(id)]
         if not self.tracks:
             raise StoreError(f"{folder} holds no tracks yet; fill it with `musiclm tokenize`")
-        self._files = {shard.name: safe_open(shard, "np").__enter__() for shard in shards}
-        with safe_open(self.folder / CODEBOOK_FILE, "pt") as file:
-            self.codebooks: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         levels, size, dim = self.codebooks["mulan"].shape
         self._rvq = ResidualVQ(dim=dim, codebook_size=size, levels=levels)
         self._rvq.codebooks.copy_(self.codebooks["mulan"])
+
+    def spec(self, stream: str) -> TokenSpec:
+        return self._streams[stream].header.spec
+
+    def _everywhere(self, id: str) -> bool:
+        return all(id in stream.stretches for stream in self._streams.values())
+
+    def _ratio(self, stream: str) -> int:
+        """Frames of a stream per semantic frame."""
+        rate = self.spec(stream).frame_rate_hz
+        if not rate or not self.semantic_rate_hz or rate % self.semantic_rate_hz:
+            raise StoreError(
+                f"{stream} frames at {rate} Hz are no multiple of semantic frames at {self.semantic_rate_hz} Hz"
+            )
+        return int(rate // self.semantic_rate_hz)
+
+    def _track(self, id: str) -> StoredTrack:
+        found = {name: stream.stretches[id] for name, stream in self._streams.items()}
+        first = found["semantic"]
+        for name, stretch in found.items():
+            if (stretch.start_s, stretch.seconds) != (first.start_s, first.seconds):
+                raise StoreError(
+                    f"track {id}: {name} tokens are of {stretch.seconds} s from {stretch.start_s}, semantic ones of "
+                    f"{first.seconds} s from {first.start_s}; tokenize again with one --max-seconds for all streams"
+                )
+        frames = found["acoustic"].num_frames if self.ratio else 0
+        if frames < first.num_frames * self.ratio:
+            raise StoreError(
+                f"track {id}: {frames} acoustic frames for {first.num_frames} semantic ones, fewer than {self.ratio} each"
+            )
+        return StoredTrack(id=id, split=first.split, num_frames=first.num_frames)
 
     def of_split(self, split: str) -> list[int]:
         """Indices of the tracks of a split."""
@@ -249,25 +281,23 @@ class TokenStore:
 
     def cut(self, places: Sequence[tuple[int, int]], length: int) -> Crops:
         """Crops of `length` semantic frames at (track index, first semantic frame)."""
-        levels, dim = self.header.spec("acoustic").levels, self.codebooks["mulan"].shape[2]
-        semantic = np.zeros((len(places), 1, length), np.int64)
-        acoustic = np.zeros((len(places), levels, length * self.ratio), np.int64)
-        embedding = np.zeros((len(places), dim), np.float32)
+        rates = {name: self._ratio(name) for name in self._streams if name != "mulan"}
+        codes = {
+            name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64) for name, n in rates.items()
+        }
+        embedding = np.zeros((len(places), self.codebooks["mulan"].shape[2]), np.float32)
         real = []
         for row, (index, start) in enumerate(places):
             track = self.tracks[index]
-            file = self._files[track.shard]
             stop = min(start + length, track.num_frames)
             real.append(stop - start)
-            semantic[row, 0, : stop - start] = file.get_slice(f"{track.id}/semantic")[start:stop]
-            piece = file.get_slice(f"{track.id}/acoustic")[:, start * self.ratio : stop * self.ratio]
-            acoustic[row, :, : piece.shape[1]] = piece
-            windows = file.get_slice(f"{track.id}/mulan")
+            for name, n in rates.items():
+                codes[name][row, :, : (stop - start) * n] = self._streams[name][track.id][:, start * n : stop * n]
+            windows = self._streams["mulan"][track.id]
             first, last = self.windows(start, stop, windows.get_shape()[0])
             embedding[row] = windows[first:last].astype(np.float32).mean(0)
         return Crops(
-            torch.from_numpy(semantic),
-            torch.from_numpy(acoustic),
+            {name: torch.from_numpy(value) for name, value in codes.items()},
             torch.from_numpy(embedding),
             torch.tensor(real),
             tuple(index for index, _ in places),
@@ -298,19 +328,17 @@ class TokenStore:
 
     def streams(self, crops: Crops, noise: float = 0.0, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The crops as codes by stream name: "semantic" b 1 t, "acoustic" b q f, "mulan" b q 1."""
-        mulan = self.mulan_codes(crops.embedding, noise, generator)
-        return {"semantic": crops.semantic, "acoustic": crops.acoustic, "mulan": mulan}
+        return {**crops.codes, "mulan": self.mulan_codes(crops.embedding, noise, generator)}
 
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
     ) -> Float[Tensor, " q"]:
         """Chance for a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
         often each code occurs in the training split (counted from one, so that no code is impossible)."""
-        spec = self.header.spec(stream)
+        spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
         for index in self._some("train"):
-            track = self.tracks[index]
-            seen = np.atleast_2d(self._files[track.shard].get_tensor(f"{track.id}/{stream}"))
+            seen = self._streams[stream][self.tracks[index].id][:]
             for level in range(spec.levels):
                 counts[level] += torch.from_numpy(np.bincount(seen[level], minlength=spec.codebook_size))
         nats = -(counts / counts.sum(1, keepdim=True)).log()

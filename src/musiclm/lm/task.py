@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from musiclm.artifact import save_artifact
 from musiclm.lm.model import KIND, TokenLM, TokenLMConfig
+from musiclm.lm.stages import STAGES
 from musiclm.store import ENCODER_OF, Crops, StoreError, TokenStore
 from musiclm.train import Update
 
@@ -54,9 +55,11 @@ class LmTask:
     ) -> None:
         """Raises: StoreError if the store holds other streams than the model reads."""
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
-        if set(config.model.specs) != set(store.header.specs):
+        stage = STAGES[config.model.stage]
+        needed = {part.stream for part in (*stage.conditions, stage.target)}
+        if not {spec for spec in config.model.specs if spec.name in needed} <= set(store.specs):
             raise StoreError(
-                f"{store.folder} holds streams {store.header.specs}, the model reads {config.model.specs}; set `specs` to match"
+                f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to match"
             )
         torch.manual_seed(seed)
         self.model = TokenLM(config.model)
@@ -143,7 +146,7 @@ class LmTask:
         encoders = {ENCODER_OF[part.stream] for part in self.layout.parts}
         facts = {
             "stage": self.name,
-            "encoders": {name: self.store.header.encoders[name] for name in sorted(encoders)},
+            "encoders": {name: self.store.encoders[name] for name in sorted(encoders)},
             "chance": self.chance,
             "train_hours": round(self.store.hours("train"), 2),
         }

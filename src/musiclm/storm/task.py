@@ -156,10 +156,8 @@ class StormTask:
         """Raises: StoreError if the store holds other streams than the model reads."""
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
         specs = {config.model.acoustic, config.model.semantic, config.model.mulan}
-        if specs != set(store.header.specs):
-            raise StoreError(
-                f"{store.folder} holds streams {store.header.specs}, the model reads {specs}; set them to match"
-            )
+        if specs != set(store.specs):
+            raise StoreError(f"{store.folder} holds streams {store.specs}, the model reads {specs}; set them to match")
         torch.manual_seed(seed)
         self.model = SoundStorm(config.model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
@@ -253,7 +251,7 @@ class StormTask:
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
         facts: dict[str, Any] = {
-            "encoders": self.store.header.encoders,
+            "encoders": self.store.encoders,
             "chance": self.chance,
             "crop_s": self.config.crop_s,
             "train_hours": round(self.store.hours("train"), 2),
