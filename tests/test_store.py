@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from musiclm.store import HEADER_FILE, Header, StoreError, StoreWriter, TokenStore, TrackTokens
-from tests.toy import HEADER, SPECS, codebooks, make_store, make_track
+from musiclm.store import CODEBOOK_FILE, HEADER_FILE, StoreError, StreamHeader, StreamWriter, TokenStore
+from tests.toy import HEADERS, Writers, codebooks, make_store, make_track
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 def test_what_goes_in_comes_out(store: TokenStore) -> None:
     assert len(store.tracks) == 12 and len(store.of_split("train")) == 8
     for index, track in enumerate(store.tracks[:8]):
-        original = make_track(track.id, "train", index % 4, 1000 + index, index)
+        original = make_track(index % 4, 1000 + index, index)
         crop = store.cut([(index, 0)], track.num_frames)
         assert track.num_frames == 1000 + index
-        np.testing.assert_array_equal(crop.semantic[0, 0], original.semantic)
-        np.testing.assert_array_equal(crop.acoustic[0], original.acoustic)
+        np.testing.assert_array_equal(crop.codes["semantic"][0], original["semantic"])
+        np.testing.assert_array_equal(crop.codes["acoustic"][0], original["acoustic"])
         assert crop.num_frames.tolist() == [1000 + index]
 
 
@@ -36,24 +36,25 @@ def test_streams_are_cut_at_the_same_moment(store: TokenStore, start: int, lengt
     crop = store.cut([(2, start)], length)
     real = min(length, 1002 - start)
     assert crop.num_frames.tolist() == [real]
-    assert crop.semantic.shape == (1, 1, length) and crop.acoustic.shape == (1, 12, 2 * length)
-    assert torch.equal(crop.semantic[..., :real], whole.semantic[..., start : start + real])
-    assert torch.equal(crop.acoustic[..., : 2 * real], whole.acoustic[..., 2 * start : 2 * (start + real)])
-    assert not crop.semantic[..., real:].any() and not crop.acoustic[..., 2 * real :].any()
+    semantic, acoustic = crop.codes["semantic"], crop.codes["acoustic"]
+    assert semantic.shape == (1, 1, length) and acoustic.shape == (1, 12, 2 * length)
+    assert torch.equal(semantic[..., :real], whole.codes["semantic"][..., start : start + real])
+    assert torch.equal(acoustic[..., : 2 * real], whole.codes["acoustic"][..., 2 * start : 2 * (start + real)])
+    assert not semantic[..., real:].any() and not acoustic[..., 2 * real :].any()
 
 
 def test_batches_are_a_pure_function_of_seed_and_step(store: TokenStore) -> None:
     one, again = store.crops("train", 3.0, 5, seed=1, step=7), store.crops("train", 3.0, 5, seed=1, step=7)
-    assert torch.equal(one.acoustic, again.acoustic) and one.tracks == again.tracks
-    assert not torch.equal(one.acoustic, store.crops("train", 3.0, 5, seed=1, step=8).acoustic)
-    assert not torch.equal(one.acoustic, store.crops("train", 3.0, 5, seed=2, step=7).acoustic)
+    assert torch.equal(one.codes["acoustic"], again.codes["acoustic"]) and one.tracks == again.tracks
+    for seed, step in ((1, 8), (2, 7)):
+        assert not torch.equal(one.codes["acoustic"], store.crops("train", 3.0, 5, seed, step).codes["acoustic"])
 
 
 def test_long_tracks_are_drawn_more_often(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path, HEADER, codebooks())
-    writer.add(make_track("long", "train", 0, 900, 0))
-    writer.add(make_track("short", "train", 1, 100, 1))
-    writer.flush()
+    writers = Writers(tmp_path)
+    writers.add("long", "train", make_track(0, 900, 0))
+    writers.add("short", "train", make_track(1, 100, 1))
+    writers.flush()
     crops = TokenStore(tmp_path).crops("train", 1.0, 1000, 0, 0)
     assert 850 < sum(track == 0 for track in crops.tracks) < 950
 
@@ -90,77 +91,111 @@ def test_noise_moves_fine_codes_first(store: TokenStore) -> None:
 
 
 def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
-    codes = np.concatenate([make_track("", "train", i % 4, 1000 + i, i).semantic for i in range(8)])
+    codes = np.concatenate([make_track(i % 4, 1000 + i, i)["semantic"][0] for i in range(8)])
     counts = np.bincount(codes, minlength=16) + 1
     crops = store.eval_crops("validation", 4.0, 3)
-    seen = np.concatenate(
-        [row[0, :n] for row, n in zip(crops.semantic.numpy(), crops.num_frames.tolist(), strict=True)]
-    )
+    semantic = crops.codes["semantic"]
+    seen = np.concatenate([row[0, :n] for row, n in zip(semantic.numpy(), crops.num_frames.tolist(), strict=True)])
     expected = -np.log(counts[seen] / counts.sum()).mean()
-    found = store.unigram_loss("semantic", crops.semantic, crops.num_frames)
+    found = store.unigram_loss("semantic", semantic, crops.num_frames)
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
-    acoustic = store.unigram_loss("acoustic", crops.acoustic, crops.num_frames * store.ratio)
+    acoustic = store.unigram_loss("acoustic", crops.codes["acoustic"], crops.num_frames * store.ratio)
     assert acoustic.shape == (12,) and (acoustic > 0).all()
 
 
 def test_evaluation_crops_are_fixed_and_neighbours_differ(store: TokenStore) -> None:
     for num in (3, 4, 9):
         crops = store.eval_crops("validation", 5.0, num)
-        assert torch.equal(crops.acoustic, store.eval_crops("validation", 5.0, num).acoustic)
+        again = store.eval_crops("validation", 5.0, num)
+        assert torch.equal(crops.codes["acoustic"], again.codes["acoustic"])
         assert len(crops.tracks) == num
         assert all(a != b for a, b in zip(crops.tracks, crops.tracks[1:], strict=False))
-        assert len({tuple(row.flatten().tolist()) for row in crops.semantic}) == num
+        assert len({tuple(row.flatten().tolist()) for row in crops.codes["semantic"]}) == num
 
 
-def test_a_store_is_resumed_and_never_half_written(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path, HEADER, codebooks(), tracks_per_shard=2)
+def semantic_writer(folder: Path, tracks_per_shard: int = 16) -> StreamWriter:
+    return StreamWriter(folder, HEADERS["semantic"], codebooks("semantic"), tracks_per_shard)
+
+
+def test_a_stream_is_resumed_and_never_half_written(tmp_path: Path) -> None:
+    writer = semantic_writer(tmp_path, 2)
     for index in range(3):
-        writer.add(make_track(f"t{index}", "train", 0, 100, index))
+        writer.add(f"t{index}", "train", 0.0, 4.0, make_track(0, 100, index)["semantic"])
     # killed here: t2 was pending
-    again = StoreWriter(tmp_path, HEADER, codebooks(), tracks_per_shard=2)
+    again = semantic_writer(tmp_path, 2)
     assert again.done == {"t0", "t1"}
-    again.add(make_track("t2", "train", 0, 100, 2))
+    again.add("t2", "train", 0.0, 4.0, make_track(0, 100, 2)["semantic"])
     again.flush()
-    assert [track.id for track in TokenStore(tmp_path).tracks] == ["t0", "t1", "t2"]
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert semantic_writer(tmp_path).done == {"t0", "t1", "t2"}
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
-def test_other_encoders_are_refused_by_name(tmp_path: Path) -> None:
-    StoreWriter(tmp_path, HEADER, codebooks())
-    other = Header(specs=SPECS, encoders={**HEADER.encoders, "w2vbert": "dd" * 32})
-    with pytest.raises(StoreError, match="another w2vbert.*new folder"):
-        StoreWriter(tmp_path, other, codebooks())
+def test_a_store_has_the_tracks_that_its_streams_share(tmp_path: Path) -> None:
+    tracks = {f"t{index}": make_track(index, 100, index) for index in range(3)}
+    for stream, names in {"mulan": "t2 t0 t1", "semantic": "t0 t1 t2", "acoustic": "t1 t2"}.items():
+        writer = StreamWriter(tmp_path, HEADERS[stream], codebooks(stream), tracks_per_shard=1)
+        for name in names.split():
+            writer.add(name, "train", 0.0, 4.0, tracks[name][stream])
+    assert [track.id for track in TokenStore(tmp_path).tracks] == ["t2", "t1"]
+    without = TokenStore(tmp_path, ("mulan", "semantic"))
+    assert [track.id for track in without.tracks] == ["t2", "t0", "t1"]
+    crops = without.crops("train", 2.0, 2, 0, 0)
+    assert set(without.streams(crops)) == {"mulan", "semantic"} and set(without.encoders) == {"mulan", "w2vbert"}
 
 
-def test_bad_tracks_are_refused(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path, HEADER, codebooks())
-    good = make_track("a", "train", 0, 100, 0)
-
-    def changed(**values: np.ndarray) -> TrackTokens:
-        return TrackTokens(**{**good.__dict__, **values})
-
-    for bad in (
-        changed(acoustic=good.acoustic[:, :-1]),
-        changed(acoustic=good.acoustic[:-1]),
-        changed(semantic=good.semantic + 16),
-        changed(mulan=good.mulan[:0]),
+def test_streams_of_other_stretches_or_lengths_are_refused(tmp_path: Path) -> None:
+    track = make_track(0, 100, 0)
+    for folder, start_s, acoustic, reason in (
+        ("moved", 1.0, track["acoustic"], "from 1.0, semantic ones of 4.0 s from 0.0"),
+        ("short", 0.0, track["acoustic"][:, :-1], "199 acoustic frames for 100 semantic ones"),
     ):
+        for stream in ("mulan", "semantic"):
+            writer = StreamWriter(tmp_path / folder, HEADERS[stream], codebooks(stream), tracks_per_shard=1)
+            writer.add("a", "train", 0.0, 4.0, track[stream])
+        writer = StreamWriter(tmp_path / folder, HEADERS["acoustic"], codebooks("acoustic"), tracks_per_shard=1)
+        writer.add("a", "train", start_s, 4.0, acoustic)
+        with pytest.raises(StoreError, match=f"track a.*{reason}"):
+            TokenStore(tmp_path / folder)
+
+
+def test_another_encoder_is_refused_by_name(tmp_path: Path) -> None:
+    semantic_writer(tmp_path)
+    other = StreamHeader(spec=HEADERS["semantic"].spec, encoder="d" * 64)
+    with pytest.raises(StoreError, match="another w2vbert.*new folder"):
+        StreamWriter(tmp_path, other, codebooks("semantic"))
+
+
+def test_bad_tokens_are_refused(tmp_path: Path) -> None:
+    good = make_track(0, 100, 0)
+    for stream, bad in (
+        ("acoustic", good["acoustic"][:-1]),
+        ("acoustic", good["acoustic"][:, :0]),
+        ("semantic", good["semantic"] + 16),
+        ("semantic", good["semantic"] - 1),
+        ("mulan", good["mulan"][:0]),
+    ):
+        writer = StreamWriter(tmp_path, HEADERS[stream], codebooks(stream))
         with pytest.raises(StoreError, match="track a"):
-            writer.add(bad)
+            writer.add("a", "train", 0.0, 4.0, bad)
 
 
 def test_what_is_no_store_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no token store"):
+    with pytest.raises(StoreError, match="holds no tokens"):
         TokenStore(tmp_path)
-    (tmp_path / HEADER_FILE).write_text("{")
+    header = tmp_path / "mulan" / HEADER_FILE
+    header.parent.mkdir()
+    header.write_text("{")
     with pytest.raises(StoreError, match="not the header"):
         TokenStore(tmp_path)
-    (tmp_path / HEADER_FILE).write_text(json.dumps({"format": 99}))
+    header.write_text(json.dumps({"format": 99}))
     with pytest.raises(StoreError, match="format 99"):
         TokenStore(tmp_path)
     store = make_store(tmp_path / "good", 1)
     with pytest.raises(StoreError, match="no tracks of split 'test'"):
         store.crops("test", 1.0, 1, 0, 0)
-    (tmp_path / "good" / "shard-00000.safetensors").write_bytes(b"\x80\x04pickle")
+    (tmp_path / "good" / "semantic" / "shard-00000.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(StoreError, match="not a shard"):
+        TokenStore(tmp_path / "good")
+    (tmp_path / "good" / "mulan" / CODEBOOK_FILE).write_bytes(b"\x80\x04pickle")
+    with pytest.raises(StoreError, match="can't be read"):
         TokenStore(tmp_path / "good")

@@ -1,5 +1,8 @@
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,30 +12,28 @@ import torch
 from musiclm.corpus.manifest import Track, save_manifest
 from musiclm.presets import tiny
 from musiclm.soundstream.model import SoundStream
-from musiclm.store import Header, StoreError, TokenStore
-from musiclm.tokenize import Encoders, encode_long, tokenize_corpus
-from tests.toy import HEADER, SPECS, codebooks
+from musiclm.store import StoreError, StreamHeader, TokenStore
+from musiclm.tokenize import Encoder, encode_long, tokenize_corpus
+from tests.toy import HEADERS, codebooks
 
 RATE = 24000
 
 
-def fake_encoders(**changes: object) -> Encoders:
+def clock(audio: torch.Tensor, hop: int, levels: int) -> torch.Tensor:
     """Codes that tell the time of each frame in the file: sample n of a track holds n / 2**20."""
+    samples = audio.reshape(-1)[: audio.shape[-1] // hop * hop]
+    return ((samples[::hop] * 2**20 / RATE).round().long() % 16).expand(levels, -1)
 
-    def clock(audio: torch.Tensor, hop: int) -> torch.Tensor:
-        return (audio.reshape(-1)[::hop] * 2**20 / RATE).round().long() % 16
 
-    def acoustic(audio: torch.Tensor) -> torch.Tensor:
-        return clock(audio, 480).expand(1, 12, -1)
+ENCODE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "acoustic": lambda audio: clock(audio, 480, 12),
+    "semantic": lambda audio: clock(audio, 960, 1),
+    "mulan": lambda audio: torch.eye(4, 8)[:1].expand(max(1, audio.shape[-1] // RATE - 9), -1),
+}
 
-    def semantic(audio: torch.Tensor) -> torch.Tensor:
-        return clock(audio, 960)[: audio.shape[-1] // 960][None, None]
 
-    def mulan(audio: torch.Tensor) -> torch.Tensor:
-        return torch.eye(4, 8)[:1].expand(max(1, audio.shape[-1] // RATE - 9), -1)
-
-    values = {"acoustic": acoustic, "semantic": semantic, "mulan": mulan, "header": HEADER, "codebooks": codebooks()}
-    return Encoders(**{**values, **changes})  # type: ignore[arg-type]
+def fake_encoder(stream: str) -> Encoder:
+    return Encoder(encode=ENCODE[stream], header=HEADERS[stream], codebooks=codebooks(stream))
 
 
 @pytest.fixture
@@ -66,61 +67,71 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
+def fill(corpus: Path, out: Path, **options: Any) -> TokenStore:
+    for stream in HEADERS:
+        tokenize_corpus(corpus, fake_encoder(stream), out, **options)
+    return TokenStore(out)
+
+
 def test_fills_a_store_with_aligned_streams(corpus: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    tokenize_corpus(corpus, fake_encoders(), tmp_path / "store", on_progress=lambda *x: seen.append(x))
-    store = TokenStore(tmp_path / "store")
+    store = fill(corpus, tmp_path / "store", on_progress=lambda *x: seen.append(x))
     assert [(track.id, track.split, track.num_frames) for track in store.tracks] == [
         ("a", "train", 308),
         ("b", "train", 75),
         ("c", "validation", 125),
         ("d", "test", 50),
     ]
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)] * 3
     crop = store.cut([(0, 100)], 50)
-    assert torch.equal(crop.acoustic[0, 0, ::2], crop.semantic[0, 0])
-    assert crop.semantic[0, 0, 0] == 4 and crop.semantic[0, 0, -1] == 6
+    assert torch.equal(crop.codes["acoustic"][0, 0, ::2], crop.codes["semantic"][0, 0])
+    assert crop.codes["semantic"][0, 0, 0] == 4 and crop.codes["semantic"][0, 0, -1] == 6
 
 
 def test_a_long_track_gives_its_middle(corpus: Path, tmp_path: Path) -> None:
-    tokenize_corpus(corpus, fake_encoders(), tmp_path / "store", splits=("train",), max_seconds_per_track=4)
-    store = TokenStore(tmp_path / "store")
+    store = fill(corpus, tmp_path / "store", splits=("train",), max_seconds_per_track=4)
     assert [track.num_frames for track in store.tracks] == [100, 75]
-    assert store.cut([(0, 0)], 100).semantic[0, 0, [0, -1]].tolist() == [4, 8]
+    assert store.cut([(0, 0)], 100).codes["semantic"][0, 0, [0, -1]].tolist() == [4, 8]
+    # a stream made of whole tracks doesn't go with these
+    shutil.rmtree(tmp_path / "store" / "semantic")
+    tokenize_corpus(corpus, fake_encoder("semantic"), tmp_path / "store", splits=("train",))
+    with pytest.raises(StoreError, match="one --max-seconds"):
+        TokenStore(tmp_path / "store")
 
 
 def test_goes_on_where_it_stopped(corpus: Path, tmp_path: Path) -> None:
     calls: list[int] = []
-    good = fake_encoders()
+    good = fake_encoder("semantic")
 
     def failing(audio: torch.Tensor) -> torch.Tensor:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(audio.shape[-1])
-        return good.semantic(audio)
+        return good.encode(audio)
 
     with pytest.raises(KeyboardInterrupt):
-        tokenize_corpus(corpus, replace(good, semantic=failing), tmp_path / "store")
-    assert [track.id for track in TokenStore(tmp_path / "store").tracks] == ["a", "b"]
+        tokenize_corpus(corpus, replace(good, encode=failing), tmp_path / "store")
     again: list[int] = []
 
     def counting(audio: torch.Tensor) -> torch.Tensor:
         again.append(audio.shape[-1])
-        return good.semantic(audio)
+        return good.encode(audio)
 
-    tokenize_corpus(corpus, replace(good, semantic=counting), tmp_path / "store")
+    tokenize_corpus(corpus, replace(good, encode=counting), tmp_path / "store")
     assert again == [5 * RATE, 2 * RATE]
-    assert [track.id for track in TokenStore(tmp_path / "store").tracks] == ["a", "b", "c", "d"]
+    assert [track.id for track in fill(corpus, tmp_path / "store").tracks] == ["a", "b", "c", "d"]
 
 
-def test_other_encoders_and_unequal_lengths_are_refused(corpus: Path, tmp_path: Path) -> None:
-    tokenize_corpus(corpus, fake_encoders(), tmp_path / "store")
-    other = Header(specs=SPECS, encoders={**HEADER.encoders, "mulan": "ee" * 32})
+def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    tokenize_corpus(corpus, fake_encoder("mulan"), tmp_path / "store")
+    other = replace(fake_encoder("mulan"), header=StreamHeader(spec=HEADERS["mulan"].spec, encoder="e" * 64))
     with pytest.raises(StoreError, match="another mulan"):
-        tokenize_corpus(corpus, fake_encoders(header=other), tmp_path / "store")
-    short = fake_encoders(acoustic=lambda audio: torch.zeros(1, 12, 3, dtype=torch.long))
-    with pytest.raises(StoreError, match="3 acoustic frames for 308"):
-        tokenize_corpus(corpus, short, tmp_path / "other")
+        tokenize_corpus(corpus, other, tmp_path / "store")
+
+
+def test_an_encoder_without_hash_is_refused() -> None:
+    with pytest.raises(StoreError, match="soundstream encoder has no hash"):
+        Encoder.of(SoundStream(tiny().soundstream.task.model))
 
 
 def test_pieces_of_long_audio_give_the_codes_of_the_whole() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musiclm.store import Header, StoreWriter, TokenStore, TrackTokens
+from musiclm.store import STREAMS, StreamHeader, StreamWriter, TokenStore
 from musiclm.tokens import TokenSpec
 
 SIZE = 16
@@ -14,18 +14,36 @@ SPECS = (
     TokenSpec(name="semantic", codebook_size=SIZE, levels=1, frame_rate_hz=25.0),
     TokenSpec(name="acoustic", codebook_size=SIZE, levels=12, frame_rate_hz=50.0),
 )
-HEADER = Header(specs=SPECS, encoders={"soundstream": "aa" * 32, "w2vbert": "bb" * 32, "mulan": "cc" * 32})
+HEADERS = {spec.name: StreamHeader(spec=spec, encoder=letter * 64) for spec, letter in zip(SPECS, "abc", strict=True)}
 
 
-def codebooks() -> dict[str, torch.Tensor]:
+def codebooks(stream: str) -> torch.Tensor:
     """MuLan: four directions at the first level, small steps at the second."""
-    first = torch.eye(4, 8)
-    second = 0.05 * torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
-    return {"mulan": torch.stack([first, second])}
+    generator = torch.Generator().manual_seed(1)
+    if stream == "mulan":
+        return torch.stack([torch.eye(4, 8), 0.05 * torch.randn(4, 8, generator=generator)])
+    return torch.randn(HEADERS[stream].spec.levels, SIZE, 8, generator=generator)
 
 
-def make_track(name: str, split: str, kind: int, num_frames: int, seed: int) -> TrackTokens:
-    """A track of one of four kinds, which decides its MuLan code and which four semantic codes it uses.
+class Writers:
+    """A writer for every stream, which take tracks as `make_track` makes them."""
+
+    def __init__(self, folder: Path, tracks_per_shard: int = 16) -> None:
+        self.writers = {
+            name: StreamWriter(folder, HEADERS[name], codebooks(name), tracks_per_shard) for name in STREAMS
+        }
+
+    def add(self, name: str, split: str, tokens: dict[str, np.ndarray], start_s: float = 0.0) -> None:
+        for stream, writer in self.writers.items():
+            writer.add(name, split, start_s, tokens["semantic"].shape[1] / 25, tokens[stream])
+
+    def flush(self) -> None:
+        for writer in self.writers.values():
+            writer.flush()
+
+
+def make_track(kind: int, num_frames: int, seed: int) -> dict[str, np.ndarray]:
+    """Tokens of a track of one of four kinds, which decides its MuLan code and which four semantic codes it uses.
 
     Acoustic level k of a frame is a function of the semantic code and of a coin per track-frame that level 0 shows.
     """
@@ -36,16 +54,16 @@ def make_track(name: str, split: str, kind: int, num_frames: int, seed: int) -> 
     acoustic = (semantic.repeat(2)[None] * 3 + coin[None] * (levels + 1) + levels) % SIZE
     windows = max(1, num_frames // 25 - 9)
     mulan = np.eye(4, 8)[kind] + 0.05 * random.standard_normal((windows, 8))
-    return TrackTokens(id=name, split=split, semantic=semantic, acoustic=acoustic, mulan=mulan.astype(np.float32))
+    return {"semantic": semantic[None], "acoustic": acoustic, "mulan": mulan.astype(np.float32)}
 
 
 def make_store(folder: Path, num_tracks: int = 8, seconds: int = 40) -> TokenStore:
-    writer = StoreWriter(folder, HEADER, codebooks(), tracks_per_shard=3)
+    writers = Writers(folder, tracks_per_shard=3)
     for index in range(num_tracks):
-        writer.add(make_track(f"train{index}", "train", index % 4, seconds * 25 + index, index))
+        writers.add(f"train{index}", "train", make_track(index % 4, seconds * 25 + index, index))
     for index in range(4):
-        writer.add(make_track(f"valid{index}", "validation", index, seconds * 25, 100 + index))
-    writer.flush()
+        writers.add(f"valid{index}", "validation", make_track(index, seconds * 25, 100 + index))
+    writers.flush()
     return TokenStore(folder)
 
 
