@@ -180,7 +180,8 @@ def test_inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         ),
         (["train", "storm", "--data", "d", "--runs", "r", "--set", "storm.task.crops=1"], "did you mean"),
         (["train", "soundstream", "--data", "d", "--runs", "r"], "d"),
-        (["tokenize", "--data", "d", "--runs", "r"], "soundstream is not trained in r yet"),
+        (["tokenize", "--data", "d", "--runs", "r"], "mulan is not trained in r yet"),
+        (["tokenize", "--data", "d", "--runs", "r", "--stream", "pitch"], "no stream 'pitch'; there are mulan"),
         (["bundle", "--runs", "r", "--out", "b"], "soundstream is not trained in r yet"),
     ],
 )

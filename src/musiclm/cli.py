@@ -357,6 +357,54 @@ def bundle(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, a folder, or a hub id.")
+    ] = "base",
+    report: Annotated[Path | None, typer.Option(help="Folder of the report; begun before, it goes on there.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A corpus: real music to compare with. Without one, less is measured.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="CSV with a column 'prompt', if wanted 'concepts' (a;b), 'tempo_bpm', 'key'.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A quarter of the prompts and fewer clips: about ten minutes.")
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Show what moved between two reports instead."),
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Measure a bundle: quality, adherence to prompts, music, codec, memorisation, beside controls."""
+    if compare is not None:
+        from musiclm.evaluate.report import compare as what_moved
+
+        a, b = (read_report(path) for path in compare)
+        for row in what_moved(a, b):
+            if row["moved"] != "no":
+                print(f"{row['figure']:60} {row['a']:10.4g} {row['b']:10.4g}  {row['moved']}")
+        return
+    from musiclm.evaluate.report import write_html
+    from musiclm.evaluate.run import EvaluateConfig, Study
+    from musiclm.generate import check_device
+
+    if report is None:
+        raise ValueError("--report is missing; name a folder for the report")
+    check_device(device)
+    _use_threads(threads)
+    config = EvaluateConfig.quick() if quick else EvaluateConfig()
+    if quick:
+        print(
+            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_codec} for the codec; the full run has more of each"
+        )
+    study = Study(model, report, corpus=data, prompts=prompts, config=config, device=device)
+    print(write_html(report, study.run()))
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")],
 ) -> None:
@@ -382,6 +430,16 @@ def inspect(
         print(json.dumps(read_tags(path) or {"generated": "not by musiclm, as far as the file says"}, indent=1))
     else:
         raise ArtifactError(f"{path} is no bundle, model, token store, codes or audio file")
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report of `evaluate`. Raises: ValueError if it is none."""
+    try:
+        document = json.loads(path.read_text())
+        document["settings"], document["sections"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no report of `musiclm evaluate` ({type(error).__name__}: {error})") from None
+    return document
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ class Run:
         path = self.folder / STATE_FILE
         with safe_open(path, "pt") as file:
             scalars = json.loads(file.metadata()["run"])
-        tensors = load_file(path, device=str(self.device))
+        tensors = load_file(path)  # modules and optimizers copy what is theirs to where they are
         try:
             for group, module in self.task.groups.items():
                 prefix = f"model.{group}."
@@ -207,7 +207,7 @@ class Run:
                 for name, value in tensors.items():
                     if name.startswith(prefix):
                         index, key = name[len(prefix) :].split(".")
-                        state[int(index)][key] = value.cpu() if key == "step" else value
+                        state[int(index)][key] = value
                 optimizer = self.optimizers[group]
                 optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
             self.ema.load_state_dict({n[4:]: v for n, v in tensors.items() if n.startswith("ema.")})

@@ -101,7 +101,8 @@ def stream_semantic(
 ) -> Iterator[Int[Tensor, "b 1 n"]]:
     """Semantic codes of a clip of any length, `chunk_frames` at a time (MusicLM, section 3.2).
 
-    Past the stage's 30 s the window moves on by half: its last 15 s are the prefix of the next. The prompt's frames come first.
+    Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
+    frames come first.
 
     Raises: ValueError if the generators or the prompt do not fit.
     """

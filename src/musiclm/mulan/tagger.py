@@ -1,11 +1,11 @@
-"""The MagnaTagATune tagger of the PyPI package `musicnn`, read and run without TensorFlow.
+"""The taggers of the PyPI package `musicnn`, read and run without TensorFlow.
 
-It gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint is a TensorFlow V2 one, a sorted table of
+The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint is a TensorFlow V2 one, a sorted table of
 names (`.index`) beside the raw arrays (`.data-00000-of-00001`); `read_checkpoint` reads that layout, forty lines.
 
 Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here all
-is float32. Only the MTT weights are read: the MSD ones are kept for judging, since a model that labels what we train on must
-not judge the result.
+is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.evaluate.judge`), since a model that
+labels what we train on must not judge the result.
 """
 
 import struct
@@ -155,21 +155,22 @@ def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
 class Tagger(nn.Module):
     """musicnn, inference only: 16 kHz audio -> 50 tag scores."""
 
-    def __init__(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+    def __init__(self, arrays: dict[str, NDArray[np.float32]], tags: tuple[str, ...] = MTT_TAGS) -> None:
         super().__init__()
         import librosa
 
+        self.tags = tags
         self.arrays = {name: torch.from_numpy(value) for name, value in arrays.items() if "Adam" not in name}
         # the mel scale it was trained with: Slaney's, area-normalised, on power spectra
         self.filters = torch.from_numpy(librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=512, n_mels=96))
 
     @classmethod
-    def load(cls) -> "Tagger":
+    def load(cls, weights: str = "MTT", tags: tuple[str, ...] = MTT_TAGS) -> "Tagger":
         """From the installed package. Raises: ValueError with the command that installs it."""
         spec = find_spec("musicnn")
         if spec is None or spec.origin is None:
             raise ValueError("the tagger's weights are not installed; run: pip install --no-deps musicnn==0.1.0")
-        return cls(read_checkpoint(str(Path(spec.origin).parent / "MTT_musicnn") + "/"))
+        return cls(read_checkpoint(str(Path(spec.origin).parent / f"{weights}_musicnn") + "/"), tags)
 
     def _norm(self, x: Tensor, index: int, axis: int = 1) -> Tensor:
         name = "batch_normalization" + (f"_{index}" if index else "")
@@ -186,9 +187,13 @@ class Tagger(nn.Module):
         padded = F.pad(x, (0, 0, (size - 1) // 2, size // 2))  # TensorFlow's "same": the odd zero comes after
         return F.relu(F.conv2d(padded, kernel, self.arrays[f"{name}/bias"]))
 
-    @torch.no_grad()
     def forward(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b tags"]:
-        """Scores in [0, 1] of `MTT_TAGS` for 16 kHz clips of 3 s or more (trained on 3 s, pooled over what is given)."""
+        """Scores in [0, 1] of `tags` for 16 kHz clips of 3 s or more (trained on 3 s, pooled over what is given)."""
+        return self.embed_and_score(audio)[1]
+
+    @torch.no_grad()
+    def embed_and_score(self, audio: Float[Tensor, "b s"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b tags"]]:
+        """The last hidden layer (200 wide) and the scores."""
         spectrum = torch.stft(audio, 512, 256, window=torch.hann_window(512), pad_mode="constant", return_complex=True)
         mel = self.filters @ spectrum.abs().square()
         x = torch.log10(10000.0 * mel + 1.0).transpose(1, 2)[:, None]  # b 1 t f
@@ -205,4 +210,4 @@ class Tagger(nn.Module):
         pooled = torch.stack([stacked.amax(dim=2), stacked.mean(dim=2)], dim=2).flatten(1)
         a = self.arrays
         dense = F.relu(self._norm(pooled, 9) @ a["dense/kernel"] + a["dense/bias"])
-        return torch.sigmoid(self._norm(dense, 10) @ a["dense_1/kernel"] + a["dense_1/bias"])
+        return dense, torch.sigmoid(self._norm(dense, 10) @ a["dense_1/kernel"] + a["dense_1/bias"])

@@ -245,9 +245,10 @@ class MuLanTask:
         """Loss and retrieval on the windows of the validation split, one caption each; chance is in `self.chance`."""
         assert isinstance(module, Trained)
         model = module.mulan
-        audio = F.normalize(model.audio.head(self.features(model, self.held)), dim=-1)
-        text = F.normalize(model.text(self.pooled(model, self.held, 0)), dim=-1)
-        same = torch.zeros(len(self.held), len(self.held), dtype=torch.bool)
+        device = model.log_scale.device
+        audio = F.normalize(model.audio.head(self.features(model, self.held).to(device)), dim=-1)
+        text = F.normalize(model.text(self.pooled(model, self.held, 0).to(device)), dim=-1)
+        same = torch.zeros(len(self.held), len(self.held), dtype=torch.bool, device=device)
         loss = contrastive_loss(audio, text, model.log_scale, same)
         found, back = retrieval(text, audio), retrieval(audio, text)
         return {

@@ -1,0 +1,170 @@
+"""What music is made of, measured by librosa, which had no part in training: beat, key, density, form, variety.
+
+- tempo_bpm: of the tracked beats; octaves stay ambiguous.
+- beat_strength: the tempogram's autocorrelation at the beat, 0 to 1; higher is a clearer pulse.
+- beat_jitter: standard deviation of the intervals between beats over their mean; lower is steadier.
+- key, tonal_clarity: the best of 24 Krumhansl-Kessler profiles and its correlation with the mean chroma, -1 to 1; higher is more tonal.
+- note_density: onsets a second.
+- percussive_share: of the energy, after harmonic-percussive separation, 0 to 1; high with drums, low without.
+- brightness_hz: median spectral centroid. bass_share: of the energy, below 150 Hz.
+- repetition: how much alike the clip is to itself at the best lag of two seconds or more, -1 to 1; high is a loop.
+- change: how much one quarter of the clip differs from the next, 0 to 2; low is standing still.
+
+Neither way is better for most of them: they are read beside real music.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from musiclm.features import SAMPLE_RATE_HZ
+
+Clip = Float[np.ndarray, " s"]
+HOP = 512
+MIN_S = 3.0
+PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+# Krumhansl and Kessler 1982
+MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
+MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """One clip; see the module."""
+
+    tempo_bpm: float
+    beat_strength: float
+    beat_jitter: float
+    key: str
+    tonal_clarity: float
+    note_density: float
+    percussive_share: float
+    brightness_hz: float
+    bass_share: float
+    repetition: float
+    change: float
+
+
+def describe(clip: Clip) -> Description:
+    """Of a clip at 24 kHz. Raises: ValueError if it is shorter than `MIN_S` or librosa is missing."""
+    try:
+        import librosa
+    except ImportError:
+        raise ValueError("librosa is not installed; run: pip install 'musiclm[eval]'") from None
+    if len(clip) < MIN_S * SAMPLE_RATE_HZ:
+        raise ValueError(f"a clip of {len(clip) / SAMPLE_RATE_HZ:.2f} s; wanted {MIN_S} s or more")
+    clip = np.asarray(clip, np.float32)
+    complex_spectrum = librosa.stft(clip, n_fft=2048, hop_length=HOP)
+    magnitude = np.abs(complex_spectrum)
+    power = magnitude**2
+    mel = librosa.feature.melspectrogram(S=power, sr=SAMPLE_RATE_HZ, n_mels=64)
+    envelope = librosa.onset.onset_strength(S=librosa.power_to_db(mel), sr=SAMPLE_RATE_HZ, hop_length=HOP)
+    tempo, beats = librosa.beat.beat_track(onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, trim=False)
+    chroma = librosa.feature.chroma_stft(S=power, sr=SAMPLE_RATE_HZ, n_fft=2048)
+    key, clarity = find_key(chroma.mean(1))
+    onsets = librosa.onset.onset_detect(onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP)
+    harmonic, percussive = librosa.decompose.hpss(magnitude)
+    total = float(np.square(harmonic).sum() + np.square(percussive).sum())
+    hz = librosa.fft_frequencies(sr=SAMPLE_RATE_HZ, n_fft=2048)
+    centroid = (hz[:, None] * magnitude).sum(0) / np.maximum(magnitude.sum(0), 1e-9)
+    timbre = librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=13)[1:]
+    repetition, change = form(chroma, timbre)
+    return Description(
+        tempo_bpm=float(np.atleast_1d(tempo)[0]),
+        beat_strength=beat_strength(envelope, beats),
+        beat_jitter=jitter(beats),
+        key=key,
+        tonal_clarity=clarity,
+        note_density=len(onsets) / (len(clip) / SAMPLE_RATE_HZ),
+        percussive_share=float(np.square(percussive).sum()) / max(total, 1e-12),
+        brightness_hz=float(np.median(centroid)),
+        bass_share=float(power[hz < 150].sum() / max(float(power.sum()), 1e-12)),
+        repetition=repetition,
+        change=change,
+    )
+
+
+def beat_strength(envelope: Float[np.ndarray, " t"], beats: Any) -> float:
+    """Autocorrelation of the onset envelope at the mean beat interval over that at 0. 0 without beats."""
+    if len(beats) < 3:
+        return 0.0
+    lag = round(float(np.diff(beats).mean()))
+    x = envelope - envelope.mean()
+    energy = float(x @ x)
+    if energy <= 0 or not 0 < lag < len(x) // 2:
+        return 0.0
+    near = [float(x[: -(lag + d)] @ x[lag + d :]) / energy for d in (-1, 0, 1) if lag + d > 0]
+    return float(np.clip(max(near) * len(x) / (len(x) - lag), 0, 1))
+
+
+def jitter(beats: Any) -> float:
+    """Standard deviation of beat intervals over their mean; nan with fewer than three intervals."""
+    intervals = np.diff(np.asarray(beats, np.float64))
+    return float(intervals.std() / intervals.mean()) if len(intervals) >= 3 else float("nan")
+
+
+def find_key(pitch_classes: Float[np.ndarray, " 12"]) -> tuple[str, float]:
+    """The key whose profile correlates best with twelve energies, and that correlation; ("", 0) for a flat one."""
+    if float(np.std(pitch_classes)) < 1e-9:
+        return "", 0.0
+    scores = {
+        f"{PITCHES[tonic]} {mode}": float(np.corrcoef(np.roll(profile, tonic), pitch_classes)[0, 1])
+        for tonic in range(12)
+        for mode, profile in (("major", MAJOR), ("minor", MINOR))
+    }
+    key = max(scores, key=lambda name: scores[name])
+    return key, scores[key]
+
+
+def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) -> tuple[float, float]:
+    """(repetition, change); see the module. Features are averaged over half seconds first, and centred and scaled by row."""
+    rate = SAMPLE_RATE_HZ / HOP
+    step = max(1, round(rate / 2))
+    count = chroma.shape[1] // step
+    rows = []
+    for part in (chroma, timbre):
+        blocks = part[:, : count * step].reshape(len(part), count, step).mean(2)
+        rows.append(
+            (blocks - blocks.mean(1, keepdims=True)) / (blocks.std(1, keepdims=True) + 1e-6) / np.sqrt(len(part))
+        )
+    x = np.concatenate(rows).T  # half seconds by features
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    alike = x @ x.T
+    lags = range(4, max(5, count * 2 // 3))
+    repetition = max((float(np.mean(np.diagonal(alike, lag))) for lag in lags if lag < count), default=0.0)
+    quarters = [part.mean(0) for part in np.array_split(x, 4)]
+    quarters = [part / max(float(np.linalg.norm(part)), 1e-9) for part in quarters]
+    return repetition, float(np.mean([1 - a @ b for a, b in zip(quarters, quarters[1:], strict=False)]))
+
+
+def same_tempo(asked_bpm: float, heard_bpm: float, tolerance: float = 0.08) -> bool:
+    """Whether a tempo is the one asked for, or its half or double, within `tolerance`."""
+    return heard_bpm > 0 and any(abs(heard_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
+
+
+def key_score(asked: str, heard: str) -> float:
+    """MIREX weights: 1 for the same key, 0.5 for a fifth off, 0.3 for the relative, 0.2 for the parallel, else 0. Keys as "D minor".
+
+    Raises: ValueError for a name that is no key.
+    """
+    if not heard:
+        return 0.0
+    (tonic, mode), (other, other_mode) = _parse_key(asked), _parse_key(heard)
+    if (tonic, mode) == (other, other_mode):
+        return 1.0
+    if mode == other_mode and (other - tonic) % 12 in (5, 7):
+        return 0.5
+    if mode != other_mode and (other - tonic) % 12 == (9 if mode == "major" else 3):
+        return 0.3
+    return 0.2 if tonic == other else 0.0
+
+
+def _parse_key(name: str) -> tuple[int, str]:
+    tonic, _, mode = name.partition(" ")
+    flats = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
+    tonic = flats.get(tonic, tonic)
+    if tonic not in PITCHES or mode not in ("major", "minor"):
+        raise ValueError(f"{name!r} is no key; write one such as 'D minor' or 'F# major'")
+    return PITCHES.index(tonic), mode

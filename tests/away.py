@@ -1,0 +1,84 @@
+"""A device that isn't there: tensors that say they lie on it, refuse to meet CPU tensors as a GPU's do, and compute on the CPU.
+
+What runs on it puts every tensor where it belongs, which is most of what can be wrong with `--device cuda` where no GPU is at hand. The kernels,
+bf16 and speed of a GPU are not tested.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+
+AWAY = torch.device("lazy:0")
+aten = torch.ops.aten
+# what a GPU does with tensors of the CPU too: copies, and looking things up by their indices
+MIXED = {aten.copy_, aten.index, aten.index_put_, aten.index_put, aten._index_put_impl_}
+
+
+class Away(torch.Tensor):
+    """A tensor on the device that isn't there; `inner` has the values."""
+
+    inner: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> "Away":
+        away: Away = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=AWAY,
+        )
+        away.inner = inner
+        return away
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+    def tolist(self) -> Any:
+        return self.inner.tolist()
+
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError(f"a tensor of {AWAY} has no NumPy array; copy it to the CPU first")
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Away({tuple(self.shape)}, {self.dtype})"
+
+
+class AwayDevice(TorchDispatchMode):
+    """While it is entered, `AWAY` is a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _compute(func, args, kwargs or {})
+
+
+def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    if func.overloadpacket is aten._has_compatible_shallow_copy_type:
+        return False  # Module.to asks; a parameter that moves is made anew
+    leaves, shape = tree_flatten((args, kwargs))
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    away = any(isinstance(tensor, Away) for tensor in tensors)
+    device = kwargs.get("device")
+    target = away if device is None else torch.device(device).type == AWAY.type
+    if func.overloadpacket is aten.copy_:
+        target = isinstance(args[0], Away)
+    if away and func.overloadpacket not in MIXED:
+        strangers = [tensor for tensor in tensors if not isinstance(tensor, Away) and tensor.ndim]
+        if strangers:
+            raise RuntimeError(f"{func}: a tensor of the CPU, {tuple(strangers[0].shape)}, meets tensors of {AWAY}")
+    if away and func.overloadpacket in MIXED and not isinstance(args[0], Away) and func.overloadpacket is not aten.copy_:
+        raise RuntimeError(f"{func}: a tensor of the CPU indexed by tensors of {AWAY}")
+    if target and any(isinstance(leaf, torch.Generator) for leaf in leaves):
+        raise RuntimeError(f"{func}: a generator of the CPU for a tensor of {AWAY}")
+    wrapped = {id(leaf.inner): leaf for leaf in tensors if isinstance(leaf, Away)}
+    inner = [leaf.inner if isinstance(leaf, Away) else leaf for leaf in leaves]
+    inner = [torch.device("cpu") if isinstance(leaf, torch.device) else leaf for leaf in inner]
+    args, kwargs = tree_unflatten(inner, shape)
+    with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode cannot be wrapped
+        result = func(*args, **kwargs)
+        if not target:
+            return result
+        return tree_map_only(torch.Tensor, lambda x: wrapped[id(x)] if id(x) in wrapped else Away(x), result)

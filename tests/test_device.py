@@ -1,0 +1,67 @@
+"""Every stage trains, tokenizes and generates with all its tensors on a device other than the CPU (see `tests.away`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from musiclm.config import override
+from musiclm.corpus.build import build_corpus
+from musiclm.generate import GenerateConfig, MusicLM
+from musiclm.mulan.labels import label_corpus
+from musiclm.pipeline import make_bundle, tokenize, train_stage
+from musiclm.presets import STAGES, Preset, load_preset
+from tests.away import AWAY, Away, AwayDevice
+
+CLIPS = Path(__file__).parent / "data" / "clips"
+DEVICE = str(AWAY)
+
+
+@pytest.fixture
+def away() -> Iterator[None]:
+    with AwayDevice():
+        yield
+
+
+def preset() -> Preset:
+    """tiny, a few steps of every kind."""
+    short = [f"{stage}.train.{name}" for stage in STAGES for name in ("steps=4", "validate_every=4", "save_every=2")]
+    starts = {"quantize_from_step": 1, "kmeans_batches": 1, "discriminator_from_step": 2, "adversary_from_step": 3}
+    return override(load_preset("tiny"), [*short, *(f"soundstream.task.{name}={n}" for name, n in starts.items())])
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus([str(CLIPS)], folder, jobs=1, progress=False)
+    list(label_corpus(folder, None, windows_per_track=1))
+    return folder
+
+
+def test_the_device_is_strict(away: None) -> None:
+    there = torch.ones(2, 3).to(AWAY)
+    assert isinstance(there, Away) and there.device == AWAY and (there + 1).cpu().tolist() == [[2.0] * 3] * 2
+    with pytest.raises(RuntimeError, match="meets tensors"):
+        there + torch.ones(2, 3)
+    with pytest.raises(RuntimeError, match="generator"):
+        torch.rand(2, device=AWAY, generator=torch.Generator())
+    with pytest.raises(TypeError, match="copy it"):
+        there.numpy()
+
+
+def test_the_whole_chain_on_another_device(away: None, corpus: Path, tmp_path: Path) -> None:
+    chosen = preset()
+    for stage in STAGES:
+        if stage == "semantic":
+            tokenize(corpus, tmp_path, device=DEVICE)
+        # stopped and resumed: the checkpoint finds its way back to the device
+        first = train_stage(stage, chosen, corpus, tmp_path, device=DEVICE, max_minutes=0, quiet=True)
+        assert first is None
+        assert train_stage(stage, chosen, corpus, tmp_path, device=DEVICE, quiet=True) is not None
+    make_bundle(tmp_path, tmp_path / "bundle", "away")
+    model = MusicLM.from_pretrained(tmp_path / "bundle", device=DEVICE)
+    assert model.device == AWAY
+    for acoustic in (GenerateConfig(acoustic="storm"), GenerateConfig(acoustic="ar")):
+        made = model.generate("a calm piano", duration_s=1.0, seed=1, config=acoustic)
+        assert made.audio.shape == (1, 24000) and torch.isfinite(torch.as_tensor(made.audio)).all()
