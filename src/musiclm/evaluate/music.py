@@ -139,6 +139,28 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
     return repetition, float(np.mean([1 - a @ b for a, b in zip(quarters, quarters[1:], strict=False)]))
 
 
+def chroma_agreement(a: Clip, b: Clip) -> float:
+    """Mean over frames of the correlation of two clips' chroma, -1 to 1: do they play the same notes at the same time? Frames without pitch count 0."""
+    import librosa
+
+    first, second = (
+        librosa.feature.chroma_stft(y=np.asarray(x, np.float32), sr=SAMPLE_RATE_HZ, n_fft=4096) for x in (a, b)
+    )
+    num = min(first.shape[1], second.shape[1])
+    x, y = (part[:, :num] - part[:, :num].mean(0) for part in (first, second))
+    return float(((x * y).sum(0) / np.maximum(np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0), 1e-9)).mean())
+
+
+def onset_agreement(a: Clip, b: Clip) -> float:
+    """Correlation of two clips' onset envelopes, -1 to 1: do they strike at the same time? 0 if one never does."""
+    import librosa
+
+    first, second = (librosa.onset.onset_strength(y=np.asarray(x, np.float32), sr=SAMPLE_RATE_HZ) for x in (a, b))
+    num = min(len(first), len(second))
+    x, y = (part[:num] - part[:num].mean() for part in (first, second))
+    return float(x @ y / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-9))
+
+
 def same_tempo(asked_bpm: float, heard_bpm: float, tolerance: float = 0.08) -> bool:
     """Whether a tempo is the one asked for, or its half or double, within `tolerance`."""
     return heard_bpm > 0 and any(abs(heard_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))

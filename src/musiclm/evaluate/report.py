@@ -28,6 +28,7 @@ TITLES = {
     "adherence": "Is what the prompt names heard?",
     "cycle": "MuLan cycle consistency",
     "captions": "Tags of generated against retrieved clips",
+    "semantic": "What semantic tokens keep",
     "zero_shot": "MuLan as a tagger",
     "retrieval": "MuLan's retrieval",
     "memory": "Memorisation",

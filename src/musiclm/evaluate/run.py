@@ -7,8 +7,8 @@
     REPORT/report.json          all of it; report.html shows it
 
 Sets of ten-second clips: `generated` from the prompts; and, from a corpus, `real` (held-out tracks), `reference` (other held-out tracks, which distances
-are measured to), `codec` (`real` through the codec), `train` (training tracks), `retrieved` (the held-out clip that MuLan finds for each prompt); and
-`noise` (pink, as loud as `real`).
+are measured to), `codec` (`real` through the codec), `resynthesis` (`real` from its semantic and MuLan codes alone), `train` (training tracks), `retrieved`
+(the held-out clip that MuLan finds for each prompt); and `noise` (pink, as loud as `real`).
 """
 
 import hashlib
@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 
 from musiclm import __version__
+from musiclm.acoustic import SemanticSource
 from musiclm.artifact import git_revision, write_atomic
 from musiclm.audio import load, write_audio
 from musiclm.bundle import open_bundle
@@ -35,10 +36,10 @@ from musiclm.evaluate.codec import evaluate_codec, make_visqol
 from musiclm.evaluate.distance import frechet_distance, frechet_infinity, kernel_distance, posterior_divergence
 from musiclm.evaluate.judge import MSD_TAGS, Judge
 from musiclm.evaluate.memorisation import memorisation
-from musiclm.evaluate.music import Description, describe
+from musiclm.evaluate.music import Description, chroma_agreement, describe, onset_agreement
 from musiclm.evaluate.retrieval import evaluate_retrieval
 from musiclm.evaluate.signal import Sanity, sanity
-from musiclm.generate import MusicLM
+from musiclm.generate import MusicLM, item_generator
 from musiclm.mulan.labels import LABELS_FILE, load_labels
 from musiclm.w2vbert.tokenizer import SemanticTokenizer
 
@@ -147,6 +148,7 @@ class Study:
         self.bundle = opened
         self._model: MusicLM | None = None
         self._judge: Judge | None = None
+        self._tokenizer: SemanticTokenizer | None = None
         self._held_out: tuple[list[Clip], list[Clip]] | None = None
 
     @property
@@ -154,6 +156,12 @@ class Study:
         if self._model is None:
             self._model = MusicLM.from_pretrained(self.bundle.folder, self.device)
         return self._model
+
+    @property
+    def tokenizer(self) -> SemanticTokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.model.device)
+        return self._tokenizer
 
     # sets of clips
 
@@ -205,6 +213,8 @@ class Study:
                     audio = torch.from_numpy(clip)[None, None].to(self.model.device)
                     codes = self.model.soundstream.encode(audio, levels)
                     yield self.model.soundstream.decode(codes)[0, 0, : len(clip)].clamp(-1, 1).cpu().numpy()
+        elif name == "resynthesis":
+            yield from (self.resynthesize(clip, index) for index, clip in enumerate(real))
         elif name == "train":
             assert self.corpus is not None
             tracks = self.tracks("train")
@@ -227,9 +237,23 @@ class Study:
         else:
             raise ValueError(f"no set {name!r}")
 
+    @torch.no_grad()
+    def resynthesize(self, clip: Clip, index: int) -> Clip:
+        """A clip from its semantic and MuLan codes: what the acoustic stages make when the semantic stage makes no mistake."""
+        model, config = self.model, self.model.default_config()
+        audio = torch.from_numpy(clip)[None, None].to(model.device)
+        codes = self.tokenizer.encode(audio)
+        source = SemanticSource(iter([codes]), 1, codes.shape[2])
+        generators = [item_generator(self.config.seed + index, config.acoustic)]
+        acoustic = torch.cat(
+            list(model.acoustic_decoder(config).stream(source, model.mulan.audio_codes(audio), generators)), 2
+        )
+        decoded = model.soundstream.decode(acoustic[:, : config.levels])[0, 0, : len(clip)]
+        return decoded.clamp(-1, 1).cpu().numpy()
+
     def set_names(self) -> tuple[str, ...]:
         return ("generated",) if self.corpus is None else (
-            "generated", "real", "reference", "codec", "train", "retrieved", "noise"
+            "generated", "real", "reference", "codec", "resynthesis", "train", "retrieved", "noise"
         )  # fmt: skip
 
     def heard(self, name: str) -> Heard:
@@ -338,6 +362,21 @@ class Study:
             }
         }
 
+    def semantic(self) -> dict[str, Any]:
+        """What semantic tokens keep: agreement of `resynthesis` with the clips it was made of, beside other clips; and of `codec`, the most there can be."""
+        targets = list(self.clips_of("real"))
+        rows = {}
+        for name in ("resynthesis", "codec"):
+            made = list(self.clips_of(name))
+            rows[name] = {
+                f"{measure}{control}": bootstrap(
+                    mean, np.array([compare(a, b) for a, b in zip(made, others, strict=True)])
+                )
+                for measure, compare in (("chroma", chroma_agreement), ("onset", onset_agreement))
+                for control, others in (("", targets), ("_shuffled", targets[1:] + targets[:1]))
+            }
+        return {"rows": rows}
+
     def codec(self) -> dict[str, Any]:
         """The codec by number of levels, beside Opus, on test tracks."""
         assert self.corpus is not None
@@ -377,8 +416,7 @@ class Study:
     def memory(self) -> dict[str, Any]:
         """The memorisation study, training clips beside test clips; and how near each set lies to clips of the training split."""
         assert self.corpus is not None
-        tokenizer = SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.model.device)
-        rows = []
+        tokenizer, rows = self.tokenizer, []
         for split in ("train", "test"):
             tracks = [track for track in self.tracks(split) if track.seconds >= 15]
             num = min(self.config.num_memorisation, len(tracks))
@@ -399,7 +437,7 @@ class Study:
         """What can be measured here: without a corpus, what needs no real music."""
         alone = ["health", "music", "adherence", "cycle"]
         return alone if self.corpus is None else [
-            "quality", *alone, "captions", "zero_shot", "retrieval", "memory", "codec"
+            "quality", *alone, "captions", "semantic", "zero_shot", "retrieval", "memory", "codec"
         ]  # fmt: skip
 
     def run(self) -> dict[str, Any]:
