@@ -8,7 +8,7 @@
 - percussive_share: of the energy, after harmonic-percussive separation, 0 to 1; high with drums, low without.
 - brightness_hz: median spectral centroid. bass_share: of the energy, below 150 Hz.
 - repetition: how much alike the clip is to itself at the best lag of two seconds or more, -1 to 1; high is a loop.
-- change: how much one quarter of the clip differs from the next, 0 to 2; low is standing still.
+- change: how much one quarter of the clip differs from the next, as a share of how much half seconds differ, 0 to 2; low is standing still.
 
 Neither way is better for most of them: they are read beside real music.
 """
@@ -62,7 +62,8 @@ def describe(clip: Clip) -> Description:
     mel = librosa.feature.melspectrogram(S=power, sr=SAMPLE_RATE_HZ, n_mels=64)
     envelope = librosa.onset.onset_strength(S=librosa.power_to_db(mel), sr=SAMPLE_RATE_HZ, hop_length=HOP)
     tempo, beats = librosa.beat.beat_track(onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP, trim=False)
-    chroma = librosa.feature.chroma_stft(S=power, sr=SAMPLE_RATE_HZ, n_fft=2048)
+    # a third of a second: shorter windows do not tell the semitones of a bass apart
+    chroma = librosa.feature.chroma_stft(y=clip, sr=SAMPLE_RATE_HZ, n_fft=8192, hop_length=HOP)
     key, clarity = find_key(chroma.mean(1))
     onsets = librosa.onset.onset_detect(onset_envelope=envelope, sr=SAMPLE_RATE_HZ, hop_length=HOP)
     harmonic, percussive = librosa.decompose.hpss(magnitude)
@@ -129,14 +130,14 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
         rows.append(
             (blocks - blocks.mean(1, keepdims=True)) / (blocks.std(1, keepdims=True) + 1e-6) / np.sqrt(len(part))
         )
-    x = np.concatenate(rows).T  # half seconds by features
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    z = np.concatenate(rows).T  # half seconds by features; mean square 2 a row, 1 for chroma and 1 for timbre
+    x = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-9)
     alike = x @ x.T
     lags = range(4, max(5, count * 2 // 3))
     repetition = max((float(np.mean(np.diagonal(alike, lag))) for lag in lags if lag < count), default=0.0)
-    quarters = [part.mean(0) for part in np.array_split(x, 4)]
-    quarters = [part / max(float(np.linalg.norm(part)), 1e-9) for part in quarters]
-    return repetition, float(np.mean([1 - a @ b for a, b in zip(quarters, quarters[1:], strict=False)]))
+    quarters = [part.mean(0) for part in np.array_split(z, 4)]
+    steps = [float(np.square(a - b).sum()) / 4 for a, b in zip(quarters, quarters[1:], strict=False)]
+    return repetition, float(np.mean(steps))
 
 
 def chroma_agreement(a: Clip, b: Clip) -> float:
@@ -144,7 +145,7 @@ def chroma_agreement(a: Clip, b: Clip) -> float:
     import librosa
 
     first, second = (
-        librosa.feature.chroma_stft(y=np.asarray(x, np.float32), sr=SAMPLE_RATE_HZ, n_fft=4096) for x in (a, b)
+        librosa.feature.chroma_stft(y=np.asarray(x, np.float32), sr=SAMPLE_RATE_HZ, n_fft=8192) for x in (a, b)
     )
     num = min(first.shape[1], second.shape[1])
     x, y = (part[:, :num] - part[:, :num].mean(0) for part in (first, second))

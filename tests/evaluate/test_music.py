@@ -1,0 +1,108 @@
+"""Measures of music on music made up so that the answers are known."""
+
+import numpy as np
+import pytest
+
+from musiclm.evaluate.music import (
+    beat_strength,
+    chroma_agreement,
+    describe,
+    find_key,
+    form,
+    jitter,
+    key_score,
+    onset_agreement,
+    same_tempo,
+)
+
+RATE = 24000
+
+
+def clicks(bpm: float, seconds: float = 10.0, seed: int = 0) -> np.ndarray:
+    """Short bursts of noise on the beat."""
+    rng = np.random.default_rng(seed)
+    out = 0.001 * rng.standard_normal(round(seconds * RATE))
+    for beat in range(int(seconds * bpm / 60)):
+        start = round(beat * 60 / bpm * RATE)
+        burst = rng.standard_normal(1200) * np.exp(-np.arange(1200) / 200)
+        out[start : start + 1200] += burst[: len(out) - start]
+    return (0.3 * out).astype(np.float32)
+
+
+def chord(notes: list[int], seconds: float) -> np.ndarray:
+    """Midi notes with a few partials."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    hz = [440 * 2 ** ((note - 69) / 12) for note in notes]
+    return sum(np.sin(2 * np.pi * f * k * time) / k for f in hz for k in (1, 2, 3)) * 0.05
+
+
+def cadence(tonic: int, seconds: float = 10.0) -> np.ndarray:
+    """I IV V I in major, twice."""
+    triads = [[0, 4, 7], [5, 9, 12], [7, 11, 14], [0, 4, 7]] * 2
+    return np.concatenate([chord([48 + tonic + n for n in triad], seconds / 8) for triad in triads]).astype(np.float32)
+
+
+def noise(seconds: float = 10.0, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(seconds * RATE))).astype(np.float32)
+
+
+def test_a_click_track() -> None:
+    found, hiss = describe(clicks(120)), describe(noise())
+    assert same_tempo(120, found.tempo_bpm) and found.beat_jitter < 0.05
+    assert found.beat_strength > 0.6 > 0.3 > hiss.beat_strength
+    assert found.note_density == pytest.approx(2, abs=0.3)
+    assert found.percussive_share > 0.7
+
+
+def test_a_cadence() -> None:
+    found = describe(cadence(2))
+    assert found.key == "D major" and found.tonal_clarity > 0.7 > describe(noise()).tonal_clarity
+    assert found.percussive_share < 0.3 and found.brightness_hz < 1500 < describe(noise()).brightness_hz
+
+
+def test_what_repeats_and_what_changes() -> None:
+    rng = np.random.default_rng(0)
+    pattern = rng.standard_normal((12, 94))  # two seconds
+    loop, random = np.tile(pattern, 6), rng.standard_normal((12, 564))
+    assert form(loop, loop)[0] > 0.8 > 0.3 > form(random, random)[0]
+    two = np.concatenate([np.repeat(rng.standard_normal((12, 1)), 282, 1), np.repeat(rng.standard_normal((12, 1)), 282, 1)], 1)
+    assert form(two, two)[1] == pytest.approx(2 / 3, abs=0.05)  # one of three steps between quarters is the whole difference
+    assert form(loop, loop)[1] < 0.1
+
+
+def test_beats() -> None:
+    pulse = np.zeros(400)
+    pulse[::20] = 1
+    assert beat_strength(pulse, np.arange(0, 400, 20)) > 0.9
+    assert beat_strength(np.random.default_rng(0).random(400), np.arange(0, 400, 20)) < 0.3
+    assert beat_strength(pulse, [3]) == 0
+    assert jitter([0, 10, 20, 30]) == 0 and jitter([0, 10, 20, 40]) > 0.2 and np.isnan(jitter([1, 2]))
+
+
+def test_keys() -> None:
+    profile = np.zeros(12)
+    profile[[9, 11, 0, 2, 4, 5, 7]] = 1
+    profile[[9, 0, 4]] = 3
+    assert find_key(profile)[0] == "A minor"
+    assert find_key(np.ones(12)) == ("", 0.0)
+    assert key_score("C major", "C major") == 1 and key_score("C major", "G major") == 0.5
+    assert key_score("C major", "A minor") == 0.3 and key_score("A minor", "C major") == 0.3
+    assert key_score("C major", "C minor") == 0.2 and key_score("C major", "F# major") == 0 == key_score("C major", "")
+    assert key_score("Bb major", "A# major") == 1
+    with pytest.raises(ValueError, match="no key"):
+        key_score("H major", "C major")
+
+
+def test_tempi_match_up_to_octaves() -> None:
+    assert same_tempo(120, 125) and same_tempo(120, 60) and same_tempo(80, 160)
+    assert not same_tempo(120, 100) and not same_tempo(120, 0)
+
+
+def test_agreement_of_the_same_and_of_others() -> None:
+    assert chroma_agreement(cadence(0), cadence(0)) > 0.99 > 0.6 > chroma_agreement(cadence(0), cadence(6))
+    assert onset_agreement(clicks(120), clicks(120, seed=1)) > 0.8 > 0.4 > onset_agreement(clicks(120), clicks(97))
+
+
+def test_too_short() -> None:
+    with pytest.raises(ValueError, match="3.0 s or more"):
+        describe(np.zeros(RATE, np.float32))
