@@ -24,13 +24,11 @@ meaning() {
     stage mulan
     tokens mulan
 }
-decoder() {
+language() { stage semantic; }
+decoders() {
     stage storm
-    stage fine
-}
-language() {
-    stage semantic
     stage coarse
+    stage fine
 }
 # two lanes side by side, a core each: `train all` does the same in a row, in twice the time
 lanes() {
@@ -46,6 +44,6 @@ lanes() {
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
 export OMP_NUM_THREADS=1
 lanes sound meaning
-lanes decoder language
+lanes decoders language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/bundle" --name base --notes docs/base-notes.md --sampling "$sampling"
 "$musiclm" inspect "$folder/bundle"
