@@ -69,7 +69,12 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         strangers = [tensor for tensor in tensors if not isinstance(tensor, Away) and tensor.ndim]
         if strangers:
             raise RuntimeError(f"{func}: a tensor of the CPU, {tuple(strangers[0].shape)}, meets tensors of {AWAY}")
-    if away and func.overloadpacket in MIXED and not isinstance(args[0], Away) and func.overloadpacket is not aten.copy_:
+    if (
+        away
+        and func.overloadpacket in MIXED
+        and not isinstance(args[0], Away)
+        and func.overloadpacket is not aten.copy_
+    ):
         raise RuntimeError(f"{func}: a tensor of the CPU indexed by tensors of {AWAY}")
     if target and any(isinstance(leaf, torch.Generator) for leaf in leaves):
         raise RuntimeError(f"{func}: a generator of the CPU for a tensor of {AWAY}")

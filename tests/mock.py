@@ -20,6 +20,8 @@ from musiclm.soundstream.model import SoundStream
 from musiclm.storm.model import KIND as STORM_KIND
 from musiclm.storm.model import SoundStorm, SoundStormConfig
 from musiclm.tokens import TokenSpec
+from musiclm.w2vbert.model import W2vBertConfig
+from musiclm.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 from tests.mulan.test_text import small_tokenizer
 
 SPECS = (
@@ -64,5 +66,15 @@ def mock_bundle(folder: Path) -> Bundle:
         SoundStormConfig(conformer=conformer, mulan_levels=2, mulan=SPECS[0], semantic=SPECS[1], acoustic=SPECS[2])
     )
     save_artifact(work / "storm", STORM_KIND, storm.config, storm, info)
-    parts = ("soundstream", "mulan", "semantic", "storm", "coarse", "fine")
+    tokenizer_config = SemanticTokenizerConfig(
+        w2vbert=W2vBertConfig(
+            conformer=conformer, contrastive_layers=1, num_codebooks=1, codebook_size=16, code_width=16
+        ),
+        layer=1,
+        num_clusters=16,
+    )
+    semantic = SemanticTokenizer(tokenizer_config)
+    semantic.centroids.normal_()
+    save_artifact(work / "w2vbert", "semantic", tokenizer_config, semantic, {})
+    parts = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine")
     return assemble(folder / "mock", {part: work / part for part in parts}, "mock", "# mock\n")

@@ -33,7 +33,11 @@ def clips(prompts: list[Prompt], hears: float, seed: int = 0):
         for name in CONCEPTS
     }
     descriptions = [
-        replace(PLAIN, tempo_bpm=prompt.tempo_bpm if hears and prompt.tempo_bpm else 97.0, key=(hears and prompt.key) or "F# minor")
+        replace(
+            PLAIN,
+            tempo_bpm=prompt.tempo_bpm if hears and prompt.tempo_bpm else 97.0,
+            key=(hears and prompt.key) or "F# minor",
+        )
         for prompt in prompts
     ]
     return scores, descriptions
@@ -49,7 +53,11 @@ def test_the_package_has_prompts_for_every_concept() -> None:
         assert concept.tags or concept.measure == "loudness_lufs" or concept.measure in asdict(PLAIN)
     lengths = [len(prompt.text.split()) for prompt in prompts]
     assert min(lengths) <= 4 and max(lengths) >= 20
-    assert sum(prompt.tempo_bpm is not None for prompt in prompts) >= 5 <= sum(prompt.key is not None for prompt in prompts)
+    assert (
+        sum(prompt.tempo_bpm is not None for prompt in prompts)
+        >= 5
+        <= sum(prompt.key is not None for prompt in prompts)
+    )
 
 
 def test_a_model_that_reads_is_above_one_that_does_not() -> None:

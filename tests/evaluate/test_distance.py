@@ -28,7 +28,10 @@ def test_frechet_with_fewer_clips_than_dimensions() -> None:
 
 def test_the_extrapolation_takes_the_bias_of_small_sets_away() -> None:
     reference = draw(4000, seed=0)
-    found = [(frechet_distance(x, reference), frechet_infinity(x, reference)) for x in (draw(60, seed=s) for s in range(1, 9))]
+    found = [
+        (frechet_distance(x, reference), frechet_infinity(x, reference))
+        for x in (draw(60, seed=s) for s in range(1, 9))
+    ]
     plain, infinite = np.mean(found, axis=0)
     assert plain > 0.3 and abs(infinite) < plain / 3
 
@@ -37,7 +40,10 @@ def test_kernel_distance_is_unbiased_and_grows() -> None:
     reference = draw(400, seed=0)
     same = np.mean([kernel_distance(draw(60, seed=s), reference) for s in range(1, 20)])
     assert abs(same) < 0.02
-    near, far = kernel_distance(draw(60, shift=0.3, seed=9), reference), kernel_distance(draw(60, shift=1.0, seed=9), reference)
+    near, far = (
+        kernel_distance(draw(60, shift=0.3, seed=9), reference),
+        kernel_distance(draw(60, shift=1.0, seed=9), reference),
+    )
     assert same < near < far
 
 

@@ -34,7 +34,9 @@ def test_a_thief_and_a_composer() -> None:
     assert thief.exact == 1 and thief.approximate == 1 and thief.entropy_bits > 1.5
     near = compare(np.roll(true, 3, axis=1), true, cost, "train", 1.0)  # other order, same codes
     assert near.exact == 0 and near.approximate == 1
-    composer = compare(np.stack([rng.choice(rng.permutation(16)[:4], 125) for _ in range(20)]), true, cost, "train", 1.0)
+    composer = compare(
+        np.stack([rng.choice(rng.permutation(16)[:4], 125) for _ in range(20)]), true, cost, "train", 1.0
+    )
     assert composer.exact == 0 and composer.approximate <= 0.2
 
 
@@ -47,7 +49,9 @@ def test_the_study_on_a_small_model() -> None:
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     model = TokenLM(TokenLMConfig(stage="semantic", transformer=transformer, specs=SPECS, mulan_levels=2)).eval()
     semantic, mulan = torch.randint(0, SIZE, (4, 200)), torch.randint(0, 4, (4, 2, 1))
-    found = memorisation(model, semantic, mulan, np.random.default_rng(0).standard_normal((SIZE, 4)), "train", prompt_s=(0, 2))
+    found = memorisation(
+        model, semantic, mulan, np.random.default_rng(0).standard_normal((SIZE, 4)), "train", prompt_s=(0, 2)
+    )
     assert [(row.prompt_s, row.num_clips, row.exact) for row in found] == [(0, 4, 0), (2, 4, 0)]
     with pytest.raises(ValueError, match="two or more of 375"):
         memorisation(model, semantic, mulan, np.zeros((SIZE, 4)), "train")

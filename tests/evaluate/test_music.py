@@ -65,8 +65,12 @@ def test_what_repeats_and_what_changes() -> None:
     pattern = rng.standard_normal((12, 94))  # two seconds
     loop, random = np.tile(pattern, 6), rng.standard_normal((12, 564))
     assert form(loop, loop)[0] > 0.8 > 0.3 > form(random, random)[0]
-    two = np.concatenate([np.repeat(rng.standard_normal((12, 1)), 282, 1), np.repeat(rng.standard_normal((12, 1)), 282, 1)], 1)
-    assert form(two, two)[1] == pytest.approx(2 / 3, abs=0.05)  # one of three steps between quarters is the whole difference
+    two = np.concatenate(
+        [np.repeat(rng.standard_normal((12, 1)), 282, 1), np.repeat(rng.standard_normal((12, 1)), 282, 1)], 1
+    )
+    assert form(two, two)[1] == pytest.approx(
+        2 / 3, abs=0.05
+    )  # one of three steps between quarters is the whole difference
     assert form(loop, loop)[1] < 0.1
 
 

@@ -252,9 +252,11 @@ class Study:
         return decoded.clamp(-1, 1).cpu().numpy()
 
     def set_names(self) -> tuple[str, ...]:
-        return ("generated",) if self.corpus is None else (
-            "generated", "real", "reference", "codec", "resynthesis", "train", "retrieved", "noise"
-        )  # fmt: skip
+        """What can be listened to here: without a corpus only what was generated, without w2v-BERT in the bundle no resynthesis."""
+        if self.corpus is None:
+            return ("generated",)
+        resynthesis = ("resynthesis",) if "w2vbert" in self.bundle.parts else ()
+        return ("generated", "real", "reference", "codec", *resynthesis, "train", "retrieved", "noise")
 
     def heard(self, name: str) -> Heard:
         """What the listeners say of a set; listened to once."""
