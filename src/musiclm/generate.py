@@ -211,13 +211,16 @@ class MusicLM:
         )
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
-        """SoundStorm, or the coarse and fine stages; loaded when first asked for."""
+        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
         if config.acoustic == "storm":
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
             return StormAcoustic(self._storm, config.storm)
-        if self._coarse is None or self._fine is None:
+        if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
+        if config.levels is not None and config.levels <= self._coarse.layout.target_spec.levels:
+            return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
+        if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
         return ArAcoustic(self._coarse, self._fine, config.coarse, config.fine)
 

@@ -165,3 +165,11 @@ def test_wrong_models_are_refused(decoder: ArAcoustic) -> None:
         ArAcoustic(decoder.fine, decoder.fine)
     with pytest.raises(ValueError, match="prompt must be"):
         decoder.generate(random_streams(1, 5)["semantic"], None, generators(1), prompt=torch.zeros(1, 4, 5).long())
+
+
+def test_without_a_fine_stage_the_coarse_levels_are_the_same(decoder: ArAcoustic) -> None:
+    streams = random_streams(1, 40)
+    whole = decoder.generate(streams["semantic"], streams["mulan"], generators(3))
+    coarse = ArAcoustic(decoder.coarse, None, decoder.coarse_sampling)
+    alone = coarse.generate(streams["semantic"], streams["mulan"], generators(3))
+    assert alone.shape == (1, 4, 80) and torch.equal(alone, whole[:, :4])

@@ -156,21 +156,21 @@ class ArAcoustic(AcousticDecoder):
     """The coarse and fine stages as an `AcousticDecoder` (AudioLM, sections 3.3 and 3.4).
 
     Coarse ids come in 10 s windows whose first half is the last half of the window before; fine ones in 3 s chunks on their own,
-    those of a window side by side in one batch.
+    those of a window side by side in one batch. Without a fine stage only the coarse levels come out.
     """
 
     def __init__(
         self,
         coarse: TokenLM,
-        fine: TokenLM,
+        fine: TokenLM | None,
         coarse_sampling: Sampling | None = None,
         fine_sampling: Sampling | None = None,
     ) -> None:
         """Raises ValueError if the models are of other stages or of other streams."""
         for model, stage in ((coarse, "coarse"), (fine, "fine")):
-            if model.config.stage != stage:
+            if model is not None and model.config.stage != stage:
                 raise ValueError(f"the {stage} model is of stage {model.config.stage!r}")
-        if coarse.config.specs != fine.config.specs:
+        if fine is not None and coarse.config.specs != fine.config.specs:
             raise ValueError("the coarse and the fine model were trained on different streams")
         self.coarse, self.fine = coarse, fine
         self.coarse_sampling = coarse_sampling or Sampling(temperature=0.95)
@@ -184,12 +184,12 @@ class ArAcoustic(AcousticDecoder):
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Int[Tensor, "b q n"]]:
-        """See `AcousticDecoder.stream`. Pieces are whole 3 s chunks, save for the last."""
+        """See `AcousticDecoder.stream`. Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage."""
         semantic = SemanticSource.of(semantic)
         batch = semantic.batch
         check_generators(generators, batch)
         coarse_levels = self.coarse.layout.target_spec.levels
-        fine_levels = self.fine.layout.target_spec.levels
+        fine_levels = self.fine.layout.target_spec.levels if self.fine is not None else 0
         ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
         num_frames = semantic.num_frames * ratio
         levels = coarse_levels + fine_levels
@@ -197,7 +197,7 @@ class ArAcoustic(AcousticDecoder):
             prompt = torch.zeros(batch, levels, 0, dtype=torch.long, device=self.coarse.embedding.weight.device)
         if prompt.shape[1] != levels or prompt.shape[2] > num_frames:
             raise ValueError(f"the prompt must be (b, {levels}, at most {num_frames}), got {tuple(prompt.shape)}")
-        chunk = self.fine.layout.crop_frames()
+        chunk = self.fine.layout.crop_frames() if self.fine is not None else 1
         new = num_frames - prompt.shape[2]
         # fine chunks side by side take one step; this only serves the progress bar
         count = _Counter(new * coarse_levels + new * fine_levels, on_progress)
@@ -205,7 +205,10 @@ class ArAcoustic(AcousticDecoder):
         emitted = 0
         for coarse in self._coarse(semantic, mulan, known, ratio, generators, count):
             stop = coarse.shape[2] if coarse.shape[2] == num_frames else coarse.shape[2] // chunk * chunk
-            if stop > emitted:
+            if stop > emitted and self.fine is None:
+                yield coarse[:, :, emitted:stop]
+                emitted = stop
+            elif stop > emitted:
                 fine = self._fine(coarse[:, :, emitted:stop], prompt[:, coarse_levels:, emitted:], generators, count)
                 yield torch.cat([coarse[:, :, emitted:stop], fine], 1)
                 emitted = stop
@@ -242,6 +245,7 @@ class ArAcoustic(AcousticDecoder):
         self, coarse: Tensor, given: Tensor, generators: Sequence[torch.Generator], count: "_Counter"
     ) -> Int[Tensor, "b q t"]:
         """Fine codes of whole chunks and perhaps a shorter last one; `given` are fine frames known from a prompt."""
+        assert self.fine is not None
         layout = self.fine.layout
         chunk, batch, levels = layout.crop_frames(), coarse.shape[0], layout.target_spec.levels
         given = given[:, :, : coarse.shape[2]].long()
