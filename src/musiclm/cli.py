@@ -405,6 +405,37 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, a folder, or a hub id.")
+    ] = "base",
+    out: Annotated[Path | None, typer.Option(help="Write the figures there, JSON.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Short music, all threads, no training: two minutes.")] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
+    from musiclm.bench import BenchConfig, ratios, save
+    from musiclm.bench import bench as measure
+    from musiclm.generate import check_device
+
+    if compare is not None:
+        a, b = (json.loads(path.read_text()) for path in compare)
+        for name, one, other, ratio in ratios(a, b):
+            print(f"{name:56} {one:10.4g} {other:10.4g}  x {ratio:.2f}")
+        return
+    check_device(device)
+    result = measure(
+        model, BenchConfig.quick() if quick else BenchConfig(), device, say=lambda text: print(text, file=sys.stderr)
+    )
+    if out is not None:
+        save(result, out)
+    print(json.dumps(result["figures"], indent=1))
+
+
+@app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")],
 ) -> None:
