@@ -183,6 +183,12 @@ def test_inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["tokenize", "--data", "d", "--runs", "r"], "mulan is not trained in r yet"),
         (["tokenize", "--data", "d", "--runs", "r", "--stream", "pitch"], "no stream 'pitch'; there are mulan"),
         (["bundle", "--runs", "r", "--out", "b"], "soundstream is not trained in r yet"),
+        (["evaluate", "base"], "--report is missing"),
+        (["evaluate", "nothing", "--report", "r"], "nothing"),
+        (["evaluate", "base", "--report", "r", "--prompts", "absent.csv"], "absent.csv can't be read"),
+        (["evaluate", "base", "--report", "r", "--data", "d"], "d"),
+        (["evaluate", "--compare", "a.json", "b.json"], "a.json is no report of `musiclm evaluate`"),
+        (["bench", "--compare", "a.json", "b.json"], "a.json"),
     ],
 )
 def test_training_mistakes_are_one_line(
