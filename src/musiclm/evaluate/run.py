@@ -79,6 +79,19 @@ class Heard:
     def loudness_lufs(self) -> list[float]:
         return [one.loudness_lufs for one in self.sanity]
 
+    def rows(self, indices: Sequence[int]) -> "Heard":
+        described, metered = [self.descriptions[i] for i in indices], [self.sanity[i] for i in indices]
+        return Heard(self.embeddings[list(indices)], self.tags[list(indices)], described, metered)
+
+    @classmethod
+    def join(cls, *parts: "Heard") -> "Heard":
+        return cls(
+            np.concatenate([part.embeddings for part in parts]),
+            np.concatenate([part.tags for part in parts]),
+            [one for part in parts for one in part.descriptions],
+            [one for part in parts for one in part.sanity],
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "embeddings": self.embeddings.round(5).tolist(),
@@ -149,6 +162,7 @@ class Study:
         self._model: MusicLM | None = None
         self._judge: Judge | None = None
         self._tokenizer: SemanticTokenizer | None = None
+        self._retrieved: list[int] | None = None
         self._held_out: tuple[list[Clip], list[Clip]] | None = None
 
     @property
@@ -222,20 +236,23 @@ class Study:
             yield from eval_clips(self.corpus, tracks, CLIP_S, num, self.config.seed)[0][:, 0].numpy()
         elif name == "retrieved":
             clips = [*real, *reference]
-            with torch.no_grad():
-                device = self.model.device
-                audio = torch.cat(
-                    [self.model.mulan.embed_audio(torch.from_numpy(c)[None, None].to(device)) for c in clips]
-                )
-                for prompt in self.prompts:
-                    text = self.model.mulan.embed_text([prompt.text])
-                    yield clips[int((text @ audio.T)[0].argmax())]
+            yield from (clips[index] for index in self.retrieved())
         elif name == "noise":
             rng = np.random.default_rng(self.config.seed)
             for clip in real:
                 yield pink_noise(len(clip), float(np.sqrt(np.square(clip).mean())), rng)
         else:
             raise ValueError(f"no set {name!r}")
+
+    @torch.no_grad()
+    def retrieved(self) -> list[int]:
+        """For each prompt the place, in `real` and then `reference`, of the clip that MuLan finds."""
+        if self._retrieved is None:
+            mulan, device = self.model.mulan, self.model.device
+            clips = [clip for part in self.held_out() for clip in part]
+            audio = torch.cat([mulan.embed_audio(torch.from_numpy(clip)[None, None].to(device)) for clip in clips])
+            self._retrieved = [int((mulan.embed_text([p.text]) @ audio.T)[0].argmax()) for p in self.prompts]
+        return self._retrieved
 
     @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Clip:
@@ -260,6 +277,8 @@ class Study:
 
     def heard(self, name: str) -> Heard:
         """What the listeners say of a set; listened to once."""
+        if name == "retrieved":  # its clips have been listened to
+            return Heard.join(self.heard("real"), self.heard("reference")).rows(self.retrieved())
         path = self.folder / "sets" / f"{name}.json"
         if path.exists():
             return Heard.from_json(json.loads(path.read_text()))
