@@ -20,14 +20,11 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.features import SAMPLE_RATE_HZ
+from musiclm.mulan.labels import MAJOR_PROFILE, MINOR_PROFILE, PITCHES
 
 Clip = Float[np.ndarray, " s"]
 HOP = 512
 MIN_S = 3.0
-PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-# Krumhansl and Kessler 1982
-MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +110,7 @@ def find_key(pitch_classes: Float[np.ndarray, " 12"]) -> tuple[str, float]:
     scores = {
         f"{PITCHES[tonic]} {mode}": float(np.corrcoef(np.roll(profile, tonic), pitch_classes)[0, 1])
         for tonic in range(12)
-        for mode, profile in (("major", MAJOR), ("minor", MINOR))
+        for mode, profile in (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE))
     }
     key = max(scores, key=lambda name: scores[name])
     return key, scores[key]
