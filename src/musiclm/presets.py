@@ -307,7 +307,7 @@ def base() -> Preset:
                 save_every=50,
             ),
         ),
-        # one thread trains these at 1870 semantic ids, 29 s (storm), 11 s (coarse) of music a second; see `benchmarks/lm.py`
+        # steps a second of all of these: `musiclm bench`
         # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
         semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=2100, batch_size=8),
         storm=StormRecipe(
