@@ -311,12 +311,11 @@ class Study:
                 "fad_infinity": Estimate(frechet_infinity(own, reference), float("nan"), float("nan")),
                 "mmd": bootstrap(lambda x: kernel_distance(x, reference), own, draws=200),
             }
-        order = ["real", "codec", "noise"]
         return {
             "rows": rows,
+            # a distance that does not put real music before a codec's and before noise says nothing of generated music
             "reliable": {
-                metric: [rows[name][metric].value for name in order]
-                == sorted(rows[name][metric].value for name in order)
+                metric: rows["real"][metric].value < min(rows[name][metric].value for name in ("codec", "noise"))
                 for metric in ("fad", "fad_infinity", "mmd")
             },
         }
