@@ -6,7 +6,7 @@
 - train: steps a second of every stage's task on made-up data, and the share of the machine's measured matrix-product rate that the model's own
   operations reach (model-FLOP utilisation).
 
-Absolute times of a shared machine are noise: compare files of one session, by ratio.
+Absolute times of a busy machine are noise: measure two bundles in turn and compare by ratio.
 """
 
 import functools
