@@ -121,7 +121,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 
 
 def test_a_loaded_state_lies_where_a_fresh_one_does(tmp_path: Path) -> None:
-    """Kernels treat an array's first elements otherwise when it begins off a cache line, which made resumed runs differ now and then."""
+    """Kernels may treat an array's first elements otherwise when it begins off a cache line."""
     train(Fit(), CONFIG, tmp_path, quiet=True)
     run = Run(Fit(), CONFIG, tmp_path, torch.device("cpu"))
     run.load()

@@ -108,15 +108,11 @@ def generation(bundle: Path, config: BenchConfig, device: str) -> dict[str, Any]
     first_sound(5.0)
     found["first_sound_s"] = statistics.median(first_sound(10.0) for _ in range(config.repeats))
     shortest = min(config.durations_s)
-    if {"coarse", "fine"} <= opened_parts(bundle):
+    if {"coarse", "fine"} <= set(model.bundle.parts):
         ar = model.default_config("ar")
         seconds = timed(lambda: model.generate(PROMPT, shortest, config=ar), 1, device)
         found["ar"] = {"real_time_factor": seconds / shortest}
     return found
-
-
-def opened_parts(bundle: Path) -> set[str]:
-    return set(open_bundle(bundle).parts)
 
 
 def stages(bundle: Path, repeats: int, device: str, seconds: float = 10.0) -> dict[str, Any]:

@@ -197,7 +197,7 @@ class Run:
         path = self.folder / STATE_FILE
         with safe_open(path, "pt") as file:
             scalars = json.loads(file.metadata()["run"])
-        # copied: in the file a tensor begins where its header happens to end, and the last bits of a step depend on where its arrays begin
+        # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on where its arrays begin
         tensors = {name: value.clone() for name, value in load_file(path).items()}
         try:
             for group, module in self.task.groups.items():
