@@ -1,0 +1,88 @@
+"""A piece as the arranger knows it: all that the renderer needs and all that a caption may say. Time is in quarter notes unless a name has a unit.
+
+Nothing here is guessed from audio. What a `Score` does not say, a caption does not say either.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["melody", "countermelody", "riff", "chords", "arpeggio", "pad", "bass", "drums", "percussion", "effects"]
+Mode = Literal["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"]
+SectionName = Literal["intro", "verse", "chorus", "bridge", "break", "build-up", "solo", "outro"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    start: float  # quarter notes from the beginning of the piece, human timing included
+    duration: float  # quarter notes
+    pitch: int  # MIDI; of drums a key of the General MIDI drum map
+    velocity: int  # 1 to 127
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one player plays."""
+
+    role: Role
+    instrument: str  # a name of `instruments.INSTRUMENTS`, such as "nylon guitar"
+    notes: tuple[Note, ...]
+    level_db: float = 0.0  # against the other parts, before the mix
+    pan: float = 0.0  # -1 left to 1 right
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    name: SectionName
+    start: float  # quarter notes
+    duration: float
+    intensity: float  # 0 (hardly there) to 1 (everything plays, loud)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chord:
+    start: float
+    duration: float
+    root: int  # pitch class, 0 is C
+    quality: str  # "", "m", "7", "maj7", "m7", "dim", "sus4", ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a melody, a chord progression or a groove comes from."""
+
+    what: str  # "melody", "chords", "groove", "piece"
+    source: str  # "nottingham", "groove", "own", ...
+    name: str  # of the piece in that source
+    licence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    style: str  # a name of `styles.STYLES`
+    seed: int
+    tempo_bpm: float  # quarter notes a minute
+    tempo_changes: tuple[tuple[float, float], ...] = ()  # (quarter note, bpm) after the first, such as a slowing end
+    beats_per_bar: int = 4
+    beat_unit: int = 4  # 4: a quarter note, 8: an eighth
+    tonic: int = 0  # pitch class, 0 is C
+    mode: Mode = "major"
+    swing: float = 0.5  # where the second eighth of a beat falls: 0.5 straight, 0.67 triplets
+    duration: float  # quarter notes
+    parts: tuple[Part, ...]
+    sections: tuple[Section, ...]
+    chords: tuple[Chord, ...]
+    fills: tuple[tuple[float, float], ...] = ()  # (start, duration) of drum fills and rolls
+    origins: tuple[Origin, ...] = ()
+
+    def seconds_at(self, quarters: float) -> float:
+        """The time of a place in the piece, tempo changes counted."""
+        seconds, at, bpm = 0.0, 0.0, self.tempo_bpm
+        for place, next_bpm in self.tempo_changes:
+            if place >= quarters:
+                break
+            seconds, at, bpm = seconds + (place - at) * 60 / bpm, place, next_bpm
+        return seconds + (quarters - at) * 60 / bpm
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_at(self.duration)
