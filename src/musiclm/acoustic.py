@@ -43,6 +43,10 @@ class AcousticDecoder(ABC):
     """Semantic codes to acoustic codes."""
 
     @abstractmethod
+    def seams_s(self, duration_s: float) -> tuple[float, ...]:
+        """Where windows meet in `duration_s` of music without a prompt: places to listen for clicks."""
+
+    @abstractmethod
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"] | SemanticSource,

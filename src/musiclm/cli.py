@@ -371,6 +371,16 @@ def evaluate(
     quick: Annotated[
         bool, typer.Option("--quick", help="A quarter of the prompts and fewer clips: about ten minutes.")
     ] = False,
+    embedder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Distances by its embeddings too: aisfx, or an audio model of transformers by folder or hub name (repeatable)."
+        ),
+    ] = None,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(help="Beside Opus: EnCodec, DAC or Mimi of transformers by folder or hub name (repeatable)."),
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(metavar="A.json B.json", help="Show what moved between two reports instead."),
@@ -398,9 +408,19 @@ def evaluate(
     config = EvaluateConfig.quick() if quick else EvaluateConfig()
     if quick:
         print(
-            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_codec} for the codec; the full run has more of each"
+            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_long} long ones, {config.num_codec} for the codec, "
+            f"{config.num_memorisation} for memorisation; the full run has two to four times as many of each, and narrower intervals"
         )
-    study = Study(model, report, corpus=data, prompts=prompts, config=config, device=device)
+    study = Study(
+        model,
+        report,
+        corpus=data,
+        prompts=prompts,
+        embedders=embedder or ["aisfx"],
+        codecs=codec or [],
+        config=config,
+        device=device,
+    )
     print(write_html(report, study.run()))
 
 

@@ -1,9 +1,11 @@
 """The codec metrics put clips in an order that is known, and agree with cases worked by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from musiclm.evaluate.codec import mel_distance_db, pitch_correlation, si_sdr_db
+from musiclm.evaluate.codec import PretrainedCodec, mel_distance_db, pitch_correlation, si_sdr_db
 
 RATE = 24000
 
@@ -53,3 +55,65 @@ def test_pitch_correlation_hears_what_mels_do_not() -> None:
     assert pitch_correlation(np.zeros_like(clip), clip) == 0
     with pytest.raises(ValueError, match="at least 16384"):
         pitch_correlation(clip[:1000], clip[:1000])
+
+
+def small_codec(kind: str, folder: Path) -> Path:
+    """A codec of transformers with random weights."""
+    transformers = pytest.importorskip("transformers")
+    configs = {
+        "encodec": lambda: transformers.EncodecConfig(
+            num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1, target_bandwidths=[1.5, 6.0]
+        ),
+        "dac": lambda: transformers.DacConfig(
+            encoder_hidden_size=4,
+            decoder_hidden_size=16,
+            downsampling_ratios=[2, 4, 8, 8],
+            upsampling_ratios=[8, 8, 4, 2],
+            n_codebooks=3,
+            codebook_dim=4,
+            sampling_rate=24000,
+        ),
+        "mimi": lambda: transformers.MimiConfig(
+            num_filters=4,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=8,
+            intermediate_size=16,
+            codebook_dim=8,
+            vector_quantization_hidden_dimension=8,
+            num_quantizers=4,
+            codebook_size=64,
+            upsample_groups=16,
+        ),
+    }
+    config = configs[kind]()
+    model = {"encodec": "EncodecModel", "dac": "DacModel", "mimi": "MimiModel"}[kind]
+    getattr(transformers, model)(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "kbps"),
+    # codes a second by bits a code: EnCodec 75 by 2 and 8 levels of 10 bits, DAC 24000 / 512 by 3 of 10, Mimi 12.5 by 4 of 6
+    [("encodec", [1.5, 6.0]), ("dac", [24000 / 512 * 30 / 1000]), ("mimi", [12.5 * 24 / 1000])],
+)
+def test_other_codecs_from_a_folder(tmp_path: Path, kind: str, kbps: list[float]) -> None:
+    codec = PretrainedCodec(str(small_codec(kind, tmp_path / kind)))
+    clip = tone(220)
+    assert len(codec.settings()) == len(kbps)
+    for setting, wanted in zip(codec.settings(), kbps, strict=True):
+        out, found = codec(clip, setting)
+        assert out.shape == clip.shape and out.dtype == np.float32 and np.abs(out).max() <= 1
+        assert found == pytest.approx(wanted, rel=0.03)
+
+
+def test_what_is_no_codec_is_refused(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    with pytest.raises(ValueError, match="nothing can't be loaded"):
+        PretrainedCodec(str(tmp_path / "nothing"))
+    small = transformers.ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    transformers.ASTModel(small).save_pretrained(tmp_path / "ast")
+    with pytest.raises(ValueError, match="type audio-spectrogram-transformer; wanted encodec, dac or mimi"):
+        PretrainedCodec(str(tmp_path / "ast"))

@@ -2,7 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,34 +13,52 @@ import musiclm.evaluate.run as run
 from musiclm.audio import write_audio
 from musiclm.bundle import Bundle
 from musiclm.corpus.manifest import Track, save_manifest
+from musiclm.evaluate.listeners import Listener, make_listener
 from musiclm.evaluate.report import compare, write_html
 from musiclm.evaluate.run import EvaluateConfig, Study
 from tests.evaluate.test_music import cadence, clicks
 
 RATE = 24000
-CONFIG = EvaluateConfig(num_prompts=8, num_real=16, num_codec=2, num_memorisation=2)
+CONFIG = EvaluateConfig(
+    num_prompts=8,
+    num_real=16,
+    num_seed_prompts=2,
+    seeds_per_prompt=1,
+    num_long=1,
+    num_codec=2,
+    num_memorisation=2,
+    num_training=6,
+    num_probe=6,
+)
 
 
 def small(patch: pytest.MonkeyPatch) -> None:
-    """Short clips and a judge that needs no weights."""
-    patch.setattr(run, "Judge", FakeJudge)
+    """Short clips, and a judge that needs no weights."""
+    patch.setattr(
+        run, "make_listener", lambda name, **more: FakeJudge() if name == "musicnn-msd" else make(name, **more)
+    )
     patch.setattr(run, "CLIP_S", 4.0)
+    patch.setattr(run, "LONG_S", 6.0)
+    patch.setattr(run, "PROBE_S", 3.2)
+
+
+def make(name: str, **more: Any) -> Listener:
+    if name == "basic-pitch":
+        raise ValueError("basic-pitch is not installed")
+    return make_listener(name, **more)
 
 
 class FakeJudge:
     """Embeds a clip by its spectrum, so that alike clips lie near each other; heard is counted."""
 
-    name = "fake"
+    name = "musicnn-msd"
     heard = 0
 
-    def __call__(self, clips):
-        rows = []
-        for clip in clips:
-            FakeJudge.heard += 1
-            power = np.abs(np.fft.rfft(clip)) ** 2
-            rows.append([np.log(part.mean() + 1e-9) for part in np.array_split(power, 200)])
-        embeddings = np.array(rows)
-        return embeddings, 1 / (1 + np.exp(-embeddings[:, :50] / 10))
+    def __call__(self, clip: np.ndarray) -> dict[str, list[float]]:
+        FakeJudge.heard += 1
+        power = np.abs(np.fft.rfft(clip)) ** 2
+        embedding = np.array([np.log(part.mean() + 1e-9) for part in np.array_split(power, 200)])
+        return {"embedding": embedding.tolist(), "tags": (1 / (1 + np.exp(-embedding[:50] / 10))).tolist()}
 
 
 @pytest.fixture(autouse=True)
@@ -78,41 +98,66 @@ def done(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle, corpus: Path)
     with pytest.MonkeyPatch.context() as patch:
         small(patch)
         folder = tmp_path_factory.mktemp("report")
-        return folder, Study(bundle.folder, folder, corpus=corpus, config=CONFIG, say=lambda _: None).run()
+        study = Study(
+            bundle.folder, folder, corpus=corpus, config=CONFIG, embedders=["nowhere/none"], say=lambda _: None
+        )
+        return folder, study.run()
 
 
 def test_the_controls_stand_where_they_must(done: tuple[Path, dict]) -> None:
-    rows = done[1]["sections"]["quality"]["rows"]
+    sections = done[1]["sections"]
     for metric in ("fad", "fad_infinity", "mmd"):
-        assert rows["real"][metric]["value"] < rows["noise"][metric]["value"]
-    assert done[1]["sections"]["quality"]["reliable"]["fad"] is True
-    beat = {name: row["beat_strength"]["value"] for name, row in done[1]["sections"]["music"]["rows"].items()}
+        assert sections["quality"]["reliable"][metric] is True
+    beat = {name: row["beat_strength"]["value"] for name, row in sections["music"]["rows"].items()}
     assert beat["real"] > 0.3 > beat["noise"]
-    semantic = done[1]["sections"]["semantic"]["rows"]["codec"]
-    assert set(semantic) == {"chroma", "chroma_shuffled", "onset", "onset_shuffled"}
-    # every section has figures, except where labels or ViSQOL are missing, which is said
-    for name, section in done[1]["sections"].items():
-        assert section.get("rows") or "skipped" in section, name
-    assert "label" in done[1]["sections"]["retrieval"]["skipped"]
+    assert sections["health"]["reliable"] == dict.fromkeys(
+        ("clipped_share", "silent_share", "dc_offset", "bandwidth_hz"), True
+    )
+    # random weights: nothing is resynthesised, and the report says so
+    assert sections["semantic"]["reliable"]["chroma"] is False
+    assert set(sections["diversity"]["rows"]["generated"]) == {"other_seeds", "other_prompts"}
+    assert set(sections["probes"]["rows"]) == {"tokens", "shuffled"}
+    assert "label" in sections["retrieval"]["skipped"]
+
+
+def test_what_is_not_installed_is_said_and_the_rest_goes_on(done: tuple[Path, dict]) -> None:
+    sections = done[1]["sections"]
+    assert "the embedder nowhere/none can't be loaded" in sections["quality_nowhere-none"]["skipped"]
+    assert sections["music"]["notes_left_out"] == "basic-pitch is not installed"
+    skipped = {name for name, section in sections.items() if "skipped" in section}
+    assert skipped <= {"quality_nowhere-none", "retrieval", "codec"}, "ViSQOL or ffmpeg may be missing, no more"
+
+
+def test_a_clip_that_can_not_be_read_is_named(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
+    clip = done[0] / "clips" / "codec" / "0001.flac"
+    before = clip.read_bytes()
+    clip.write_bytes(b"not audio")
+    study = Study(bundle.folder, done[0], corpus=corpus, config=CONFIG, say=lambda _: None)
+    with pytest.raises(ValueError, match=r"0001\.flac can't be read .* delete it and run again"):
+        list(study.clips["codec"])
+    clip.write_bytes(before)
 
 
 def test_a_finished_report_costs_nothing_and_is_the_same(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
     folder, first = done
-    times = {path: path.stat().st_mtime_ns for path in (folder / "clips").iterdir()}
+    times = {path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.flac")}
     before = FakeJudge.heard
-    again = Study(bundle.folder, folder, corpus=corpus, config=CONFIG, say=lambda _: None).run()
+    study = Study(bundle.folder, folder, corpus=corpus, config=CONFIG, embedders=["nowhere/none"], say=lambda _: None)
+    again = study.run()
     assert FakeJudge.heard == before and times == {
-        path: path.stat().st_mtime_ns for path in (folder / "clips").iterdir()
+        path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.flac")
     }
     assert json.dumps(again, sort_keys=True) == json.dumps(json.loads(json.dumps(first)), sort_keys=True)
 
 
 def test_a_clip_that_is_missing_is_made_again_the_same(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
-    clip = done[0] / "clips" / "0002.flac"
-    before = clip.read_bytes()
-    clip.unlink()
-    Study(bundle.folder, done[0], corpus=corpus, config=CONFIG, say=lambda _: None).generate()
-    assert clip.read_bytes() == before
+    study = Study(bundle.folder, done[0], corpus=corpus, config=CONFIG, say=lambda _: None)
+    for name, index in (("generated", 2), ("seeds", 1), ("long", 0), ("resynthesis", 3)):
+        clip = study.clips.path(name, index)
+        before = clip.read_bytes()
+        clip.unlink()
+        study.clips.generate(name)
+        assert clip.read_bytes() == before, name
 
 
 def test_another_bundle_or_other_settings_are_refused(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
@@ -122,7 +167,7 @@ def test_another_bundle_or_other_settings_are_refused(done: tuple[Path, dict], b
             bundle.folder,
             done[0],
             corpus=corpus,
-            config=EvaluateConfig(num_prompts=8, num_real=12, num_codec=2, num_memorisation=2),
+            config=replace(CONFIG, num_real=12),
         )
     (done[0] / "settings.json").write_text(json.dumps({**settings, "bundle": "0" * 12}))
     with pytest.raises(ValueError, match="another bundle .0{12}, now"):
@@ -140,9 +185,9 @@ def test_the_page_holds_everything(done: tuple[Path, dict]) -> None:
 
 
 def test_without_a_corpus_less_is_measured(bundle: Bundle, tmp_path: Path) -> None:
-    config = EvaluateConfig(num_prompts=2)
+    config = replace(CONFIG, num_prompts=2)
     report = Study(bundle.folder, tmp_path, config=config, say=lambda _: None).run()
-    assert set(report["sections"]) == {"health", "music", "adherence", "cycle"}
+    assert set(report["sections"]) == {"health", "music", "form", "diversity", "adherence", "cycle"}
 
 
 def test_what_moved_between_two_reports(done: tuple[Path, dict]) -> None:

@@ -71,8 +71,8 @@ CONCEPTS = {
     "bright": Concept(measure="brightness_hz"),
     "dark": Concept(measure="brightness_hz", sign=-1),
     "bass": Concept(measure="bass_share"),
-    "busy": Concept(measure="note_density"),
-    "sparse": Concept(measure="note_density", sign=-1),
+    "busy": Concept(measure="onset_density"),
+    "sparse": Concept(measure="onset_density", sign=-1),
     "steady beat": Concept(measure="beat_strength"),
     "repetitive": Concept(measure="repetition"),
 }

@@ -1,4 +1,4 @@
-"""What a codec does to held-out music: mel distance, SI-SDR and ViSQOL by number of levels, beside Opus on the same clips.
+"""What a codec does to held-out music: mel distance, SI-SDR and ViSQOL by number of levels, beside other codecs on the same clips.
 
 - mel distance: mean absolute difference of log-mel magnitudes (80 bands, 10 ms) in dB; lower is better. Levels below -60 dB of full scale count
   as equal.
@@ -8,7 +8,9 @@
   25 cents off lies elsewhere; 1 is the same. Neither mel distance nor ViSQOL hears a detuned or wavering note.
 - ViSQOL: audio mode at 48 kHz, 1 (bad) to 5 (as the original); higher is better. It flatters codecs trained on mel losses.
 
-Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio.
+- real-time factor: seconds of encoding and decoding per second of audio; lower is better. That of Opus includes starting ffmpeg twice.
+
+Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio, EnCodec, DAC and Mimi what they were made for.
 """
 
 import json
@@ -114,6 +116,53 @@ def through_opus(clip: Clip, bits_per_second: int) -> Clip:
     return np.asarray(out, np.float32)
 
 
+class PretrainedCodec:
+    """EnCodec, DAC or Mimi of transformers, by folder or hub name. Raises: ValueError if it can't be loaded or is no codec."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            import transformers
+        except ImportError:
+            raise ValueError(f"the codec {name} needs transformers; run: pip install transformers") from None
+        try:
+            self.model = transformers.AutoModel.from_pretrained(name, use_safetensors=True).eval()
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"the codec {name} can't be loaded ({' '.join(str(error).split()).split('. ')[0]})"
+            ) from None
+        self.kind = self.model.config.model_type
+        if self.kind not in ("encodec", "dac", "mimi"):
+            raise ValueError(f"{name} is a model of type {self.kind}; wanted encodec, dac or mimi")
+        if getattr(self.model.config, "audio_channels", 1) != 1:
+            raise ValueError(f"{name} codes {self.model.config.audio_channels} channels; wanted a mono model")
+        self.name = Path(name).name
+        self.rate_hz = int(self.model.config.sampling_rate)
+
+    def settings(self) -> list[float | None]:
+        """Bandwidths in kbps that one model serves (EnCodec), or None alone for its own."""
+        return list(self.model.config.target_bandwidths) if self.kind == "encodec" else [None]
+
+    @torch.no_grad()
+    def __call__(self, clip: Clip, bandwidth: float | None = None) -> tuple[Clip, float]:
+        """(the clip at 24 kHz after coding, kbps counted from its codes)."""
+        audio = torch.from_numpy(resample(clip[None].astype(np.float32), SAMPLE_RATE_HZ, self.rate_hz))[None]
+        if self.kind == "encodec":
+            coded = self.model.encode(audio, bandwidth=bandwidth)
+            codes, size = coded.audio_codes, self.model.config.codebook_size
+            out = self.model.decode(codes, coded.audio_scales).audio_values
+        elif self.kind == "dac":
+            coded = self.model.encode(audio)
+            codes, size = coded.audio_codes, self.model.config.codebook_size
+            out = self.model.decode(coded.quantized_representation).audio_values
+        else:
+            codes, size = self.model.encode(audio).audio_codes, self.model.config.codebook_size
+            out = self.model.decode(codes).audio_values
+        bits = codes.numel() * float(np.log2(size))
+        back = resample(out.reshape(1, -1).numpy().astype(np.float32), self.rate_hz, SAMPLE_RATE_HZ)[0]
+        back = np.pad(back, (0, max(0, len(clip) - len(back))))[: len(clip)]
+        return np.clip(back, -1, 1).astype(np.float32), bits / 1000 / (len(clip) / SAMPLE_RATE_HZ)
+
+
 @dataclass(frozen=True)
 class CodecFigures:
     """Means over the clips."""
@@ -124,6 +173,7 @@ class CodecFigures:
     pitch_correlation: float
     si_sdr_db: float
     visqol: float | None
+    real_time_factor: float
 
 
 @dataclass(frozen=True)
@@ -149,12 +199,13 @@ def evaluate_codec(
     *,
     levels: Sequence[int] = (1, 2, 4, 8, 12),
     opus_kbps: Sequence[int] = (6, 12, 24),
+    others: Sequence[PretrainedCodec] = (),
     num_clips: int = 20,
     clip_s: float = 6.0,
     seed: int = 0,
     visqol: Callable[[Clip, Clip], float] | None = None,
 ) -> CodecReport:
-    """Figures of the codec at each number of levels and of Opus, on clips spread over `tracks`."""
+    """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`. Raises: ValueError without ffmpeg."""
     audio, _, _ = eval_clips(corpus_dir, list(tracks), clip_s, num_clips, seed)
     started = time.perf_counter()
     codes = [codec.encode(clip[None]) for clip in audio]
@@ -165,16 +216,30 @@ def evaluate_codec(
     decode_s = time.perf_counter() - started
     targets = [clip[0].numpy() for clip in audio]
     rows = []
+    rate_hz = codec.config.spec.frame_rate_hz or 0.0
+
+    def through(code: torch.Tensor, num: int, samples: int) -> Clip:
+        return codec.decode(code[:, :num])[0, 0, :samples].clamp(-1, 1).numpy()
+
     for num in levels:
-        outputs = [
-            codec.decode(c[:, :num])[0, 0, : len(t)].clamp(-1, 1).numpy() for c, t in zip(codes, targets, strict=True)
-        ]
-        one = codec.config.spec.frame_rate_hz or 0.0
-        kbps = num * one * float(np.log2(codec.config.codebook_size)) / 1000
-        rows.append(_figures(f"{num} levels", kbps, outputs, targets, visqol))
+        started = time.perf_counter()
+        outputs = [through(c, num, len(t)) for c, t in zip(codes, targets, strict=True)]
+        took = encode_s + time.perf_counter() - started
+        kbps = num * rate_hz * float(np.log2(codec.config.codebook_size)) / 1000
+        rows.append(_figures(f"{num} levels", kbps, outputs, targets, visqol, took))
     for kbps_opus in opus_kbps:
+        started = time.perf_counter()
         outputs = [through_opus(target, kbps_opus * 1000) for target in targets]
-        rows.append(_figures(f"Opus {kbps_opus} kbps", float(kbps_opus), outputs, targets, visqol))
+        took = time.perf_counter() - started
+        rows.append(_figures(f"Opus {kbps_opus} kbps", float(kbps_opus), outputs, targets, visqol, took))
+    for other in others:
+        for bandwidth in other.settings():
+            started = time.perf_counter()
+            coded = [other(target, bandwidth) for target in targets]
+            took = time.perf_counter() - started
+            kbps = float(np.mean([one[1] for one in coded]))
+            name = f"{other.name} {kbps:.3g} kbps"
+            rows.append(_figures(name, kbps, [one[0] for one in coded], targets, visqol, took))
     total_s = num_clips * clip_s
     return CodecReport(
         rows=rows,
@@ -192,6 +257,7 @@ def _figures(
     outputs: Sequence[Clip],
     targets: Sequence[Clip],
     visqol: Callable[[Clip, Clip], float] | None,
+    took_s: float,
 ) -> CodecFigures:
     pairs = list(zip(outputs, targets, strict=True))
     return CodecFigures(
@@ -201,6 +267,7 @@ def _figures(
         pitch_correlation=float(np.mean([pitch_correlation(o, t) for o, t in pairs])),
         si_sdr_db=float(np.mean([si_sdr_db(o, t) for o, t in pairs])),
         visqol=None if visqol is None else float(np.mean([visqol(o, t) for o, t in pairs])),
+        real_time_factor=took_s * SAMPLE_RATE_HZ / sum(len(t) for t in targets),
     )
 
 

@@ -4,10 +4,11 @@
 - beat_strength: the tempogram's autocorrelation at the beat, 0 to 1; higher is a clearer pulse.
 - beat_jitter: standard deviation of the intervals between beats over their mean; lower is steadier.
 - key, tonal_clarity: the best of 24 Krumhansl-Kessler profiles and its correlation with the mean chroma, -1 to 1; higher is more tonal.
-- note_density: onsets a second.
+- onset_density: onsets a second; `musiclm.evaluate.notes` counts notes.
 - percussive_share: of the energy, after harmonic-percussive separation, 0 to 1; high with drums, low without.
 - brightness_hz: median spectral centroid. bass_share: of the energy, below 150 Hz.
-- repetition: how much alike the clip is to itself at the best lag of two seconds or more, -1 to 1; high is a loop.
+- repetition: how far the clip's likeness to itself rises again at a lag of two seconds or more, over its lowest at shorter lags, 0 to 2; high is a
+  loop, low a drone, noise, or one thing after another.
 - change: how much one quarter of the clip differs from the next, as a share of how much half seconds differ, 0 to 2; low is standing still.
 
 Neither way is better for most of them: they are read beside real music.
@@ -36,7 +37,7 @@ class Description:
     beat_jitter: float
     key: str
     tonal_clarity: float
-    note_density: float
+    onset_density: float
     percussive_share: float
     brightness_hz: float
     bass_share: float
@@ -75,7 +76,7 @@ def describe(clip: Clip) -> Description:
         beat_jitter=jitter(beats),
         key=key,
         tonal_clarity=clarity,
-        note_density=len(onsets) / (len(clip) / SAMPLE_RATE_HZ),
+        onset_density=len(onsets) / (len(clip) / SAMPLE_RATE_HZ),
         percussive_share=float(np.square(percussive).sum()) / max(total, 1e-12),
         brightness_hz=float(np.median(centroid)),
         bass_share=float(power[hz < 150].sum() / max(float(power.sum()), 1e-12)),
@@ -117,24 +118,52 @@ def find_key(pitch_classes: Float[np.ndarray, " 12"]) -> tuple[str, float]:
 
 
 def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) -> tuple[float, float]:
-    """(repetition, change); see the module. Features are averaged over half seconds first, and centred and scaled by row."""
-    rate = SAMPLE_RATE_HZ / HOP
-    step = max(1, round(rate / 2))
+    """(repetition, change); see the module. 0 and 0 for clips of less than four seconds or so."""
+    fine, coarse = (_blocks(chroma, timbre, block_s) for block_s in (0.25, 0.5))
+    if len(fine) < 16:
+        return 0.0, 0.0
+    x = fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-9)
+    alike = x @ x.T
+    by_lag = np.array([np.diagonal(alike, lag).mean() for lag in range(len(x) // 2 + 1)])
+    # the best lag alone would praise a clip of a few still stretches, which is like itself at every short lag
+    risen = [by_lag[lag] - by_lag[1:lag].min() for lag in range(8, len(by_lag))]
+    quarters = [part.mean(0) for part in np.array_split(coarse, 4)]
+    steps = [float(np.square(a - b).sum()) / 4 for a, b in zip(quarters, quarters[1:], strict=False)]
+    return max(0.0, float(max(risen))), float(np.mean(steps))
+
+
+def _blocks(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"], block_s: float) -> np.ndarray:
+    """Both features averaged over blocks, then centred and scaled by row: (blocks, 12 + m), of mean square 1 for chroma and 1 for timbre."""
+    step = max(1, round(SAMPLE_RATE_HZ / HOP * block_s))
     count = chroma.shape[1] // step
     rows = []
     for part in (chroma, timbre):
-        blocks = part[:, : count * step].reshape(len(part), count, step).mean(2)
-        rows.append(
-            (blocks - blocks.mean(1, keepdims=True)) / (blocks.std(1, keepdims=True) + 1e-6) / np.sqrt(len(part))
-        )
-    z = np.concatenate(rows).T  # half seconds by features; mean square 2 a row, 1 for chroma and 1 for timbre
-    x = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-9)
-    alike = x @ x.T
-    lags = range(4, max(5, count * 2 // 3))
-    repetition = max((float(np.mean(np.diagonal(alike, lag))) for lag in lags if lag < count), default=0.0)
-    quarters = [part.mean(0) for part in np.array_split(z, 4)]
-    steps = [float(np.square(a - b).sum()) / 4 for a, b in zip(quarters, quarters[1:], strict=False)]
-    return repetition, float(np.mean(steps))
+        means = part[:, : count * step].reshape(len(part), count, step).mean(2)
+        rows.append((means - means.mean(1, keepdims=True)) / (means.std(1, keepdims=True) + 1e-6) / np.sqrt(len(part)))
+    return np.concatenate(rows).T
+
+
+def chroma_blocks(clip: Clip, block_s: float = 0.5) -> Float[np.ndarray, "t 12"]:
+    """Chroma of a clip averaged over blocks, each centred and of unit length; zeros where no pitch stands out."""
+    import librosa
+
+    chroma = librosa.feature.chroma_stft(
+        y=np.asarray(clip, np.float32), sr=SAMPLE_RATE_HZ, n_fft=8192, hop_length=HOP, tuning=0.0
+    )
+    step = round(SAMPLE_RATE_HZ / HOP * block_s)
+    count = chroma.shape[1] // step
+    blocks = chroma[:, : count * step].reshape(12, count, step).mean(2).T
+    blocks = blocks - blocks.mean(1, keepdims=True)
+    length = np.linalg.norm(blocks, axis=1, keepdims=True)
+    return np.where(length > 1e-3, blocks / np.maximum(length, 1e-9), 0.0)
+
+
+def passage_likeness(a: Float[np.ndarray, "t 12"], b: Float[np.ndarray, "u 12"]) -> float:
+    """How much alike two clips' chroma blocks are where they overlap best, by half of the shorter one at least: -1 to 1, 1 for a passage taken over."""
+    products = a @ b.T
+    least = max(1, min(products.shape) // 2)
+    shifts = range(-(len(a) - least), len(b) - least + 1)
+    return max(float(np.diagonal(products, shift).mean()) for shift in shifts)
 
 
 def chroma_agreement(a: Clip, b: Clip) -> float:

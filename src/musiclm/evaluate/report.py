@@ -25,10 +25,13 @@ TITLES = {
     "quality": "Quality: distance to held-out real music",
     "health": "Meter readings",
     "music": "What the music is like",
+    "form": "Form over 40 seconds",
+    "diversity": "From seed to seed",
     "adherence": "Is what the prompt names heard?",
     "cycle": "MuLan cycle consistency",
     "captions": "Tags of generated against retrieved clips",
     "semantic": "What semantic tokens keep",
+    "probes": "What single semantic tokens know",
     "zero_shot": "MuLan as a tagger",
     "retrieval": "MuLan's retrieval",
     "memory": "Memorisation",
@@ -39,7 +42,11 @@ NOTES = {
     "adherence": "AUC of an independent listener's score between clips whose prompt names the concept and clips whose prompt does not: 0.5 is chance. "
     "`retrieved` is the real clip that MuLan finds for each prompt.",
     "memory": "Greedy continuations of training clips against how they go on; the test split is the control.",
-    "captions": "Kullback-Leibler divergence, nats, lower is better; `shuffled` pairs clips and prompts at random.",
+    "captions": "Kullback-Leibler divergence of tag posteriors, nats, lower is better; `generated` against the real clip retrieved for the prompt.",
+    "health": "`broken` is real music muffled, overdriven, offset, partly silent and cut at the seams: every meter must show it.",
+    "form": "`collage` is made of quarters of four real pieces: it must change more and repeat less.",
+    "diversity": "Cosine distance of the judge's embeddings, higher is more varied.",
+    "probes": "Skill on held-out clips: 0 knows nothing, 1 knows all; `shuffled` is chance.",
 }
 
 
@@ -54,7 +61,7 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
         *_players(folder, report["prompts"], num_players),
     ]
     for name, section in report["sections"].items():
-        parts.append(f"<h2>{TITLES.get(name, name)}</h2>")
+        parts.append(f"<h2>{html.escape(_title(name))}</h2>")
         if "skipped" in section:
             parts.append(f"<p>Left out: {html.escape(section['skipped'])}</p>")
             continue
@@ -70,6 +77,14 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
     path = folder / "report.html"
     write_atomic(path, page)
     return path
+
+
+def _title(name: str) -> str:
+    """Of a section; `quality_<embedder>` is the first one by another listener."""
+    section, _, embedder = name.partition("_")
+    if section == "quality" and embedder:
+        return f"{TITLES['quality']}, heard by {embedder}"
+    return TITLES.get(name, name)
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
@@ -119,7 +134,7 @@ def _players(folder: Path, prompts: list[str], num: int) -> list[str]:
     chosen = [i * len(prompts) // max(1, min(num, len(prompts))) for i in range(min(num, len(prompts)))]
     figures = []
     for index in chosen:
-        clip = load(folder / "clips" / f"{index:04d}.flac")
+        clip = load(folder / "clips" / "generated" / f"{index:04d}.flac")
         file = io.BytesIO()
         soundfile.write(file, clip, SAMPLE_RATE_HZ, format="OGG", subtype="VORBIS")
         sound = base64.b64encode(file.getvalue()).decode()
@@ -150,11 +165,7 @@ def spectrogram_png(clip: np.ndarray) -> bytes:
 
 def _section(section: dict[str, Any]) -> str:
     parts = []
-    rows = section.get("rows")
-    if isinstance(rows, dict):
-        parts.append(_table({name: row if not _is_estimate(row) else {"value": row} for name, row in rows.items()}))
-    elif isinstance(rows, list):
-        parts.append(_table({str(i + 1): row for i, row in enumerate(rows)}))
+    parts.append(_table(section["rows"]))
     rest = {name: value for name, value in section.items() if name != "rows"}
     flat = {name: value for name, value in rest.items() if not isinstance(value, dict | list) or _is_estimate(value)}
     if flat:
@@ -162,8 +173,14 @@ def _section(section: dict[str, Any]) -> str:
     for name, value in rest.items():
         if isinstance(value, dict) and not _is_estimate(value):
             parts.append(f"<h3>{html.escape(name)}</h3>")
-            nested = all(isinstance(x, dict) and not _is_estimate(x) for x in value.values())
-            parts.append(_table(value if nested else {"": value}))
+            if all(isinstance(x, dict) and not _is_estimate(x) for x in value.values()):
+                parts.append(_table(value))
+            elif value and all(_is_estimate(x) for x in value.values()):
+                parts.append(_bars(value) + _table({key: {"value": x} for key, x in value.items()}))
+            else:
+                parts.append(_table({"": value}))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            parts.append(f"<h3>{html.escape(name)}</h3>" + _table({str(i + 1): row for i, row in enumerate(value)}))
         elif isinstance(value, list):
             parts.append(f"<p>{html.escape(name)}: {html.escape(', '.join(_cell(x) for x in value))}</p>")
     return "\n".join(parts)
@@ -185,7 +202,15 @@ def _adherence(section: dict[str, Any]) -> str:
         }
         for concept in concepts
     }
-    return _table(summary) + _bars({c: rows["generated"]["concepts"][c] for c in concepts}) + _table(table)
+    doubtful = ", ".join(section.get("doubtful_concepts", []))
+    note = f"<p>Doubtful, since real clips that MuLan finds for the prompts score below chance: {html.escape(doubtful)}</p>"
+    return (
+        _table(summary)
+        + (note if doubtful else "")
+        + _table({"reliable": section["reliable"]})
+        + _bars({c: rows["generated"]["concepts"][c] for c in concepts})
+        + _table(table)
+    )
 
 
 def _bars(estimates: dict[str, dict[str, float]]) -> str:

@@ -26,10 +26,11 @@ class Sanity:
     dc_offset: float
     loudness_lufs: float  # -70 for silence, the gate of BS.1770
     bandwidth_hz: float
+    seam_ratio: float  # nan without seams
 
 
-def sanity(clip: Clip) -> Sanity:
-    """Of a clip at 24 kHz, half a second or longer. Raises: ValueError for a shorter one."""
+def sanity(clip: Clip, seams_s: Sequence[float] = ()) -> Sanity:
+    """Of a clip at 24 kHz, half a second or longer, with seams at the given places. Raises: ValueError for a shorter one."""
     import pyloudnorm
 
     if len(clip) < SAMPLE_RATE_HZ // 2:
@@ -46,6 +47,7 @@ def sanity(clip: Clip) -> Sanity:
         dc_offset=float(clip.mean()),
         loudness_lufs=loudness,
         bandwidth_hz=bandwidth_hz(clip),
+        seam_ratio=seam_ratio(clip, seams_s),
     )
 
 

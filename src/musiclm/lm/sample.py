@@ -176,6 +176,16 @@ class ArAcoustic(AcousticDecoder):
         self.coarse_sampling = coarse_sampling or Sampling(temperature=0.95)
         self.fine_sampling = fine_sampling or Sampling(temperature=0.4)
 
+    def seams_s(self, duration_s: float) -> tuple[float, ...]:
+        """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's chunks."""
+        rate = self.coarse.layout.target_spec.frame_rate_hz or 0.0
+        ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
+        window, stop = self.coarse.layout.crop_frames(), round(duration_s * rate)
+        seams = set(range(window, stop, window - window // 2 // ratio * ratio))
+        if self.fine is not None:
+            seams |= set(range(self.fine.layout.crop_frames(), stop, self.fine.layout.crop_frames()))
+        return tuple(frame / rate for frame in sorted(seams))
+
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"] | SemanticSource,

@@ -164,6 +164,11 @@ class StormAcoustic(AcousticDecoder):
         self.window = max(1, round(self.sampling.window_s * rate)) * ratio
         self.prompt = round(self.sampling.prompt_s * rate) * ratio
 
+    def seams_s(self, duration_s: float) -> tuple[float, ...]:
+        """See `AcousticDecoder.seams_s`."""
+        rate = self.model.config.acoustic.frame_rate_hz or 0.0
+        return tuple(stop / rate for _, stop in self.plan(round(duration_s * rate), 0)[:-1])
+
     def stream(
         self,
         semantic: Int[Tensor, "b 1 t"] | SemanticSource,
