@@ -31,9 +31,10 @@ def test_bf16_has_figures_or_says_what_fails(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("no such operation in this type\nand a long tail")
 
     monkeypatch.setattr(StormTask, "updates", broken)
-    found = training(load_preset("tiny"), repeats=1, device="cpu", precision="bf16", num_batches=1)
+    stages = ("w2vbert", "semantic", "storm")
+    found = training(load_preset("tiny"), 1, "cpu", "bf16", stages, num_batches=1)
     assert found["storm"] == {"error": "no such operation in this type"}
-    assert all(found[stage]["steps_per_s"] > 0 for stage in ("w2vbert", "mulan", "semantic", "coarse", "fine"))
+    assert found["w2vbert"]["steps_per_s"] > 0 and found["semantic"]["steps_per_s"] > 0
 
 
 def test_operations_are_counted_as_by_hand() -> None:

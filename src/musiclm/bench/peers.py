@@ -154,7 +154,8 @@ def scaled_codec(config: SoundStreamConfig, target: int) -> SoundStreamConfig:
         fast = 4 * max(1, round(slow * config.fast_width / config.slow_width / 4))
         return replace(config, slow_width=slow, fast_width=fast)
 
-    return sized(nearest_width(lambda width: on_meta(lambda: SoundStream(sized(width))), target, 4))
+    step = 1 if config.network == "waveform" else 4
+    return sized(nearest_width(lambda width: on_meta(lambda: SoundStream(sized(width))), target, step))
 
 
 def scaled_models(

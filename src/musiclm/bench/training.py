@@ -12,7 +12,7 @@ of a large matrix product with the same threads and precision.
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ def training(
     repeats: int,
     device: str,
     precision: str = "fp32",
+    stages: Sequence[str] = STAGES,
     num_batches: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def training(
     found: dict[str, Any] = {"matrix_gflop_per_s": rate / 1e9}
     with tempfile.TemporaryDirectory() as folder:
         data, runs = make_up(Path(folder), preset)
-        for stage in STAGES:
+        for stage in stages:
             say(f"training {stage}, {precision}")
             task, loop = make_task(stage, preset, data, runs)
             run = Run(task, loop, runs, torch.device(device))
