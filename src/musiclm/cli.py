@@ -434,6 +434,8 @@ def bench(
     if compare is not None:
         print("\n".join(table(*(json.loads(path.read_text()) for path in compare))))
         return
+    if peers and quick:
+        raise ValueError("--peers has no quick form; give one of --peers and --quick")
     check_device(device)
     if peers:
         result = bench_peers(model, device, threads, say)

@@ -1,10 +1,13 @@
 """Two results by ratio: what is better, what is worse, and what can't be compared."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 
 from musiclm.bench.compare import Row, ratios, table
+from tests.test_cli import run
 
 A = {
     "bundle": "aa",
@@ -62,3 +65,11 @@ def test_like_with_like_has_no_notes() -> None:
 def test_a_file_without_figures() -> None:
     with pytest.raises(ValueError, match="no figures"):
         ratios(A, {})
+
+
+def test_the_command_prints_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(A))
+    assert run(monkeypatch, "bench", "--compare", tmp_path / "a.json", tmp_path / "a.json") == 0
+    assert capsys.readouterr().out.splitlines() == table(A, A)

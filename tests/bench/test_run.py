@@ -11,8 +11,12 @@ import pytest
 from musiclm.bench.fresh import peak_memory_mb
 from musiclm.bench.measure import matrix_rate, timed
 from musiclm.bench.run import BenchConfig, bench, save
-from musiclm.bench.speed import in_fresh_process
+from musiclm.bench.speed import in_fresh_process, stages
+from musiclm.bench.training import training
 from musiclm.bundle import Bundle
+from musiclm.generate import MusicLM
+from musiclm.presets import load_preset
+from tests.away import AWAY, AwayDevice
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +33,13 @@ def test_every_figure_is_there(result: dict) -> None:
     assert set(figures["start"]) == {"import_s", "load_s", "first_sound_s", "loaded_memory_mb"}
     assert set(figures["threads_1"]["generate"]) == {"1_s", "first_sound_s"}
     assert set(figures["threads_1"]["generate_ar"]) == {"real_time_factor"}
-    for stages in (figures["threads_1"]["stages"], *figures["precision"].values()):
-        assert set(stages) == {
+    for row in (figures["threads_1"]["stages"], *figures["precision"].values()):
+        assert set(row) == {
             "text_s",
             *(f"{name}_tokens_per_s" for name in ("semantic", "storm", "coarse", "fine")),
             *(f"{name}_real_time_factor" for name in ("semantic", "storm", "codec_decode", "codec_encode")),
         }
-        assert all(value > 0 for value in stages.values())
+        assert all(value > 0 for value in row.values())
     assert set(figures["precision"]) == {"fp32", "bf16"}
 
 
@@ -84,6 +88,14 @@ def test_the_first_run_warms_up_and_the_median_counts() -> None:
 
 def test_matrix_rate_is_positive_in_both_precisions() -> None:
     assert matrix_rate("cpu", "fp32", 64) > 0 and matrix_rate("cpu", "bf16", 64) > 0
+
+
+def test_another_device(bundle: Bundle) -> None:
+    with AwayDevice():
+        model = MusicLM.from_pretrained(bundle.folder, str(AWAY))
+        assert all(value > 0 for value in stages(model, 1, str(AWAY), 0.5).values())
+        found = training(load_preset("tiny"), 1, str(AWAY), stages=("semantic",), num_batches=1)
+        assert found["semantic"]["steps_per_s"] > 0 and found["matrix_gflop_per_s"] > 0
 
 
 def test_a_fresh_process_that_fails_says_why(tmp_path: Path) -> None:

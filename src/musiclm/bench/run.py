@@ -80,7 +80,11 @@ def bench(bundle: str | Path, config: BenchConfig, device: str = "cpu", say: Say
         figures["precision"] = {}
         for precision in config.precisions:
             say(f"stages in {precision}")
-            figures["precision"][precision] = speed.stages(model, repeats, device, config.stages_s, precision)
+            figures["precision"][precision] = (
+                figures[f"threads_{most}"]["stages"]  # measured already
+                if precision == "fp32"
+                else speed.stages(model, repeats, device, config.stages_s, precision)
+            )
         if config.training_preset is not None:
             preset = load_preset(config.training_preset)
             figures["training"] = {
