@@ -189,6 +189,8 @@ def test_inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["evaluate", "base", "--report", "r", "--data", "d"], "d"),
         (["evaluate", "--compare", "a.json", "b.json"], "a.json is no report of `musiclm evaluate`"),
         (["bench", "--compare", "a.json", "b.json"], "a.json"),
+        (["bench", "nothing"], "nothing"),
+        (["bench", "--peers", "--quick"], "one of --peers and --quick"),
     ],
 )
 def test_training_mistakes_are_one_line(

@@ -49,6 +49,12 @@ def test_the_loop_knows_nothing_of_audio() -> None:
     assert imports(SOURCE / "train.py") <= {"artifact", "config"}
 
 
+def test_nothing_but_the_command_line_needs_the_bench() -> None:
+    for path in SOURCE.rglob("*.py"):
+        if path.parent.name != "bench" and path.name != "cli.py":
+            assert not any(name.split(".")[0] == "bench" for name in imports(path)), f"{path.name} imports the bench"
+
+
 def commands(path: Path) -> list[str]:
     text = path.read_text()
     found = re.findall(r"^(?: {4}|\$ )(musiclm .+?)(?:\s{2,}#.*)?$", text, re.M)

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,8 +116,6 @@ def generate(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Make music from a sentence."""
-    from dataclasses import replace
-
     from musiclm.audio import check_writable, write_blocks
     from musiclm.generate import (
         GenerateConfig,
@@ -430,26 +429,43 @@ def bench(
         str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, a folder, or a hub id.")
     ] = "base",
     out: Annotated[Path | None, typer.Option(help="Write the figures there, JSON.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Short music, all threads, no training: two minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short music, all threads, no training: about two minutes.")
+    ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="MusicGen, EnCodec, DAC and Mimi beside ours instead, random weights, in turn."),
+    ] = False,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
     ] = None,
     device: Device = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="This many threads only; by default one and all.")] = None,
 ) -> None:
     """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
-    from musiclm.bench import BenchConfig, ratios, save
-    from musiclm.bench import bench as measure
+    from musiclm.bench.compare import table
+    from musiclm.bench.run import BenchConfig, bench_peers, save
+    from musiclm.bench.run import bench as measure
     from musiclm.generate import check_device
 
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
     if compare is not None:
-        a, b = (json.loads(path.read_text()) for path in compare)
-        for name, one, other, ratio in ratios(a, b):
-            print(f"{name:56} {one:10.4g} {other:10.4g}  x {ratio:.2f}")
+        print("\n".join(table(*(json.loads(path.read_text()) for path in compare))))
         return
+    if peers and quick:
+        raise ValueError("--peers has no quick form; give one of --peers and --quick")
     check_device(device)
-    result = measure(
-        model, BenchConfig.quick() if quick else BenchConfig(), device, say=lambda text: print(text, file=sys.stderr)
-    )
+    if peers:
+        result = bench_peers(model, device, threads, say)
+    else:
+        config = BenchConfig.quick() if quick else BenchConfig()
+        if threads is not None:
+            config = replace(config, threads=(threads,))
+        if config.left_out:
+            say(f"quick: without {config.left_out}")
+        result = measure(model, config, device, say)
     if out is not None:
         save(result, out)
     print(json.dumps(result["figures"], indent=1))
