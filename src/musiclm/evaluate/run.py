@@ -8,6 +8,7 @@ REPORT/report.json              all of it; report.html shows it
 """
 
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -157,8 +158,10 @@ class Study:
                 self._listeners[listener] = make_listener(listener, seams_s=seams_s, device=self.device)
             hear = self._listeners[listener]
             self.say(f"{listener} listens to {name}")
+            clips, rows = self.clips[name], []
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                rows = list(pool.map(hear, self.clips[name]))
+                while some := list(itertools.islice(clips, 16)):  # the pool would ask for all clips at once
+                    rows += pool.map(hear, some)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(rows))
         return json.loads(path.read_text())
