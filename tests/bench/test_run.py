@@ -12,10 +12,8 @@ from musiclm.bench.fresh import peak_memory_mb
 from musiclm.bench.measure import matrix_rate, timed
 from musiclm.bench.run import BenchConfig, bench, save
 from musiclm.bench.speed import in_fresh_process, stages
-from musiclm.bench.training import training
 from musiclm.bundle import Bundle
 from musiclm.generate import MusicLM
-from musiclm.presets import load_preset
 from tests.away import AWAY, AwayDevice
 
 
@@ -94,8 +92,7 @@ def test_another_device(bundle: Bundle) -> None:
     with AwayDevice():
         model = MusicLM.from_pretrained(bundle.folder, str(AWAY))
         assert all(value > 0 for value in stages(model, 1, str(AWAY), 0.5).values())
-        found = training(load_preset("tiny"), 1, str(AWAY), stages=("semantic",), num_batches=1)
-        assert found["semantic"]["steps_per_s"] > 0 and found["matrix_gflop_per_s"] > 0
+        assert matrix_rate(str(AWAY), size=64) > 0
 
 
 def test_a_fresh_process_that_fails_says_why(tmp_path: Path) -> None:

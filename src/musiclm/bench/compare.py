@@ -64,7 +64,9 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     one, other = a.get("machine", {}), b.get("machine", {})
     for name in sorted({*one, *other}):
         if one.get(name) != other.get(name):
-            notes.append(f"{name} differs: A {one.get(name)}, B {other.get(name)}; seconds say little, compare ratios")
+            notes.append(
+                f"{name} differs: A {one.get(name)}, B {other.get(name)}; ratios then compare machines as much as code"
+            )
     flat_a, flat_b = _flat(a.get("figures")), _flat(b.get("figures"))
     for letter, own, others in (("A", flat_a, flat_b), ("B", flat_b, flat_a)):
         alone = sorted({name.split(".")[0] for name in own} - {name.split(".")[0] for name in others})
