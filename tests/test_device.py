@@ -1,11 +1,13 @@
-"""Every stage trains, tokenizes and generates with all its tensors on a device other than the CPU (see `tests.away`)."""
+"""Every stage trains, tokenizes and generates with all its tensors on a device other than the CPU (see `tests.away`), and trains in bf16."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from musiclm.bundle import Bundle
 from musiclm.config import override
 from musiclm.corpus.build import build_corpus
 from musiclm.generate import GenerateConfig, MusicLM
@@ -65,3 +67,25 @@ def test_the_whole_chain_on_another_device(away: None, corpus: Path, tmp_path: P
     for acoustic in (GenerateConfig(acoustic="storm"), GenerateConfig(acoustic="ar")):
         made = model.generate("a calm piano", duration_s=1.0, seed=1, config=acoustic)
         assert made.audio.shape == (1, 24000) and torch.isfinite(torch.as_tensor(made.audio)).all()
+
+
+def test_every_stage_trains_in_bf16(corpus: Path, tmp_path: Path) -> None:
+    chosen = preset()
+    for stage in STAGES:
+        if stage == "semantic":
+            tokenize(corpus, tmp_path)
+        folder = train_stage(stage, chosen, corpus, tmp_path, precision="bf16", quiet=True)
+        assert folder is not None
+        weights = load_file(folder / "model.safetensors")
+        assert all(torch.isfinite(value.float()).all() for value in weights.values() if value.is_floating_point()), (
+            stage
+        )
+
+
+def test_text_is_embedded_under_autocast(bundle: Bundle) -> None:
+    mulan = MusicLM.from_pretrained(bundle.folder).mulan
+    mulan.text_pull.fill_(0.5)
+    with torch.no_grad():
+        plain = mulan.embed_text(["a calm piano"])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.cosine_similarity(mulan.embed_text(["a calm piano"]).float(), plain) > 0.99

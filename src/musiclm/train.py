@@ -278,7 +278,7 @@ def train(
             batch = to_device(queue.pop(run.step).result(), torch_device)
             torch.manual_seed((config.seed * 1_000_003 + run.step) % 2**63)
             rate = learning_rate(config, run.step)
-            _one_step(run, batch, rate, autocast_type, log)
+            one_step(run, batch, rate, autocast_type, log)
             run.update_ema()
             run.step += 1
             run.seconds = trained_before + time.monotonic() - started
@@ -302,7 +302,7 @@ def train(
     return folder / "artifact"
 
 
-def _one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
+def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
     task, config = run.task, run.config
     for module in task.groups.values():
         module.train()

@@ -32,7 +32,7 @@ from musiclm.pipeline import build_task
 from musiclm.presets import STAGES, Preset
 from musiclm.store import MULAN_WINDOW_S, StreamHeader, StreamWriter
 from musiclm.tokens import TokenSpec
-from musiclm.train import Run, Task, TrainConfig, _one_step, pick_precision, to_device
+from musiclm.train import Run, Task, TrainConfig, one_step, pick_precision, to_device
 
 TRACK_S = 40  # longer than any crop
 EMBEDDING_DIM = 16  # of the vectors behind the codes; only quantizing MuLan's, between steps, costs by it
@@ -91,7 +91,7 @@ def _row(
 
     def steps() -> None:
         for batch in batches:
-            _one_step(run, batch, loop.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
+            one_step(run, batch, loop.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
             run.update_ema()
 
     flop = count_flop(steps) / num_batches  # and so the warm-up

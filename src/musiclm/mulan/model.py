@@ -298,8 +298,8 @@ class MuLan(nn.Module):
         if float(self.text_pull) == 0.0:
             return vectors
         weights = F.softmax(vectors @ self.memory.T / self.text_heat, dim=-1)
-        drawn = F.normalize(weights @ self.memory, dim=-1)
-        return F.normalize(torch.lerp(vectors, drawn, self.text_pull), dim=-1)
+        drawn = F.normalize((weights @ self.memory).float(), dim=-1)
+        return F.normalize(torch.lerp(vectors.float(), drawn, self.text_pull), dim=-1)
 
     # -- tokens
 

@@ -89,10 +89,14 @@ class ResidualVQ(nn.Module):
         return out
 
     def forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None = None) -> Quantized:
-        """Quantizes frames; in training mode also moves the codebooks.
+        """Quantizes frames; in training mode also moves the codebooks. In float32, autocast or not: codes of training are those of encoding.
 
         `num_levels` (quantizer dropout): levels used by each example, 1..levels. All by default.
         """
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self(x.float(), num_levels)
         b, d, t = x.shape
         flat = x.transpose(1, 2).reshape(b * t, d)
         if self.training and not bool(self.started):
