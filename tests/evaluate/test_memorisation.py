@@ -30,14 +30,13 @@ def test_a_thief_and_a_composer() -> None:
     rng, cost = np.random.default_rng(1), ground()
     # each clip uses four codes of its own
     true = np.stack([rng.choice(rng.permutation(16)[:4], 125) for _ in range(20)])
-    thief = compare(true.copy(), true, cost, "train", 1.0)
-    assert thief.exact == 1 and thief.approximate == 1 and thief.entropy_bits > 1.5
-    near = compare(np.roll(true, 3, axis=1), true, cost, "train", 1.0)  # other order, same codes
-    assert near.exact == 0 and near.approximate == 1
-    composer = compare(
-        np.stack([rng.choice(rng.permutation(16)[:4], 125) for _ in range(20)]), true, cost, "train", 1.0
-    )
+    thief, near = compare({"train": (true.copy(), true), "test": (np.roll(true, 3, axis=1), true)}, cost, 1.0)
+    assert (thief.split, thief.exact, thief.approximate) == ("train", 1, 1) and thief.entropy_bits > 1.5
+    assert (near.split, near.exact, near.approximate) == ("test", 0, 1), "other order, same codes"
+    made = np.stack([rng.choice(rng.permutation(16)[:4], 125) for _ in range(20)])
+    composer, thief = compare({"train": (made, true), "test": (true.copy(), true)}, cost, 1.0)
     assert composer.exact == 0 and composer.approximate <= 0.2
+    assert composer.threshold == thief.threshold, "what counts as near does not depend on the split"
 
 
 def test_entropy_by_hand() -> None:
@@ -49,9 +48,13 @@ def test_the_study_on_a_small_model() -> None:
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     model = TokenLM(TokenLMConfig(stage="semantic", transformer=transformer, specs=SPECS, mulan_levels=2)).eval()
     semantic, mulan = torch.randint(0, SIZE, (4, 200)), torch.randint(0, 4, (4, 2, 1))
-    found = memorisation(
-        model, semantic, mulan, np.random.default_rng(0).standard_normal((SIZE, 4)), "train", prompt_s=(0, 2)
-    )
-    assert [(row.prompt_s, row.num_clips, row.exact) for row in found] == [(0, 4, 0), (2, 4, 0)]
-    with pytest.raises(ValueError, match="two or more of 375"):
-        memorisation(model, semantic, mulan, np.zeros((SIZE, 4)), "train")
+    centroids = np.random.default_rng(0).standard_normal((SIZE, 4))
+    found = memorisation(model, {"train": (semantic, mulan), "test": (semantic, mulan)}, centroids, prompt_s=(0, 2))
+    assert [(row.split, row.prompt_s, row.num_clips, row.exact) for row in found] == [
+        ("train", 0, 4, 0),
+        ("test", 0, 4, 0),
+        ("train", 2, 4, 0),
+        ("test", 2, 4, 0),
+    ]
+    with pytest.raises(ValueError, match="4 clips of 200 frames in train; wanted two or more of 375"):
+        memorisation(model, {"train": (semantic, mulan)}, np.zeros((SIZE, 4)))

@@ -5,7 +5,8 @@ and compare with how the clip goes on.
 
 - exact: share of clips whose 125 codes are all the same.
 - approximate: share of clips whose code histogram lies near the true one: Sinkhorn's optimal transport cost, ground distance between the k-means
-  centroids, below a threshold. The threshold is that which one in ten thousand pairs of different clips (permuted) falls below; with fewer pairs, none.
+  centroids, below a threshold. The threshold is that which one in ten thousand pairs of different clips (permuted, of all splits together) falls below;
+  with fewer pairs, none.
 - entropy: of the decoded codes, bits; matches of low entropy are silence and held notes rather than theft.
 
 Lower is better. The control is the same with clips of the test split: a model can't have memorised what it has not seen, so what it scores
@@ -29,7 +30,7 @@ CONTINUATION_FRAMES = 125  # 5 s
 
 @dataclass(frozen=True, kw_only=True)
 class Memorisation:
-    """At one prompt length."""
+    """Of one split at one prompt length."""
 
     split: str
     prompt_s: float
@@ -43,36 +44,37 @@ class Memorisation:
 
 def memorisation(
     model: TokenLM,
-    semantic: Int[Tensor, "n t"],
-    mulan: Int[Tensor, "n q 1"],
+    clips: dict[str, tuple[Int[Tensor, "n t"], Int[Tensor, "n q 1"]]],
     centroids: Float[np.ndarray, "v c"],
-    split: str,
     *,
     prompt_s: Sequence[float] = (0, 1, 2, 5, 10),
     batch_size: int = 16,
 ) -> list[Memorisation]:
-    """The study on the codes of clips of a split; t frames hold the longest prompt and the 5 s after it.
+    """The study on (semantic, MuLan) codes of clips by split; t frames hold the longest prompt and the 5 s after it.
 
-    Raises: ValueError for clips that are too short, or fewer than two.
+    Raises: ValueError for clips that are too short, or fewer than two of a split.
     """
     rate = model.layout.target_spec.frame_rate_hz
     assert rate is not None
     prompts = [round(seconds * rate) for seconds in prompt_s]
     longest = max(prompts) + CONTINUATION_FRAMES
-    if len(semantic) < 2 or semantic.shape[1] < longest:
-        raise ValueError(f"{len(semantic)} clips of {semantic.shape[1]} frames; wanted two or more of {longest}")
+    for split, (semantic, _) in clips.items():
+        if len(semantic) < 2 or semantic.shape[1] < longest:
+            raise ValueError(
+                f"{len(semantic)} clips of {semantic.shape[1]} frames in {split}; wanted two or more of {longest}"
+            )
     cost = np.sqrt(np.maximum(0, np.square(centroids[:, None] - centroids[None]).sum(2)))
     cost /= cost[~np.eye(len(cost), dtype=bool)].mean()  # 1: the mean distance of two different codes
     found = []
     for frames in prompts:
-        true = semantic[:, frames : frames + CONTINUATION_FRAMES]
-        made = torch.cat(
-            [
+        pairs = {}
+        for split, (semantic, mulan) in clips.items():
+            made = [
                 continue_greedily(model, mulan[i : i + batch_size], semantic[i : i + batch_size, None, :frames])
                 for i in range(0, len(mulan), batch_size)
             ]
-        )
-        found.append(compare(made.numpy(), true.numpy(), cost, split, frames / rate))
+            pairs[split] = torch.cat(made).numpy(), semantic[:, frames : frames + CONTINUATION_FRAMES].numpy()
+        found += compare(pairs, cost, frames / rate)
     return found
 
 
@@ -92,31 +94,42 @@ def continue_greedily(model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[T
 
 
 def compare(
-    made: Int[np.ndarray, "n t"],
-    true: Int[np.ndarray, "n t"],
+    pairs: dict[str, tuple[Int[np.ndarray, "n t"], Int[np.ndarray, "n t"]]],
     cost: Float[np.ndarray, "v v"],
-    split: str,
     prompt_s: float,
-    permutations: int = 8,
-) -> Memorisation:
-    """Matches of decoded codes with the true ones at the same places, the threshold from pairs that do not belong together."""
-    n = len(made)
-    own = np.array([transport_cost(a, b, cost) for a, b in zip(made, true, strict=True)])
-    shifts = range(1, min(permutations, n - 1) + 1)
-    others = np.array([transport_cost(made[i], true[(i + k) % n], cost) for k in shifts for i in range(n)])
-    threshold = float(np.quantile(others, 1e-4)) if len(others) >= 10_000 else float(others.min())
-    matched = own < threshold
-    entropy = np.array([code_entropy_bits(codes) for codes in made])
-    return Memorisation(
-        split=split,
-        prompt_s=prompt_s,
-        num_clips=n,
-        exact=float((made == true).all(1).mean()),
-        approximate=float(matched.mean()),
-        threshold=threshold,
-        entropy_bits=float(entropy.mean()),
-        entropy_bits_of_matches=float(entropy[matched].mean()) if matched.any() else float("nan"),
+    permutations: int = 16,
+) -> list[Memorisation]:
+    """Matches of decoded codes with the true ones at the same places, by split; one threshold for all, from pairs that do not belong together."""
+    own = {
+        split: np.array([transport_cost(a, b, cost) for a, b in zip(*both, strict=True)])
+        for split, both in pairs.items()
+    }
+    others = np.array(
+        [
+            transport_cost(made[i], true[(i + shift) % len(true)], cost)
+            for made, true in pairs.values()
+            for shift in range(1, min(permutations, len(true) - 1) + 1)
+            for i in range(len(made))
+        ]
     )
+    threshold = float(np.quantile(others, 1e-4)) if len(others) >= 10_000 else float(others.min())
+    rows = []
+    for split, (made, true) in pairs.items():
+        matched = own[split] < threshold
+        entropy = np.array([code_entropy_bits(codes) for codes in made])
+        rows.append(
+            Memorisation(
+                split=split,
+                prompt_s=prompt_s,
+                num_clips=len(made),
+                exact=float((made == true).all(1).mean()),
+                approximate=float(matched.mean()),
+                threshold=threshold,
+                entropy_bits=float(entropy.mean()),
+                entropy_bits_of_matches=float(entropy[matched].mean()) if matched.any() else float("nan"),
+            )
+        )
+    return rows
 
 
 def transport_cost(

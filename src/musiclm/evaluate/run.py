@@ -63,7 +63,7 @@ class EvaluateConfig:
 
     @classmethod
     def quick(cls) -> "EvaluateConfig":
-        """Ends in some ten minutes on two cores. Fewer of everything: intervals are wider, and the memorisation threshold rests on 128 pairs."""
+        """Ends in some ten minutes on two cores. Fewer of everything: intervals are wider, and the memorisation threshold rests on 480 pairs."""
         return cls(
             num_prompts=60,
             num_real=60,
@@ -358,7 +358,7 @@ class Study:
     def memory(self) -> dict[str, Any]:
         """The memorisation study, training clips beside test clips; and how near each set lies to clips of the training split."""
         assert self.corpus is not None
-        model, tokenizer, study = self.clips.model, self.clips.tokenizer, []
+        model, tokenizer, clips = self.clips.model, self.clips.tokenizer, {}
         for split in ("train", "test"):
             tracks = self.clips.tracks(split, least_s=15.0)
             num = min(self.config.num_memorisation, len(tracks))
@@ -366,8 +366,9 @@ class Study:
             with torch.no_grad():
                 codes = torch.cat([tokenizer.encode(clip[None]) for clip in audio])[:, 0].cpu()
                 mulan = torch.cat([model.mulan.audio_codes(clip[None]) for clip in audio]).cpu()
-            centroids = tokenizer.centroids.double().cpu().numpy()
-            study += [asdict(row) for row in memorisation(model.semantic, codes, mulan, centroids, split)]
+            clips[split] = codes, mulan
+        rows = memorisation(model.semantic, clips, tokenizer.centroids.double().cpu().numpy())
+        study = [asdict(row) for row in rows]
         return {"study": study, **self.nearest()}
 
     def nearest(self) -> dict[str, Any]:
