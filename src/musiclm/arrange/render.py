@@ -50,10 +50,11 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
     rng = random.Random(f"{score.style}/{score.seed}/desk")
     sound = STYLES[score.style].sound
+    soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
-    font = rng.choices(list(soundfonts), weights)[0]
-    both = len(renderers) > 1
-    renderer = renderers[0] if not both or rng.random() > _FLUIDSYNTH_SHARE else renderers[1]
+    font = rng.choices(soundfonts, weights)[0]
+    other = "fluidsynth" in renderers and (font.fluidsynth_only or rng.random() < _FLUIDSYNTH_SHARE)
+    renderer = "fluidsynth" if other else renderers[0]
     room: Room = sound.room
     if rng.random() < 0.2:
         room = rng.choice(("studio", "club", "chamber", "hall"))
