@@ -10,6 +10,7 @@ from jaxtyping import Float
 from musiclm.arrange import effects
 from musiclm.arrange.grooves import KEYS
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Part, Role, Score
 from musiclm.arrange.soundfonts import RenderError, Soundfont, render_stems
 from musiclm.arrange.styles import STYLES
@@ -120,11 +121,9 @@ def master(audio: Float[np.ndarray, " s"], sound: Sound) -> Float[np.ndarray, " 
 
 def loudness_lufs(audio: Float[np.ndarray, " s"]) -> float | None:
     """Integrated loudness; None for silence, or for less than the 0.4 s that the measure needs."""
-    import pyloudnorm
-
     if len(audio) < 0.4 * SAMPLE_RATE_HZ or float(np.abs(audio).max(initial=0.0)) < 1e-5:
         return None
-    value = float(pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
+    value = float(need("pyloudnorm").Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
     return value if np.isfinite(value) else None
 
 

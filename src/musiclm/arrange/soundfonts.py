@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Part, Score
 from musiclm.audio import SAMPLE_RATE_HZ
 
@@ -71,9 +72,9 @@ def find_soundfonts(folders: Sequence[Path] = FOLDERS) -> list[Soundfont]:
 
 
 def check_renderers(names: Sequence[str]) -> None:
-    """Raises: RenderError if a renderer is missing."""
+    """Raises: RenderError or ImportError, naming the package to install, if a renderer is missing."""
     if "symusic" in names:
-        _symusic()
+        need("symusic")
     if "fluidsynth" in names and shutil.which("fluidsynth") is None:
         raise RenderError("the program fluidsynth is not here; install the Debian package fluidsynth")
 
@@ -90,27 +91,17 @@ def render_stems(score: Score, path: Path, renderer: str, num_samples: int) -> l
     return _fluidsynth_stems(score, path, num_samples)
 
 
-def _symusic() -> Any:
-    try:
-        import symusic
-    except ImportError as error:
-        raise RenderError(
-            'the package symusic is not here; pip install "musiclm[corpus]", or symusic==0.5.9'
-        ) from error
-    return symusic
-
-
 @lru_cache(maxsize=4)
 def _synthesizer(path: Path) -> Any:
     # Most of the first note's time goes into resampling its samples; sf3 ones cost twenty times more at quality 2.
     quality = 2 if path.suffix == ".sf2" else 0
-    return _symusic().Synthesizer(sf_path=str(path), sample_rate=SAMPLE_RATE_HZ, quality=quality)
+    return need("symusic").Synthesizer(sf_path=str(path), sample_rate=SAMPLE_RATE_HZ, quality=quality)
 
 
 def _symusic_stem(score: Score, part: Part, path: Path, num_samples: int) -> Float[np.ndarray, " s"]:
     """One part. symusic plays every note at full level, whatever its velocity, so notes go out in layers of equal velocity
     (in steps of 1.5 dB), each turned down as a soundfont player would: 40 dB a decade."""
-    symusic = _symusic()
+    symusic = need("symusic")
     instrument = INSTRUMENTS[part.instrument]
     drums = instrument.on_drum_channel
     program = instrument.program if (drums, instrument.program) in _presets(path) else 0
@@ -147,8 +138,7 @@ def _presets(path: Path) -> frozenset[tuple[bool, int]]:
 
 def _fluidsynth_stems(score: Score, path: Path, num_samples: int) -> list[Float[np.ndarray, " s"]]:
     """All stems in one run, one after another on one channel each, so that the soundfont is loaded once."""
-    import mido
-
+    mido = need("mido")
     check_renderers(["fluidsynth"])
     span_ms = round((num_samples / SAMPLE_RATE_HZ + _GAP_S) * 1000)
     events: list[tuple[int, int, Any]] = []
