@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PROMPT := The main soundtrack of an arcade game. It is fast-paced and upbeat, with a catchy electric guitar riff. The music is repetitive and easy to remember, but with unexpected sounds, like cymbal crashes or drum rolls.
 
-.PHONY: demo test test-slow check format lint types tiny clean
+.PHONY: demo test check format lint types tiny clean
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "musiclm needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -18,7 +18,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,dev]'
 	$(BIN)/pip install --quiet --no-deps musicnn==0.1.0 basic-pitch==0.4.0 aisfx==0.1.2
 	touch $@
 
@@ -28,9 +28,6 @@ demo: $(VENV)/base
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q
-
-test-slow: $(VENV)/dev
-	$(BIN)/python -m pytest -q -m slow
 
 format: $(VENV)/dev
 	$(BIN)/ruff format src tests runs
