@@ -176,6 +176,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "fiddle": _tuned(110, "strings", 55, 93, "mk", "sustained"),
     "steel drums": _tuned(114, "mallets", 55, 88, "mkca", "struck"),
     "taiko drums": _tuned(116, "percussion", 40, 60, "x", "struck"),
+    "reverse cymbal": _tuned(119, "percussion", 55, 65, "e", "sustained"),
     "drum kit": _kit(0),
     "room drum kit": _kit(8),
     "rock drum kit": _kit(16),
