@@ -1,34 +1,16 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes.
-
-A `Writer` expands the grammar of `grammar` by chance. Its slots read the facts; a slot whose fact is missing, or was said already,
-raises `Unsaid`, and the next way of the rule is tried. Whatever a slot says it also notes as a `Claim`, so that tests can hold each text
-against the notes. A share of ways and words is held out: with `held_out` only those are drawn, without it never.
-"""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `grammar`)."""
 
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from musiclm.arrange import words
-from musiclm.arrange.facts import Event, Facts, Player
-from musiclm.arrange.grammar import RULES
+from musiclm.arrange.facts import Facts
+from musiclm.arrange.writer import ORDER, Claim, Unsaid, Writer
 
-NOUNS = ("piece", "track", "song", "tune", "composition", "recording", "number", "arrangement")
 KINDS = ("tags", "phrase", "sentence", "description")
 TOPICS = ("melody", "riff", "backing", "bass", "rhythm")
-
-
-class Unsaid(Exception):
-    """Nothing known fills this slot."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One thing that a text states; what `kind` and `value` may be is what the slots of `Writer` note."""
-
-    kind: str
-    value: str
 
 
 @dataclass(frozen=True)
@@ -39,483 +21,110 @@ class Caption:
     wordings: frozenset[str]  # ways and words drawn, to tell held-out ones from the others
 
 
-@dataclass
-class Writer:
-    """Writes one caption."""
-
-    facts: Facts
-    rng: random.Random
-    held_out: bool = False
-    claims: list[Claim] = field(default_factory=list)
-    wordings: set[str] = field(default_factory=set)
-    chosen: dict[str, Player] = field(default_factory=dict)  # a melody player stays the same within a caption
-    player: Player | None = None  # of the part phrase that is being written
-    plural: bool = False  # number of the last noun
-
-    def pick(self, options: Sequence[str]) -> str:
-        """One of the ways to say a thing."""
-        wording = self.rng.choice(words.allowed(options, self.held_out))
-        self.wordings.add(wording)
-        return wording
-
-    def expand(self, rule: str) -> str:
-        """A way of the rule that the facts can fill. Raises: Unsaid if there is none."""
-        options = words.allowed(RULES[rule], self.held_out)
-        for option in self.rng.sample(options, len(options)):
-            before = list(self.claims), set(self.wordings), dict(self.chosen), self.player, self.plural
-            try:
-                self.wordings.add(option)
-                return re.sub(r"\{([^}]+)\}", lambda match: self.slot(match[1]), option)
-            except Unsaid:
-                self.claims, self.wordings, self.chosen, self.player, self.plural = before
-        raise Unsaid(rule)
-
-    def slot(self, name: str) -> str:
-        if name.startswith("v:"):
-            return name[2:].split("|")[self.plural]
-        if name.startswith("fact_"):
-            return getattr(self, name)()
-        if name in SLOTS:
-            return SLOTS[name](self)
-        return self.expand(name)
-
-    def claim(self, kind: str, value: str | int, *, once: bool = True) -> None:
-        """Notes what is being said. Raises: Unsaid where a statement of its kind was made before."""
-        if any(c.kind == kind and (once or c.value == str(value)) for c in self.claims):
-            raise Unsaid(kind)
-        self.claims.append(Claim(kind, str(value)))
-
-    # players
-
-    def name(self, player: Player, noun: Callable[[str], str] = str) -> str:
-        """The player's instrument, now and then by a wider name; each instrument is named once in a caption."""
-        options = list(words.INSTRUMENT_NAMES.get(player.instrument, (words.with_article(player.instrument),)))
-        options += [kind for kind, those in words.KINDS.items() if player.instrument in those and self.rng.random() < 0.3]
-        wording = self.pick(options)
-        if wording in words.KINDS:
-            self.claim(f"kind:{player.instrument}", wording)
-        self.claim("plays", player.instrument, once=False)
-        self.plural = words.is_plural(wording)
-        return noun(wording)
-
-    def one(self, *roles: str, test: Callable[[Player], bool] = bool) -> Player:
-        """A player of these roles, always the same one within a caption."""
-        key = " ".join(roles)
-        if key not in self.chosen:
-            named = {claim.value for claim in self.claims if claim.kind == "plays"}
-            found = [p for p in self.facts.players if p.role in roles and test(p) and p.instrument not in named]
-            if not found:
-                raise Unsaid(key)
-            self.chosen[key] = self.rng.choice(found)
-        return self.chosen[key]
-
-    def as_role(self, *roles: str, noun: Callable[[str], str] = str, test: Callable[[Player], bool] = bool) -> str:
-        player = self.one(*roles, test=test)
-        text = self.name(player, noun)
-        self.claim("role", f"{player.instrument}: {player.role}", once=False)
-        return text
-
-    def part(self, player: Player) -> str:
-        """The player as a phrase that says what he does: "arpeggios on a harp"."""
-        self.player = player
-        text = self.expand(f"{player.role}_part")
-        if player.role not in ("drums", "percussion"):
-            self.claim("role", f"{player.instrument}: {player.role}", once=False)
-        return text
-
-    def several(self, roles: Sequence[str], least: int, most: int, say: Callable[[Player], str]) -> str:
-        """Some players of these roles, melody first as a rule."""
-        named = {claim.value for claim in self.claims if claim.kind == "plays"}
-        found = {p.instrument: p for p in reversed(self.facts.players) if p.role in roles and p.instrument not in named}
-        if len(found) < least:
-            raise Unsaid("players")
-        count = self.rng.randint(least, min(most, len(found)))
-        picked = self.rng.sample(list(found.values()), count)
-        if self.rng.random() < 0.7:
-            picked.sort(key=lambda player: ORDER.index(player.role))
-        spoken = [say(player) for player in picked]
-        plural_alone = self.plural
-        self.plural = len(spoken) > 1 or plural_alone
-        return words.join(spoken)
-
-    # what slots say
-
-    def stylename(self) -> str:
-        """The style, or a wider genre, at times with its era."""
-        if not self.facts.style:
-            raise Unsaid("style")
-        names = words.STYLE_NAMES.get(self.facts.style, (self.facts.style,))
-        if self.facts.genres and self.rng.random() < 0.25:
-            name = self.rng.choice(self.facts.genres)
-            self.claim("genre", name)
-            self.claim("style", "")
-        else:
-            name = self.pick(names)
-            self.claim("style", self.facts.style)
-        if self.facts.era and self.rng.random() < 0.15 and self.facts.era not in name:
-            self.claim("era", self.facts.era)
-            name = f"{self.facts.era} {name}"
-        return name
-
-    def thing(self) -> str:
-        """ "surf rock track", "waltz", "piece": a noun that counts, without its article."""
-        noun = self.pick(NOUNS)
-        if self.rng.random() < 0.8 and not any(claim.kind == "style" for claim in self.claims):
-            style = self.stylename()
-            return style if words.COUNTABLE.search(style) else f"{style.removesuffix(' music')} {noun}"
-        return noun
-
-    def stylemass(self) -> str:
-        """ "surf rock", "waltz music": a noun that does not count."""
-        style = self.stylename()
-        if style.endswith("music") or (not words.COUNTABLE.search(style) and not words.ADJECTIVES.search(style) and self.rng.random() < 0.6):
-            return style
-        return f"{style} music"
-
-    def mood(self) -> str:
-        said = {claim.value for claim in self.claims if claim.kind == "mood"}
-        moods = [mood for mood in self.facts.moods if mood not in said]
-        if not moods:
-            raise Unsaid("mood")
-        mood = self.rng.choice(moods)
-        self.claim("mood", mood, once=False)
-        spoken = self.pick(words.MOODS.get(mood, (mood,)))
-        if any(spoken in words.MOODS.get(other, (other,)) for other in said):
-            raise Unsaid("mood")  # two moods, one word
-        return spoken
-
-    def use(self) -> str:
-        if not self.facts.uses:
-            raise Unsaid("use")
-        use = self.rng.choice(self.facts.uses)
-        self.claim("use", use)
-        return use
-
-    def speed(self, table: dict[str, tuple[str, ...]]) -> str:
-        if not self.facts.speed:
-            raise Unsaid("speed")
-        self.claim("speed", self.facts.speed)
-        return self.pick(table[self.facts.speed])
-
-    def bpm(self) -> str:
-        if self.facts.tempo_bpm is None:
-            raise Unsaid("bpm")
-        bpm = self.facts.tempo_bpm
-        unit = self.pick(("BPM", "bpm", "beats per minute", "beats a minute", "BPM"))
-        if self.rng.random() < 0.5:
-            bpm = 5 * round(bpm / 5)
-            unit = self.pick(("about", "around", "roughly", "some")) + f" {bpm} {unit}"
-        else:
-            unit = f"{bpm} {unit}"
-        self.claim("bpm", bpm)
-        return unit
-
-    def key(self) -> str:
-        if not self.facts.key:
-            raise Unsaid("key")
-        tonic, mode = self.facts.key.split()
-        self.claim("key", self.facts.key)
-        if self.rng.random() < 0.3:
-            tonic = tonic[0] + {"b": " flat", "#": " sharp"}.get(tonic[1:], "")
-        return f"{tonic} {mode if mode in ('major', 'minor') else mode.capitalize()}"
-
-    def mode(self) -> str:
-        mode = self.facts.key.split()[-1] if self.facts.key else ""
-        if mode not in ("major", "minor"):
-            raise Unsaid("mode")
-        self.claim("mode", mode)
-        return mode
-
-    def metre(self) -> str:
-        if self.facts.metre not in ("3/4", "6/8", "4/4", "5/4", "7/8", "12/8", "2/4"):
-            raise Unsaid("metre")
-        if self.facts.metre == "4/4" and self.rng.random() < 0.7:
-            raise Unsaid("metre")  # the usual is seldom said
-        self.claim("metre", self.facts.metre)
-        return self.facts.metre
-
-    def stated(self, kind: str, value: str, rule: str) -> str:
-        """A rule below `fact:` for a value that holds. Raises: Unsaid without one."""
-        if not value or f"fact:{rule}" not in RULES:
-            raise Unsaid(kind)
-        self.claim(kind, value)
-        return self.expand(f"fact:{rule}").rstrip(".")
-
-    def beat(self) -> str:
-        if not self.facts.beat:
-            raise Unsaid("beat")
-        name = self.rng.choice(self.facts.beat)
-        return self.stated("beat", name, name)
-
-    def kit(self) -> str:
-        """Drums of the kit: "a kick drum, ticking hi-hats and a snare"."""
-        if len(self.facts.drum_sounds) < 2:
-            raise Unsaid("kit")
-        count = self.rng.randint(2, min(4, len(self.facts.drum_sounds)))
-        picked = self.rng.sample(self.facts.drum_sounds, count)
-        for sound in picked:
-            self.claim("drum sound", sound, once=False)
-        return words.join([self.pick(words.DRUM_WORDS[sound]) for sound in picked])
-
-    def how(self) -> str:
-        """A sentence on how one of the pitched players plays."""
-        ways = [
-            (player, kind, value)
-            for player in self.facts.players
-            if player.role not in ("drums", "percussion", "effects")
-            for kind, value in (("articulation", player.articulation), ("register", player.register), ("pace", player.pace))
-            if value and sum(player.instrument == other.instrument for other in self.facts.players) == 1
-        ]
-        if not ways:
-            raise Unsaid("how")
-        player, kind, value = self.rng.choice(ways)
-        self.chosen["how"] = player
-        return self.stated(kind, f"{player.instrument}: {value}", "slow notes" if value == "slow" else value)
-
-    def how_player(self) -> str:
-        return "the " + self.again(self.chosen["how"])
-
-    def again(self, player: Player) -> str:
-        """An instrument that may have been named before."""
-        wording = words.INSTRUMENT_NAMES.get(player.instrument, (player.instrument,))[0]
-        if Claim("plays", player.instrument) not in self.claims:
-            self.claim("plays", player.instrument, once=False)
-        self.plural = words.is_plural(wording)
-        return words.bare(wording)
-
-    def lead_how(self) -> str:
-        """ ", high up", ", in short notes" or nothing, of the melody's player."""
-        lead = self.chosen.get("melody")
-        if lead is None or self.rng.random() < 0.6:
-            return ""
-        ways = {"high": ", high up", "low": ", in a low register", "staccato": ", in short, detached notes", "sustained": ", in long notes", "rapid": ", in rapid notes"}  # fmt: skip
-        found = [(kind, value) for kind, value in (("register", lead.register), ("articulation", lead.articulation), ("pace", lead.pace)) if value in ways]  # fmt: skip
-        if not found:
-            return ""
-        kind, value = self.rng.choice(found)
-        self.claim(kind, f"{lead.instrument}: {value}")
-        return ways[value]
-
-    def fact_pace(self) -> str:
-        lead = self.one("melody")
-        if lead.pace != "rapid":
-            raise Unsaid("pace")
-        self.claim("pace", f"{lead.instrument}: rapid")
-        return "made of rapid notes"
-
-    def fact_register(self) -> str:
-        lead = self.one("melody")
-        if not lead.register:
-            raise Unsaid("register")
-        self.claim("register", f"{lead.instrument}: {lead.register}")
-        return "in a high register" if lead.register == "high" else "in a low register"
-
-    def repeats(self) -> str:
-        found = [player for player in self.facts.players if player.repeats and player.role in ("riff", "melody")]
-        if not found:
-            raise Unsaid("repeats")
-        return self.stated("repeats", found[0].instrument, "repeats")
-
-    def solo(self, noun: Callable[[str], str] = str) -> str:
-        if len(self.facts.players) != 1 or self.facts.players[0].role in ("drums", "percussion"):
-            raise Unsaid("solo")
-        player = self.facts.players[0]
-        self.claim("solo", player.instrument)
-        return self.name(player, noun)
-
-    # what happens
-
-    def event(self, *kinds: str) -> Event:
-        found = [event for event in self.facts.events if event.kind in kinds]
-        if not found:
-            raise Unsaid("event")
-        return self.rng.choice(found)
-
-    def enters(self) -> str:
-        """Who comes in later; `first` must not name him."""
-        event = self.event("enters")
-        player = next(p for p in self.facts.players if p.instrument == event.instrument)
-        self.chosen["enters"] = player
-        text = self.name(player)
-        self.claim("enters", event.instrument)
-        self.chosen["moment"] = player
-        return text
-
-    def first(self) -> str:
-        """Who sounds within half a second of the window's beginning."""
-        if not any(event.kind == "enters" for event in self.facts.events):
-            raise Unsaid("first")
-        names = {player.instrument for player in self.facts.players if player.enters_s > 0.5}
-        there = [p for p in self.facts.players if p.enters_s <= 0.5 and p.instrument not in names]
-        there = list({p.instrument: p for p in there}.values())
-        if not there:
-            raise Unsaid("first")
-        picked = self.rng.sample(there, min(len(there), self.rng.choice((1, 1, 2))))
-        for player in picked:
-            self.claim("first", player.instrument, once=False)
-        text = words.join([self.name(player) for player in picked])
-        self.plural = len(picked) > 1 or self.plural
-        return text
-
-    def leaves(self) -> str:
-        event = self.event("leaves")
-        self.claim("leaves", event.instrument)
-        player = next(p for p in self.facts.players if p.instrument == event.instrument)
-        return "the " + self.again(player)
-
-    def moment(self, at_s: float) -> str:
-        share = at_s / self.facts.seconds
-        if share < 0.25:
-            return self.expand("when early")
-        if share > 0.72:
-            return self.expand("when late")
-        if 0.38 < share < 0.62:
-            return self.expand("when middle")
-        return ""
-
-    def when(self, kind: str) -> str:
-        instrument = next(c.value for c in reversed(self.claims) if c.kind == kind)
-        event = next(e for e in self.facts.events if (e.kind, e.instrument) == (kind, instrument))
-        text = self.moment(event.at_s)
-        if text:
-            self.claim("when", f"{kind} {instrument}: {event.at_s}", once=False)
-        return text
-
-    def fill(self) -> str:
-        """A sentence on a fill, a roll or a crash; its place is told where there is one alone."""
-        event = self.event("fill", "roll", "crash")
-        same = [other for other in self.facts.events if other.kind == event.kind]
-        self.claim(event.kind, len(same))
-        text = self.expand(f"fact:{event.kind}")
-        where = self.moment(event.at_s) if len(same) == 1 else ""
-        return re.sub(r" ?WHEN", f" {where}" if where else "", text).rstrip(".")
-
-
-ORDER = ("melody", "riff", "countermelody", "arpeggio", "chords", "pad", "bass", "drums", "percussion", "effects")
-BACKING = ("chords", "arpeggio", "pad")
-
-
-def _no_drums(writer: Writer) -> str:
-    if writer.facts.drums is not False:
-        raise Unsaid("drums")
-    writer.claim("drums", "no")
-    return ""
-
-
-def _instrumental(writer: Writer) -> str:
-    if writer.facts.voices:
-        raise Unsaid("voices")
-    writer.claim("instrumental", "yes")
-    return "instrumental"
-
-
-def _sound(writer: Writer) -> str:
-    if writer.facts.electric is None:
-        raise Unsaid("electric")
-    writer.claim("electric", "yes" if writer.facts.electric else "no")
-    return writer.expand("fact:electric" if writer.facts.electric else "fact:acoustic").rstrip(".")
-
-
-def _sentence(rule: str, check: Callable[[Writer], str]) -> Callable[[Writer], str]:
-    def say(writer: Writer) -> str:
-        check(writer)
-        return writer.expand(rule).rstrip(".")
-
-    return say
-
-
-def _again(writer: Writer, role: str) -> str:
-    """A player who repeats his bar."""
-    player = writer.one(role, test=lambda p: p.repeats)
-    if not player.repeats:
-        raise Unsaid("repeats")
-    writer.claim("repeats", player.instrument)
-    return writer.as_role(role)
-
-
-def _parts(writer: Writer) -> str:
-    writer.plural = False
-    return writer.several(ORDER, 2, 5, writer.part)
-
-
-def _player(writer: Writer, noun: Callable[[str], str]) -> str:
-    assert writer.player is not None
-    return writer.name(writer.player, noun)
-
-
-def _swing(writer: Writer) -> str:
-    if writer.facts.swing is None or (not writer.facts.swing and writer.rng.random() < 0.8):
-        raise Unsaid("swing")
-    return writer.stated("swing", "yes" if writer.facts.swing else "no", "swung" if writer.facts.swing else "straight")
-
-
-SLOTS: dict[str, Callable[[Writer], str]] = {
-    "thing": Writer.thing,
-    "stylemass": Writer.stylemass,
-    "mood": Writer.mood,
-    "use": Writer.use,
-    "speed": lambda w: w.speed(words.SPEEDS),
-    "speed_noun": lambda w: w.speed(words.SPEED_NOUNS),
-    "bpm": Writer.bpm,
-    "key": Writer.key,
-    "mode": Writer.mode,
-    "metre": Writer.metre,
-    "metre_sentence": lambda w: w.stated("metre", w.facts.metre, w.facts.metre),
-    "swing_sentence": _swing,
-    "tempo_change": lambda w: w.stated("tempo change", w.facts.tempo_change, w.facts.tempo_change),
-    "density_sentence": lambda w: w.stated("density", w.facts.density, w.facts.density),
-    "dynamics_sentence": lambda w: w.stated("dynamics", w.facts.dynamics, w.facts.dynamics),
-    "stop_sentence": lambda w: w.stated("stop", w.event("stop").kind, "stop"),
-    "section_sentence": lambda w: (
-        w.stated("ends", "yes", "ends") if w.facts.ends else w.stated("section", w.facts.section, w.facts.section)
-    ),
-    "repeat_sentence": Writer.repeats,
-    "how_sentence": Writer.how,
-    "how": Writer.how_player,
-    "alone_sentence": lambda w: w.expand("alone").rstrip("."),
-    "beat_sentence": Writer.beat,
-    "no_drums": _sentence("fact:no drums", _no_drums),
-    "check_no_drums": _no_drums,
-    "instrumental": _instrumental,
-    "instrumental_sentence": _sentence("fact:instrumental", _instrumental),
-    "acoustic_sentence": _sound,
-    "names": lambda w: w.several(ORDER, 1, 4, w.name),
-    "parts": _parts,
-    "part": lambda w: w.several(ORDER, 1, 1, w.part),
-    "x": lambda w: _player(w, words.as_modifier),
-    "ax": lambda w: _player(w, str),
-    "lead": lambda w: w.as_role("melody"),
-    "lead_mod": lambda w: w.as_role("melody", noun=words.as_modifier),
-    "lead_how": Writer.lead_how,
-    "counter": lambda w: w.as_role("countermelody"),
-    "riff": lambda w: w.as_role("riff"),
-    "riff_mod": lambda w: w.as_role("riff", noun=words.as_modifier),
-    "riff_again": lambda w: _again(w, "riff"),
-    "backing": lambda w: w.several(BACKING, 1, 3, w.part),
-    "chords": lambda w: w.as_role("chords"),
-    "arpeggio": lambda w: w.as_role("arpeggio"),
-    "pad": lambda w: w.as_role("pad"),
-    "bass": lambda w: w.as_role("bass"),
-    "bass_mod": lambda w: w.as_role("bass", noun=words.as_modifier),
-    "bass_again": lambda w: _again(w, "bass"),
-    "drums": lambda w: w.as_role("drums"),
-    "percussion": lambda w: w.several(("percussion",), 1, 3, w.name),
-    "kit": Writer.kit,
-    "solo": Writer.solo,
-    "solo_mod": lambda w: w.solo(words.as_modifier),
-    "first": Writer.first,
-    "enters": Writer.enters,
-    "leaves": Writer.leaves,
-    "when": lambda w: w.when("enters"),
-    "when_left": lambda w: w.when("leaves"),
-    "when_fill": lambda w: "WHEN",
-    "fill": Writer.fill,
-}
-
-
 def finish(text: str) -> str:
     """Articles, spaces, capitals."""
     text = re.sub(r"\b(?:a|A)\(n\) (?:an? )?(\S+)", lambda m: words.with_article(m[1]), text)
     text = re.sub(r" +", " ", text)
     text = re.sub(r"\s+([,.;:])", r"\1", text).strip(" ,")
-    return re.sub(r"(^|[.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
+    return re.sub(r"([.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
+
+
+def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False) -> Caption:
+    """A caption of a kind of `KINDS`. With nothing to say it is "music", and claims nothing."""
+    for attempt in range(6):
+        writer = Writer(facts, rng, held_out)
+        try:
+            text = finish(COMPOSERS[kind](writer))
+        except Unsaid:
+            continue
+        if len(text.split()) >= LEAST_WORDS[kind] or attempt == 5:
+            text = _capital(text) if kind not in ("tags", "phrase") or rng.random() < 0.3 else text
+            return Caption(kind, text, tuple(writer.claims), frozenset(writer.wordings))
+    return Caption(kind, "music", (), frozenset())
+
+
+def captions(facts: Facts, rng: random.Random, each: int = 2, *, held_out: bool = False) -> list[Caption]:
+    """`each` captions of every kind; descriptions twice as many, for they are what people write."""
+    counts = {"description": 2 * each}
+    return [write(facts, kind, rng, held_out=held_out) for kind in KINDS for _ in range(counts.get(kind, each))]
+
+
+def _tags(writer: Writer) -> str:
+    """Words between commas, in any order."""
+    makers: list[Callable[[], str]] = [writer.stylemass, writer.mood, writer.mood, writer.bpm]
+    makers += [lambda: writer.several(ORDER, 1, 1, lambda p: words.bare(writer.name(p)))] * 4
+    makers += [lambda: writer.speed(words.SPEEDS), lambda: writer.expand("key_tag"), lambda: words.bare(writer.use()) + " music"]
+    makers += [lambda: f"{writer.slot('lead_mod')} melody", lambda: writer.expand("tag")]
+    writer.rng.shuffle(makers)
+    found: list[str] = []
+    for maker in makers[: writer.rng.randint(2, 9)]:
+        before = list(writer.claims), set(writer.wordings)
+        try:
+            tag = maker()
+            if tag not in found:
+                found.append(tag)
+        except Unsaid:
+            writer.claims, writer.wordings = before
+    if not found:
+        raise Unsaid("tags")
+    return writer.rng.choice((", ", ", ", ", ", "; ", " ")).join(found)
+
+
+def _phrase(writer: Writer) -> str:
+    return writer.expand("phrase")
+
+
+def _sentence_caption(writer: Writer) -> str:
+    return _capital(writer.expand("asking" if writer.rng.random() < 0.2 else "sentence"))
+
+
+def _description(writer: Writer) -> str:
+    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it is for."""
+    rng = writer.rng
+    plan = ["asking" if rng.random() < 0.1 else "opening"]
+    if rng.random() < 0.4:
+        plan += [rng.choice(("features", "layers")), *rng.sample(TOPICS, rng.choice((0, 1, 1, 2)))]
+    else:
+        plan += [topic for topic in TOPICS if rng.random() < 0.75]
+    if rng.random() < 0.3:
+        plan.insert(rng.randint(1, len(plan)), "events")
+    more = [name for name, chance in MORE if rng.random() < chance]
+    rng.shuffle(more)
+    plan += more
+    if rng.random() < 0.2:
+        plan.insert(1, "tempo")
+    plan += [name for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15)) if rng.random() < chance]
+    return " ".join(_paragraph(writer, plan[: rng.choice((4, 5, 6, 7, 7, 8, 8, 9, 10, 12))]))
+
+
+def _paragraph(writer: Writer, plan: Sequence[str]) -> list[str]:
+    sentences: list[str] = []
+    for rule in plan:
+        try:
+            said = _capital(writer.expand(rule).rstrip(" .:") + ".")
+        except Unsaid:
+            continue
+        alike = sentences and sentences[-1].split()[:2] == said.split()[:2]
+        sentences.append(said if not alike else _vary(said))
+    if not sentences:
+        raise Unsaid("description")
+    return sentences
+
+
+def _vary(sentence: str) -> str:
+    """Two sentences in a row do not begin alike."""
+    return re.sub(r"^It ", "The music ", re.sub(r"^There (is|are) ", r"One can also hear ", sentence))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+MORE = (("tempo", 0.5), ("key", 0.25), ("texture", 0.45), ("events", 0.25), ("absent", 0.15), ("mood", 0.35))
+COMPOSERS: dict[str, Callable[[Writer], str]] = {
+    "tags": _tags,
+    "phrase": _phrase,
+    "sentence": _sentence_caption,
+    "description": _description,
+}
+LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 18}

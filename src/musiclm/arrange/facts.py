@@ -101,7 +101,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
     rate = _onset_rate(heard, start_s, end_s)
     strokes = [part for part in inside if part.is_drums and part.start.size]
     lately = [part.between(max(0.0, start_s - 1.5), end_s) for part in everything if part.is_drums]
-    drums = True if any(part.is_drums for part in heard) else None if any(p.start.size for p in lately) else False
+    drums = True if any(part.is_drums and part.part.role != "effects" for part in heard) else None if any(p.start.size for p in lately) else False
     electric = {INSTRUMENTS[part.part.instrument].electric for part in inside if part.start.size}
     section = _section(score, start_s, end_s)
     speed, key = _speed(bpm, rate), _key(score, pitched)
@@ -319,7 +319,7 @@ def _dynamics(inside: list[Played], start_s: float, end_s: float) -> str:
 
 def _drum_sounds(heard: list[Played]) -> tuple[str, ...]:
     """What stands out of the drum kits: three strokes or more (two crashes)."""
-    kits = [part for part in heard if INSTRUMENTS[part.part.instrument].family == "drums"]
+    kits = [part for part in heard if part.is_kit]
     keys = np.concatenate([part.pitch for part in kits]) if kits else np.zeros(0, int)
     counts = {name: int(np.isin(keys, list(those)).sum()) for name, those in DRUM_KEYS.items()}
     return tuple(name for name, count in counts.items() if count >= (2 if name == "crash" else 4))
@@ -327,7 +327,7 @@ def _drum_sounds(heard: list[Played]) -> tuple[str, ...]:
 
 def _beat(score: Score, heard: list[Played], start_s: float, end_s: float) -> tuple[str, ...]:
     """Drum patterns that have a name, in 4/4 only."""
-    kits = [part for part in heard if INSTRUMENTS[part.part.instrument].family == "drums"]
+    kits = [part for part in heard if part.is_kit]
     if (score.beats_per_bar, score.beat_unit) != (4, 4) or not kits:
         return ()
     places, keys = (np.concatenate([getattr(part, name) for part in kits]) for name in ("quarter", "pitch"))
@@ -376,8 +376,7 @@ def _events(
             events.append(Event(kind="roll" if quick and same else "fill", at_s=round(begin - start_s, 2)))
     for part in strokes:
         crashes = part.start[np.isin(part.pitch, list(DRUM_KEYS["crash"])) & (part.start >= start_s)]
-        kit = INSTRUMENTS[part.part.instrument].family == "drums"
-        events += [Event(kind="crash", at_s=round(float(at) - start_s, 2)) for at in crashes if kit and at < end_s - 0.3]
+        events += [Event(kind="crash", at_s=round(float(at) - start_s, 2)) for at in crashes if part.is_kit and at < end_s - 0.3]
     if (at := _stop(everything, start_s, end_s)) is not None:
         events.append(Event(kind="stop", at_s=round(at - start_s, 2)))
     return events
@@ -385,16 +384,16 @@ def _events(
 
 def _is_roll(strokes: list[Played], begin: float, end: float) -> bool:
     """Whether one drum is struck nearly all the time."""
-    keys = np.concatenate([p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.start.size])
+    keys = np.concatenate([p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.is_kit] or [np.zeros(0)])
     kinds = [int(np.isin(keys, list(DRUM_KEYS[name])).sum()) for name in ("snare", "tom")]
-    return max(kinds) >= 0.7 * len(keys)
+    return len(keys) > 0 and max(kinds) >= 0.7 * len(keys)
 
 
 def _stop(everything: list[Played], start_s: float, end_s: float) -> float | None:
     """Where all fall silent at once for 0.7 s or more and then go on; a ringing cymbal is no silence."""
     intervals = []
     for part in everything:
-        ringing = np.isin(part.pitch, list(DRUM_KEYS["crash"] | DRUM_KEYS["ride"])) if part.is_drums else False
+        ringing = np.isin(part.pitch, list(DRUM_KEYS["crash"] | DRUM_KEYS["ride"])) if part.is_kit else False
         intervals.append(np.stack([part.start, np.where(ringing, part.start + 2.5, np.maximum(part.end, part.start + 0.15))]))
     spans = np.concatenate(intervals, 1)
     spans = spans[:, np.argsort(spans[0])]

@@ -57,7 +57,7 @@ played_on
 features
   It features {parts}.
   The arrangement consists of {parts}.
-  There {parts_be} {parts}.
+  {there:parts}.
   The track features {parts}.
   The song contains {parts}.
   Featured are {parts}.
@@ -67,15 +67,36 @@ features
   It is made up of {parts}.
   {parts} make up the arrangement.
   {parts} can be heard.
-  In the mix there {parts_be} {parts}.
+  In the mix {there:parts}.
   The instrumentation consists of {names}.
-  The instruments are {names}.
+  The instruments are {band}.
   The line-up is {names}.
   The ensemble: {names}.
   The sound is built from {parts}.
-  {names} play together.
-  The players are {names}.
+  {band} play together.
+  The players are {band}.
   It is performed by {names}.
+
+layers
+  It consists of a(n) {lead_mod} melody played over {backing}, {bass} and {drums}.
+  A(n) {lead_mod} melody plays over {backing}, {bass} and {drums}.
+  It features a(n) {lead_mod} melody over {backing}.
+  It consists of {parts}.
+  The song consists of a(n) {lead_mod} melody over {drums}, with {bass} underneath.
+  The {lead_mod} melody is backed by {backing}, while {drums} {v:keeps|keep} the beat.
+  {lead} {v:plays|play} the melody while {backing} {v:fills|fill} the background.
+  {lead} {v:carries|carry} the tune over {backing} and {bass}.
+  {lead} {v:leads|lead}, accompanied by {backing}.
+  A(n) {riff_mod} riff runs over {drums} and {bass}.
+  There is a(n) {riff_mod} riff over {drums}, and {backing} in the background.
+  Over {drums} and {bass} we hear {lead}, supported by {backing}.
+  {bass} and {drums} lay the foundation for {lead} and {backing}.
+  {pad} {v:forms|form} the background for {lead}.
+  {arpeggio} {v:ripples|ripple} behind {lead}.
+  {chords} and {bass} accompany {lead}.
+  The layers are {parts}.
+  On top of {drums} {there:lead}, with {backing} behind.
+  {parts} are layered on top of each other.
 
 melody
   The main melody is played by {lead}.
@@ -90,7 +111,7 @@ melody
   The melody belongs to {lead}.
   {lead} {v:sings|sing} out the theme.
   {lead} {v:leads|lead} with the melody.
-  On top {v_there}{lead} playing the tune.
+  On top {there:lead} playing the tune.
   It has a(n) {lead_mod} melody{lead_how}.
   There is a(n) {lead_mod} melody on top{lead_how}.
   A(n) {lead_mod} melody runs through it.
@@ -119,10 +140,10 @@ backing
   {backing} {v:fills|fill} in the harmony.
   The harmony comes from {backing}.
   The accompaniment is {backing}.
-  In the background {v_there}{backing}.
+  In the background {there:backing}.
   {backing} {v:supports|support} it.
   {backing} can be heard behind it.
-  Underneath {v_there}{backing}.
+  Underneath {there:backing}.
   The backing is made of {backing}.
   Behind that one hears {backing}.
   It is supported by {backing}.
@@ -526,7 +547,7 @@ sentence
   A(n) {speed} {thing} with {part} and {part}.
   {lead} {v:plays|play} a(n) {mood} melody over {backing}.
   {lead} {v:plays|play} over {drums} and {bass}.
-  {names} play a(n) {mood} {thing}.
+  {band} play a(n) {mood} {thing}.
   A(n) {mood} {thing} at {bpm}, {played_on}.
   A(n) {mood} {thing} in {key} {played_on}.
   This {mood} {thing} features {parts}.
@@ -546,29 +567,23 @@ sentence
 
 melody_part
   a(n) {x} melody
-  a(n) {x} playing the melody
   a lead {x}
   a(n) {x} lead
-  {ax} on lead
   a tune on {ax}
   a melody on {ax}
 
 countermelody_part
   a(n) {x} countermelody
-  {ax} answering the melody
   a second voice on {ax}
   counterpoint on {ax}
 
 riff_part
   a(n) {x} riff
   a riff on {ax}
-  {ax} playing a riff
 
 chords_part
   {x} chords
-  {ax} playing chords
   chords on {ax}
-  {ax} comping
   {x} accompaniment
 
 arpeggio_part
@@ -576,36 +591,60 @@ arpeggio_part
   arpeggiated {x}
   arpeggios on {ax}
   broken chords on {ax}
-  {ax} playing arpeggios
 
 pad_part
   sustained {x} chords
-  {ax} holding long chords
   a bed of {x}
   long notes on {ax}
-  {ax} in the background
 
 bass_part
   a(n) {x} line
   {ax}
   a bass line on {ax}
-  {ax} underneath
-  {ax} playing the bass line
 
 drums_part
   {ax}
   a beat on {ax}
   a(n) {x} beat
-  {ax} keeping the beat
 
 percussion_part
   {ax}
-  {ax} adding to the rhythm
   {x} accents
 
 effects_part
   {x} effects
   {ax} for effect
+
+melody_act
+  a(n) {x} playing the melody
+  {ax} on lead
+
+countermelody_act
+  {ax} answering the melody
+
+riff_act
+  {ax} playing a riff
+
+chords_act
+  {ax} playing chords
+  {ax} comping
+
+arpeggio_act
+  {ax} playing arpeggios
+
+pad_act
+  {ax} holding long chords
+  {ax} in the background
+
+bass_act
+  {ax} underneath
+  {ax} playing the bass line
+
+drums_act
+  {ax} keeping the beat
+
+percussion_act
+  {ax} adding to the rhythm
 
 when early
   early on
@@ -622,10 +661,16 @@ when late
   near the end
   late in the clip
 
-tempo_tag
-  {speed}
+tag
+  no drums{check_no_drums}
+  {instrumental}
   {speed_noun} tempo
-  {bpm}
+  {bass_mod} line
+  {arpeggio} arpeggios
+  {riff_mod} riff
+  {kit}
+  {metre}
+  {speed}
 
 key_tag
   {key}

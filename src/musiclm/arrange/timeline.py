@@ -36,6 +36,11 @@ class Played:
     def is_drums(self) -> bool:
         return INSTRUMENTS[self.part.instrument].family in ("drums", "percussion")
 
+    @property
+    def is_kit(self) -> bool:
+        """Whether pitches are keys of the General MIDI drum map."""
+        return INSTRUMENTS[self.part.instrument].family == "drums"
+
     def between(self, start_s: float, end_s: float) -> "Played":
         """The notes that sound for 50 ms or more between two times; starts and ends are left as they are."""
         inside = np.minimum(self.end, end_s) - np.maximum(self.start, start_s) >= np.minimum(

@@ -12,7 +12,7 @@ HELD_OUT_SHARE = 0.2  # of all wordings, chosen by their hash: training never me
 # names that need no article and take a plural verb end in s; "brass" and "percussion" are singular
 INSTRUMENT_NAMES: dict[str, tuple[str, ...]] = {
     "piano": ("a piano", "a grand piano", "an acoustic piano"),
-    "bright piano": ("a bright piano", "a piano", "a crisp, bright piano"),
+    "bright piano": ("a bright piano", "a piano", "a crisp-sounding piano"),
     "honky-tonk piano": ("a honky-tonk piano", "an out-of-tune saloon piano", "a detuned honky-tonk piano"),
     "electric piano": ("an electric piano", "an e-piano", "a mellow electric piano"),
     "FM electric piano": ("an FM electric piano", "a digital electric piano", "a glassy electric piano"),
@@ -46,9 +46,9 @@ INSTRUMENT_NAMES: dict[str, tuple[str, ...]] = {
     "slap bass": ("a slap bass", "a slapped bass guitar", "a popping slap bass"),
     "synth bass": ("a synth bass", "a bass synthesizer", "a synthesized bass"),
     "rubber synth bass": ("a synth bass", "a rubbery synth bass", "a bouncy synthesizer bass"),
-    "violin": ("a violin", "a solo violin"),
+    "violin": ("a violin", "a bowed violin"),
     "viola": ("a viola", "a dusky viola"),
-    "cello": ("a cello", "a deep cello", "a solo cello"),
+    "cello": ("a cello", "a deep cello", "a bowed cello"),
     "contrabass": ("a bowed double bass", "a contrabass", "an orchestral double bass"),
     "tremolo strings": ("tremolo strings", "trembling strings", "strings playing tremolo"),
     "pizzicato strings": ("pizzicato strings", "plucked strings", "strings playing pizzicato"),
@@ -121,6 +121,25 @@ INSTRUMENT_NAMES: dict[str, tuple[str, ...]] = {
     "cowbell": ("a cowbell", "a clanking cowbell"),
     "triangle": ("a triangle", "a ringing triangle"),
     "woodblock": ("a woodblock", "a wood block"),
+    "reverse cymbal": ("a reversed cymbal", "a reverse cymbal swell"),
+}  # fmt: skip
+# what an instrument of a family sounds like by nature; put before some of its names
+SOUNDS: dict[str, tuple[str, ...]] = {
+    "piano": ("resonant", "ringing", "percussive"), "keyboard": ("plinking", "percussive"), "organ": ("droning", "reedy", "full-bodied", "humming"), "mallets": ("ringing", "chiming", "resonating", "pinging"),
+    "guitar": ("twanging", "ringing", "picked"), "bass": ("deep", "low", "groovy", "round", "booming", "thick", "rumbling"), "strings": ("bowed", "singing", "rich"), "voices": ("airy", "human-sounding", "floating"),
+    "brass": ("brassy", "blaring", "ringing", "bold"), "reeds": ("reedy", "nasal", "expressive"), "winds": ("breathy", "airy", "whistling"), "synth": ("electronic", "synthetic", "digital", "buzzy"),
+    "plucked": ("plucked", "twangy", "bright"), "drums": ("punchy", "steady", "thumping", "tight", "snappy"), "percussion": ("rattling", "dry", "crisp", "clattering"),
+}  # fmt: skip
+SOUNDS |= {
+    "distorted guitar": ("roaring", "fuzzy", "aggressive", "chugging", "screaming", "gritty"), "overdriven guitar": ("crunchy", "gritty", "biting", "growling"), "nylon guitar": ("warm", "fingerpicked", "soft", "mellow"),
+    "acoustic guitar": ("strumming", "bright", "jangling"), "clean electric guitar": ("jangly", "twangy", "clear", "shimmering"), "jazz guitar": ("mellow", "smooth", "warm"), "muted electric guitar": ("chugging", "choppy", "dry"),
+    "pizzicato strings": ("plucked", "bouncing"), "string section": ("lush", "rich", "orchestral", "sweeping"), "slow strings": ("lush", "swelling"), "tremolo strings": ("shivering", "shimmering"), "cello": ("deep", "dark", "rich"),
+    "warm pad": ("mellow", "wide"), "sweep pad": ("wide", "swirling"), "new age pad": ("wide", "glittering"), "bowed pad": ("glassy", "wide", "hovering"), "halo pad": ("wide", "ethereal"), "square lead": ("beeping", "retro", "8-bit"),
+    "saw lead": ("buzzing", "sharp", "bright"), "crystal synth": ("sparkling", "glassy"), "music box": ("delicate", "chiming"), "church organ": ("massive", "solemn", "mighty"), "harp": ("rippling", "delicate"), "tuba": ("deep", "fat", "low"),
+    "808 drum machine": ("booming", "clicking", "electronic"), "electronic drum kit": ("punchy", "programmed", "crisp"), "brushed drums": ("soft", "gentle"), "rock drum kit": ("loud", "pounding", "energetic"),
+    "orchestral drums": ("booming", "thundering"), "taiko drums": ("thundering", "massive"), "timpani": ("rolling", "booming"), "shaker": ("shimmering", "steady"), "triangle": ("shimmering", "ringing"),
+    "tambourine": ("jingling", "shimmering"), "synth bass": ("fat", "deep", "pulsing"), "double bass": ("woody", "deep", "round", "mellow"), "vibraphone": ("mellow", "shimmering"), "bagpipes": ("droning", "shrill"),
+    "french horn": ("noble", "mellow", "rounded"), "muted trumpet": ("nasal", "muffled"), "flute": ("breathy", "airy", "gentle"), "electric piano": ("mellow", "bell-like", "warm"), "hammond organ": ("swirling", "warm"),
 }  # fmt: skip
 # a wider name, and what it is true of
 KINDS: dict[str, tuple[str, ...]] = {
@@ -142,7 +161,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Ways to say a mood of the style table; moods that are not here are said as they stand.
 MOODS: dict[str, tuple[str, ...]] = {
-    "calm": ("calm", "calming", "tranquil", "placid"), "peaceful": ("peaceful", "serene", "tranquil"), "relaxing": ("relaxing", "soothing", "laid-back"),
+    "calm": ("calm", "calming", "tranquil", "placid", "restful"), "peaceful": ("peaceful", "serene", "tranquil"), "relaxing": ("relaxing", "soothing", "laid-back"),
     "relaxed": ("relaxed", "easygoing", "laid-back", "unhurried"), "mellow": ("mellow", "smooth", "soft-edged"), "chill": ("chill", "chilled-out", "laid-back"),
     "dreamy": ("dreamy", "floating", "ethereal"), "ethereal": ("ethereal", "otherworldly", "airy"), "meditative": ("meditative", "contemplative", "reflective"),
     "gentle": ("gentle", "tender", "soft"), "tender": ("tender", "gentle", "heartfelt"), "warm": ("warm", "cosy", "mellow"), "romantic": ("romantic", "amorous", "heartfelt"),
@@ -163,6 +182,18 @@ MOODS: dict[str, tuple[str, ...]] = {
     "sunny": ("sunny", "bright", "summery"), "carefree": ("carefree", "easygoing", "breezy"), "adventurous": ("adventurous", "swashbuckling", "daring"), "spiritual": ("spiritual", "devotional", "sacred"),
     "innocent": ("innocent", "childlike", "sweet"), "sweet": ("sweet", "charming", "endearing"), "bright": ("bright", "radiant", "sparkling"), "rebellious": ("rebellious", "defiant", "rowdy"), "raw": ("raw", "gritty", "unpolished"),
     "lonely": ("lonely", "desolate", "forlorn"), "rustic": ("rustic", "earthy", "homely"), "bouncy": ("bouncy", "springy", "perky"), "proud": ("proud", "stately", "dignified"), "atmospheric": ("atmospheric", "immersive", "spacious"),
+    "ancient": ("ancient", "archaic"), "bittersweet": ("bittersweet", "poignant"), "charming": ("charming", "delightful"), "cheeky": ("cheeky", "mischievous"), "cinematic": ("cinematic", "film-like"),
+    "cold": ("cold", "icy", "bleak"), "colourful": ("colourful", "vivid"), "confident": ("confident", "assured"), "contemplative": ("contemplative", "reflective", "thoughtful"), "cosy": ("cosy", "homely", "warm"),
+    "crushing": ("crushing", "massive"), "curious": ("curious", "inquisitive"), "delicate": ("delicate", "fragile", "dainty"), "euphoric": ("euphoric", "ecstatic", "uplifting"), "exotic": ("exotic", "faraway-sounding"),
+    "expressive": ("expressive", "emotive"), "fiery": ("fiery", "hot-blooded", "passionate"), "flowing": ("flowing", "fluid"), "frantic": ("frantic", "hectic", "breathless"), "furious": ("furious", "raging", "ferocious"),
+    "glamorous": ("glamorous", "glitzy"), "gloomy": ("gloomy", "bleak", "sombre"), "grand": ("grand", "imposing"), "gritty": ("gritty", "rough", "dirty"), "hazy": ("hazy", "blurred", "smoky"), "heartfelt": ("heartfelt", "sincere"),
+    "inspiring": ("inspiring", "motivational", "uplifting"), "intimate": ("intimate", "close and personal"), "introspective": ("introspective", "pensive"), "jaunty": ("jaunty", "perky"), "jolly": ("jolly", "merry", "cheerful"),
+    "laid-back": ("laid-back", "easygoing", "relaxed"), "light": ("light", "airy", "light-hearted"), "magical": ("magical", "enchanting", "fairy-like"), "mechanical": ("mechanical", "robotic", "machine-like"), "menacing": ("menacing", "threatening"),
+    "merry": ("merry", "cheerful", "jolly"), "moody": ("moody", "brooding"), "noble": ("noble", "dignified", "stately"), "old-fashioned": ("old-fashioned", "old-timey", "vintage"), "optimistic": ("optimistic", "hopeful", "positive"),
+    "positive": ("positive", "feel-good", "optimistic"), "quaint": ("quaint", "old-worldly"), "refined": ("refined", "polished"), "relentless": ("relentless", "unstoppable"), "rousing": ("rousing", "stirring"), "sensual": ("sensual", "sultry"),
+    "serene": ("serene", "peaceful", "tranquil"), "silly": ("silly", "goofy", "comical"), "sleepy": ("sleepy", "drowsy"), "sneaky": ("sneaky", "stealthy"), "soft": ("soft", "gentle"), "soothing": ("soothing", "calming", "comforting"),
+    "sophisticated": ("sophisticated", "classy"), "spacious": ("spacious", "wide open", "expansive"), "spirited": ("spirited", "lively", "vivacious"), "sweeping": ("sweeping", "soaring"), "thoughtful": ("thoughtful", "pensive"),
+    "unsettling": ("unsettling", "disturbing", "uneasy"), "urgent": ("urgent", "pressing"), "vast": ("vast", "immense", "boundless"), "wistful": ("wistful", "nostalgic", "yearning"), "wondrous": ("wondrous", "full of wonder"), "youthful": ("youthful", "fresh"),
 }  # fmt: skip
 # moods that a window must not contradict: which speeds, keys and densities go against them
 CALM = frozenset(
@@ -181,7 +212,8 @@ SAD = frozenset(
     "brooding haunted cold wistful moody".split()
 )
 MEASURED = frozenset(
-    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic".split()
+    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic "
+    "repetitive brisk percussive swinging brassy marching virtuosic intricate bluesy clean".split()
 )
 SPEEDS: dict[str, tuple[str, ...]] = {  # adjectives
     "very slow": ("very slow", "extremely slow", "slow", "glacially paced"), "slow": ("slow", "slow-paced", "unhurried", "slow-moving"),
@@ -197,11 +229,6 @@ DRUM_WORDS: dict[str, tuple[str, ...]] = {
     "clap": ("claps", "hand claps"), "hi-hat": ("hi-hats", "a hi-hat", "ticking hi-hats", "crisp hi-hats"), "tom": ("toms", "tom hits", "rumbling toms"),
     "crash": ("crash cymbals", "cymbal crashes", "crashing cymbals"), "ride": ("a ride cymbal", "a shimmering ride cymbal"),
 }  # fmt: skip
-# style names that are things themselves; others stand before "piece" or "track"
-COUNTABLE = re.compile(
-    r"(waltz|march|reel|jig|lullaby|ballad|tango|polka|rag|quartet|trio|fanfare|hymn|chorale|theme|anthem|soundtrack|"
-    r"shanty|tune|song|piece|serenade|nocturne|sonata|suite|minuet|dance|groove|jam|beat|score|soundscape|drone|hornpipe|étude|etude)$"
-)
 VOWEL_SOUND = re.compile(r"(?![Uu]ni|[Uu]til|[Uu]k|[Ee]u|[Oo]ne\b|[Uu]se)[AEIOUaeiou]|8|11\b|18\b|FM\b|R&B|RnB|MIDI|[Hh]our|[Hh]onest|NES\b|SNES\b|S[A-Z]|L[A-Z]")  # fmt: skip
 
 
@@ -227,7 +254,7 @@ def bare(noun: str) -> str:
 
 
 def is_plural(noun: str) -> bool:
-    head = re.split(r" (?:with|played|playing|in|stacked) ", noun)[0]
+    head = re.split(r" (?:with|played|playing|in|stacked|on|holding|adding|answering|comping|keeping|underneath|for|of)\b", noun)[0]
     if re.match(r"(a|an|the) ", noun) and not noun.startswith("the "):
         return False
     return head in ("timpani", "orchestral timpani") or (head.endswith("s") and not head.endswith("ss"))
@@ -235,7 +262,7 @@ def is_plural(noun: str) -> bool:
 
 def as_modifier(noun: str) -> str:
     """As it stands before another noun: strings -> string (melody)."""
-    word = bare(noun)
+    word = bare(noun).removesuffix(" instrument")
     return word[:-1] if is_plural(noun) and word.endswith("s") else word
 
 
