@@ -53,7 +53,11 @@ def _tags(writer: Writer) -> str:
     """Words between commas, in any order."""
     makers: list[Callable[[], str]] = [writer.stylemass, writer.mood, writer.mood, writer.bpm]
     makers += [lambda: writer.several(ORDER, 1, 1, lambda p: words.bare(writer.name(p)))] * 4
-    makers += [lambda: writer.speed(words.SPEEDS), lambda: writer.expand("key_tag"), lambda: words.bare(writer.use()) + " music"]
+    makers += [
+        lambda: writer.speed(words.SPEEDS),
+        lambda: writer.expand("key_tag"),
+        lambda: words.bare(writer.use()) + " music",
+    ]
     makers += [lambda: f"{writer.slot('lead_mod')} melody", lambda: writer.expand("tag")]
     writer.rng.shuffle(makers)
     found: list[str] = []

@@ -101,7 +101,13 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
     rate = _onset_rate(heard, start_s, end_s)
     strokes = [part for part in inside if part.is_drums and part.start.size]
     lately = [part.between(max(0.0, start_s - 1.5), end_s) for part in everything if part.is_drums]
-    drums = True if any(part.is_drums and part.part.role != "effects" for part in heard) else None if any(p.start.size for p in lately) else False
+    drums = (
+        True
+        if any(part.is_drums and part.part.role != "effects" for part in heard)
+        else None
+        if any(p.start.size for p in lately)
+        else False
+    )
     electric = {INSTRUMENTS[part.part.instrument].electric for part in inside if part.start.size}
     section = _section(score, start_s, end_s)
     speed, key = _speed(bpm, rate), _key(score, pitched)
@@ -174,7 +180,7 @@ def _is_heard(part: Played, others: Sequence[Played], start_s: float, end_s: flo
     lasts = 2.0 if INSTRUMENTS[part.part.instrument].decay != "sustained" else np.inf  # what is struck dies away
     ends = np.minimum(part.end, part.start + lasts)
     sounding = _union(np.maximum(part.start, start_s), np.minimum(ends, end_s))
-    return onsets >= LEAST_NOTES and sounding >= 0.3 or sounding >= LEAST_S
+    return (onsets >= LEAST_NOTES and sounding >= 0.3) or sounding >= LEAST_S
 
 
 def _union(starts: np.ndarray, ends: np.ndarray) -> float:
@@ -376,7 +382,11 @@ def _events(
             events.append(Event(kind="roll" if quick and same else "fill", at_s=round(begin - start_s, 2)))
     for part in strokes:
         crashes = part.start[np.isin(part.pitch, list(DRUM_KEYS["crash"])) & (part.start >= start_s)]
-        events += [Event(kind="crash", at_s=round(float(at) - start_s, 2)) for at in crashes if part.is_kit and at < end_s - 0.3]
+        events += [
+            Event(kind="crash", at_s=round(float(at) - start_s, 2))
+            for at in crashes
+            if part.is_kit and at < end_s - 0.3
+        ]
     if (at := _stop(everything, start_s, end_s)) is not None:
         events.append(Event(kind="stop", at_s=round(at - start_s, 2)))
     return events
@@ -384,7 +394,9 @@ def _events(
 
 def _is_roll(strokes: list[Played], begin: float, end: float) -> bool:
     """Whether one drum is struck nearly all the time."""
-    keys = np.concatenate([p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.is_kit] or [np.zeros(0)])
+    keys = np.concatenate(
+        [p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.is_kit] or [np.zeros(0)]
+    )
     kinds = [int(np.isin(keys, list(DRUM_KEYS[name])).sum()) for name in ("snare", "tom")]
     return len(keys) > 0 and max(kinds) >= 0.7 * len(keys)
 
@@ -394,7 +406,9 @@ def _stop(everything: list[Played], start_s: float, end_s: float) -> float | Non
     intervals = []
     for part in everything:
         ringing = np.isin(part.pitch, list(DRUM_KEYS["crash"] | DRUM_KEYS["ride"])) if part.is_kit else False
-        intervals.append(np.stack([part.start, np.where(ringing, part.start + 2.5, np.maximum(part.end, part.start + 0.15))]))
+        intervals.append(
+            np.stack([part.start, np.where(ringing, part.start + 2.5, np.maximum(part.end, part.start + 0.15))])
+        )
     spans = np.concatenate(intervals, 1)
     spans = spans[:, np.argsort(spans[0])]
     reached = np.maximum.accumulate(spans[1])

@@ -680,14 +680,8 @@ key_tag
 
 
 def _parse(text: str) -> dict[str, tuple[str, ...]]:
-    rules: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        if line.startswith("  "):
-            rules[name].append(line[2:])  # noqa: F821
-        elif line:
-            name = line
-            rules[name] = []
-    return {name: tuple(options) for name, options in rules.items()}
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    return {name: tuple(way.strip() for way in ways) for name, *ways in blocks}
 
 
 RULES = _parse(TEXT)

@@ -50,10 +50,18 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "beat": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit", "rock drum kit"), "boom bap": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit"),
     "drone": ("bowed pad", "sweep pad", "choir", "slow strings", "halo pad", "contrabass"), "band": ("brass section", "trumpet", "trombone", "tuba", "tenor sax", "alto sax", "clarinet", "piccolo"),
 }  # fmt: skip
-METRES = {"waltz": ("3/4",), "jig": ("6/8",), "twelve-eight": ("12/8",), "march": ("4/4", "2/4"), "reel": ("4/4", "2/2")}
+METRES = {
+    "waltz": ("3/4",),
+    "jig": ("6/8",),
+    "twelve-eight": ("12/8",),
+    "march": ("4/4", "2/4"),
+    "reel": ("4/4", "2/2"),
+}
 QUARTET = ("violin", "viola", "cello", "contrabass")
 # wider genres that name an instrument or would be false of some windows
-UNSURE_GENRES = frozenset("piano acoustic orchestral hybrid percussive drone".split()) | {"big band", "brass band"}
+UNSURE_GENRES = frozenset(
+    {"piano", "acoustic", "orchestral", "hybrid", "percussive", "drone", "big band", "brass band"}
+)
 GENRE_NAMES = {
     "celtic": "Celtic", "french": "French", "latin": "Latin", "japanese": "Japanese", "indian": "Indian", "middle eastern": "Middle Eastern", "caribbean": "Caribbean", "world": "world music",
     "r&b": "R&B", "horror": "horror film music", "sacred": "sacred music", "western": "western film music", "dance": "dance music", "march": "march",

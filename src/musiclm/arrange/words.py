@@ -195,25 +195,27 @@ MOODS: dict[str, tuple[str, ...]] = {
     "sophisticated": ("sophisticated", "classy"), "spacious": ("spacious", "wide open", "expansive"), "spirited": ("spirited", "lively", "vivacious"), "sweeping": ("sweeping", "soaring"), "thoughtful": ("thoughtful", "pensive"),
     "unsettling": ("unsettling", "disturbing", "uneasy"), "urgent": ("urgent", "pressing"), "vast": ("vast", "immense", "boundless"), "wistful": ("wistful", "nostalgic", "yearning"), "wondrous": ("wondrous", "full of wonder"), "youthful": ("youthful", "fresh"),
 }  # fmt: skip
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # moods that a window must not contradict: which speeds, keys and densities go against them
-CALM = frozenset(
-    "calm peaceful relaxing relaxed mellow chill dreamy meditative gentle tender sleepy soothing serene tranquil contemplative "
-    "laid-back cosy intimate quiet drowsy weightless romantic".split()
+CALM = _words(
+    "calm peaceful relaxing relaxed mellow chill dreamy meditative gentle tender sleepy soothing serene tranquil contemplative laid-back cosy intimate quiet drowsy weightless romantic"
 )
-LIVELY = frozenset(
-    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless urgent pumping "
-    "furious breathless spirited feverish".split()
+LIVELY = _words(
+    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless urgent pumping furious breathless spirited feverish"
 )
-HAPPY = frozenset(
-    "happy cheerful joyful sunny festive carefree merry triumphant upbeat euphoric jolly bright celebratory optimistic".split()
+HAPPY = _words(
+    "happy cheerful joyful sunny festive carefree merry triumphant upbeat euphoric jolly bright celebratory optimistic"
 )
-SAD = frozenset(
-    "sad melancholic mournful gloomy lonely sorrowful dark ominous tense suspenseful eerie spooky angry menacing tragic sinister "
-    "brooding haunted cold wistful moody".split()
+SAD = _words(
+    "sad melancholic mournful gloomy lonely sorrowful dark ominous tense suspenseful eerie spooky angry menacing tragic sinister brooding haunted cold wistful moody"
 )
-MEASURED = frozenset(
-    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic "
-    "repetitive brisk percussive swinging brassy marching virtuosic intricate bluesy clean".split()
+MEASURED = _words(
+    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic repetitive brisk percussive swinging brassy marching virtuosic intricate bluesy clean"
 )
 SPEEDS: dict[str, tuple[str, ...]] = {  # adjectives
     "very slow": ("very slow", "extremely slow", "slow", "glacially paced"), "slow": ("slow", "slow-paced", "unhurried", "slow-moving"),
@@ -254,7 +256,9 @@ def bare(noun: str) -> str:
 
 
 def is_plural(noun: str) -> bool:
-    head = re.split(r" (?:with|played|playing|in|stacked|on|holding|adding|answering|comping|keeping|underneath|for|of)\b", noun)[0]
+    head = re.split(
+        r" (?:with|played|playing|in|stacked|on|holding|adding|answering|comping|keeping|underneath|for|of)\b", noun
+    )[0]
     if re.match(r"(a|an|the) ", noun) and not noun.startswith("the "):
         return False
     return head in ("timpani", "orchestral timpani") or (head.endswith("s") and not head.endswith("ss"))

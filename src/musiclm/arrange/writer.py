@@ -83,7 +83,9 @@ class Writer:
     def name(self, player: Player, noun: Callable[[str], str] = str) -> str:
         """The player's instrument, now and then by a wider name; each instrument is named once in a caption."""
         options = list(words.INSTRUMENT_NAMES.get(player.instrument, (words.with_article(player.instrument),)))
-        options += [kind for kind, those in words.KINDS.items() if player.instrument in those and self.rng.random() < 0.3]
+        options += [
+            kind for kind, those in words.KINDS.items() if player.instrument in those and self.rng.random() < 0.3
+        ]
         if noun is words.as_modifier:
             options = [option for option in options if not re.search(" (with|played|playing|in) ", option)]
         wording = self.pick(options)
@@ -171,7 +173,9 @@ class Writer:
         style = self.stylename()
         if re.search(r"(tune|song|score|soundscape|quartet|beat)$", style):
             raise Unsaid("style")  # "score music" is nothing
-        if style.endswith("music") or (not naming.COUNTABLE.search(style) and not naming.ADJECTIVES.search(style) and self.rng.random() < 0.6):
+        if style.endswith("music") or (
+            not naming.COUNTABLE.search(style) and not naming.ADJECTIVES.search(style) and self.rng.random() < 0.6
+        ):
             return style
         return f"{style} music"
 
@@ -266,7 +270,11 @@ class Writer:
             (player, kind, value)
             for player in self.facts.players
             if player.role not in ("drums", "percussion", "effects")
-            for kind, value in (("articulation", player.articulation), ("register", player.register), ("pace", player.pace))
+            for kind, value in (
+                ("articulation", player.articulation),
+                ("register", player.register),
+                ("pace", player.pace),
+            )
             if value and sum(player.instrument == other.instrument for other in self.facts.players) == 1
         ]
         if not ways:
