@@ -11,7 +11,7 @@ Mode = Literal["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"]
 SectionName = Literal["intro", "verse", "chorus", "bridge", "break", "build-up", "solo", "outro"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Note:
     start: float  # quarter notes from the beginning of the piece, human timing included
     duration: float  # quarter notes

@@ -120,7 +120,7 @@ CLASSICAL = (
     Style(
         name="viennese waltz",
         moods=words("graceful, elegant, sweeping, festive"),
-        uses=words("a ballroom, a New Year's concert, a music for skating"),
+        uses=words("a ballroom, a New Year's concert, an ice rink"),
         era="romantic",
         genres=("classical", "waltz"),
         tempo=(150, 186),

@@ -1,0 +1,102 @@
+"""Drum grooves and fills of our own, a string a drum: X accented, x normal, o a ghost note, . nothing. A bar has as many characters as it has
+sixteenths (eighths of 12/8), two bars are parted by "|"."""
+
+from collections.abc import Mapping
+
+KEYS: dict[str, int] = {
+    "kick": 36,
+    "stick": 37,
+    "snare": 38,
+    "clap": 39,
+    "electric snare": 40,
+    "closed": 42,
+    "pedal": 44,
+    "open": 46,
+    "low tom": 43,
+    "mid tom": 47,
+    "high tom": 50,
+    "floor tom": 41,
+    "crash": 49,
+    "ride": 51,
+    "bell": 53,
+    "splash": 55,
+    "shaker": 70,
+    "cowbell": 56,
+    "china": 52,
+}
+
+Groove = Mapping[str, str]
+
+GROOVES: dict[str, Groove] = {
+    "rock": {"kick": "X.......X.x.....|X.....x.X.......", "snare": "....X.......X...", "closed": "X.x.X.x.X.x.X.x."},
+    "rock driving": {"kick": "X...x...X.x.x...", "snare": "....X.......X...", "closed": "X.x.X.x.X.x.X.x."},
+    "rock heavy": {"kick": "X..x..x.X.x.....|X..x..x.X...x.x.", "snare": "....X.......X...", "open": "X...X...X...X..."},
+    "surf": {"kick": "X.....x.X.x.....", "snare": "....X.X.....X...", "ride": "X.x.X.x.X.x.X.x.", "floor tom": "..............x."},
+    "punk": {"kick": "X.....X.X.....X.|X.....X.X.X...X.", "snare": "....X.......X...", "open": "X...X...X...X..."},
+    "new wave": {"kick": "X..xX...X..xX...", "snare": "....X.......X...", "closed": "XxxxXxxxXxxxXxxx"},
+    "metal double": {"kick": "xxxxxxxxxxxxxxxx|xxxxxxxxxxxxx.x.", "snare": "....X.......X...", "ride": "X.X.X.X.X.X.X.X."},
+    "metal gallop": {"kick": "X.xxX.xxX.xxX.xx", "snare": "....X.......X...", "closed": "X.X.X.X.X.X.X.X."},
+    "blast": {"kick": "X.X.X.X.X.X.X.X.", "snare": ".X.X.X.X.X.X.X.X", "ride": "X.X.X.X.X.X.X.X."},
+    "half-time": {"kick": "X.....x...x.....", "snare": "........X.......", "closed": "X.x.X.x.X.x.X.x."},
+    "half-time heavy": {"kick": "X.....x...X.....|X.......X.X.....", "snare": "........X.......", "open": "X...X...X...X..."},
+    "ballad": {"kick": "X.......X.x.....", "snare": "....X.......X...", "closed": "X.x.x.x.X.x.x.x."},
+    "train": {"kick": "X...X...X...X...", "snare": "ooXoooXoooXoooXo"},
+    "country": {"kick": "X.......X.......", "snare": "....X.......X...", "closed": "X.x.X.x.X.x.X.x."},
+    "shuffle": {"kick": "X.......X.......", "snare": "....X.......X...", "ride": "X.x.X.x.X.x.X.x."},
+    "slow blues": {"kick": "X.....x...x.", "snare": "...X.....X..", "closed": "XxxXxxXxxXxx"},
+    "synthwave": {"kick": "X...X...X...X...", "electric snare": "....X.......X...", "closed": "..x...x...x...x.", "mid tom": "................|.............xx."},
+    "techno": {"kick": "X...X...X...X...", "open": "..X...X...X...X.", "closed": "xoxoxoxoxoxoxoxo", "clap": "....X.......X..."},
+    "four floor": {"kick": "X...X...X...X...", "closed": "..X...X...X...X.", "clap": "....X.......X..."},
+    "house": {"kick": "X...X...X...X...", "open": "..X...X...X...X.", "clap": "....X.......X...", "shaker": "xoxxxoxxxoxxxoxx"},
+    "trance": {"kick": "X...X...X...X...", "open": "..X...X...X...X.", "snare": "....X.......X...", "closed": "x.xxx.xxx.xxx.xx"},
+    "dnb": {"kick": "X.........X.....|X.........X..x..", "snare": "....X.......X...|....X..o.o..X...", "closed": "X.x.X.x.X.x.X.x.", "ride": "x...x...x...x..."},
+    "breakbeat fast": {"kick": "X.X.......XX....|X.X.......X.....", "snare": "....X..o.o..X..o|....X..o.o....X.", "closed": "X.X.X.X.X.X.X.X."},
+    "dubstep": {"kick": "X.........x.....|X.....x.........", "snare": "........X.......", "closed": "x..x..x.x..x..xx"},
+    "boom bap": {"kick": "X......x..X.....|X..x......X..x..", "snare": "....X.......X...", "closed": "X.x.X.x.X.x.X.x."},
+    "lo-fi": {"kick": "X......x..x.....|X.....x...x.....", "stick": "....X.......X...", "closed": "x.o.x.o.x.o.x.o."},
+    "trap": {"kick": "X.......x..x....|X.....x...x.....", "snare": "........X.......", "closed": "x.x.x.x.x.xxx.x.|x.x.xxxxx.x.x.xx"},
+    "electro": {"kick": "X..x..X...x.....|X..x..X...x...x.", "electric snare": "....X.......X...", "closed": "x.x.x.x.x.x.x.x."},
+    "chip drums": {"kick": "X...x...X...x.x.", "electric snare": "....X.......X..x", "closed": "x.x.x.x.x.x.x.x."},
+    "funk": {"kick": "X.x......xx.....|X.x....x..x..x..", "snare": "....X..o.o..X..o", "closed": "X.x.X.x.X.x.X.xx"},
+    "fusion": {"kick": "X..x..x...x..x..|X..x......xx....", "snare": "....X..o.o..X.o.", "ride": "X.xxX.xxX.xxX.xx"},
+    "disco": {"kick": "X...X...X...X...", "snare": "....X.......X...", "open": "..X...X...X...X.", "closed": "X...X...X...X..."},
+    "motown": {"kick": "X...x.X...X.x...", "snare": "X...X...X...X...", "closed": "X.x.X.x.X.x.X.x."},
+    "gospel": {"kick": "X.....x.X.x.....", "snare": "....X..o....X...", "closed": "X.x.X.x.X.x.X.x."},
+    "one drop": {"kick": "........X.......", "stick": "........X.......|........X.....x.", "closed": "X.x.X.x.X.x.X.x."},
+    "steppers": {"kick": "X...X...X...X...", "stick": "........X.......", "closed": "X.xxX.xxX.xxX.xx"},
+    "ska": {"kick": "X.......X.......", "snare": "....X.......X...", "closed": "..X...X...X...X."},
+    "afrobeat": {"kick": "X.....x..x......|X..x..x.....x...", "snare": "....o..X..o.X..o", "closed": "X.xxX.xxX.xxX.xx"},
+    "swing": {"ride": "X...X.x.X...X.x.", "pedal": "....X.......X...", "kick": "o...o...o...o...", "snare": "................|......o.......o."},
+    "swing brushes": {"ride": "X...X.x.X...X.x.", "pedal": "....X.......X...", "snare": "x...o...x...o..."},
+    "jazz waltz": {"ride": "X...X.x.x...", "pedal": "....X...X...", "kick": "x...........", "snare": "............|......o....."},
+    "second line": {"kick": "X.....x...X.....|X...x.......x...", "snare": "X.xoX.xxo.x.X.xo", "open": "....x.......x..."},
+    "two beat": {"kick": "X.......X.......", "snare": "....X.......X...", "ride": "x...x.x.x...x.x."},
+    "spy ride": {"ride": "X.x.X.x.X.x.X.x.", "stick": "....X.......X...", "kick": "X.......x......."},
+    "bossa": {"kick": "X..oX..oX..oX..o", "stick": "X..X..X...X..X..", "closed": "x.x.x.x.x.x.x.x."},
+    "samba": {"kick": "x..xX..xx..xX..x", "snare": "X.oxo.x.X.oxo.x.", "closed": "XoxxXoxxXoxxXoxx"},
+    "calypso": {"kick": "X...X...X...X...", "stick": "...X..X....X..X.", "closed": "X.xxX.xxX.xxX.xx"},
+    "march": {"kick": "X.......X.......", "snare": "X.xxX.xxX.x.X.x.|X.xxX.xxX.xxXxxx", "crash": "x...............|................"},
+    "polka": {"kick": "X.......X.......", "snare": "....X.......X...", "closed": "..x...x...x...x."},
+    "orchestral snare": {"kick": "X.......X.......", "snare": "X.xxX.xxX.xxX.x.", "crash": "X...............|................|................|................"},
+    "cinematic": {"kick": "X.....x.X.......", "floor tom": "X.xxx.xxX.xxx.x.", "low tom": "....x.......x...", "crash": "X...............|................"},
+    "western snare": {"kick": "X.......X.......", "snare": "X.ooX.ooX.ooX.oo"},
+    "waltz orchestral": {"kick": "X...........", "snare": "....x...x..."},
+}  # fmt: skip
+
+# fills of one bar, by how many characters a bar has
+FILLS: dict[int, tuple[Groove, ...]] = {
+    16: (
+        {"snare": "X...X...XxxxX...", "high tom": "............X.X.", "kick": "X.......X......."},
+        {"snare": "....X...XXXX....", "high tom": "............XX..", "low tom": "..............XX", "kick": "X.......X......."},
+        {"snare": "x.x.x.x.xxxxXXXX", "kick": "X...X...X...X..."},
+        {"high tom": "X.xx............", "mid tom": "....X.xx........", "low tom": "........X.xx....", "floor tom": "............X.xx", "kick": "X...X...X...X..."},
+        {"snare": "X..X..X.........", "mid tom": "........X..X....", "floor tom": "............X.X.", "kick": "x.......x......."},
+        {"closed": "X.x.X.x.........", "snare": "....X...X.XXX.XX", "kick": "X.........x....."},
+    ),
+    12: (
+        {"snare": "X...X.x.XxXx", "kick": "X..........."},
+        {"snare": "....X.......", "high tom": "......X.....", "low tom": "........X.X.", "kick": "X..........."},
+        {"snare": "X..XxxXxxXXX", "kick": "X.....X....."},
+    ),
+}  # fmt: skip
+ROLLS: dict[int, str] = {16: "x...x...x.x.x.x.|x.x.x.x.xxxxxxxx", 12: "x.x.x.x.x.x.|xxxxxxxxxxXX"}
