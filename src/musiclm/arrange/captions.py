@@ -37,6 +37,8 @@ def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False
             text = finish(COMPOSERS[kind](writer))
         except Unsaid:
             continue
+        if re.search(r"\b(\w{3,}) \1\b", text.lower()):
+            continue  # "a sacred sacred tune"
         if len(text.split()) >= LEAST_WORDS[kind] or attempt == 5:
             text = _capital(text) if kind not in ("tags", "phrase") or rng.random() < 0.3 else text
             return Caption(kind, text, tuple(writer.claims), frozenset(writer.wordings))

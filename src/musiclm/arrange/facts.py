@@ -84,6 +84,7 @@ class Facts:
     events: tuple[Event, ...] = ()  # in order of time
     section: str = ""  # where all but the edges of the window lie in it
     ends: bool = False  # the piece comes to its end in the window
+    complete: bool = False  # nothing sounds in the window but the players listed
     voices: bool = False  # a choir or a synthetic voice plays somewhere in the window
     electric: bool | None = None  # True: every instrument is, False: none is
 
@@ -120,7 +121,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
         era=style.era if style else "",
         moods=tuple(mood for mood in style.moods if fits(mood, speed, key, density)) if style else (),
         uses=style.uses if style else (),
-        players=tuple(_player(part, score, start_s, end_s) for part in heard),
+        players=tuple(_player(part, score, start_s, end_s, inside) for part in heard),
         tempo_bpm=bpm,
         speed=speed,
         tempo_change=change,
@@ -135,6 +136,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
         events=tuple(sorted(_events(score, heard, strokes, everything, start_s, end_s), key=lambda event: event.at_s)),
         section=section,
         ends=end_s >= score.seconds - 0.05,
+        complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
         electric=electric.pop() if len(electric) == 1 else None,
     )
@@ -193,15 +195,18 @@ def _union(starts: np.ndarray, ends: np.ndarray) -> float:
     return float(total)
 
 
-def _player(part: Played, score: Score, start_s: float, end_s: float) -> Player:
+def _player(part: Played, score: Score, start_s: float, end_s: float, inside: list[Played]) -> Player:
+    """How a part is played is left out where its instrument plays another one too."""
     instrument = INSTRUMENTS[part.part.instrument]
     begins = (part.start >= start_s - 0.05) & (part.start < end_s)
     gaps = np.diff(np.unique(np.round(part.start[begins], 2)))
     gaps = gaps[gaps > 0.04]
     durations = (part.end - part.start)[begins]
     register = articulation = pace = ""
-    if not part.is_drums and begins.sum() >= 4:
-        middle = float(np.median(part.pitch))
+    name = part.part.instrument
+    single = not part.is_drums and sum(p.part.instrument == name and p.start.size > 0 for p in inside) == 1
+    if single and begins.sum() >= 4:
+        middle = float(np.median(part.pitch[begins]))
         if instrument.family != "bass" and part.part.role != "bass":
             register = "high" if middle >= 79 else "low" if middle <= 52 else ""
         if durations.size and len(gaps):
@@ -209,10 +214,10 @@ def _player(part: Played, score: Score, start_s: float, end_s: float) -> Player:
             if ratio <= 0.5 and float(np.median(durations)) <= 0.25:
                 articulation = "staccato"
             pace = "rapid" if float(np.median(gaps)) <= 0.17 else "slow" if float(np.median(gaps)) >= 1.0 else ""
-    if not part.is_drums and instrument.decay == "sustained" and float(np.median(part.end - part.start)) >= 1.5:
+    if single and instrument.decay == "sustained" and float(np.median(part.end - part.start)) >= 1.5:
         articulation = "sustained"
     return Player(
-        instrument=part.part.instrument,
+        instrument=name,
         family=instrument.family,
         role=part.part.role,
         enters_s=round(max(0.0, float(part.start.min()) - start_s), 2),
@@ -252,7 +257,7 @@ def _tempo(score: Score, start_s: float, end_s: float) -> tuple[int | None, str]
             inside.append((share, bpm / beat_quarters(score)))
     bpms = [bpm for _, bpm in inside]
     change = ""
-    if min(bpms) < 0.92 * max(bpms) and (len(bpms) == 2 or np.all(np.diff(bpms) < 0) or np.all(np.diff(bpms) > 0)):
+    if min(inside)[0] >= 0.1 and min(bpms) < 0.92 * max(bpms) and (len(bpms) == 2 or np.all(np.diff(bpms) < 0) or np.all(np.diff(bpms) > 0)):
         change = "slower" if bpms[-1] < bpms[0] else "faster"
     share, most = max(inside)
     steady = max(bpms) <= 1.03 * min(bpms) or share >= 0.8
@@ -409,6 +414,8 @@ def _stop(everything: list[Played], start_s: float, end_s: float) -> float | Non
         intervals.append(
             np.stack([part.start, np.where(ringing, part.start + 2.5, np.maximum(part.end, part.start + 0.15))])
         )
+    if not intervals:
+        return None
     spans = np.concatenate(intervals, 1)
     spans = spans[:, np.argsort(spans[0])]
     reached = np.maximum.accumulate(spans[1])

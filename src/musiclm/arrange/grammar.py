@@ -7,6 +7,24 @@ name: the rules below `fact:` are reached through slots that check the fact firs
 
 TEXT = """
 opening
+  If one had to name it: a(n) {mood} {thing}.
+  A(n) {mood} excerpt of {stylemass}.
+  {stylemass} through and through, {mood} and {mood}.
+  The track belongs to the world of {stylemass}.
+  An example of {mood} {stylemass}.
+  This snippet is taken from a(n) {mood} {thing}.
+  A(n) {mood} {thing} unfolds {played_on}.
+  The listener hears a(n) {mood} {thing}.
+  The audio contains a(n) {mood} {thing}.
+  This music is {mood}, {mood} and {speed}.
+  This music is {stylemass}. It is {instrumental}.
+  The song is {speed} with {names}.
+  {lead} {v:opens|open} up a(n) {mood} {thing}.
+  This audio contains {band} playing a(n) {mood} {thing}.
+  A(n) {speed} and {mood} {thing} at {bpm}.
+  This one is {stylemass}: {mood}, {mood} and {speed}.
+  A band plays {mood} {stylemass} with {band}.
+  {band} perform a(n) {mood} {thing}.
   This is a(n) {mood} {thing}.
   This is a(n) {mood} {thing} {played_on}.
   This is a(n) {speed} {thing} {played_on}.
@@ -49,14 +67,23 @@ played_on
   with {lead} in the foreground
   with {lead} out front
   in which {lead} {v:leads|lead}
-  performed on {names}
-  for {names}
+  performed on {everyone}
+  for {everyone}
   carried by {lead}
   {solo_on}
 
 features
+  Among the instruments are {band}.
+  The instrumentation includes {band}.
+  It makes use of {names}.
+  Its sound is shaped by {names}.
+  Prominent are {band}.
+  The texture is woven from {parts}.
+  Ingredients of the sound: {parts}.
+  There is plenty to hear: {parts}.
+  The musicians play {band}.
   It features {parts}.
-  The arrangement consists of {parts}.
+  The arrangement consists of {all_parts}.
   {there:parts}.
   The track features {parts}.
   The song contains {parts}.
@@ -64,25 +91,25 @@ features
   You can hear {parts}.
   One hears {parts}.
   We hear {parts}.
-  It is made up of {parts}.
-  {parts} make up the arrangement.
+  It is made up of {all_parts}.
+  {all_parts} make up the arrangement.
   {parts} can be heard.
   In the mix {there:parts}.
-  The instrumentation consists of {names}.
-  The instruments are {band}.
-  The line-up is {names}.
-  The ensemble: {names}.
+  The instrumentation consists of {everyone}.
+  The instruments are {everyone}.
+  The line-up is {everyone}.
+  The ensemble: {everyone}.
   The sound is built from {parts}.
   {band} play together.
-  The players are {band}.
-  It is performed by {names}.
+  The players are {everyone}.
+  It is performed by {everyone}.
 
 layers
-  It consists of a(n) {lead_mod} melody played over {backing}, {bass} and {drums}.
+  It has a(n) {lead_mod} melody played over {backing}, {bass} and {drums}.
   A(n) {lead_mod} melody plays over {backing}, {bass} and {drums}.
   It features a(n) {lead_mod} melody over {backing}.
-  It consists of {parts}.
-  The song consists of a(n) {lead_mod} melody over {drums}, with {bass} underneath.
+  It consists of {all_parts}.
+  The song has a(n) {lead_mod} melody over {drums}, with {bass} underneath.
   The {lead_mod} melody is backed by {backing}, while {drums} {v:keeps|keep} the beat.
   {lead} {v:plays|play} the melody while {backing} {v:fills|fill} the background.
   {lead} {v:carries|carry} the tune over {backing} and {bass}.
@@ -94,11 +121,22 @@ layers
   {pad} {v:forms|form} the background for {lead}.
   {arpeggio} {v:ripples|ripple} behind {lead}.
   {chords} and {bass} accompany {lead}.
-  The layers are {parts}.
+  The layers are {all_parts}.
   On top of {drums} {there:lead}, with {backing} behind.
   {parts} are layered on top of each other.
 
 melody
+  {lead} {v:delivers|deliver} the melody{lead_how}.
+  The melodic line is given to {lead}.
+  The main voice is {lead}{lead_how}.
+  {lead} {v:presents|present} the theme{lead_how}.
+  A(n) {lead_mod} theme stands out.
+  The leading melody comes from {lead}.
+  The hook is a(n) {lead_mod} melody.
+  The spotlight is on {lead}.
+  {lead} {v:shapes|shape} the melody{lead_how}.
+  The ear follows {lead}.
+  {lead} {v:weaves|weave} the melody{lead_how}.
   The main melody is played by {lead}.
   The melody is carried by {lead}.
   {lead} {v:plays|play} the main melody.
@@ -134,6 +172,15 @@ riff
   The {riff_mod} riff keeps coming round.
 
 backing
+  {backing} {v:underpins|underpin} it.
+  The harmonic support comes from {backing}.
+  {backing} {v:sets|set} the scene behind.
+  The background consists of {backing}.
+  {backing} {v:rounds|round} out the sound.
+  {backing} {v:keeps|keep} the harmony moving.
+  {chords} {v:supplies|supply} the harmony.
+  {pad} {v:swells|swell} in the background.
+  {arpeggio} {v:outlines|outline} the chords note by note.
   It is accompanied by {backing}.
   {backing} {v:accompanies|accompany} it.
   {backing} {v:provides|provide} the backing.
@@ -158,6 +205,13 @@ backing
   Long notes on {pad} fill the background.
 
 bass
+  The bottom end is covered by {bass}.
+  {bass} {v:gives|give} it weight.
+  {bass} {v:moves|move} along underneath.
+  Down below {there:bass}.
+  {bass} {v:thickens|thicken} the bottom.
+  {bass} {v:grounds|ground} the music.
+  The foundation is laid by {bass}.
   {bass} {v:holds|hold} down the low end.
   {bass} {v:plays|play} the bass line.
   The bass line is played on {bass}.
@@ -171,6 +225,15 @@ bass
   {bass_again} {v:loops|loop} a short bass figure.
 
 rhythm
+  {drums} {v:propels|propel} the music.
+  {drums} {v:holds|hold} it all together.
+  The pulse comes from {drums}.
+  The rhythm section relies on {drums}.
+  A groove on {drums} carries it.
+  In the drums one hears {kit}.
+  {percussion} {v:spices|spice} up the rhythm.
+  {percussion} {v:fills|fill} out the percussion.
+  The drumming is done on {drums}.
   {drums} {v:keeps|keep} the rhythm.
   {drums} {v:plays|play} the beat.
   {drums} {v:keeps|keep} time.
@@ -199,6 +262,9 @@ fact:four on the floor
   The bass drum pounds out all four beats of the bar.
 
 fact:backbeat
+  Snare hits land on two and four.
+  It rocks along on a backbeat.
+  The accents fall on the second and fourth beats.
   The snare falls on two and four.
   There is a strong backbeat.
   The snare marks the second and fourth beats.
@@ -211,15 +277,21 @@ absent
   {acoustic_sentence}
 
 fact:no drums
+  Percussion is absent.
+  It is played without a drummer.
+  It needs no drums.
   There are no drums.
   No drums or percussion can be heard.
   There is no percussion.
   It does without drums.
-  There is no beat, only {names}.
+  There is no drumming at all.
   The drums are silent.
   No drum is heard.
 
 fact:instrumental
+  No one sings on it.
+  It is music without words.
+  The music speaks without any vocals.
   There are no vocals.
   It is instrumental.
   Nobody sings.
@@ -241,6 +313,16 @@ fact:electric
   There is not one acoustic instrument in it.
 
 tempo
+  It clocks in at {bpm}.
+  The beat ticks along at {bpm}.
+  Tempo-wise it is {speed_noun}.
+  The music moves along at a(n) {speed_noun} tempo.
+  It has a(n) {speed_noun} tempo of {bpm}.
+  With {bpm}, it is {speed}.
+  The speed is {speed_noun}.
+  The pulse is {speed_noun}.
+  One can count {bpm}.
+  A metronome would show {bpm}.
   The tempo is {speed_noun}.
   It is played at a(n) {speed_noun} tempo.
   The tempo is {speed_noun}, {bpm}.
@@ -272,6 +354,9 @@ fact:faster
   There is an accelerando.
 
 fact:3/4
+  It moves in triple time.
+  The beat goes one, two, three.
+  It is a piece in triple metre.
   It is in three.
   There are three beats to the bar.
   It has the lilt of a waltz, three beats to a bar.
@@ -293,11 +378,20 @@ fact:swung
   There is a shuffle in the rhythm.
 
 fact:straight
+  Nothing swings here; the eighths are even.
+  The eighths are even.
   The rhythm is straight.
   The eighth notes are played straight.
   It is played with a straight feel.
 
 key
+  The tonal centre makes it {key}.
+  Harmonically it is in {key}.
+  The tune is set in {key}.
+  Its key, {key}, is easy to hear.
+  A(n) {mode} key sets the colour.
+  The scale is that of {key}.
+  It leans on a(n) {mode} tonality.
   It is in {key}.
   The key is {key}.
   The piece is in {key}.
@@ -319,6 +413,9 @@ texture
   {repeat_sentence}
 
 fact:sparse
+  It is minimal, with long gaps.
+  Hardly anything happens, and that is the charm.
+  The playing is spare.
   The texture is sparse.
   There is a lot of space between the notes.
   It is sparse, with few notes.
@@ -327,6 +424,9 @@ fact:sparse
   The music is sparse and uncluttered.
 
 fact:busy
+  It is packed with notes.
+  There is hardly a moment of rest.
+  The instruments play a great many notes.
   The texture is busy.
   There are a lot of notes.
   It is dense and full of notes.
@@ -335,6 +435,9 @@ fact:busy
   The playing is dense and busy.
 
 fact:louder
+  The sound keeps growing.
+  The intensity increases bit by bit.
+  It starts quietly and ends loudly.
   It gets louder.
   The music builds up.
   There is a crescendo.
@@ -343,6 +446,9 @@ fact:louder
   The volume rises towards the end.
 
 fact:softer
+  It fades and thins out.
+  The energy ebbs away.
+  It starts out louder than it ends.
   It gets quieter.
   The music dies down.
   There is a diminuendo.
@@ -373,22 +479,33 @@ fact:break
   This is a break in the middle of the piece.
 
 fact:solo
+  An instrument steps forward for a solo.
+  Here comes the solo.
   This is the solo.
   It is a solo section.
   This part is a solo.
 
 fact:outro
+  It is winding down.
+  These are the last bars of the piece.
+  This is how the piece closes.
   This is the outro.
   The piece is coming to an end.
   It is the closing section.
 
 fact:ends
+  We hear how it ends.
+  The last notes ring out.
+  That is where the piece finishes.
   The piece ends here.
   It comes to an end.
   At the end the music stops for good.
   The clip closes with the end of the piece.
 
 fact:repeats
+  It is loop-like and repetitive.
+  The same motif comes back again and again.
+  It has a looping, hypnotic motif.
   It is repetitive.
   The same figure is repeated over and over.
   A short pattern keeps repeating.
@@ -396,26 +513,40 @@ fact:repeats
   The music loops around one figure.
 
 fact:staccato
+  {how} {v:keeps|keep} the notes short.
+  {how} {v:plays|play} in a clipped, staccato manner.
+  There is a staccato touch to {how}.
   {how} {v:plays|play} short, detached notes.
   The notes on {how} are short and staccato.
   {how} {v:plays|play} staccato.
 
 fact:sustained
+  {how} {v:sustains|sustain} the notes.
+  {how} {v:draws|draw} out long tones.
+  {how} {v:is|are} played legato, in long tones.
   {how} {v:plays|play} long, sustained notes.
   {how} {v:holds|hold} long notes.
   The notes on {how} are long and held.
 
 fact:high
+  {how} {v:is|are} pitched high.
+  {how} {v:soars|soar} in the upper register.
+  {how} {v:sits|sit} in the upper range.
   {how} {v:plays|play} in a high register.
   {how} {v:plays|play} high up.
   The notes on {how} are high-pitched.
 
 fact:low
+  {how} {v:is|are} deep in the lower register.
+  {how} {v:rumbles|rumble} down low.
   {how} {v:plays|play} in a low register.
   {how} {v:stays|stay} low.
   The notes on {how} are low and deep.
 
 fact:rapid
+  {how} {v:runs|run} through quick notes.
+  {how} {v:fires|fire} off notes at speed.
+  {how} {v:is|are} played fast and nimbly.
   {how} {v:plays|play} rapid notes.
   The notes on {how} come in quick succession.
   {how} {v:plays|play} fast runs.
@@ -425,6 +556,9 @@ fact:slow notes
   The notes on {how} come slowly.
 
 alone
+  {solo} {v:is|are} the only instrument.
+  Unaccompanied, {solo} {v:plays|play} on.
+  All of it is played on {solo}.
   {solo} {v:plays|play} alone.
   {solo} {v:plays|play} unaccompanied.
   It is a solo for {solo}.
@@ -459,11 +593,16 @@ fact:fill
   One hears a drum fill {when_fill}.
 
 fact:roll
+  The drums roll {when_fill}.
+  A roll on the drums raises the tension {when_fill}.
   There is a drum roll {when_fill}.
   A drum roll is heard {when_fill}.
   The drummer plays a roll {when_fill}.
 
 fact:crash
+  There are splashy cymbal crashes.
+  A cymbal is struck hard.
+  Cymbal crashes accent the beginning of phrases.
   A cymbal crash is heard.
   There is a cymbal crash.
   A crash cymbal marks the accents.
@@ -471,6 +610,21 @@ fact:crash
   One hears a crash cymbal.
 
 mood
+  The vibe is {mood} and {mood}.
+  It gives off a(n) {mood} vibe.
+  It puts the listener in a(n) {mood} frame of mind.
+  It conveys a(n) {mood} feeling.
+  The character of the music is {mood}.
+  Emotionally, it is {mood} and {mood}.
+  It is {mood}, {mood} and {mood}.
+  The feeling is {mood}.
+  The ambience is {mood} and {mood}.
+  It radiates a(n) {mood} energy.
+  Everything about it is {mood}.
+  It evokes a(n) {mood} mood.
+  It strikes a(n) {mood} tone.
+  A(n) {mood} spirit runs through the music.
+  The tone is {mood}, bordering on {mood}.
   It sounds {mood} and {mood}.
   The mood is {mood}.
   The atmosphere is {mood}.
@@ -486,6 +640,19 @@ mood
   There is something {mood} about it.
 
 use
+  This piece could be playing in the background of {use}.
+  It could easily score {use}.
+  Picture {use} and you have the setting.
+  You might hear this in {use}.
+  It would make a fitting backdrop for {use}.
+  It seems made for {use}.
+  Ideal for {use}.
+  It would not be out of place in {use}.
+  Think of {use}.
+  One can picture {use}.
+  The right setting would be {use}.
+  It conjures up {use}.
+  Suitable for {use}.
   It would suit {use}.
   It could be used for {use}.
   This would go well with {use}.
@@ -501,6 +668,14 @@ use
   It might accompany {use}.
 
 asking
+  Play me something {mood} with {names}.
+  I need {mood}, {speed} music for {use}.
+  Make a(n) {mood} {thing} with {names}, good for {use}.
+  A theme for {use} with {lead} in the lead.
+  We need a(n) {mood} {thing} for {use}. It should be {speed} and have {part}.
+  The soundtrack of {use}: {parts}.
+  Write a(n) {mood} {thing} in {key} with {names}.
+  {mood} background music with {names}, {bpm}.
   Music for {use}: {mood}, {speed}, with {names}.
   The main theme for {use}. It is {speed} and {mood}, with {part}.
   A soundtrack for {use}, {mood} and {speed}.
@@ -515,6 +690,17 @@ asking
   The music for {use}: {parts}.
 
 phrase
+  {mood} and {mood} {stylemass}
+  {lead_mod} melody, {arpeggio} arpeggios
+  {stylemass}, {mood}, {bpm}
+  {mood} {stylemass} for {use}
+  {speed} {thing} with {parts}
+  {names}, {speed}
+  {bass} under {lead}
+  {lead} with {backing}
+  slow-burning {stylemass}{check_slow}
+  {mood} {instrumental} music
+  solo {solo_mod}, {mood}
   {mood} {stylemass}
   {speed} {stylemass}
   {mood} {stylemass} with {names}
@@ -543,6 +729,20 @@ phrase
   a(n) {mood} {thing} for {use}
 
 sentence
+  {mood} {stylemass} with {part} and {part}.
+  The melody is on {lead}, over {backing}.
+  A(n) {mood} {thing}, driven by {drums} and {bass}.
+  {stylemass}, {mood} and {mood}, for {use}.
+  {lead} and {backing} make a(n) {mood} {thing}.
+  This is what {use} might sound like: {mood} {stylemass}.
+  A(n) {riff_mod} riff drives this {mood} {thing}.
+  The {thing} moves at {bpm} and is led by {lead}.
+  In {key}: a(n) {mood} {thing} with {names}.
+  Without any drums, {names} {v:plays|play} a(n) {mood} {thing}{check_no_drums}.
+  {mood}, {mood} and {speed}: {stylemass} with {names}.
+  A(n) {mood} {thing} in {metre} time {played_on}.
+  It is a(n) {speed} {thing} with {parts}.
+  You hear {band} in this {mood} {thing}.
   A(n) {mood} {thing} with {parts}.
   A(n) {speed} {thing} with {part} and {part}.
   {lead} {v:plays|play} a(n) {mood} melody over {backing}.
@@ -566,6 +766,10 @@ sentence
   A(n) {mood} {thing}, {speed_noun} in tempo and {mode} in key.
 
 melody_part
+  {x} melody lines
+  a tuneful {x}
+  {x} phrases
+  the melody of {ax}
   a(n) {x} melody
   a lead {x}
   a(n) {x} lead
@@ -573,31 +777,46 @@ melody_part
   a melody on {ax}
 
 countermelody_part
+  a(n) {x} line beside the melody
+  harmony lines on {ax}
   a(n) {x} countermelody
   a second voice on {ax}
   counterpoint on {ax}
 
 riff_part
+  a repeated figure on {ax}
+  {x} licks
   a(n) {x} riff
   a riff on {ax}
 
 chords_part
+  {x} harmonies
+  chordal {x}
+  a(n) {x} chord progression
+  harmonies on {ax}
   {x} chords
   chords on {ax}
   {x} accompaniment
 
 arpeggio_part
+  rippling {x} figures
+  a rolling {x} pattern
   {x} arpeggios
   arpeggiated {x}
   arpeggios on {ax}
   broken chords on {ax}
 
 pad_part
+  a carpet of {x}
+  a drawn-out {x} backdrop
   sustained {x} chords
   a bed of {x}
   long notes on {ax}
 
 bass_part
+  low notes on {ax}
+  a bassline on {ax}
+  {x} notes
   a(n) {x} line
   {ax}
   a bass line on {ax}
@@ -608,6 +827,8 @@ drums_part
   a(n) {x} beat
 
 percussion_part
+  {x} hits
+  a(n) {x} rhythm
   {ax}
   {x} accents
 
@@ -616,47 +837,76 @@ effects_part
   {ax} for effect
 
 melody_act
+  {ax} taking the lead
+  {ax} carrying the tune
+  {ax} playing the main theme
   a(n) {x} playing the melody
   {ax} on lead
 
 countermelody_act
+  {ax} weaving around the tune
+  {ax} replying to the melody
   {ax} answering the melody
 
 riff_act
+  {ax} hammering out a riff
+  {ax} repeating a figure
   {ax} playing a riff
 
 chords_act
+  {ax} filling in the chords
+  {ax} providing the harmony
+  {ax} backing it up with chords
   {ax} playing chords
   {ax} comping
 
 arpeggio_act
+  {ax} arpeggiating the chords
+  {ax} playing broken chords
   {ax} playing arpeggios
 
 pad_act
+  {ax} sustaining the harmony
+  {ax} spreading out underneath
   {ax} holding long chords
   {ax} in the background
 
 bass_act
+  {ax} supporting from below
+  {ax} laying the foundation
+  {ax} holding the low end
   {ax} underneath
   {ax} playing the bass line
 
 drums_act
+  {ax} playing the beat
+  {ax} in the background
+  {ax} driving the rhythm
+  {ax} holding the groove
   {ax} keeping the beat
 
 percussion_act
+  {ax} in the rhythm section
+  {ax} on top of the beat
   {ax} adding to the rhythm
 
 when early
+  at the beginning
+  in the first seconds
   early on
   near the beginning
   right at the start
 
 when middle
+  half of the way in
+  at the midpoint
   halfway through
   in the middle
   around the middle
 
 when late
+  in the last seconds
+  just before the end
   towards the end
   near the end
   late in the clip
@@ -673,6 +923,9 @@ tag
   {speed}
 
 key_tag
+  in {key}
+  key of {key}
+  {mode} tonality
   {key}
   {mode} key
   {mode}

@@ -42,9 +42,14 @@ class Writer:
     player: Player | None = None  # of the part phrase that is being written
     plural: bool = False  # number of the last noun
 
-    def pick(self, options: Sequence[str]) -> str:
-        """One of the ways to say a thing."""
-        wording = self.rng.choice(words.allowed(options, self.held_out))
+    def pick(self, options: Sequence[str], among: Sequence[str] | None = None) -> str:
+        """One of the ways to say a thing; of those that fit here, `among` them. Raises: Unsaid if none of these may be drawn."""
+        ways = words.allowed(options, self.held_out)
+        if among is not None:
+            ways = [way for way in ways if way in among]
+        if not ways:
+            raise Unsaid("wording")
+        wording = self.rng.choice(ways)
         self.wordings.add(wording)
         return wording
 
@@ -82,13 +87,16 @@ class Writer:
 
     def name(self, player: Player, noun: Callable[[str], str] = str) -> str:
         """The player's instrument, now and then by a wider name; each instrument is named once in a caption."""
-        options = list(words.INSTRUMENT_NAMES.get(player.instrument, (words.with_article(player.instrument),)))
-        options += [
-            kind for kind, those in words.KINDS.items() if player.instrument in those and self.rng.random() < 0.3
-        ]
+        names = words.INSTRUMENT_NAMES.get(player.instrument, (words.with_article(player.instrument),))
+        fitting = names
         if noun is words.as_modifier:
-            options = [option for option in options if not re.search(" (with|played|playing|in) ", option)]
-        wording = self.pick(options)
+            fitting = tuple(name for name in names if not re.search(" (with|played|playing|in) ", name))
+        kinds = [kind for kind, those in words.KINDS.items() if player.instrument in those]
+        kinds = [kind for kind in kinds if words.is_held_out(kind) == self.held_out]
+        if kinds and self.rng.random() < 0.12:
+            wording = self.pick(kinds)
+        else:
+            wording = self.pick(names, fitting)
         plain = words.bare(wording) in player.instrument or wording in ("drums", "strings", "a bass guitar")
         if plain and self.rng.random() < 0.35:
             sound = self.pick(words.SOUNDS.get(player.instrument, words.SOUNDS[player.family]))
@@ -152,7 +160,7 @@ class Writer:
         if genres and (not names or self.rng.random() < 0.25):
             name = self.rng.choice(genres)
         elif names:
-            name = self.pick(names)
+            name = self.pick(naming.STYLE_NAMES.get(self.facts.style, (self.facts.style,)), names)
         else:
             raise Unsaid("style")
         if self.facts.era and self.rng.random() < 0.15 and not re.search(rf"\d0s|retro|{self.facts.era}", name):
@@ -275,7 +283,7 @@ class Writer:
                 ("register", player.register),
                 ("pace", player.pace),
             )
-            if value and sum(player.instrument == other.instrument for other in self.facts.players) == 1
+            if value
         ]
         if not ways:
             raise Unsaid("how")
@@ -328,7 +336,7 @@ class Writer:
         return self.stated("repeats", found[0].instrument, "repeats")
 
     def solo(self, noun: Callable[[str], str] = str) -> str:
-        if len(self.facts.players) != 1 or self.facts.players[0].role in ("drums", "percussion"):
+        if not self.facts.complete or len(self.facts.players) != 1 or self.facts.players[0].role in ("drums", "percussion"):
             raise Unsaid("solo")
         player = self.facts.players[0]
         self.claim("solo", player.instrument)
@@ -359,9 +367,9 @@ class Writer:
         names = {player.instrument for player in self.facts.players if player.enters_s > 0.5}
         there = [p for p in self.facts.players if p.enters_s <= 0.5 and p.instrument not in names]
         there = list({p.instrument: p for p in there}.values())
-        if not there:
+        if not 1 <= len(there) <= 3:
             raise Unsaid("first")
-        picked = self.rng.sample(there, min(len(there), self.rng.choice((1, 1, 2))))
+        picked = self.rng.sample(there, len(there))  # all of them: "it starts with" leaves nobody out
         for player in picked:
             self.claim("first", player.instrument, once=False)
         text = words.join([self.name(player) for player in picked])
@@ -415,6 +423,13 @@ def _no_drums(writer: Writer) -> str:
     return ""
 
 
+def _slow(writer: Writer) -> str:
+    if not writer.facts.speed.endswith("slow"):
+        raise Unsaid("slow")
+    writer.claim("speed", writer.facts.speed)
+    return ""
+
+
 def _instrumental(writer: Writer) -> str:
     if writer.facts.voices:
         raise Unsaid("voices")
@@ -449,6 +464,15 @@ def _again(writer: Writer, role: str) -> str:
 def _parts(writer: Writer) -> str:
     writer.plural = False
     return writer.several(ORDER, 2, 5, writer.part)
+
+
+def _everyone(writer: Writer, say: Callable[[Player], str]) -> str:
+    """All who play, where nobody else is heard and they are few."""
+    count = len({player.instrument for player in writer.facts.players})
+    if not writer.facts.complete or not 2 <= count <= 6:
+        raise Unsaid("everyone")
+    writer.claim("complete", count)
+    return writer.several(ORDER, count, count, say)
 
 
 def _player(writer: Writer, noun: Callable[[str], str]) -> str:
@@ -489,10 +513,13 @@ SLOTS: dict[str, Callable[[Writer], str]] = {
     "beat_sentence": Writer.beat,
     "no_drums": _sentence("fact:no drums", _no_drums),
     "check_no_drums": _no_drums,
+    "check_slow": _slow,
     "instrumental": _instrumental,
     "instrumental_sentence": _sentence("fact:instrumental", _instrumental),
     "acoustic_sentence": _sound,
     "names": lambda w: w.several(ORDER, 1, 4, w.name),
+    "everyone": lambda w: _everyone(w, w.name),
+    "all_parts": lambda w: _everyone(w, w.part),
     "band": lambda w: w.several(ORDER, 2, 4, w.name),
     "parts": _parts,
     "part": lambda w: w.several(ORDER, 1, 1, w.part),
