@@ -39,7 +39,11 @@ def test_every_claim_holds_against_the_notes(written):
     wrong = []
     for score, start, _, caption in written:
         heard = Heard(score, start, 10.0)
-        wrong += [(claim, caption.text, score.seed, start) for claim in caption.claims if not is_true(claim.kind, claim.value, heard)]
+        wrong += [
+            (claim, caption.text, score.seed, start)
+            for claim in caption.claims
+            if not is_true(claim.kind, claim.value, heard)
+        ]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
     kinds = {claim.kind.split(":")[0] for _, _, _, caption in written for claim in caption.claims}
     assert kinds >= {"plays", "role", "style", "mood", "use", "speed", "bpm", "key", "mode", "metre", "drums", "drum sound", "enters", "fill", "crash", "articulation"}  # fmt: skip
@@ -49,7 +53,19 @@ def test_instruments_in_the_text_are_claimed(written):
     """The other way round: every instrument that a text names plays. Names are looked up in the text itself."""
     for score, start, _, caption in written:
         playing = {n[0].instrument for n in Heard(score, start, 10.0).notes}
-        for name in ("violin", "trumpet", "harpsichord", "accordion", "banjo", "marimba", "bagpipes", "clarinet", "sitar", "harmonica", "tuba"):
+        for name in (
+            "violin",
+            "trumpet",
+            "harpsichord",
+            "accordion",
+            "banjo",
+            "marimba",
+            "bagpipes",
+            "clarinet",
+            "sitar",
+            "harmonica",
+            "tuba",
+        ):
             named = re.search(rf"\b(a|an|the|on|solo) {name}\b", caption.text)
             assert not named or name in playing, (caption.text, playing)
 
@@ -61,7 +77,9 @@ def test_held_out_wording_is_never_trained_on(written):
     assert not {wording for wording in train if words.is_held_out(wording)} - single_wordings()
     assert not {wording for wording in unseen if not words.is_held_out(wording)} & shared_wordings()
     texts = [caption.text for *_, held_out, caption in written if not held_out]
-    openings = [way.split("{")[0].strip() for way in RULES["opening"] if words.is_held_out(way) and len(way.split("{")[0]) > 12]
+    openings = [
+        way.split("{")[0].strip() for way in RULES["opening"] if words.is_held_out(way) and len(way.split("{")[0]) > 12
+    ]
     assert openings and not any(text.startswith(opening) for text in texts for opening in openings)
 
 
@@ -70,7 +88,16 @@ def test_no_rule_is_held_out_as_a_whole():
 
 
 def groups():
-    tables = [RULES, words.INSTRUMENT_NAMES, words.MOODS, words.SPEEDS, words.SPEED_NOUNS, words.DRUM_WORDS, words.SOUNDS, STYLE_NAMES]
+    tables = [
+        RULES,
+        words.INSTRUMENT_NAMES,
+        words.MOODS,
+        words.SPEEDS,
+        words.SPEED_NOUNS,
+        words.DRUM_WORDS,
+        words.SOUNDS,
+        STYLE_NAMES,
+    ]
     return [group for table in tables for group in table.values()]
 
 
@@ -82,7 +109,9 @@ def single_wordings():
 def shared_wordings():
     """Of groups with held-out ways: those that only training may use. Some words stand in several groups."""
     several = {way for group in groups() if not any(map(words.is_held_out, group)) for way in group}
-    return {way for group in groups() if any(map(words.is_held_out, group)) for way in group if not words.is_held_out(way)} - several
+    return {
+        way for group in groups() if any(map(words.is_held_out, group)) for way in group if not words.is_held_out(way)
+    } - several
 
 
 def test_captions_are_many_and_various(written):
@@ -103,15 +132,24 @@ def test_grammar_is_sound(written):
         assert not re.search(r"\b[Aa] (?=[aeio](?!ne\b))", text), text
         assert not re.search(r"\b[Aa]n (?=[bcdfgjkpqtvwxyz])", text), text
         assert not re.search(r"\b(\w{3,}) \1\b", text.lower()), text
-        assert caption.kind != "description" or (text[0].isupper() or text[0].isdigit()) and text.endswith(".")
+        assert caption.kind != "description" or ((text[0].isupper() or text[0].isdigit()) and text.endswith("."))
 
 
 def test_articles_and_numbers():
     assert finish("a(n) electric guitar and a(n) 808 drum machine") == "an electric guitar and an 808 drum machine"
-    assert finish("a(n) unhurried tune , a(n) up-tempo one. it is slow") == "an unhurried tune, an up-tempo one. It is slow"
+    assert (
+        finish("a(n) unhurried tune , a(n) up-tempo one. it is slow")
+        == "an unhurried tune, an up-tempo one. It is slow"
+    )
     assert words.is_plural("drums") and words.is_plural("strings playing tremolo") and words.is_plural("timpani")
-    assert not words.is_plural("a bass") and not words.is_plural("brass") and not words.is_plural("a synth in parallel fifths")
-    assert words.as_modifier("a string section") == "string section" and words.as_modifier("steel drums") == "steel drum"
+    assert (
+        not words.is_plural("a bass")
+        and not words.is_plural("brass")
+        and not words.is_plural("a synth in parallel fifths")
+    )
+    assert (
+        words.as_modifier("a string section") == "string section" and words.as_modifier("steel drums") == "steel drum"
+    )
 
 
 def test_every_slot_and_rule_of_the_grammar_exists():
@@ -165,7 +203,9 @@ def test_captions_of_a_corpus_go_on_where_they_stopped(corpus, monkeypatch):
     import musiclm.arrange.describe as module
 
     original = module.load_score
-    monkeypatch.setattr(module, "load_score", lambda folder, track: 1 / 0 if track.endswith("2") else original(folder, track))
+    monkeypatch.setattr(
+        module, "load_score", lambda folder, track: 1 / 0 if track.endswith("2") else original(folder, track)
+    )
     with pytest.raises(ZeroDivisionError):
         write_captions(corpus)
     assert not (corpus / CAPTIONS_FILE).exists()

@@ -24,7 +24,9 @@ def scale(instrument="piano", role="melody", start=0.0, end=40.0, step=1.0, toni
     """Up and down the major scale."""
     degrees = [0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2]
     count = int((end - start) / step)
-    return part(role, instrument, [(start + k * step, step * length, tonic + degrees[k % 14], velocity) for k in range(count)])
+    return part(
+        role, instrument, [(start + k * step, step * length, tonic + degrees[k % 14], velocity) for k in range(count)]
+    )
 
 
 def beat(start=0.0, end=40.0, instrument="drum kit", keys=(36, 42, 38, 42)):
@@ -76,7 +78,11 @@ def _bar(line: Line, name: str, at: float, bar: float, tonic: int, degrees: list
 
     if instrument.on_drum_channel:
         for k in range(int(bar * 2)):
-            keys = [rng.choice(instrument.drum_keys)] if instrument.drum_keys else [42, *((36,) if k % 4 == 0 else (38,) if k % 4 == 2 else ())]
+            keys = (
+                [rng.choice(instrument.drum_keys)]
+                if instrument.drum_keys
+                else [42, *((36,) if k % 4 == 0 else (38,) if k % 4 == 2 else ())]
+            )
             keys += [49] if not instrument.drum_keys and k == 0 and rng.random() < 0.1 else []
             yield from ((at + k / 2, 0.1, key, rng.randint(70, 110)) for key in keys)
     elif line.role in ("melody", "countermelody", "riff"):

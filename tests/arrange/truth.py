@@ -6,8 +6,31 @@ from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.score import Score
 from musiclm.arrange.styles import STYLES
 
-NAMES = {"C": 0, "Db": 1, "C#": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "F#": 6, "Gb": 6, "G": 7, "Ab": 8, "G#": 8, "A": 9, "Bb": 10, "B": 11}
-STEPS = {"major": "2212221", "minor": "2122122", "dorian": "2122212", "phrygian": "1222122", "lydian": "2221221", "mixolydian": "2212212"}
+NAMES = {
+    "C": 0,
+    "Db": 1,
+    "C#": 1,
+    "D": 2,
+    "Eb": 3,
+    "E": 4,
+    "F": 5,
+    "F#": 6,
+    "Gb": 6,
+    "G": 7,
+    "Ab": 8,
+    "G#": 8,
+    "A": 9,
+    "Bb": 10,
+    "B": 11,
+}
+STEPS = {
+    "major": "2212221",
+    "minor": "2122122",
+    "dorian": "2122212",
+    "phrygian": "1222122",
+    "lydian": "2221221",
+    "mixolydian": "2212212",
+}
 BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 165), "very fast": (155, 400)}
 # wider names by General MIDI program, counted from 0
 PROGRAMS = {
@@ -88,7 +111,11 @@ def _key(value: str, heard: Heard) -> bool:
         scale.add((tonic + 4) % 12)
     pitched = [n for n in heard.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")]
     share = statistics.mean(n[3] % 12 in scale for n in pitched)
-    return (tonic, mode) == (heard.score.tonic, heard.score.mode) and share > 0.8 and any(n[3] % 12 == tonic for n in pitched)
+    return (
+        (tonic, mode) == (heard.score.tonic, heard.score.mode)
+        and share > 0.8
+        and any(n[3] % 12 == tonic for n in pitched)
+    )
 
 
 def _bpm(value: str, heard: Heard) -> bool:
@@ -111,7 +138,10 @@ def _drums(value: str, heard: Heard) -> bool:
 
 
 def _instrumental(value: str, heard: Heard) -> bool:
-    return not any(INSTRUMENTS[n[0].instrument].program in (52, 53, 54) and not INSTRUMENTS[n[0].instrument].on_drum_channel for n in heard.notes)
+    return not any(
+        INSTRUMENTS[n[0].instrument].program in (52, 53, 54) and not INSTRUMENTS[n[0].instrument].on_drum_channel
+        for n in heard.notes
+    )
 
 
 def _electric(value: str, heard: Heard) -> bool:
@@ -189,8 +219,8 @@ def _dynamics(value: str, heard: Heard) -> bool:
 
 
 def _density(value: str, heard: Heard) -> bool:
-    grid = {round(n[1] * 20) for n in heard.notes if 0 <= n[1] < heard.seconds}  # moments of 50 ms
-    return len(grid) / heard.seconds > 6 if value == "busy" else len(grid) / heard.seconds < 2.2
+    grid = {round(n[1] * 10) for n in heard.notes if 0 <= n[1] < heard.seconds}  # moments of 100 ms
+    return len(grid) / heard.seconds > 5 if value == "busy" else len(grid) / heard.seconds < 2.2
 
 
 def _repeats(value: str, heard: Heard) -> bool:
@@ -204,14 +234,22 @@ def _repeats(value: str, heard: Heard) -> bool:
             inside = heard.start_s - 0.1 <= score.seconds_at(number * bar)
             if inside and score.seconds_at((number + 1) * bar) <= heard.start_s + heard.seconds + 0.1:
                 sequences.setdefault(number, []).append(note.pitch)
-    alike = [any(sorted(sequences[n]) == sorted(sequences.get(m, [])) for m in (n - 2, n - 1, n + 1, n + 2)) for n in sequences]
+    alike = [
+        any(sorted(sequences[n]) == sorted(sequences.get(m, [])) for m in (n - 2, n - 1, n + 1, n + 2))
+        for n in sequences
+    ]
     return bool(alike) and statistics.mean(alike) >= 0.6
 
 
 def _beat(value: str, heard: Heard) -> bool:
     score = heard.score
-    quarters = [q for q in range(int(score.duration)) if 0.2 <= score.seconds_at(q) - heard.start_s < heard.seconds - 0.2]
-    quarters = [q for q in quarters if score.seconds_at(q) - heard.start_s > min(heard.kit(*DRUMS)) - 0.2]  # since they came in
+    quarters = [
+        q for q in range(int(score.duration)) if 0.2 <= score.seconds_at(q) - heard.start_s < heard.seconds - 0.2
+    ]
+    first, *_, last = heard.kit(*DRUMS)
+    quarters = [
+        q for q in quarters if first - 0.2 < score.seconds_at(q) - heard.start_s < last + 0.2
+    ]  # while there are drums
     near = 60 / min(heard.beats()) * 0.15
 
     def struck(quarter: int, *sounds: str) -> bool:

@@ -20,7 +20,7 @@ WINDOW_S = 10.0
 AUDIBLE_DB = 15.0  # a part further below the loudest one is not spoken of
 LEAST_NOTES, LEAST_S = 3, 2.0  # so many notes, or so long a sound, before a part counts as heard
 # beats a minute; what lies between two words gets none
-SPEEDS = (("very slow", 0, 62), ("slow", 62, 78), ("medium", 90, 118), ("fast", 130, 160), ("very fast", 160, 400))
+SPEEDS = (("very slow", 0, 62), ("slow", 62, 78), ("medium", 90, 118), ("fast", 130, 168), ("very fast", 172, 400))
 SPARSE_HZ, BUSY_HZ = 1.6, 7.0  # onsets a second
 LOUDER_DB = 5.0  # of the last three tenths of a window against the first three
 SCALES = {
@@ -112,6 +112,8 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
     electric = {INSTRUMENTS[part.part.instrument].electric for part in inside if part.start.size}
     section = _section(score, start_s, end_s)
     speed, key = _speed(bpm, rate), _key(score, pitched)
+    if speed.endswith("fast") and (_is_half_time(score, heard) or score.beats_per_bar == 3):
+        speed = ""  # a listener may tap half as fast, or to the bars of a waltz
     density = "sparse" if rate < SPARSE_HZ else "busy" if rate > BUSY_HZ else ""
     style = STYLES.get(score.style)
     return Facts(
@@ -206,9 +208,9 @@ def _player(part: Played, score: Score, start_s: float, end_s: float, inside: li
     name = part.part.instrument
     single = not part.is_drums and sum(p.part.instrument == name and p.start.size > 0 for p in inside) == 1
     if single and begins.sum() >= 4:
-        middle = float(np.median(part.pitch[begins]))
+        quarter, middle, upper = (float(q) for q in np.percentile(part.pitch[begins], [25, 50, 75]))
         if instrument.family != "bass" and part.part.role != "bass":
-            register = "high" if middle >= 79 else "low" if middle <= 52 else ""
+            register = "high" if middle >= 79 and quarter >= 74 else "low" if middle <= 52 and upper <= 57 else ""
         if durations.size and len(gaps):
             ratio = float(np.median(durations)) / float(np.median(gaps))
             if ratio <= 0.5 and float(np.median(durations)) <= 0.25:
@@ -257,7 +259,11 @@ def _tempo(score: Score, start_s: float, end_s: float) -> tuple[int | None, str]
             inside.append((share, bpm / beat_quarters(score)))
     bpms = [bpm for _, bpm in inside]
     change = ""
-    if min(inside)[0] >= 0.1 and min(bpms) < 0.92 * max(bpms) and (len(bpms) == 2 or np.all(np.diff(bpms) < 0) or np.all(np.diff(bpms) > 0)):
+    if (
+        min(inside)[0] >= 0.1
+        and min(bpms) < 0.92 * max(bpms)
+        and (len(bpms) == 2 or np.all(np.diff(bpms) < 0) or np.all(np.diff(bpms) > 0))
+    ):
         change = "slower" if bpms[-1] < bpms[0] else "faster"
     share, most = max(inside)
     steady = max(bpms) <= 1.03 * min(bpms) or share >= 0.8
@@ -282,6 +288,16 @@ def _speed(bpm: int | None, rate: float) -> str:
             fast, slow = word.endswith("fast"), word.endswith("slow")
             return "" if (fast and rate < 2.5) or (slow and rate > 6.0) else word
     return ""
+
+
+def _is_half_time(score: Score, heard: list[Played]) -> bool:
+    """Whether the snare falls on the third beat of four, and seldom on the second and fourth."""
+    kits = [part for part in heard if part.is_kit]
+    if (score.beats_per_bar, score.beat_unit) != (4, 4) or not kits:
+        return False
+    struck = np.concatenate([part.quarter[np.isin(part.pitch, [37, 38, 39, 40])] for part in kits]) % 4
+    third, back = (np.abs(struck - 2) < 0.15).sum(), ((np.abs(struck - 1) < 0.15) | (np.abs(struck - 3) < 0.15)).sum()
+    return bool(third >= 2 and third > back)
 
 
 def _key(score: Score, pitched: list[Played]) -> str:
@@ -343,7 +359,7 @@ def _beat(score: Score, heard: list[Played], start_s: float, end_s: float) -> tu
         return ()
     places, keys = (np.concatenate([getattr(part, name) for part in kits]) for name in ("quarter", "pitch"))
     beats = np.arange(np.ceil(places.min() - 0.1), np.floor(places.max()) + 1)
-    if len(beats) < 8:
+    if len(beats) < 8 or score.seconds_at(beats[-1]) - score.seconds_at(beats[0]) < 0.5 * (end_s - start_s):
         return ()
 
     def strikes(*names: str) -> np.ndarray:

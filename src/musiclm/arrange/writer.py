@@ -336,7 +336,11 @@ class Writer:
         return self.stated("repeats", found[0].instrument, "repeats")
 
     def solo(self, noun: Callable[[str], str] = str) -> str:
-        if not self.facts.complete or len(self.facts.players) != 1 or self.facts.players[0].role in ("drums", "percussion"):
+        if (
+            not self.facts.complete
+            or len(self.facts.players) != 1
+            or self.facts.players[0].role in ("drums", "percussion")
+        ):
             raise Unsaid("solo")
         player = self.facts.players[0]
         self.claim("solo", player.instrument)
