@@ -42,7 +42,7 @@ def plan_form(
     plans = [_fit(name, unit, bar_s, target_s) for unit in units]
     misses = [abs(sum(block.num_bars for block in plan) * bar_s - target_s) for plan in plans]
     best = min(misses)
-    close = [plan for plan, miss in zip(plans, misses, strict=True) if miss <= best + 12 and len(plan) >= 4]
+    close = [plan for plan, miss in zip(plans, misses, strict=True) if miss <= best + 12 and 4 <= len(plan) <= 13]
     plan = rng.choice(close) if close else plans[misses.index(best)]
     wobble = [rng.uniform(-0.06, 0.06) for _ in plan]
     return tuple(
@@ -60,12 +60,18 @@ def _fit(name: str, unit: int, bar_s: float, target_s: float) -> list[Block]:
 
     original = list(body)
     while len(body) > 2 and seconds(body) > target_s + body[-1].num_bars * bar_s / 2:
-        del body[len(body) * 2 // 3]
+        del body[_least_missed(body)]
     at = 0
     while seconds(body) < target_s - original[at % len(original)].num_bars * bar_s / 2:
         body.append(original[at % len(original)])
         at += 1
     return [first, *body, last]
+
+
+def _least_missed(body: list[Block]) -> int:
+    """The last of those sections that are heard most often."""
+    names = [(block.name, block.material) for block in body]
+    return max(range(len(body)), key=lambda index: (names.count(names[index]), body[index].name != "chorus", index))
 
 
 def _block(text: str, unit: int) -> Block:

@@ -1,0 +1,167 @@
+"""Soundfonts by the Debian package that brings them, and the two renderers that play them."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.score import Part, Score
+from musiclm.audio import SAMPLE_RATE_HZ
+
+FOLDERS = (Path("/usr/share/sounds/sf2"), Path("/usr/share/sounds/sf3"), Path("/usr/share/soundfonts"))
+_GAP_S = 6.0  # of silence between the stems of one fluidsynth run, for notes to die away
+_DRUM_CHANNEL = 9
+
+
+class RenderError(ValueError):
+    """Nothing to render with. The message is one line and names the package to install."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soundfont:
+    package: str  # Debian's
+    file: str
+    licence: str
+    weight: float  # how often it is drawn
+    chip_weight: float  # the same for styles whose sound may be a chip's
+    held_out: bool = False
+    folder: Path | None = None  # where it was found
+
+    @property
+    def path(self) -> Path:
+        assert self.folder is not None, "only soundfonts that were found have a path"
+        return self.folder / self.file
+
+
+SOUNDFONTS = (
+    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=4, chip_weight=2),
+    Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=4, chip_weight=2),
+    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=2, chip_weight=1),
+    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5),
+    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=1, chip_weight=1, held_out=True),
+)  # fmt: skip
+
+
+def find_soundfonts(folders: Sequence[Path] = FOLDERS) -> list[Soundfont]:
+    """Those of `SOUNDFONTS` that are installed.
+
+    Raises: RenderError, which names packages, if none is that may be trained on.
+    """
+    found = []
+    for font in SOUNDFONTS:
+        folder = next((folder for folder in folders if (folder / font.file).is_file()), None)
+        if folder:
+            found.append(Soundfont(**{**font.__dict__, "folder": folder}))
+    if not any(not font.held_out for font in found):
+        packages = ", ".join(font.package for font in SOUNDFONTS if not font.held_out)
+        raise RenderError(f"no soundfont to render with; install one of the Debian packages {packages}")
+    return found
+
+
+def check_renderers(names: Sequence[str]) -> None:
+    """Raises: RenderError if a renderer is missing."""
+    if "symusic" in names:
+        _symusic()
+    if "fluidsynth" in names and shutil.which("fluidsynth") is None:
+        raise RenderError("the program fluidsynth is not here; install the Debian package fluidsynth")
+
+
+def render_stems(score: Score, path: Path, renderer: str, num_samples: int) -> list[Float[np.ndarray, " s"]]:
+    """Each part alone, mono at 24 kHz, `num_samples` long, as loud as the soundfont has it.
+
+    Raises: RenderError if the renderer is missing or can't read the soundfont.
+    """
+    if not path.is_file():
+        raise RenderError(f"{path}: no such soundfont; install the Debian package that brings {path.name}")
+    if renderer == "symusic":
+        return [_symusic_stem(score, part, path, num_samples) for part in score.parts]
+    return _fluidsynth_stems(score, path, num_samples)
+
+
+def _symusic() -> Any:
+    try:
+        import symusic
+    except ImportError as error:
+        raise RenderError(
+            'the package symusic is not here; pip install "musiclm[corpus]", or symusic==0.5.9'
+        ) from error
+    return symusic
+
+
+@lru_cache(maxsize=4)
+def _synthesizer(path: Path) -> Any:
+    # Most of the first note's time goes into resampling its samples; sf3 ones cost twenty times more at quality 2.
+    quality = 2 if path.suffix == ".sf2" else 0
+    return _symusic().Synthesizer(sf_path=str(path), sample_rate=SAMPLE_RATE_HZ, quality=quality)
+
+
+def _symusic_stem(score: Score, part: Part, path: Path, num_samples: int) -> Float[np.ndarray, " s"]:
+    symusic = _symusic()
+    instrument = INSTRUMENTS[part.instrument]
+    stem = symusic.Score(500)  # at 120 quarters a minute a tick is a millisecond
+    stem.tempos.append(symusic.Tempo(0, 120))
+    track = symusic.Track(part.instrument, program=instrument.program, is_drum=instrument.on_drum_channel)
+    for start_ms, end_ms, pitch, velocity in _milliseconds(score, part):
+        track.notes.append(symusic.Note(start_ms, end_ms - start_ms, pitch, velocity))
+    stem.tracks.append(track)
+    audio = np.asarray(_synthesizer(path).render(stem, stereo=False), np.float32)[0]
+    return _fit(audio, num_samples)
+
+
+def _fluidsynth_stems(score: Score, path: Path, num_samples: int) -> list[Float[np.ndarray, " s"]]:
+    """All stems in one run, one after another on one channel each, so that the soundfont is loaded once."""
+    import mido
+
+    check_renderers(["fluidsynth"])
+    span_ms = round((num_samples / SAMPLE_RATE_HZ + _GAP_S) * 1000)
+    events: list[tuple[int, int, Any]] = []
+    for index, part in enumerate(score.parts):
+        instrument = INSTRUMENTS[part.instrument]
+        channel = _DRUM_CHANNEL if instrument.on_drum_channel else index % 9
+        at = index * span_ms
+        events.append((at, 0, mido.Message("program_change", channel=channel, program=instrument.program)))
+        for start_ms, end_ms, pitch, velocity in _milliseconds(score, part):
+            on = mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)
+            off = mido.Message("note_off", channel=channel, note=pitch)
+            events += [(at + start_ms, 2, on), (at + end_ms, 1, off)]
+    events.sort(key=lambda event: event[:2])
+    track = mido.MidiTrack()
+    now = 0
+    for at, _, message in events:
+        track.append(message.copy(time=at - now))
+        now = at
+    with tempfile.TemporaryDirectory() as scratch:
+        midi, raw = Path(scratch, "stems.mid"), Path(scratch, "stems.raw")
+        mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)
+        command = ["fluidsynth", "-q", "-ni", "-R", "0", "-C", "0", "-g", "0.4", "-r", str(SAMPLE_RATE_HZ)]
+        done = subprocess.run(
+            [*command, "-O", "s16", "-T", "raw", "-F", str(raw), str(path), str(midi)], capture_output=True, text=True
+        )
+        if done.returncode != 0 or not raw.is_file():
+            raise RenderError(f"fluidsynth failed on {path.name}: {' '.join(done.stderr.split())[:200]}")
+        stereo = np.fromfile(raw, "<i2").reshape(-1, 2)
+    mono = stereo.astype(np.float32).mean(axis=1) / 32768
+    starts = [index * span_ms * SAMPLE_RATE_HZ // 1000 for index in range(len(score.parts))]
+    return [_fit(mono[start : start + num_samples], num_samples) for start in starts]
+
+
+def _milliseconds(score: Score, part: Part) -> list[tuple[int, int, int, int]]:
+    """(start, end, pitch, velocity) of every note."""
+    out = []
+    for note in part.notes:
+        start = round(score.seconds_at(note.start) * 1000)
+        end = max(start + 10, round(score.seconds_at(note.start + note.duration) * 1000))
+        out.append((start, end, note.pitch, note.velocity))
+    return out
+
+
+def _fit(audio: np.ndarray, num_samples: int) -> Float[np.ndarray, " s"]:
+    return np.pad(audio[:num_samples], (0, max(0, num_samples - len(audio))))
