@@ -14,7 +14,7 @@ from musiclm.arrange.facts import facts_of
 from musiclm.arrange.grammar import RULES
 from musiclm.arrange.naming import STYLE_NAMES
 from musiclm.arrange.styles import STYLES
-from musiclm.arrange.writer import SLOTS
+from musiclm.arrange.writer import BPM_UNITS, NEARLY, NOUNS, SLOTS
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.manifest import CorpusError, Track
 from tests.arrange.toy_scores import beat, piece, random_score, scale
@@ -98,7 +98,7 @@ def groups():
         words.SOUNDS,
         STYLE_NAMES,
     ]
-    return [group for table in tables for group in table.values()]
+    return [group for table in tables for group in table.values()] + [NOUNS, BPM_UNITS, NEARLY, *moods]
 
 
 def single_wordings():

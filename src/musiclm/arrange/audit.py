@@ -215,8 +215,8 @@ def shared_melodies(corpus_dir: Path, tracks: Sequence[Track], length: int = 10,
         for run in mine:
             owners[run].append(name)
     common = Counter((a, b) for names in owners.values() for i, a in enumerate(names[:20]) for b in names[i + 1 : 20])
-    shares = [[a, b, round(n / min(len(runs[a]), len(runs[b])), 3)] for (a, b), n in common.items()]
-    return sorted((row for row in shares if row[2] >= least), key=lambda row: -row[2])
+    shares = [(round(n / min(len(runs[a]), len(runs[b])), 3), a, b) for (a, b), n in common.items()]
+    return [[a, b, share] for share, a, b in sorted(shares, reverse=True) if share >= least]
 
 
 def read_reference(path: Path) -> list[str]:

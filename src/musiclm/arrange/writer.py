@@ -14,6 +14,8 @@ from musiclm.arrange import naming, words
 from musiclm.arrange.facts import Event, Facts, Player
 from musiclm.arrange.grammar import RULES
 
+BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
+NEARLY = ("about", "around", "roughly", "some", "approximately")
 NOUNS = ("piece", "track", "song", "tune", "composition", "recording", "number", "arrangement")
 
 
@@ -216,10 +218,10 @@ class Writer:
         if self.facts.tempo_bpm is None:
             raise Unsaid("bpm")
         bpm = self.facts.tempo_bpm
-        unit = self.pick(("BPM", "bpm", "beats per minute", "beats a minute", "BPM"))
+        unit = self.pick(BPM_UNITS)
         if self.rng.random() < 0.5:
             bpm = 5 * round(bpm / 5)
-            unit = self.pick(("about", "around", "roughly", "some")) + f" {bpm} {unit}"
+            unit = self.pick(NEARLY) + f" {bpm} {unit}"
         else:
             unit = f"{bpm} {unit}"
         self.claim("bpm", bpm)
