@@ -18,7 +18,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,dev]'
 	touch $@
 
 demo: $(VENV)/base

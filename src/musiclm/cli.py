@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from musiclm import __version__
+from musiclm.arrange.cli import render as render_corpus_command
 from musiclm.corpus.cli import app as corpus_app
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 codec_app = typer.Typer(help="The SoundStream codec on its own.", no_args_is_help=True)
+corpus_app.command("render")(render_corpus_command)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(codec_app, name="codec")
 

@@ -165,7 +165,7 @@ def test_a_decoder_that_crashes_costs_its_own_track_only(music, tmp_path):
 
 
 def test_one_build_at_a_time(music, tmp_path):
-    with build_module._locked(tmp_path / "out", "--out"), pytest.raises(CorpusError, match="another build"):
+    with build_module.locked(tmp_path / "out", "--out"), pytest.raises(CorpusError, match="another build"):
         build(music, tmp_path / "out")
 
 

@@ -131,6 +131,7 @@ def _drum(piece: Piece, sources: Sources, rng: Rng) -> tuple[Drumming, tuple[Ori
         return drumming, ()
     choice = rng("groove")
     performance, fills = _recorded(piece, sources, choice)
+    drumming.recorded = performance is not None
     groove = vary_groove(GROOVES[piece.cast[index].pattern], choice)
     places = piece.places
     for number, place in enumerate(places):
@@ -187,7 +188,7 @@ def _parts(piece: Piece, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
             written[index] += notes
     parts = []
     for index, player in enumerate(piece.cast):
-        recorded = player.role == "drums" and bool(drumming.notes) and piece.swing > 0.5 and _is_recorded(drumming)
+        recorded = player.role == "drums" and drumming.recorded
         notes = perform(written[index], player.role, hands, rng(f"hands/{index}"), recorded=recorded)
         if notes:
             choice = rng(f"mix/{index}")
@@ -201,11 +202,6 @@ def _parts(piece: Piece, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
                 )
             )
     return tuple(parts)
-
-
-def _is_recorded(drumming: Drumming) -> bool:
-    """A drummer's own timing is off the grid of 48ths somewhere; written grooves never are."""
-    return any(abs(note.start * 12 - round(note.start * 12)) > 1e-3 for note in drumming.notes)
 
 
 def _intensity(places: Sequence[Place], *, fades: bool) -> Callable[[float], float]:

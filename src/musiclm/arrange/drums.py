@@ -29,6 +29,7 @@ class Performance:
 class Drumming:
     notes: list[Note] = field(default_factory=list)
     fills: list[tuple[float, float]] = field(default_factory=list)
+    recorded: bool = False  # notes carry a drummer's own timing
 
 
 def drum_section(

@@ -3,8 +3,9 @@
 Nothing here is guessed from audio. What a `Score` does not say, a caption does not say either.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Role = Literal["melody", "countermelody", "riff", "chords", "arpeggio", "pad", "bass", "drums", "percussion", "effects"]
 Mode = Literal["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"]
@@ -86,3 +87,33 @@ class Score:
     @property
     def seconds(self) -> float:
         return self.seconds_at(self.duration)
+
+
+def to_json(score: Score) -> str:
+    """One line that `from_json` turns into an equal score. A note is a list: start, duration, pitch, velocity."""
+    record = asdict(score)
+    for part, written in zip(record["parts"], score.parts, strict=True):
+        part["notes"] = [[note.start, note.duration, note.pitch, note.velocity] for note in written.notes]
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Score:
+    """Raises: ValueError if the text is no score."""
+    try:
+        record: dict[str, Any] = json.loads(text)
+        parts = tuple(
+            Part(**{**part, "notes": tuple(Note(*note) for note in part["notes"])}) for part in record.pop("parts")
+        )
+        return Score(
+            **{
+                **record,
+                "parts": parts,
+                "sections": tuple(Section(**section) for section in record["sections"]),
+                "chords": tuple(Chord(**chord) for chord in record["chords"]),
+                "origins": tuple(Origin(**origin) for origin in record["origins"]),
+                "tempo_changes": tuple((place, bpm) for place, bpm in record["tempo_changes"]),
+                "fills": tuple((start, duration) for start, duration in record["fills"]),
+            }
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no score written by `musiclm corpus render` ({error})") from error

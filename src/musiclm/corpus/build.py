@@ -69,10 +69,10 @@ def build_corpus(
     out, cache = Path(out), Path(cache) if cache else default_cache()
     items = _collect(sources, cache)
     with ExitStack() as locks:
-        locks.enter_context(_locked(out, "--out"))
+        locks.enter_context(locked(out, "--out"))
         _sweep(out / "audio")
         if any(item.source == DEBIAN_GAMES for item in items):
-            locks.enter_context(_locked(cache, "--cache"))
+            locks.enter_context(locked(cache, "--cache"))
             _sweep(cache / "unpacked")
         journal = Journal(out)
         todo = [item for item in items if item.use == "music" and not journal.has(item)]
@@ -168,7 +168,7 @@ def _collect(sources: list[str], cache: Path) -> list[Item]:
 
 
 @contextmanager
-def _locked(folder: Path, option: str) -> Iterator[None]:
+def locked(folder: Path, option: str) -> Iterator[None]:
     """Creates the folder and keeps other builds out of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def ingest(files: list[Path], audio_dir: Path) -> Ingested:
     """
     temporary = audio_dir / f".{os.getpid()}-{hashlib.sha256(str(files).encode()).hexdigest()[:12]}.flac"
     digest = hashlib.sha256()
-    envelope = _Envelope()
+    envelope = Envelope()
     num_samples = 0
     try:
         with (
@@ -159,7 +159,7 @@ def _drain(pending: "tempfile.SpooledTemporaryFile[bytes] | BinaryIO") -> Iterat
     pending.truncate()
 
 
-class _Envelope:
+class Envelope:
     """Levels of 0.1 s frames of the signal and of its first difference (a cheap high band)."""
 
     def __init__(self) -> None:
