@@ -409,7 +409,7 @@ def evaluate(
 @corpus_app.command("captions")
 def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")]) -> None:
     """Write the captions of a rendered corpus again from its scores."""
-    from musiclm.arrange.describe import write_captions
+    from musiclm.arrange.captions import write_captions
 
     write_captions(folder)
 
@@ -424,8 +424,8 @@ def corpus_audit(
     ] = None,
 ) -> None:
     """Measure tempo, key, tags and wording of a captioned corpus with tools that do not know its scores."""
-    from musiclm.arrange.audit import audit
     from musiclm.artifact import write_atomic
+    from musiclm.evaluate.audit import audit
 
     report = audit(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
     write_atomic(out, json.dumps(report, indent=1))
@@ -443,7 +443,7 @@ def corpus_page(
     num: Annotated[int, typer.Option(min=1, help="Clips on it.")] = 40,
 ) -> None:
     """Make a page to listen to a rendered corpus: players, spectrograms, piano rolls, captions."""
-    from musiclm.arrange.page import write_page
+    from musiclm.evaluate.page import write_page
 
     print(write_page(folder, out, num))
 

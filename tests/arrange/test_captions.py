@@ -8,11 +8,12 @@ from dataclasses import asdict
 import pytest
 
 from musiclm.arrange import words
-from musiclm.arrange.captions import KINDS, captions, finish, write
-from musiclm.arrange.describe import PIECES_FILE, load_score, window_starts, write_captions
+from musiclm.arrange.captions import PIECES_FILE, load_score, window_starts, write_captions
+from musiclm.arrange.compose import KINDS, captions, finish, write
 from musiclm.arrange.facts import facts_of
 from musiclm.arrange.grammar import RULES
 from musiclm.arrange.naming import STYLE_NAMES
+from musiclm.arrange.score import to_json
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.writer import BPM_UNITS, NEARLY, NOUNS, SLOTS
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
@@ -181,7 +182,7 @@ def corpus(tmp_path):
     for number, split in enumerate(("train", "train", "test")):
         score = random_score(number, "surf rock")
         name = f"{number:016x}"
-        (tmp_path / "scores" / f"{name}.json").write_text(json.dumps(asdict(score)))
+        (tmp_path / "scores" / f"{name}.json").write_text(to_json(score))
         tracks.append(
             Track(
                 id=name, path=f"audio/{name}.flac", source="rendered", package="surf rock", origin=name, title="", artist="", genre="surf rock",
@@ -200,7 +201,7 @@ def test_captions_of_a_corpus_go_on_where_they_stopped(corpus, monkeypatch):
     assert all(bool(c.unseen) == c.track.endswith("2") and len(c.captions) >= 8 for c in found)
     for name in whole:
         (corpus / name).unlink()
-    import musiclm.arrange.describe as module
+    import musiclm.arrange.captions as module
 
     original = module.load_score
     monkeypatch.setattr(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from musiclm.arrange.describe import write_captions
-from musiclm.arrange.score import Origin, Score
+from musiclm.arrange.captions import write_captions
+from musiclm.arrange.score import Origin, Score, to_json
 from musiclm.arrange.timeline import timeline
 from musiclm.corpus.manifest import Track
 from tests.arrange.toy_scores import beat, piece, scale
@@ -49,7 +49,7 @@ def make_corpus(folder: Path, count: int = 12) -> Path:
         origins = (Origin(what="melody", source="own", name=f"<tune {number}>", licence="CC0"),)
         score = piece(*parts, bpm=bpm, duration=quarters, tonic=tonic, style="surf rock" if drums else "folk ballad", origins=origins)  # fmt: skip
         name = f"{number:016x}"
-        (folder / "scores" / f"{name}.json").write_text(json.dumps(asdict(score)))
+        (folder / "scores" / f"{name}.json").write_text(to_json(score))
         soundfile.write(folder / "audio" / f"{name}.flac", sound(score, number), RATE)
         tracks.append(
             Track(

@@ -1,136 +1,109 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `grammar`)."""
+"""Writes the captions of a rendered corpus: `captions.jsonl`, a line per window, and `pieces.jsonl`, a line per piece."""
 
+import json
+import os
 import random
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from musiclm.arrange import words
-from musiclm.arrange.facts import Facts
-from musiclm.arrange.writer import ORDER, Claim, Unsaid, Writer
+from musiclm.arrange.compose import captions
+from musiclm.arrange.facts import WINDOW_S, Facts, facts_of, facts_of_piece
+from musiclm.arrange.score import Score, from_json
+from musiclm.corpus.captions import CAPTIONS_FILE
+from musiclm.corpus.manifest import CorpusError, Track, load_manifest
 
-KINDS = ("tags", "phrase", "sentence", "description")
-TOPICS = ("melody", "riff", "backing", "bass", "rhythm")
-
-
-@dataclass(frozen=True)
-class Caption:
-    kind: str
-    text: str
-    claims: tuple[Claim, ...]
-    wordings: frozenset[str]  # ways and words drawn, to tell held-out ones from the others
+SCORES = "scores"  # folder of a corpus: <id>.json, a Score
+PIECES_FILE = "pieces.jsonl"
 
 
-def finish(text: str) -> str:
-    """Articles, spaces, capitals."""
-    text = re.sub(r"\b(?:a|A)\(n\) (?:an? )?(\S+)", lambda m: words.with_article(m[1]), text)
-    text = re.sub(r" +", " ", text)
-    text = re.sub(r"\s+([,.;:])", r"\1", text).strip(" ,")
-    return re.sub(r"([.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
+def load_score(corpus_dir: Path, track: str) -> Score:
+    """The score a track was rendered from. Raises: CorpusError if it is missing or damaged."""
+    path = Path(corpus_dir) / SCORES / f"{track}.json"
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: no score here ({error}); render the corpus again") from error
 
 
-def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False) -> Caption:
-    """A caption of a kind of `KINDS`. With nothing to say it is "music", and claims nothing."""
-    for attempt in range(6):
-        writer = Writer(facts, rng, held_out)
+def write_captions(corpus_dir: Path, every_s: float = WINDOW_S, seed: int = 0) -> None:
+    """Captions of every window of the tracks that have a score. Stopped at any time, it goes on with the next track.
+
+    Tracks outside the training split have captions in held-out wording as well. Raises: CorpusError if no track has a score.
+    """
+    corpus_dir = Path(corpus_dir)
+    tracks = [t for t in load_manifest(corpus_dir) if (corpus_dir / SCORES / f"{t.id}.json").is_file()]
+    if not tracks:
+        raise CorpusError(f"{corpus_dir}: no track has a score; render a corpus first (musiclm corpus render)")
+    for name, describe in ((PIECES_FILE, _piece_line), (CAPTIONS_FILE, _window_lines)):
+        _write(corpus_dir, name, tracks, describe, every_s, seed)
+
+
+def window_starts(seconds: float, every_s: float = WINDOW_S) -> list[float]:
+    """Starts of the windows that lie wholly in a piece; the last one ends with it. A shorter piece is one window."""
+    last = max(0.0, seconds - WINDOW_S)
+    starts = [round(k * every_s, 3) for k in range(int(last / every_s) + 1)]
+    return starts if last - starts[-1] < every_s / 2 else [*starts, round(last, 3)]
+
+
+def _window_lines(score: Score, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+    for start_s in window_starts(min(track.seconds, score.seconds), every_s):
+        yield {"start_s": start_s, **_texts(facts_of(score, start_s), track, f"{seed} {track.id} {start_s}")}
+
+
+def _piece_line(score: Score, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+    form = [section.name for section in score.sections]
+    yield {"form": form, **_texts(facts_of_piece(score), track, f"{seed} {track.id}")}
+
+
+def _texts(facts: Facts, track: Track, seed: str) -> dict[str, Any]:
+    texts = {"captions": [caption.text for caption in captions(facts, random.Random(seed))]}
+    if track.split != "train":
+        unseen = captions(facts, random.Random(f"{seed} unseen"), each=1, held_out=True)
+        texts["unseen"] = [caption.text for caption in unseen]
+    return {**texts, "facts": {name: value for name, value in asdict(facts).items() if value not in ("", None, ())}}
+
+
+def _write(
+    corpus_dir: Path,
+    name: str,
+    tracks: list[Track],
+    describe: Callable[[Score, Track, float, int], Iterator[dict[str, Any]]],
+    every_s: float,
+    seed: int,
+) -> None:
+    """Lines go to a file beside it, all of a track at once, which takes the name when it holds all tracks."""
+    partial = corpus_dir / f".{name}.part"
+    kept, done = _finished(partial)
+    try:
+        partial.write_bytes(kept)
+        with open(partial, "a", encoding="utf-8") as file:
+            for track in tracks:
+                if track.id in done:
+                    continue
+                lines = [
+                    {"track": track.id, **line}
+                    for line in describe(load_score(corpus_dir, track.id), track, every_s, seed)
+                ]
+                lines[-1]["last"] = True
+                file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+                file.flush()
+        os.replace(partial, corpus_dir / name)
+    except OSError as error:
+        raise CorpusError(f"{corpus_dir / name}: can't be written ({error.strerror})") from error
+
+
+def _finished(partial: Path) -> tuple[bytes, set[str]]:
+    """What a stopped run has written of tracks that it had finished, and which those are."""
+    kept, waiting, done = b"", b"", set()
+    for line in partial.read_bytes().splitlines(keepends=True) if partial.is_file() else ():
         try:
-            text = finish(COMPOSERS[kind](writer))
-        except Unsaid:
-            continue
-        if re.search(r"\b(\w{3,}) \1\b", text.lower()):
-            continue  # "a sacred sacred tune"
-        if len(text.split()) >= LEAST_WORDS[kind] or attempt == 5:
-            text = _capital(text) if kind not in ("tags", "phrase") or rng.random() < 0.3 else text
-            return Caption(kind, text, tuple(writer.claims), frozenset(writer.wordings))
-    return Caption(kind, "music", (), frozenset())
-
-
-def captions(facts: Facts, rng: random.Random, each: int = 2, *, held_out: bool = False) -> list[Caption]:
-    """`each` captions of every kind; descriptions twice as many, for they are what people write."""
-    counts = {"description": 2 * each}
-    return [write(facts, kind, rng, held_out=held_out) for kind in KINDS for _ in range(counts.get(kind, each))]
-
-
-def _tags(writer: Writer) -> str:
-    """Words between commas, in any order."""
-    makers: list[Callable[[], str]] = [writer.stylemass, writer.mood, writer.mood, writer.bpm]
-    makers += [lambda: writer.several(ORDER, 1, 1, lambda p: words.bare(writer.name(p)))] * 4
-    makers += [
-        lambda: writer.speed(words.SPEEDS),
-        lambda: writer.expand("key_tag"),
-        lambda: words.bare(writer.use()) + " music",
-    ]
-    makers += [lambda: f"{writer.slot('lead_mod')} melody", lambda: writer.expand("tag")]
-    writer.rng.shuffle(makers)
-    found: list[str] = []
-    for maker in makers[: writer.rng.randint(2, 9)]:
-        before = list(writer.claims), set(writer.wordings)
-        try:
-            tag = maker()
-            if tag not in found:
-                found.append(tag)
-        except Unsaid:
-            writer.claims, writer.wordings = before
-    if not found:
-        raise Unsaid("tags")
-    return writer.rng.choice((", ", ", ", ", ", "; ", " ")).join(found)
-
-
-def _phrase(writer: Writer) -> str:
-    return writer.expand("phrase")
-
-
-def _sentence_caption(writer: Writer) -> str:
-    return _capital(writer.expand("asking" if writer.rng.random() < 0.2 else "sentence"))
-
-
-def _description(writer: Writer) -> str:
-    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it is for."""
-    rng = writer.rng
-    plan = ["asking" if rng.random() < 0.1 else "opening"]
-    if rng.random() < 0.4:
-        plan += [rng.choice(("features", "layers")), *rng.sample(TOPICS, rng.choice((0, 1, 1, 2)))]
-    else:
-        plan += [topic for topic in TOPICS if rng.random() < 0.75]
-    if rng.random() < 0.3:
-        plan.insert(rng.randint(1, len(plan)), "events")
-    more = [name for name, chance in MORE if rng.random() < chance]
-    rng.shuffle(more)
-    plan += more
-    if rng.random() < 0.2:
-        plan.insert(1, "tempo")
-    plan += [name for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15)) if rng.random() < chance]
-    return " ".join(_paragraph(writer, plan[: rng.choice((4, 5, 6, 7, 7, 8, 8, 9, 10, 12))]))
-
-
-def _paragraph(writer: Writer, plan: Sequence[str]) -> list[str]:
-    sentences: list[str] = []
-    for rule in plan:
-        try:
-            said = _capital(writer.expand(rule).rstrip(" .:") + ".")
-        except Unsaid:
-            continue
-        alike = sentences and sentences[-1].split()[:2] == said.split()[:2]
-        sentences.append(said if not alike else _vary(said))
-    if not sentences:
-        raise Unsaid("description")
-    return sentences
-
-
-def _vary(sentence: str) -> str:
-    """Two sentences in a row do not begin alike."""
-    return re.sub(r"^It ", "The music ", re.sub(r"^There (is|are) ", r"One can also hear ", sentence))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-MORE = (("tempo", 0.5), ("key", 0.25), ("texture", 0.45), ("events", 0.25), ("absent", 0.15), ("mood", 0.35))
-COMPOSERS: dict[str, Callable[[Writer], str]] = {
-    "tags": _tags,
-    "phrase": _phrase,
-    "sentence": _sentence_caption,
-    "description": _description,
-}
-LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 18}
+            record = json.loads(line)
+        except ValueError:
+            break
+        waiting += line
+        if record.get("last"):
+            kept, waiting = kept + waiting, b""
+            done.add(record["track"])
+    return kept, done

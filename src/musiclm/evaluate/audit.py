@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from musiclm.arrange.describe import SCORES, load_score
+from musiclm.arrange.captions import SCORES, load_score
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.clips import read_clip, rms_db
 from musiclm.corpus.manifest import CorpusError, Track, load_manifest

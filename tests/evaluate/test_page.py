@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from musiclm.arrange.page import piano_roll, write_page
+from musiclm.evaluate.page import piano_roll, write_page
 from tests.arrange.toy_corpus import make_corpus
 from tests.arrange.toy_scores import beat, piece, scale
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from musiclm.arrange.audit import (
+from musiclm.corpus.captions import CAPTIONS_FILE
+from musiclm.corpus.manifest import CorpusError, load_manifest
+from musiclm.evaluate.audit import (
     audit,
     harmony_print,
     hours_by_style,
@@ -18,8 +20,6 @@ from musiclm.arrange.audit import (
     spread,
     wording,
 )
-from musiclm.corpus.captions import CAPTIONS_FILE
-from musiclm.corpus.manifest import CorpusError, load_manifest
 from tests.arrange.toy_corpus import make_corpus, sound
 from tests.arrange.toy_scores import piece, scale
 
@@ -90,7 +90,7 @@ def test_hours_and_choice(corpus):
 
 def test_wording_beside_a_reference():
     rng = random.Random(0)
-    words = "the a piano plays melody slow guitar chords with soft drums and bass calm happy track".split()
+    words = ["the", "a", "piano", "plays", "melody", "slow", "guitar", "chords", "with", "soft", "drums", "and", "bass", "calm", "happy", "track"]
     texts = [" ".join(rng.choices(words, k=20)) for _ in range(40)]
     report = wording(texts, texts[:20], sample=20)
     assert report["novelty"]["2-grams"] < report["novelty"]["6-grams"] < 1
