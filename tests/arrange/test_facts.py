@@ -96,7 +96,9 @@ def test_fills_rolls_and_crashes():
     assert [(e.kind, e.at_s) for e in found] == [("roll", 8.0), ("crash", 9.0)]
     fill = part("drums", "drum kit", [(16 + k / 2, 0.05, (38, 45, 43, 41)[k]) for k in range(4)])
     assert [e.kind for e in facts_of(piece(scale(), beat(end=16), fill, fills=((16.0, 2.0),)), 0.0).events] == ["fill"]
-    assert not facts_of(piece(scale(), fill, fills=((16.0, 20.0),)), 0.0).events  # it goes on after the window
+    assert not facts_of(
+        piece(scale(), beat(end=16), fill, fills=((16.0, 20.0),)), 0.0
+    ).events  # it goes on after the window
 
 
 def test_a_stop_is_silence_of_all():

@@ -31,7 +31,7 @@ STEPS = {
     "lydian": "2221221",
     "mixolydian": "2212212",
 }
-BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 165), "very fast": (155, 400)}
+BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 171), "very fast": (165, 400)}
 # wider names by General MIDI program, counted from 0
 PROGRAMS = {
     "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32), "a guitar": range(24, 32),

@@ -90,7 +90,24 @@ def test_hours_and_choice(corpus):
 
 def test_wording_beside_a_reference():
     rng = random.Random(0)
-    words = ["the", "a", "piano", "plays", "melody", "slow", "guitar", "chords", "with", "soft", "drums", "and", "bass", "calm", "happy", "track"]
+    words = [
+        "the",
+        "a",
+        "piano",
+        "plays",
+        "melody",
+        "slow",
+        "guitar",
+        "chords",
+        "with",
+        "soft",
+        "drums",
+        "and",
+        "bass",
+        "calm",
+        "happy",
+        "track",
+    ]
     texts = [" ".join(rng.choices(words, k=20)) for _ in range(40)]
     report = wording(texts, texts[:20], sample=20)
     assert report["novelty"]["2-grams"] < report["novelty"]["6-grams"] < 1
