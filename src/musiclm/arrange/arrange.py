@@ -189,14 +189,14 @@ def _parts(piece: Piece, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
     parts = []
     for index, player in enumerate(piece.cast):
         recorded = player.role == "drums" and drumming.recorded
-        notes = perform(written[index], player.role, hands, rng(f"hands/{index}"), recorded=recorded)
-        if notes:
+        played = perform(written[index], player.role, hands, rng(f"hands/{index}"), recorded=recorded)
+        if played:
             choice = rng(f"mix/{index}")
             parts.append(
                 Part(
                     role=player.role,
                     instrument=player.name,
-                    notes=notes,
+                    notes=played,
                     level_db=round(player.line.level_db + choice.uniform(-1.5, 1.5), 1),
                     pan=0.0 if player.role in ("bass", "drums") else round(choice.uniform(-0.6, 0.6), 2),
                 )
