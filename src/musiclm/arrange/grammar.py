@@ -17,7 +17,7 @@ opening
   The listener hears a(n) {mood} {thing}.
   The audio contains a(n) {mood} {thing}.
   This music is {mood}, {mood} and {speed}.
-  This music is {stylemass}. It is {instrumental}.
+  It is a piece of {stylemass}, {instrumental} and {mood}.
   The song is {speed} with {names}.
   {lead} {v:opens|open} up a(n) {mood} {thing}.
   This audio contains {band} playing a(n) {mood} {thing}.
@@ -790,10 +790,10 @@ riff_part
   a riff on {ax}
 
 chords_part
-  {x} harmonies
+  {x} chording
   chordal {x}
   a(n) {x} chord progression
-  harmonies on {ax}
+  chord work on {ax}
   {x} chords
   chords on {ax}
   {x} accompaniment
