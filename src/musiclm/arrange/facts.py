@@ -17,7 +17,7 @@ from musiclm.arrange.timeline import DRUM_KEYS, Played, bar_quarters, beat_quart
 from musiclm.arrange.words import CALM, HAPPY, LIVELY, MEASURED, SAD
 
 WINDOW_S = 10.0
-AUDIBLE_DB = 15.0  # a part further below the loudest one is not spoken of
+AUDIBLE_DB = 12.0  # a part further below the loudest one is not spoken of
 LEAST_NOTES, LEAST_S = 3, 2.0  # so many notes, or so long a sound, before a part counts as heard
 # beats a minute; what lies between two words gets none
 SPEEDS = (("very slow", 0, 62), ("slow", 62, 78), ("medium", 90, 118), ("fast", 130, 168), ("very fast", 172, 400))

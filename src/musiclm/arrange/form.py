@@ -15,7 +15,7 @@ FORMS: dict[str, str] = {
     "loop": "intro A 3 1|verse A 6 2|chorus B 7 2|verse A 6 2|break A 3 1|chorus B 8 2|verse A 7 2|outro A 4 1",
     "drift": "intro A 2 2|verse A 4 2|chorus B 6 2|verse A 5 2|bridge C 4 2|chorus B 7 2|outro A 2 2",
     "aaba": "intro A 3 1|verse A 5 2|verse A 6 2|bridge B 7 2|verse A 6 2|solo A 7 2|solo A 8 2|bridge B 8 2|verse A 9 2|outro A 5 1",
-    "blues": "intro A 4 2|verse A 5 2|verse A 6 2|solo A 8 2|solo A 9 2|verse A 7 2|outro A 6 2",
+    "blues": "intro A 4 1|verse A 5 2|verse A 6 2|solo A 8 2|solo A 9 2|verse A 7 2|outro A 6 1",
     "tune": "intro A 3 1|verse A 5 2|verse A 6 2|chorus B 7 2|chorus B 7 2|verse A 7 2|break A 4 2|verse A 8 2|chorus B 9 2|chorus B 10 2|outro A 6 1",
     "through": "intro A 3 1|verse A 4 2|verse B 6 2|bridge C 5 2|verse A 6 2|chorus B 8 2|bridge C 7 2|verse A 5 2|outro A 3 1",
     "epic": "intro A 2 2|verse A 4 2|verse A 5 2|build-up B 7 1|chorus B 9 2|break C 3 2|build-up C 7 1|chorus B 10 2|chorus B 10 2|outro A 5 1",

@@ -170,21 +170,20 @@ def fit(progression: str, mode: Mode) -> float:
 
 def choose_progression(pools: tuple[str, ...], mode: Mode, rng: random.Random) -> str:
     """One that sounds like the mode: its tonic chord has the mode's third and nearly all its notes lie in the scale."""
-    third = "I" if 4 in SCALES[mode] else "i"
-    known = [text for pool in pools for text in PROGRESSIONS[pool]]
+    known = [
+        text for pool in pools for text in PROGRESSIONS[pool] if _tonic_is_major(text) in (4 in SCALES[mode], None)
+    ]
     if any(pool in FREE_POOLS for pool in pools):
-        fitting = [text for text in known if text[0].isupper() == (third == "I") or text.startswith(("b", "v", "iv"))]
+        fitting = known
     else:
         fitting = [text for text in known if fit(text, mode) >= _MOST_MODAL]
-        if mode in (
-            "minor",
-            "dorian",
-            "phrygian",
-        ):  # a minor key whose chords all belong to its relative major needs its own tonic
-            fitting = [text for text in fitting if re.search(r"(^|[ ,])(i|I5)(?![iv])", text)]
-        else:
-            fitting = [text for text in fitting if re.search(r"(^|[ ,])I(?![IV])", text)]
     return rng.choice(fitting or list(MODAL[mode]))
+
+
+def _tonic_is_major(progression: str) -> bool | None:
+    """Whether the tonic is major; None if it is a bare fifth. A progression without its tonic belongs to the relative key: major stands for it."""
+    found = re.search(r"(?:^|[ ,])(I|i)(?![IViv])(5?)", progression)
+    return None if found and found.group(2) else found is None or found.group(1) == "I"
 
 
 # pools that leave the scale on purpose; only the third of the tonic decides there

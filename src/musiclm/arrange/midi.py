@@ -4,19 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Score
-from musiclm.arrange.soundfonts import RenderError
 
 TICKS = 480  # a quarter
 _DRUM_CHANNEL = 9
 
 
 def save_midi(score: Score, path: Path) -> None:
-    """Raises: RenderError if the package mido is missing."""
-    try:
-        import mido
-    except ImportError as error:
-        raise RenderError('the package mido is not here; pip install "musiclm[corpus]"') from error
+    """Raises: ImportError, in one line, if the package mido is missing."""
+    mido = need("mido")
     numerator, denominator = score.beats_per_bar, score.beat_unit
     head: list[tuple[int, Any]] = [
         (0, mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator)),

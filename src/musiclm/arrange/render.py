@@ -10,6 +10,7 @@ from jaxtyping import Float
 from musiclm.arrange import effects
 from musiclm.arrange.grooves import KEYS
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Part, Role, Score
 from musiclm.arrange.soundfonts import RenderError, Soundfont, render_stems
 from musiclm.arrange.styles import STYLES
@@ -50,10 +51,11 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
     rng = random.Random(f"{score.style}/{score.seed}/desk")
     sound = STYLES[score.style].sound
+    soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
-    font = rng.choices(list(soundfonts), weights)[0]
-    both = len(renderers) > 1
-    renderer = renderers[0] if not both or rng.random() > _FLUIDSYNTH_SHARE else renderers[1]
+    font = rng.choices(soundfonts, weights)[0]
+    other = "fluidsynth" in renderers and (font.fluidsynth_only or rng.random() < _FLUIDSYNTH_SHARE)
+    renderer = "fluidsynth" if other else renderers[0]
     room: Room = sound.room
     if rng.random() < 0.2:
         room = rng.choice(("studio", "club", "chamber", "hall"))
@@ -119,11 +121,9 @@ def master(audio: Float[np.ndarray, " s"], sound: Sound) -> Float[np.ndarray, " 
 
 def loudness_lufs(audio: Float[np.ndarray, " s"]) -> float | None:
     """Integrated loudness; None for silence, or for less than the 0.4 s that the measure needs."""
-    import pyloudnorm
-
     if len(audio) < 0.4 * SAMPLE_RATE_HZ or float(np.abs(audio).max(initial=0.0)) < 1e-5:
         return None
-    value = float(pyloudnorm.Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
+    value = float(need("pyloudnorm").Meter(SAMPLE_RATE_HZ).integrated_loudness(audio.astype(np.float64)))
     return value if np.isfinite(value) else None
 
 

@@ -1,6 +1,8 @@
 """Soundfonts by the Debian package that brings them, and the two renderers that play them."""
 
+import math
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,10 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Part, Score
 from musiclm.audio import SAMPLE_RATE_HZ
 
 FOLDERS = (Path("/usr/share/sounds/sf2"), Path("/usr/share/sounds/sf3"), Path("/usr/share/soundfonts"))
+_LAYER_DB = 1.5
 _GAP_S = 6.0  # of silence between the stems of one fluidsynth run, for notes to die away
 _DRUM_CHANNEL = 9
 
@@ -33,6 +37,7 @@ class Soundfont:
     weight: float  # how often it is drawn
     chip_weight: float  # the same for styles whose sound may be a chip's
     held_out: bool = False
+    fluidsynth_only: bool = False  # symusic 0.5.9 plays it wrongly: see decision 005
     folder: Path | None = None  # where it was found
 
     @property
@@ -42,11 +47,11 @@ class Soundfont:
 
 
 SOUNDFONTS = (
-    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=4, chip_weight=2),
+    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=4, chip_weight=2, fluidsynth_only=True),
     Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=4, chip_weight=2),
-    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=2, chip_weight=1),
-    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5),
-    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=1, chip_weight=1, held_out=True),
+    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=2, chip_weight=1, fluidsynth_only=True),
+    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5, fluidsynth_only=True),
+    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=1, chip_weight=1, held_out=True, fluidsynth_only=True),
 )  # fmt: skip
 
 
@@ -67,9 +72,9 @@ def find_soundfonts(folders: Sequence[Path] = FOLDERS) -> list[Soundfont]:
 
 
 def check_renderers(names: Sequence[str]) -> None:
-    """Raises: RenderError if a renderer is missing."""
+    """Raises: RenderError or ImportError, naming the package to install, if a renderer is missing."""
     if "symusic" in names:
-        _symusic()
+        need("symusic")
     if "fluidsynth" in names and shutil.which("fluidsynth") is None:
         raise RenderError("the program fluidsynth is not here; install the Debian package fluidsynth")
 
@@ -86,40 +91,54 @@ def render_stems(score: Score, path: Path, renderer: str, num_samples: int) -> l
     return _fluidsynth_stems(score, path, num_samples)
 
 
-def _symusic() -> Any:
-    try:
-        import symusic
-    except ImportError as error:
-        raise RenderError(
-            'the package symusic is not here; pip install "musiclm[corpus]", or symusic==0.5.9'
-        ) from error
-    return symusic
-
-
 @lru_cache(maxsize=4)
 def _synthesizer(path: Path) -> Any:
     # Most of the first note's time goes into resampling its samples; sf3 ones cost twenty times more at quality 2.
     quality = 2 if path.suffix == ".sf2" else 0
-    return _symusic().Synthesizer(sf_path=str(path), sample_rate=SAMPLE_RATE_HZ, quality=quality)
+    return need("symusic").Synthesizer(sf_path=str(path), sample_rate=SAMPLE_RATE_HZ, quality=quality)
 
 
 def _symusic_stem(score: Score, part: Part, path: Path, num_samples: int) -> Float[np.ndarray, " s"]:
-    symusic = _symusic()
+    """One part. symusic plays every note at full level, whatever its velocity, so notes go out in layers of equal velocity
+    (in steps of 1.5 dB), each turned down as a soundfont player would: 40 dB a decade."""
+    symusic = need("symusic")
     instrument = INSTRUMENTS[part.instrument]
-    stem = symusic.Score(500)  # at 120 quarters a minute a tick is a millisecond
-    stem.tempos.append(symusic.Tempo(0, 120))
-    track = symusic.Track(part.instrument, program=instrument.program, is_drum=instrument.on_drum_channel)
-    for start_ms, end_ms, pitch, velocity in _milliseconds(score, part):
-        track.notes.append(symusic.Note(start_ms, end_ms - start_ms, pitch, velocity))
-    stem.tracks.append(track)
-    audio = np.asarray(_synthesizer(path).render(stem, stereo=False), np.float32)[0]
-    return _fit(audio, num_samples)
+    drums = instrument.on_drum_channel
+    program = instrument.program if (drums, instrument.program) in _presets(path) else 0
+    layers: dict[int, list[tuple[int, int, int, int]]] = {}
+    for note in _milliseconds(score, part):
+        layers.setdefault(round(40 * math.log10(127 / note[3]) / _LAYER_DB), []).append(note)
+    stem = np.zeros(num_samples, np.float32)
+    for layer, notes in sorted(layers.items()):
+        sheet = symusic.Score(500)  # at 120 quarters a minute a tick is a millisecond
+        sheet.tempos.append(symusic.Tempo(0, 120))
+        track = symusic.Track(part.instrument, program=program, is_drum=drums)
+        for start_ms, end_ms, pitch, _ in notes:
+            track.notes.append(symusic.Note(start_ms, end_ms - start_ms, pitch, 127))
+        sheet.tracks.append(track)
+        audio = np.asarray(_synthesizer(path).render(sheet, stereo=False), np.float32)[0][:num_samples]
+        stem[: len(audio)] += audio * np.float32(10 ** (-layer * _LAYER_DB / 20))
+    return stem
+
+
+@lru_cache(maxsize=8)
+def _presets(path: Path) -> frozenset[tuple[bool, int]]:
+    """(is a kit, program) of every preset; symusic is silent where one is missing.
+
+    Raises: RenderError if the file is no soundfont.
+    """
+    data = path.read_bytes()
+    at = data.rfind(b"phdr")
+    if data[:4] != b"RIFF" or at < 0:
+        raise RenderError(f"{path}: is no soundfont; install the package that brings it again")
+    (size,) = struct.unpack_from("<I", data, at + 4)
+    heads = (struct.unpack_from("<HH", data, at + 8 + place + 20) for place in range(0, size - 38, 38))
+    return frozenset((bank == 128, program) for program, bank in heads if bank in (0, 128))
 
 
 def _fluidsynth_stems(score: Score, path: Path, num_samples: int) -> list[Float[np.ndarray, " s"]]:
     """All stems in one run, one after another on one channel each, so that the soundfont is loaded once."""
-    import mido
-
+    mido = need("mido")
     check_renderers(["fluidsynth"])
     span_ms = round((num_samples / SAMPLE_RATE_HZ + _GAP_S) * 1000)
     events: list[tuple[int, int, Any]] = []

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from musiclm.arrange.drums import Performance
 from musiclm.arrange.harmony import QUALITIES
+from musiclm.arrange.packages import need
 from musiclm.arrange.score import Mode, Note
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
@@ -101,8 +102,12 @@ def load_sources(folder: Path, cache: Path | None = None) -> Sources:
 
 
 def read_sources(files: Files) -> Sources:
-    """Sorts files by what they are and reads each; what fails goes to `skipped` with its reason."""
+    """Sorts files by what they are and reads each; what fails goes to `skipped` with its reason. Raises: ImportError for a missing reader."""
     skipped: list[tuple[str, str]] = []
+    if any(name.endswith(".abc") for name in files):
+        need("music21")
+    if any(name.endswith("info.csv") for name in files):
+        need("mido")
     tunes = [tune for name in sorted(files) if name.endswith(".abc") for tune in read_abc(name, files[name], skipped)]
     beats, fills = _read_grooves(files, skipped)
     songs = []
