@@ -12,12 +12,15 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
+import torch
 from jaxtyping import Float
+from tokenizers import Tokenizer
 
 from musiclm.arrange.captions import SCORES, load_score
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
@@ -28,6 +31,9 @@ from musiclm.evaluate.bootstrap import area_under_curve
 from musiclm.evaluate.judge import Judge
 from musiclm.evaluate.music import Description, describe
 from musiclm.features import SAMPLE_RATE_HZ
+from musiclm.mulan.tagger import MTT_TAGS, Tagger
+from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.mulan.text import TextEncoder, load_pretrained, tokenize
 
 WINDOW_S = 10.0
 # concept of `evaluate.adherence` -> words of which one stands in a window's style, genres, moods or era
@@ -56,11 +62,10 @@ def audit(
     chosen = spread(records, clips, seed)
     say(f"measuring {len(chosen)} clips of {len(tracks)} tracks")
     audio = [read_clip(corpus_dir, tracks[r["track"]], r["start_s"], WINDOW_S) for r in chosen]
-    descriptions = [describe(clip) for clip in audio]
     return {
         "corpus": {"tracks": len(tracks), "windows": len(records), "clips": len(chosen), "seed": seed},
         "hours_by_style": hours_by_style(records, tracks),
-        "agreement": agreement([r.get("facts", {}) for r in chosen], audio, descriptions, seed),
+        "agreement": agreement([r.get("facts", {}) for r in chosen], listen(audio), seed),
         "duplicates": duplicates(corpus_dir, list(tracks.values()), chosen, audio),
         "wording": wording([text for r in records for text in r["captions"]], known, seed),
     }
@@ -114,47 +119,51 @@ def prompt_of(facts: dict[str, Any]) -> Prompt:
     )
 
 
-def agreement(
-    facts: Sequence[dict[str, Any]],
-    audio: Sequence[Float[np.ndarray, " s"]],
-    descriptions: Sequence[Description],
-    seed: int,
-) -> dict[str, Any]:
-    """What independent tools hear against what is said; `*_shuffled` are the controls."""
-    _, tags = Judge()(audio)
-    levels = [rms_db(clip) for clip in audio]
-    found = adherence(
-        [prompt_of(one) for one in facts], concept_scores(tags, descriptions, levels), descriptions, seed=seed
-    )
-    rise = np.array([rms_db(clip[-(len(clip) // 3) :]) - rms_db(clip[: len(clip) // 3]) for clip in audio])
-    swells = {
-        word: _auc(sign * rise, np.array([one.get("dynamics") == word for one in facts]), seed)
-        for word, sign in (("louder", 1), ("softer", -1))
-    }
-    return {**asdict(found), "dynamics": swells, "instruments": _instruments(facts, audio, seed)}
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """What the tools hear in a set of clips."""
+
+    descriptions: list[Description]
+    tags: Float[np.ndarray, "n 50"]  # of the judge
+    instruments: Float[np.ndarray, "n 50"]  # of the tagger of instruments
+    level_db: list[float]
+    rise_db: list[float]  # last third against the first
 
 
-def _instruments(
-    facts: Sequence[dict[str, Any]], audio: Sequence[Float[np.ndarray, " s"]], seed: int
-) -> dict[str, Any]:
-    import soxr
-    import torch
-
-    from musiclm.mulan.tagger import MTT_TAGS, Tagger
-    from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
-
+def listen(audio: Sequence[Float[np.ndarray, " s"]]) -> Heard:
+    """Raises: ValueError with the command that installs what is missing."""
     tagger = Tagger.load("MTT", MTT_TAGS)
     rows = []
     for clip in audio:
         low = torch.from_numpy(soxr.resample(np.asarray(clip, np.float32), SAMPLE_RATE_HZ, TAGGER_RATE_HZ))
         rows.append(tagger(low.unfold(0, 3 * TAGGER_RATE_HZ, 3 * TAGGER_RATE_HZ)).mean(0).numpy())
-    scores = np.stack(rows)
-    names = [" | ".join(player["instrument"] for player in one.get("players", ())) for one in facts]
-    return {
-        tag: _auc(scores[:, MTT_TAGS.index(tag)], np.array([any(way in name for way in ways) for name in names]), seed)
-        for tag, ways in HEARD.items()
-        if tag in MTT_TAGS
+    return Heard(
+        descriptions=[describe(clip) for clip in audio],
+        tags=Judge()(audio)[1],
+        instruments=np.stack(rows),
+        level_db=[rms_db(clip) for clip in audio],
+        rise_db=[rms_db(clip[-(len(clip) // 3) :]) - rms_db(clip[: len(clip) // 3]) for clip in audio],
+    )
+
+
+def agreement(facts: Sequence[dict[str, Any]], heard: Heard, seed: int = 0) -> dict[str, Any]:
+    """What is said against what is heard; `*_shuffled` are the controls."""
+    scores = concept_scores(heard.tags, heard.descriptions, heard.level_db)
+    found = adherence([prompt_of(one) for one in facts], scores, heard.descriptions, seed=seed)
+    swells = {
+        word: _auc(sign * np.array(heard.rise_db), np.array([one.get("dynamics") == word for one in facts]), seed)
+        for word, sign in (("louder", 1), ("softer", -1))
     }
+    names = [" | ".join(player["instrument"] for player in one.get("players", ())) for one in facts]
+    instruments = {
+        tag: _auc(
+            heard.instruments[:, MTT_TAGS.index(tag)],
+            np.array([any(way in name for way in ways) for name in names]),
+            seed,
+        )
+        for tag, ways in HEARD.items()
+    }
+    return {**asdict(found), "dynamics": swells, "instruments": instruments}
 
 
 def _auc(scores: Float[np.ndarray, " n"], truth: np.ndarray, seed: int) -> dict[str, float | int | None]:
@@ -290,11 +299,6 @@ def grams(text: str, n: int) -> list[tuple[str, ...]]:
 
 def embed(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     """Unit vectors of the pretrained sentence encoder. Raises: ValueError if it is not installed."""
-    import torch
-    from tokenizers import Tokenizer
-
-    from musiclm.mulan.text import TextEncoder, load_pretrained, tokenize
-
     start = load_pretrained()
     encoder = TextEncoder(start.config).eval()
     encoder.load_state_dict(start.state)
