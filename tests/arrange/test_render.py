@@ -10,7 +10,14 @@ import pytest
 from musiclm.arrange import effects
 from musiclm.arrange.render import Desk, choose_desk, loudness_lufs, mix, render
 from musiclm.arrange.score import Chord, Note, Part, Score, Section
-from musiclm.arrange.soundfonts import SOUNDFONTS, RenderError, Soundfont, check_renderers, find_soundfonts
+from musiclm.arrange.soundfonts import (
+    SOUNDFONTS,
+    RenderError,
+    Soundfont,
+    check_renderers,
+    find_soundfonts,
+    render_stems,
+)
 from musiclm.arrange.styles.recipe import Sound
 from musiclm.audio import SAMPLE_RATE_HZ
 from tests.arrange.soundfont import write_soundfont
@@ -120,6 +127,30 @@ def test_missing_things_name_their_package(tmp_path: Path, font: Soundfont, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RenderError, match="package fluidsynth"):
         check_renderers(["fluidsynth"])
+
+
+def _installed() -> list[Soundfont]:
+    try:
+        return find_soundfonts()
+    except RenderError:
+        return []
+
+
+@pytest.mark.skipif(
+    not _installed() or shutil.which("fluidsynth") is None, reason="no soundfonts or no fluidsynth here"
+)
+def test_installed_soundfonts_sound_at_the_pitch_asked_for() -> None:
+    """With the renderer that is used for each; symusic alone plays some of them semitones off."""
+    flute, strings = part(Note(0.0, 3.0, 69, 100)), part(Note(0.0, 3.0, 57, 100), instrument="string section")
+    for known in _installed():
+        renderer = "fluidsynth" if known.fluidsynth_only else "symusic"
+        for stem, pitch in zip(render_stems(score(flute, strings), known.path, renderer, 48000), (69, 57), strict=True):
+            heard = np.abs(np.fft.rfft(stem[6000:30576] * np.hanning(24576)))
+            partial_hz = heard[:8192].argmax() * SAMPLE_RATE_HZ / 24576
+            times = partial_hz / (440 * 2 ** ((pitch - 69) / 12))
+            assert abs(times - round(times)) < 0.03 * times and round(times) >= 1, (
+                f"{known.package}: {pitch} at {partial_hz}"
+            )
 
 
 def test_effects_by_hand() -> None:

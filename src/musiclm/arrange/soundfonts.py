@@ -47,11 +47,11 @@ class Soundfont:
 
 
 SOUNDFONTS = (
-    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=4, chip_weight=2, fluidsynth_only=True),
-    Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=4, chip_weight=2),
-    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=2, chip_weight=1, fluidsynth_only=True),
+    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=3, chip_weight=2, fluidsynth_only=True),
+    Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=5, chip_weight=2),
+    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=0.3, chip_weight=0.3, fluidsynth_only=True),
     Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5, fluidsynth_only=True),
-    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=1, chip_weight=1, held_out=True, fluidsynth_only=True),
+    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=0.8, chip_weight=1, held_out=True, fluidsynth_only=True),
 )  # fmt: skip
 
 
