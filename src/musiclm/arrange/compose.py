@@ -133,4 +133,4 @@ COMPOSERS: dict[str, Callable[[Writer], str]] = {
     "sentence": _sentence_caption,
     "description": _description,
 }
-LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 18}
+LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 24}

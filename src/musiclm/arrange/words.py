@@ -192,7 +192,7 @@ MOODS: dict[str, tuple[str, ...]] = {
     "merry": ("merry", "cheerful", "jolly"), "moody": ("brooding", "broody", "smouldering"), "noble": ("noble", "dignified", "stately"), "old-fashioned": ("old-fashioned", "old-timey", "vintage"), "optimistic": ("optimistic", "hopeful", "positive"),
     "positive": ("positive", "feel-good", "optimistic"), "quaint": ("quaint", "old-worldly"), "refined": ("refined", "polished"), "relentless": ("relentless", "unstoppable"), "rousing": ("rousing", "stirring"), "sensual": ("sensual", "sultry"),
     "serene": ("serene", "peaceful", "tranquil"), "silly": ("silly", "goofy", "comical"), "sleepy": ("sleepy", "drowsy"), "sneaky": ("sneaky", "stealthy"), "soft": ("soft", "gentle"), "soothing": ("soothing", "calming", "comforting"),
-    "sophisticated": ("sophisticated", "classy"), "spacious": ("spacious", "open", "expansive"), "spirited": ("spirited", "lively", "vivacious"), "sweeping": ("sweeping", "soaring"), "thoughtful": ("thoughtful", "pensive"),
+    "sophisticated": ("sophisticated", "classy"), "spacious": ("spacious", "expansive", "roomy"), "spirited": ("spirited", "lively", "vivacious"), "sweeping": ("sweeping", "soaring"), "thoughtful": ("thoughtful", "pensive"),
     "unsettling": ("unsettling", "disturbing", "uneasy"), "urgent": ("urgent", "pressing"), "vast": ("vast", "immense", "boundless"), "wistful": ("wistful", "nostalgic", "yearning"), "wondrous": ("wondrous", "wide-eyed"), "youthful": ("youthful", "fresh"),
 }  # fmt: skip
 
