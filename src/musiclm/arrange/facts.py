@@ -99,7 +99,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
     heard = [part for part in inside if part.start.size and _is_heard(part, inside, start_s, end_s)]
     pitched = [part for part in heard if not part.is_drums and part.part.role != "effects"]
     bpm, change = _tempo(score, start_s, end_s)
-    rate = _onset_rate(heard, start_s, end_s)
+    rate = _onset_rate(inside, start_s, end_s)
     strokes = [part for part in inside if part.is_drums and part.start.size]
     lately = [part.between(max(0.0, start_s - 1.5), end_s) for part in everything if part.is_drums]
     drums = (
@@ -270,9 +270,9 @@ def _tempo(score: Score, start_s: float, end_s: float) -> tuple[int | None, str]
     return (round(most) if steady else None), change
 
 
-def _onset_rate(heard: list[Played], start_s: float, end_s: float) -> float:
+def _onset_rate(parts: list[Played], start_s: float, end_s: float) -> float:
     """Moments a second at which something begins; those within 50 ms of each other are one."""
-    onsets = np.sort(np.concatenate([part.start for part in heard])) if heard else np.zeros(0)
+    onsets = np.sort(np.concatenate([part.start for part in parts])) if parts else np.zeros(0)
     onsets = onsets[(onsets >= start_s) & (onsets < end_s)]
     count, last = 0, -1.0
     for onset in onsets:
@@ -398,7 +398,8 @@ def _events(
         begin, end = score.seconds_at(place), score.seconds_at(place + length)
         hits = np.concatenate([p.start[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes] or [np.zeros(0)])
         if begin >= start_s and end <= end_s and len(hits) >= 3:
-            quick = len(hits) >= 6 and float(np.median(np.diff(np.unique(np.round(np.sort(hits), 2))))) <= 0.13
+            gaps = np.diff(np.unique(np.round(np.sort(hits), 2)))
+            quick = len(gaps) >= 5 and float(np.median(gaps)) <= 0.13
             same = _is_roll(strokes, begin, end)
             events.append(Event(kind="roll" if quick and same else "fill", at_s=round(begin - start_s, 2)))
     for part in strokes:
