@@ -115,6 +115,17 @@ def test_the_desk_is_drawn_from_the_score(font: Soundfont) -> None:
     assert choose_desk(score(), fonts) == choose_desk(score(), fonts)
 
 
+def test_a_soundfont_that_lacks_an_instrument_is_not_chosen(font: Soundfont) -> None:
+    without_whistle = replace(font, package="a", lacks=("tin whistle",))
+    without_claps = replace(font, package="b", lacks_keys=(39,))
+    whistle = score(part(*STEADY, instrument="tin whistle"))
+    claps = score(part(Note(0.0, 1.0, 39, 90), instrument="hand claps", role="percussion"))
+    for seed in range(10):
+        fonts = [without_whistle, without_claps]
+        assert choose_desk(replace(whistle, seed=seed), fonts).soundfont.package == "b"
+        assert choose_desk(replace(claps, seed=seed), fonts).soundfont.package == "a"
+
+
 def test_missing_things_name_their_package(tmp_path: Path, font: Soundfont, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RenderError, match="fluid-soundfont-gm"):
         find_soundfonts([tmp_path])

@@ -44,7 +44,7 @@ from musiclm.corpus.ingest import Envelope
 from musiclm.corpus.manifest import CorpusError, Track, load_manifest, save_manifest
 from musiclm.corpus.sources import Item
 
-FORMAT_VERSION = 2  # raise when the same seed would sound different: every piece is then made anew
+FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
 SOURCE = "rendered"
 RENDERERS = ("symusic", "fluidsynth")
 _MANIFEST_EVERY_S = 60.0

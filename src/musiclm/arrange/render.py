@@ -52,6 +52,7 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
     rng = random.Random(f"{score.style}/{score.seed}/desk")
     sound = STYLES[score.style].sound
     soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts
+    soundfonts = [font for font in soundfonts if font.can_play(score)] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
     font = rng.choices(soundfonts, weights)[0]
     other = "fluidsynth" in renderers and (font.fluidsynth_only or rng.random() < _FLUIDSYNTH_SHARE)
