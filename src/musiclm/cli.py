@@ -425,6 +425,48 @@ def evaluate(
     print(write_html(report, study.run()))
 
 
+@corpus_app.command("captions")
+def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")]) -> None:
+    """Write the captions of a rendered corpus again from its scores."""
+    from musiclm.arrange.captions import write_captions
+
+    write_captions(folder)
+
+
+@corpus_app.command("audit")
+def corpus_audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus with captions.")],
+    out: Annotated[Path, typer.Option(help="Write the report there, JSON.")],
+    clips: Annotated[int, typer.Option(min=10, help="So many clips are measured.")] = 500,
+    reference: Annotated[
+        Path | None, typer.Option(help="CSV with a column 'caption': captions that people wrote.")
+    ] = None,
+) -> None:
+    """Measure tempo, key, tags and wording of a captioned corpus with tools that do not know its scores."""
+    from musiclm.artifact import write_atomic
+    from musiclm.evaluate.audit import audit
+
+    report = audit(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
+    write_atomic(out, json.dumps(report, indent=1))
+    heard = report["agreement"]
+    for name in ("tempo", "key", "mean_auc"):
+        if heard[name]:
+            print(f"{name:9} {heard[name]['value']:.3f}, shuffled {heard[f'{name}_shuffled']:.3f}")
+    print(out)
+
+
+@corpus_app.command("page")
+def corpus_page(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")],
+    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    num: Annotated[int, typer.Option(min=1, help="Clips on it.")] = 40,
+) -> None:
+    """Make a page to listen to a rendered corpus: players, spectrograms, piano rolls, captions."""
+    from musiclm.evaluate.page import write_page
+
+    print(write_page(folder, out, num))
+
+
 @app.command()
 def bench(
     model: Annotated[

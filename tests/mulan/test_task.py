@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+import shutil
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import soundfile
 import torch
 from tokenizers import Tokenizer
 
+from musiclm.corpus.captions import CAPTIONS_FILE
 from musiclm.corpus.manifest import Track, load_manifest
 from musiclm.mulan.labels import LABELS_FILE, Labels
 from musiclm.mulan.model import WINDOW_S, MuLan, contrastive_loss
@@ -97,7 +100,7 @@ def test_cached_mels_are_the_towers(corpus, tmp_path):
     for index in (0, 1, 31):
         window = task.windows[index]
         audio, _ = soundfile.read(corpus / window.track.path, dtype="float32")
-        start = round(window.labels.start_s * RATE)
+        start = round(window.start_s * RATE)
         clip = torch.from_numpy(audio[start : start + WINDOW_S * RATE])[None]
         with torch.no_grad():
             expected = model.embed_audio(clip[None])
@@ -106,7 +109,7 @@ def test_cached_mels_are_the_towers(corpus, tmp_path):
 
 
 def test_caches_grow_without_making_a_row_twice(corpus, tmp_path, monkeypatch):
-    windows = load_windows(corpus, WINDOW_S)
+    windows = load_windows(corpus)
     start = pretrained()
     model = MuLan(config(start).model, Tokenizer.from_str(start.tokenizer_json))
     WindowCache(windows[:3], corpus, tmp_path, model, 2)
@@ -198,9 +201,45 @@ def test_needs_labels_and_the_encoder_the_config_names(corpus, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "manifest.jsonl").write_text((corpus / "manifest.jsonl").read_text())
-    with pytest.raises(ValueError, match="no labels"):
+    with pytest.raises(ValueError, match="neither captions nor labels"):
         MuLanTask(config(start), other, batch_size=8, pretrained=start)
     assert len(load_manifest(corpus)) == 16
+
+
+def test_captions_of_the_corpus_are_preferred_to_labels(corpus, tmp_path):
+    """Of a track with captions they are what MuLan learns; its windows have no part in the head that predicts tags."""
+    both = tmp_path / "both"
+    shutil.copytree(corpus, both)
+    tracks = load_manifest(both)
+    lines = [
+        {"track": track.id, "start_s": start, "captions": [f"a flute at {start}", "woodwinds"], "facts": {}}
+        for track in tracks[:8]
+        for start in (0.0, 2.0)
+    ]
+    (both / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = make(both, tmp_path / "cache")
+    captioned = [w for w in task.windows if w.captions]
+    assert {w.track.id for w in captioned} == {track.id for track in tracks[:8]} and len(captioned) == 16
+    assert {w.track.id for w in task.windows if w.labels} == {track.id for track in tracks[8:]}
+    assert task.windows[0].pool(4) == task.windows[0].pool(4)
+    assert sorted(task.windows[0].pool(2)) == ["a flute at 0.0", "woodwinds"]
+    without = task.targets.isnan().any(1)
+    assert without.tolist() == [bool(w.captions) for w in task.windows]
+    assert math.isfinite(task.chance["tags"])
+    update = next(iter(task.updates(task.batch(0), 0)))
+    update.loss.backward()
+    assert math.isfinite(float(update.loss)) and "tags" in update.log
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in task.model.parameters())
+
+
+def test_a_corpus_of_captions_alone_is_enough(corpus, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(corpus, alone, ignore=shutil.ignore_patterns(LABELS_FILE))
+    lines = [{"track": track.id, "start_s": 0.0, "captions": ["piano"], "facts": {}} for track in load_manifest(alone)]
+    (alone / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = make(alone, tmp_path / "cache")
+    update = next(iter(task.updates(task.batch(0), 0)))
+    assert math.isfinite(float(update.loss)) and "tags" not in update.log and len(task.windows) == 16
 
 
 def test_chance_is_what_a_blind_model_gets(corpus, tmp_path):

@@ -1,4 +1,4 @@
-"""`musiclm corpus build` and `musiclm corpus show`."""
+"""`musiclm corpus build`, `show` and `merge`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from musiclm.corpus.build import build_corpus
 from musiclm.corpus.manifest import CorpusError
+from musiclm.corpus.merge import merge_corpora
 from musiclm.corpus.show import describe_corpus
 
 app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_args_is_help=True)
@@ -43,6 +44,19 @@ def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")
         Console().print(describe_corpus(folder))
     except CorpusError as error:
         raise _fail(error) from error
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Two corpora or more.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus that holds them all; audio is linked, not copied.")],
+) -> None:
+    """Put corpora together, with their labels, captions and licences, to train on all of them."""
+    try:
+        tracks = merge_corpora(folders, out)
+    except CorpusError as error:
+        raise _fail(error) from error
+    typer.echo(f"{len(tracks)} tracks, {sum(track.seconds for track in tracks) / 3600:.2f} h; corpus in {out}")
 
 
 def _fail(error: Exception) -> typer.Exit:

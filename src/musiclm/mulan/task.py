@@ -1,11 +1,14 @@
-"""Training MuLan: labelled windows of the corpus, a caption drawn for each, and the contrastive loss (MuLan, section 3.3).
+"""Training MuLan: windows of the corpus, a caption drawn for each, and the contrastive loss (MuLan, section 3.3).
+
+Captions of a track are those that the corpus brings along (`musiclm.corpus.captions`), else they are written from its weak labels.
 
 The decoding is done once: log-mels of every labelled window (two seconds wider, for random starts) are kept as float16 on disk, and while
 the text encoder is frozen so are its outputs for a pool of captions per window. A step then costs the audio tower alone, and
 only half of each window's seconds go through it (as FLIP does with image patches), which doubles the number of clips a minute.
 
 Beside the contrastive loss a linear head predicts the tagger's scores and the measured level, brightness and onset rate from the
-audio features: on a few thousand windows that teaches the tower more per step than matching sentences alone. It is dropped at export.
+audio features: on a few thousand windows that teaches the tower more per step than matching sentences alone. Windows without labels
+have no part in it. It is dropped at export.
 """
 
 import hashlib
@@ -24,6 +27,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.corpus.captions import load_captions
 from musiclm.corpus.clips import read_clip
 from musiclm.corpus.manifest import Track, load_manifest
 from musiclm.features import SAMPLE_RATE_HZ
@@ -35,6 +39,7 @@ from musiclm.mulan.tagger import MTT_TAGS
 from musiclm.mulan.text import Pretrained, tokenize
 from musiclm.train import Update
 
+CAPTIONED_WINDOWS = 6  # of a track that brings captions along, spread evenly: as many as are labelled of others
 CONTEXT_S = WINDOW_S + 2  # cached around each window, so that training starts anywhere in two seconds
 
 
@@ -77,7 +82,7 @@ class Trained(nn.Module):
 class MuLanTask:
     """See `musiclm.train.Task`.
 
-    Raises: ValueError where the corpus has no labels, or too few tracks in train or validation.
+    Raises: ValueError where the corpus has neither captions nor labels, or too few tracks in train or validation.
     """
 
     name = "mulan"
@@ -104,7 +109,7 @@ class MuLanTask:
         model.text_encoder.load_state_dict(pretrained.state)
         self.model = Trained(model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
-        self.windows = load_windows(Path(corpus_dir), WINDOW_S)
+        self.windows = load_windows(Path(corpus_dir))
         self.data = WindowCache(
             self.windows,
             Path(corpus_dir),
@@ -117,12 +122,17 @@ class MuLanTask:
         self.by_track: list[NDArray[np.int64]] = _grouped(self.windows, self.train)
         if len(self.by_track) < 2 or len(self.held) < 2:
             raise ValueError(
-                f"MuLan needs labelled windows of two training tracks and two of validation, got {len(self.by_track)} tracks and "
+                f"MuLan needs captioned or labelled windows of two training tracks and two of validation, got {len(self.by_track)} tracks and "
                 f"{len(self.held)} windows; label the corpus ('musiclm label') or build a larger one"
             )
         self.targets = _targets([window.labels for window in self.windows], self.train)
         scores = self.targets[self.train, : len(MTT_TAGS)]
-        unigram = F.binary_cross_entropy(scores.mean(0).expand_as(scores).clamp(1e-4, 1 - 1e-4), scores)
+        scores = scores[~scores.isnan().any(1)]
+        unigram = (
+            F.binary_cross_entropy(scores.mean(0).expand_as(scores).clamp(1e-4, 1 - 1e-4), scores)
+            if len(scores)
+            else 0.0
+        )
         b, n = batch_size, len(self.held)
         self.chance = {
             "contrastive": math.log(b),
@@ -202,10 +212,12 @@ class MuLanTask:
             "text_to_audio": torch.stack([r.text_to_audio for r in results]).mean(),
             "temperature": (-model.log_scale).exp(),
         }
-        if self.config.tag_weight:
-            predicted, num_tags = self.model.tags(features), len(MTT_TAGS)
-            tags = F.binary_cross_entropy_with_logits(predicted[:, :num_tags], batch["targets"][:, :num_tags])
-            measures = F.mse_loss(predicted[:, num_tags:], batch["targets"][:, num_tags:])
+        labelled = ~batch["targets"].isnan().any(1)
+        if self.config.tag_weight and bool(labelled.any()):
+            targets, num_tags = batch["targets"][labelled], len(MTT_TAGS)
+            predicted = self.model.tags(features[labelled])
+            tags = F.binary_cross_entropy_with_logits(predicted[:, :num_tags], targets[:, :num_tags])
+            measures = F.mse_loss(predicted[:, num_tags:], targets[:, num_tags:])
             log |= {"tags": tags, "measures": measures}
             # tags is a mean over fifty mostly tiny entropies: ten brings it to the size of the others
             loss = loss + self.config.tag_weight * (10 * tags + measures)
@@ -302,20 +314,45 @@ def spec_augment(
 
 @dataclass(frozen=True)
 class Window:
-    """A labelled window of a track."""
+    """Ten seconds of a track about which something is known: labels, or captions that came with the corpus."""
 
     track: Track
-    labels: Labels
+    start_s: float
+    labels: Labels | None = None
+    captions: tuple[str, ...] = ()
+
+    def pool(self, count: int) -> list[str]:
+        """`count` captions, always the same: drawn from those it has, or written from its labels."""
+        if self.labels is not None:
+            return [captions(self.labels, random.Random(f"{self.track.id} {self.start_s} {k}")) for k in range(count)]
+        rng = random.Random(f"{self.track.id} {self.start_s}")
+        turns = [rng.sample(self.captions, len(self.captions)) for _ in range(-(-count // len(self.captions)))]
+        return [text for turn in turns for text in turn][:count]
 
 
-def load_windows(corpus_dir: Path, least_s: float) -> list[Window]:
-    """Labelled windows of the tracks in the manifest, in the manifest's order. Raises: ValueError if there are none."""
+def load_windows(corpus_dir: Path) -> list[Window]:
+    """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions, else the labelled ones. Raises: ValueError if there are none."""
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
-    found = [Window(tracks[x.track], x) for x in load_labels(corpus_dir / LABELS_FILE) if x.track in tracks]
-    if not found:
-        raise ValueError(f"{corpus_dir} has no labels for its tracks; make them first ('musiclm label {corpus_dir}')")
+    captioned: dict[str, list[Window]] = {}
+    for one in load_captions(corpus_dir):
+        if one.track in tracks:
+            found = captioned.setdefault(one.track, [])
+            found.append(Window(tracks[one.track], one.start_s, captions=one.captions))
+    windows = []
+    for found in captioned.values():
+        step = max(1.0, len(found) / CAPTIONED_WINDOWS)
+        windows += [found[int(k * step)] for k in range(min(CAPTIONED_WINDOWS, len(found)))]
+    windows += [
+        Window(tracks[x.track], x.start_s, labels=x)
+        for x in load_labels(corpus_dir / LABELS_FILE)
+        if x.track in tracks and x.track not in captioned
+    ]
+    if not windows:
+        raise ValueError(
+            f"{corpus_dir} has neither captions nor labels for its tracks; make labels first ('musiclm label {corpus_dir}')"
+        )
     place = {name: i for i, name in enumerate(tracks)}
-    return sorted(found, key=lambda w: (place[w.track.id], w.labels.start_s))
+    return sorted(windows, key=lambda w: (place[w.track.id], w.start_s))
 
 
 class WindowCache:
@@ -328,15 +365,12 @@ class WindowCache:
             raise ValueError(f"hop must divide {SAMPLE_RATE_HZ}, got {audio.hop}: the cache cuts whole seconds")
         folder.mkdir(parents=True, exist_ok=True)
         # the frame of its context at which a window's labelled ten seconds begin
-        self.begins = [round((w.labels.start_s - _context_start(w)) * self.frames_per_step_s) for w in windows]
-        self.captions = [
-            [captions(w.labels, random.Random(f"{w.track.id} {w.labels.start_s} {k}")) for k in range(pool)]
-            for w in windows
-        ]
+        self.begins = [round((w.start_s - _context_start(w)) * self.frames_per_step_s) for w in windows]
+        self.captions = [window.pool(pool) for window in windows]
         front = f"{audio.num_mels}-{audio.n_fft}-{audio.hop}"
         self.mels = _cached_rows(
             folder / f"mels-{front}.npz",
-            [f"{w.track.sha256} {w.labels.start_s}" for w in windows],
+            [f"{w.track.sha256} {w.start_s}" for w in windows],
             lambda missing: np.stack([_context_mel(windows[i], corpus_dir, model) for i in missing]),
         )
         self.pooled: NDArray[np.float16] | None = None
@@ -381,7 +415,7 @@ def _cached_rows(
 
 def _context_start(window: Window) -> float:
     """Where a window's cached context begins in its track: a second early, where there is room."""
-    return max(0.0, min(window.labels.start_s - 1, window.track.seconds - CONTEXT_S))
+    return max(0.0, min(window.start_s - 1, window.track.seconds - CONTEXT_S))
 
 
 @torch.no_grad()
@@ -411,11 +445,13 @@ def _grouped(windows: list[Window], indices: NDArray[np.int64]) -> list[NDArray[
     return [np.array(group) for group in groups.values()]
 
 
-def _targets(labels: list[Labels], train: NDArray[np.int64]) -> Float[Tensor, "n k"]:
-    """Tag scores, then the measures standardised over the training windows."""
-    tags = np.array([[x.tags.get(tag, 0.0) for tag in MTT_TAGS] for x in labels])
-    measures = np.array([[getattr(x, name) for name in MEASURES] for x in labels])
+def _targets(labels: list[Labels | None], train: NDArray[np.int64]) -> Float[Tensor, "n k"]:
+    """Tag scores, then the measures standardised over the labelled training windows; not a number for windows without labels."""
+    unknown = float("nan")
+    tags = np.array([[x.tags.get(tag, 0.0) if x else unknown for tag in MTT_TAGS] for x in labels])
+    measures = np.array([[getattr(x, name) if x else unknown for name in MEASURES] for x in labels])
     place = MEASURES.index("brightness_hz")
     measures[:, place] = np.log(np.maximum(measures[:, place], 50.0))
-    mean, std = measures[train].mean(0), measures[train].std(0) + 1e-6
+    known = measures[train][~np.isnan(measures[train]).any(1)]
+    mean, std = (known.mean(0), known.std(0) + 1e-6) if len(known) else (0.0, 1.0)
     return torch.from_numpy(np.concatenate([tags, ((measures - mean) / std).clip(-4, 4)], axis=1)).float()

@@ -1,0 +1,301 @@
+"""Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways round."""
+
+import statistics
+
+from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.score import Score
+from musiclm.arrange.styles import STYLES
+
+NAMES = {
+    "C": 0,
+    "Db": 1,
+    "C#": 1,
+    "D": 2,
+    "Eb": 3,
+    "E": 4,
+    "F": 5,
+    "F#": 6,
+    "Gb": 6,
+    "G": 7,
+    "Ab": 8,
+    "G#": 8,
+    "A": 9,
+    "Bb": 10,
+    "B": 11,
+}
+STEPS = {
+    "major": "2212221",
+    "minor": "2122122",
+    "dorian": "2122212",
+    "phrygian": "1222122",
+    "lydian": "2221221",
+    "mixolydian": "2212212",
+}
+BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 171), "very fast": (165, 400)}
+# wider names by General MIDI program, counted from 0
+PROGRAMS = {
+    "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32), "a guitar": range(24, 32),
+    "a plucked string instrument": [6, 24, 25, 46, 104, 105, 106, 107], "a bowed string instrument": [40, 41, 42, 43, 110],
+    "a string instrument": [40, 41, 42, 43, 46, 104, 106, 107, 110], "a brass instrument": range(56, 62), "a woodwind instrument": range(64, 80),
+    "a woodwind": range(64, 80), "a wind instrument": range(56, 80), "a mallet instrument": range(8, 14), "a synthesizer": [*range(80, 104), 50, 62],
+    "a synth": [*range(80, 104), 50, 62], "an organ": range(16, 21), "a sax": range(64, 68),
+}  # fmt: skip
+DRUMS = {
+    "kick": (35, 36), "snare": (38, 40), "rim": (37,), "clap": (39,), "hi-hat": (42, 44, 46), "tom": (41, 43, 45, 47, 48, 50),
+    "crash": (49, 52, 55, 57), "ride": (51, 53, 59),
+}  # fmt: skip
+
+
+class Heard:
+    """The notes of a window as (part, start, end, pitch, velocity) in seconds from its beginning, cut nowhere."""
+
+    def __init__(self, score: Score, start_s: float, seconds: float) -> None:
+        self.score, self.start_s, self.seconds = score, start_s, min(seconds, score.seconds - start_s)
+        self.notes = []
+        for part in score.parts:
+            for note in part.notes:
+                begin = score.seconds_at(note.start) - start_s
+                end = score.seconds_at(note.start + note.duration) - start_s
+                if begin < self.seconds and end > 0:
+                    self.notes.append((part, begin, end, note.pitch, note.velocity))
+
+    def of(self, instrument: str, begin: float = -1e9, end: float = 1e9):
+        return [n for n in self.notes if n[0].instrument == instrument and n[1] < end and n[2] > begin]
+
+    def kit(self, *sounds: str):
+        keys = [key for sound in sounds for key in DRUMS[sound]]
+        return sorted(n[1] for n in self.notes if INSTRUMENTS[n[0].instrument].family == "drums" and n[3] in keys)
+
+    def beats(self) -> list[float]:
+        """Felt beats a minute at ten places of the window."""
+        score, found = self.score, []
+        for k in range(10):
+            at = self.start_s + (k + 0.5) * self.seconds / 10
+            bpm = score.tempo_bpm
+            for place, changed in score.tempo_changes:
+                if score.seconds_at(place) <= at:
+                    bpm = changed
+            compound = score.beat_unit == 8 and score.beats_per_bar in (6, 9, 12)
+            found.append(bpm / 1.5 if compound else bpm * score.beat_unit / 4)
+        return found
+
+
+def is_true(kind: str, value: str, heard: Heard) -> bool:
+    """Raises: KeyError for a kind of claim that nobody has written a check for."""
+    if kind.startswith("kind:"):
+        return INSTRUMENTS[kind[5:]].program in PROGRAMS[value]
+    return CHECKS[kind](value, heard)
+
+
+def _plays(value: str, heard: Heard) -> bool:
+    notes = heard.of(value)
+    begun = [n for n in notes if n[1] > -0.1]
+    return len(begun) >= 3 or sum(min(n[2], heard.seconds) - max(n[1], 0) for n in notes) >= 1.5
+
+
+def _role(value: str, heard: Heard) -> bool:
+    instrument, role = value.split(": ")
+    return any(n[0].role == role for n in heard.of(instrument))
+
+
+def _key(value: str, heard: Heard) -> bool:
+    name, mode = value.split()
+    tonic, scale = NAMES[name], set()
+    place = tonic
+    for step in STEPS[mode]:
+        scale.add(place % 12)
+        place += int(step)
+    if mode == "minor":
+        scale |= {(tonic + 9) % 12, (tonic + 11) % 12}
+    if mode == "phrygian":
+        scale.add((tonic + 4) % 12)
+    pitched = [n for n in heard.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")]
+    share = statistics.mean(n[3] % 12 in scale for n in pitched)
+    return (
+        (tonic, mode) == (heard.score.tonic, heard.score.mode)
+        and share > 0.8
+        and any(n[3] % 12 == tonic for n in pitched)
+    )
+
+
+def _bpm(value: str, heard: Heard) -> bool:
+    return sum(abs(bpm - float(value)) <= 3.01 for bpm in heard.beats()) >= 7
+
+
+def _speed(value: str, heard: Heard) -> bool:
+    low, high = BEATS[value]
+    return low <= statistics.median(heard.beats()) <= high
+
+
+def _tempo_change(value: str, heard: Heard) -> bool:
+    beats = heard.beats()
+    return beats[-1] < 0.95 * beats[0] if value == "slower" else beats[-1] > 1.05 * beats[0]
+
+
+def _drums(value: str, heard: Heard) -> bool:
+    assert value == "no"
+    return not any(INSTRUMENTS[n[0].instrument].family in ("drums", "percussion") for n in heard.notes)
+
+
+def _instrumental(value: str, heard: Heard) -> bool:
+    return not any(
+        INSTRUMENTS[n[0].instrument].program in (52, 53, 54) and not INSTRUMENTS[n[0].instrument].on_drum_channel
+        for n in heard.notes
+    )
+
+
+def _electric(value: str, heard: Heard) -> bool:
+    return all(INSTRUMENTS[n[0].instrument].electric == (value == "yes") for n in heard.notes)
+
+
+def _solo(value: str, heard: Heard) -> bool:
+    # a twentieth of a second of somebody else's note is nobody's music
+    long = [n for n in heard.notes if min(n[2], heard.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
+    return {n[0].instrument for n in long} == {value}
+
+
+def _complete(value: str, heard: Heard) -> bool:
+    long = [n for n in heard.notes if min(n[2], heard.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
+    return len({n[0].instrument for n in long}) == int(value)
+
+
+def _enters(value: str, heard: Heard) -> bool:
+    return not heard.of(value, end=1.9) and bool(heard.of(value))
+
+
+def _first(value: str, heard: Heard) -> bool:
+    return any(n[1] <= 0.6 for n in heard.of(value))
+
+
+def _leaves(value: str, heard: Heard) -> bool:
+    return not heard.of(value, begin=heard.seconds - 1.9) and any(n[2] > heard.seconds - 1.9 for n in heard.notes)
+
+
+def _when(value: str, heard: Heard) -> bool:
+    what, at = value.rsplit(": ", 1)
+    kind, instrument = what.split(" ", 1)
+    notes = heard.of(instrument)
+    moment = min(n[1] for n in notes) if kind == "enters" else max(n[2] for n in notes)
+    return abs(moment - float(at)) < 0.1
+
+
+def _fills(heard: Heard) -> list[tuple[float, float]]:
+    at = heard.score.seconds_at
+    spans = [(at(s) - heard.start_s, at(s + d) - heard.start_s) for s, d in heard.score.fills]
+    return [(s, e) for s, e in spans if s >= -0.01 and e <= heard.seconds + 0.01]
+
+
+def _how(value: str, heard: Heard) -> bool:
+    """Articulation, register or pace of an instrument that plays one part."""
+    instrument, way = value.split(": ")
+    notes = sorted((n[1], n[2], n[3]) for n in heard.of(instrument) if n[1] > -0.06 or way == "sustained")
+    durations = [n[1] - n[0] for n in notes]
+    starts = sorted({round(n[0], 2) for n in notes})
+    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False) if b - a > 0.04]
+    middle = statistics.median(n[2] for n in notes)
+    return {
+        "staccato": lambda: statistics.median(durations) <= 0.3,
+        "sustained": lambda: statistics.median(durations) >= 1.3,
+        "high": lambda: middle >= 77,
+        "low": lambda: middle <= 54,
+        "rapid": lambda: statistics.median(gaps) <= 0.2,
+        "slow": lambda: statistics.median(gaps) >= 0.9,
+    }[way]()
+
+
+def _power(heard: Heard, begin: float, end: float) -> float:
+    total = 1e-9
+    for part, start, stop, _, velocity in heard.notes:
+        if INSTRUMENTS[part.instrument].decay != "sustained":
+            stop = min(stop, start + 1)
+        total += max(0.0, min(stop, end) - max(start, begin)) * 10 ** (part.level_db / 10) * velocity**4
+    return total
+
+
+def _dynamics(value: str, heard: Heard) -> bool:
+    third = heard.seconds / 3
+    first, last = _power(heard, 0, third), _power(heard, 2 * third, heard.seconds)
+    return last > 1.6 * first if value == "louder" else first > 1.6 * last
+
+
+def _density(value: str, heard: Heard) -> bool:
+    grid = {round(n[1] * 10) for n in heard.notes if 0 <= n[1] < heard.seconds}  # moments of 100 ms
+    return len(grid) / heard.seconds > 5 if value == "busy" else len(grid) / heard.seconds < 2.2
+
+
+def _repeats(value: str, heard: Heard) -> bool:
+    """Most bars that lie wholly in the window have a bar with the same pitches next to them or two on."""
+    score = heard.score
+    bar = score.beats_per_bar * 4 / score.beat_unit
+    sequences: dict[int, list[int]] = {}
+    for part in score.parts:
+        for note in sorted(part.notes, key=lambda n: n.start) if part.instrument == value else ():
+            number = int((note.start + 0.05) // bar)
+            inside = heard.start_s - 0.1 <= score.seconds_at(number * bar)
+            if inside and score.seconds_at((number + 1) * bar) <= heard.start_s + heard.seconds + 0.1:
+                sequences.setdefault(number, []).append(note.pitch)
+    alike = [
+        any(sorted(sequences[n]) == sorted(sequences.get(m, [])) for m in (n - 2, n - 1, n + 1, n + 2))
+        for n in sequences
+    ]
+    return bool(alike) and statistics.mean(alike) >= 0.6
+
+
+def _beat(value: str, heard: Heard) -> bool:
+    score = heard.score
+    quarters = [
+        q for q in range(int(score.duration)) if 0.2 <= score.seconds_at(q) - heard.start_s < heard.seconds - 0.2
+    ]
+    first, *_, last = heard.kit(*DRUMS)
+    quarters = [
+        q for q in quarters if first - 0.2 < score.seconds_at(q) - heard.start_s < last + 0.2
+    ]  # while there are drums
+    near = 60 / min(heard.beats()) * 0.15
+
+    def struck(quarter: int, *sounds: str) -> bool:
+        at = score.seconds_at(quarter) - heard.start_s
+        return any(abs(time - at) < near for time in heard.kit(*sounds))
+
+    if value == "four on the floor":
+        return statistics.mean(struck(q, "kick") for q in quarters) > 0.8
+    return statistics.mean(struck(q, "snare", "clap", "rim") for q in quarters if q % 2) > 0.75
+
+
+CHECKS = {
+    "plays": _plays,
+    "role": _role,
+    "style": lambda value, heard: heard.score.style == value,
+    "era": lambda value, heard: STYLES[heard.score.style].era == value,
+    "mood": lambda value, heard: value in STYLES[heard.score.style].moods,
+    "use": lambda value, heard: value in STYLES[heard.score.style].uses,
+    "speed": _speed,
+    "bpm": _bpm,
+    "tempo change": _tempo_change,
+    "key": _key,
+    "mode": lambda value, heard: heard.score.mode == value,
+    "metre": lambda value, heard: f"{heard.score.beats_per_bar}/{heard.score.beat_unit}" == value,
+    "swing": lambda value, heard: (heard.score.swing > 0.55) == (value == "yes"),
+    "drums": _drums,
+    "drum sound": lambda value, heard: len(heard.kit(value)) >= 2,
+    "beat": _beat,
+    "instrumental": _instrumental,
+    "electric": _electric,
+    "solo": _solo,
+    "complete": _complete,
+    "enters": _enters,
+    "first": _first,
+    "leaves": _leaves,
+    "when": _when,
+    "fill": lambda value, heard: len(_fills(heard)) >= int(value),
+    "roll": lambda value, heard: len(_fills(heard)) >= int(value),
+    "crash": lambda value, heard: len(heard.kit("crash")) >= 1,
+    "stop": lambda value, heard: True,  # tested by hand in test_facts
+    "dynamics": _dynamics,
+    "density": _density,
+    "section": lambda value, heard: any(s.name == value for s in heard.score.sections),
+    "ends": lambda value, heard: heard.start_s + heard.seconds >= heard.score.seconds - 0.1,
+    "repeats": _repeats,
+    "articulation": _how,
+    "register": _how,
+    "pace": _how,
+}
