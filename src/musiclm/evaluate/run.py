@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,43 +38,12 @@ from musiclm.evaluate.memorisation import memorisation
 from musiclm.evaluate.music import Description, chroma_agreement, onset_agreement, passage_likeness
 from musiclm.evaluate.probes import load_probe_clips, probe_tokens
 from musiclm.evaluate.retrieval import evaluate_retrieval
-from musiclm.evaluate.sets import ClipSets, Say, spread
+from musiclm.evaluate.sets import ClipSets, EvaluateConfig, Say, spread
 from musiclm.evaluate.signal import Sanity
 from musiclm.mulan.labels import LABELS_FILE, load_labels
 
 CLIP_S, LONG_S, PROBE_S = 10.0, 40.0, 8.0
 NAN = float("nan")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """How much is measured."""
-
-    num_prompts: int | None = None  # spread over the file; None: all
-    num_real: int = 100  # held-out clips, half of them the reference
-    num_seed_prompts: int = 8  # prompts made with several seeds
-    seeds_per_prompt: int = 3  # beside the one of every prompt
-    num_long: int = 16  # clips of 40 s
-    num_codec: int = 20
-    num_memorisation: int = 64
-    num_training: int = 600  # training tracks among which copies of generated clips are looked for
-    num_probe: int = 160  # training clips that probes learn from; a third as many held-out ones test them
-    seed: int = 0
-
-    @classmethod
-    def quick(cls) -> "EvaluateConfig":
-        """Ends in some ten minutes on two cores. Fewer of everything: intervals are wider, and the memorisation threshold rests on 480 pairs."""
-        return cls(
-            num_prompts=60,
-            num_real=60,
-            num_seed_prompts=4,
-            seeds_per_prompt=2,
-            num_long=4,
-            num_codec=8,
-            num_memorisation=16,
-            num_training=100,
-            num_probe=48,
-        )
 
 
 class Study:
@@ -116,14 +85,9 @@ class Study:
             self.folder / "clips",
             self.prompts,
             corpus,
-            num_real=self.config.num_real,
-            num_seed_prompts=self.config.num_seed_prompts,
-            seeds_per_prompt=self.config.seeds_per_prompt,
-            num_long=self.config.num_long,
-            num_training=self.config.num_training,
+            self.config,
             clip_s=CLIP_S,
             long_s=LONG_S,
-            seed=self.config.seed,
             device=device,
             say=say,
         )
@@ -219,9 +183,9 @@ class Study:
 
     def diversity(self) -> dict[str, Any]:
         """How much a prompt's clips differ from seed to seed, beside clips of other prompts and of other real tracks; cosine distance."""
-        clips, prompts = self.clips, self.clips.seed_prompts
+        prompts = self.clips.seed_prompts
         first, again = self.embeddings(MUSICNN, "generated")[prompts], self.embeddings(MUSICNN, "seeds")
-        groups = np.concatenate([first[:, None], again.reshape(len(prompts), clips.seeds_per_prompt, -1)], 1)
+        groups = np.concatenate([first[:, None], again.reshape(len(prompts), self.config.seeds_per_prompt, -1)], 1)
         rows = {
             "generated": {
                 "other_seeds": bootstrap(mean, np.array([variety(group) for group in groups])),

@@ -15,6 +15,7 @@ What a model makes is kept as FLAC in REPORT/clips/<set>/, so a new measure need
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +38,37 @@ Say = Callable[[str], None]
 MADE = ("generated", "seeds", "long", "codec", "resynthesis")  # by a model, and kept
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How much is measured."""
+
+    num_prompts: int | None = None  # spread over the file; None: all
+    num_real: int = 100  # held-out clips, half of them the reference
+    num_seed_prompts: int = 8  # prompts made with several seeds
+    seeds_per_prompt: int = 3  # beside the one of every prompt
+    num_long: int = 16  # clips of 40 s
+    num_codec: int = 20
+    num_memorisation: int = 64
+    num_training: int = 600  # training tracks among which copies of generated clips are looked for
+    num_probe: int = 160  # training clips that probes learn from; a third as many held-out ones test them
+    seed: int = 0
+
+    @classmethod
+    def quick(cls) -> "EvaluateConfig":
+        """Ends in some ten minutes on two cores. Fewer of everything: intervals are wider, and the memorisation threshold rests on 480 pairs."""
+        return cls(
+            num_prompts=60,
+            num_real=60,
+            num_seed_prompts=4,
+            seeds_per_prompt=2,
+            num_long=4,
+            num_codec=8,
+            num_memorisation=16,
+            num_training=100,
+            num_probe=48,
+        )
+
+
 class ClipSets:
     """Clips by name of the set."""
 
@@ -46,15 +78,10 @@ class ClipSets:
         folder: Path,
         prompts: Sequence[Prompt],
         corpus: Path | None,
+        config: EvaluateConfig,
         *,
-        num_real: int,
-        num_seed_prompts: int,
-        seeds_per_prompt: int,
-        num_long: int,
-        num_training: int,
         clip_s: float,
         long_s: float,
-        seed: int,
         device: str = "cpu",
         say: Say = print,
     ) -> None:
@@ -66,11 +93,9 @@ class ClipSets:
             device,
             say,
         )
-        self.num_training = num_training
-        self.num_real, self.seed, self.clip_s, self.long_s = num_real, seed, clip_s, long_s
-        self.seed_prompts = spread(len(prompts), num_seed_prompts)
-        self.seeds_per_prompt = seeds_per_prompt
-        self.long_prompts = spread(len(prompts), num_long)
+        self.config, self.seed, self.clip_s, self.long_s = config, config.seed, clip_s, long_s
+        self.seed_prompts = spread(len(prompts), config.num_seed_prompts)
+        self.long_prompts = spread(len(prompts), config.num_long)
 
     @cached_property
     def model(self) -> MusicLM:
@@ -134,7 +159,7 @@ class ClipSets:
         if name == "generated":
             return len(self.prompts)
         if name == "seeds":
-            return len(self.seed_prompts) * self.seeds_per_prompt
+            return len(self.seed_prompts) * self.config.seeds_per_prompt
         return len(self.long_prompts) if name == "long" else len(self.held_out[0])
 
     # what a model makes
@@ -161,7 +186,10 @@ class ClipSets:
         else:
             number, again = index, 0
             if name == "seeds":
-                number, again = self.seed_prompts[index // self.seeds_per_prompt], index % self.seeds_per_prompt + 1
+                number, again = (
+                    self.seed_prompts[index // self.config.seeds_per_prompt],
+                    index % self.config.seeds_per_prompt + 1,
+                )
             elif name == "long":
                 number = self.long_prompts[index]
             duration_s = self.long_s if name == "long" else self.clip_s
@@ -227,7 +255,7 @@ class ClipSets:
             raise ValueError(
                 f"{self.corpus} has {len(tracks)} held-out tracks of {self.clip_s:g} s; evaluation needs 4"
             )
-        clips = self.cut(tracks, min(self.num_real, len(tracks)) // 2 * 2, self.clip_s)
+        clips = self.cut(tracks, min(self.config.num_real, len(tracks)) // 2 * 2, self.clip_s)
         return clips[::2], clips[1::2]
 
     @cached_property
@@ -237,7 +265,7 @@ class ClipSets:
     @cached_property
     def training_tracks(self) -> list[Track]:
         tracks = self.tracks("train", least_s=self.clip_s + 2)
-        return [tracks[i] for i in spread(len(tracks), self.num_training)]
+        return [tracks[i] for i in spread(len(tracks), self.config.num_training)]
 
     @cached_property
     def real_long(self) -> list[Clip]:
