@@ -12,8 +12,6 @@ and however often the work was interrupted; more hours with the same seed add pi
 
 import concurrent.futures
 import hashlib
-import importlib
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -31,6 +29,7 @@ import soundfile
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from musiclm.arrange.arrange import arrange
+from musiclm.arrange.captions import write_captions
 from musiclm.arrange.midi import save_midi
 from musiclm.arrange.render import choose_desk, render
 from musiclm.arrange.score import Score, to_json
@@ -125,7 +124,7 @@ def render_corpus(
         kept = _enough(records, hours * 3600)
         tracks = _save(out, kept, known)
         _drop_others(out, {track.id for track in tracks})
-        _caption(out)
+        write_captions(out)
     seconds = sum(track.seconds for track in tracks)
     made = [record["seconds"] for number, record in records.items() if number not in there]
     return RenderReport(
@@ -326,10 +325,3 @@ def _drop_others(out: Path, ids: set[str]) -> None:
         for path in (out / folder).iterdir():
             if path.stem not in ids:
                 path.unlink()
-
-
-def _caption(out: Path) -> None:
-    """Captions, by the part of the package that writes them."""
-    if importlib.util.find_spec("musiclm.arrange.captions") is None:
-        return
-    importlib.import_module("musiclm.arrange.captions").write_captions(out)
