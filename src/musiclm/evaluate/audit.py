@@ -22,7 +22,9 @@ import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
 
+from musiclm import __version__
 from musiclm.arrange.captions import SCORES, load_score
+from musiclm.artifact import git_revision
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.clips import read_clip, rms_db
 from musiclm.corpus.manifest import CorpusError, Track, load_manifest
@@ -63,6 +65,8 @@ def audit(
     say(f"measuring {len(chosen)} clips of {len(tracks)} tracks")
     audio = [read_clip(corpus_dir, tracks[r["track"]], r["start_s"], WINDOW_S) for r in chosen]
     return {
+        "musiclm": __version__,
+        "git_revision": git_revision(),
         "corpus": {"tracks": len(tracks), "windows": len(records), "clips": len(chosen), "seed": seed},
         "hours_by_style": hours_by_style(records, tracks),
         "agreement": agreement([r.get("facts", {}) for r in chosen], listen(audio), seed),
