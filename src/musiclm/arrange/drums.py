@@ -9,7 +9,6 @@ from musiclm.arrange.players import ACCENT, NORMAL, SOFT, Bar
 from musiclm.arrange.score import Note, SectionName
 
 _VELOCITY = {"X": ACCENT + 6, "x": NORMAL, "o": 46}
-_CYMBALS = ("closed", "open", "ride")
 _LIGHT = frozenset({"closed", "pedal", "ride", "stick", "shaker", "bell"})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from musiclm.arrange.cast import Player
 from musiclm.arrange.form import Block
-from musiclm.arrange.material import BarChords, Letter, Material, bar_length, cadence_chord, tonic_chord
+from musiclm.arrange.material import Letter, Material, bar_length, cadence_chord, tonic_chord
 from musiclm.arrange.players import Bar, Key
 from musiclm.arrange.score import Note
 from musiclm.arrange.styles.recipe import Ending, Style
@@ -104,7 +104,3 @@ def _playing(cast: Sequence[Player], block: Block, first: bool, rng: random.Rand
         backing = [index for index in tonal if cast[index].role not in _LEADS] or tonal
         chosen.add(min(backing, key=lambda index: (cast[index].line.enters, index)))
     return frozenset(chosen)
-
-
-def same_chords(bars: Sequence[Bar]) -> tuple[BarChords, ...]:
-    return tuple(bar.chords for bar in bars)

@@ -13,8 +13,6 @@ from musiclm.arrange.players import NORMAL, SOFT, Bar, Key
 from musiclm.arrange.score import Note
 from musiclm.arrange.styles.recipe import Style
 
-_MELODIC = ("melody", "countermelody")
-
 
 def write_line(
     index: int,
