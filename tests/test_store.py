@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from musiclm.corpus.manifest import RENDERED
 from musiclm.store import CODEBOOK_FILE, HEADER_FILE, StoreError, StreamHeader, StreamWriter, TokenStore
 from tests.toy import HEADERS, Writers, codebooks, make_store, make_track
 
@@ -57,6 +58,31 @@ def test_long_tracks_are_drawn_more_often(tmp_path: Path) -> None:
     writers.flush()
     crops = TokenStore(tmp_path).crops("train", 1.0, 1000, 0, 0)
     assert 850 < sum(track == 0 for track in crops.tracks) < 950
+
+
+def test_rendered_tracks_have_the_share_asked_for(tmp_path: Path) -> None:
+    writers = Writers(tmp_path)
+    for split in ("train", "validation"):
+        writers.add(f"real-{split}", split, make_track(0, 300, 0))
+        writers.add(f"rendered-{split}", split, make_track(1, 900, 1), source=RENDERED)
+    writers.flush()
+    store = TokenStore(tmp_path)
+    rendered = {index for index, track in enumerate(store.tracks) if track.rendered}
+    assert [store.tracks[index].id for index in sorted(rendered)] == ["rendered-train", "rendered-validation"]
+
+    def share(wanted: float | None) -> float:
+        drawn = [t for step in range(250) for t in store.crops("train", 1.0, 4, 0, step, wanted).tracks]
+        return sum(track in rendered for track in drawn) / len(drawn)
+
+    assert share(0.0) == 0 and share(1.0) == 1
+    assert share(0.3) == pytest.approx(0.3, abs=0.04)  # 1.2 of 4 crops: one or two
+    assert share(None) == pytest.approx(0.75, abs=0.05)
+    assert not rendered & set(store.eval_crops("validation", 1.0, 8).tracks)
+
+
+def test_a_share_of_what_is_not_there_is_refused(store: TokenStore) -> None:
+    with pytest.raises(StoreError, match="no rendered tracks of split 'train'"):
+        store.crops("train", 1.0, 4, 0, 0, rendered_share=0.5)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.artifact import write_atomic
+from musiclm.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
 from musiclm.tokens import TokenSpec
 
@@ -58,6 +59,7 @@ class Stretch:
     start_s: float
     seconds: float
     num_frames: int  # of the stream; for MuLan windows
+    source: str = ""  # of the track, as in the manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class StoredTrack:
     id: str
     split: str
     num_frames: int  # semantic frames
+    rendered: bool = False  # from a score, not a recording
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ class StreamWriter:
         self.next_shard = 1 + int(shards[-1].stem.split("-")[1]) if shards else 0
         self.pending: list[tuple[Stretch, np.ndarray]] = []
 
-    def add(self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"]) -> None:
+    def add(
+        self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
+    ) -> None:
         """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or at `flush`.
 
         Raises: StoreError if they are none or do not fit the spec.
@@ -139,7 +144,7 @@ class StreamWriter:
             num_frames = tokens.shape[-1]
         if not fit:
             raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
-        stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames)
+        stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
         array = tokens.astype(np.float16 if spec.name == "mulan" else np.int16)
         self.pending.append((stretch, np.ascontiguousarray(array)))
         self.done.add(id)
@@ -239,35 +244,51 @@ class TokenStore:
             raise StoreError(
                 f"track {id}: {frames} acoustic frames for {first.num_frames} semantic ones, fewer than {self.ratio} each"
             )
-        return StoredTrack(id=id, split=first.split, num_frames=first.num_frames)
+        return StoredTrack(id=id, split=first.split, num_frames=first.num_frames, rendered=first.source == RENDERED)
 
-    def of_split(self, split: str) -> list[int]:
-        """Indices of the tracks of a split."""
-        return [index for index, track in enumerate(self.tracks) if track.split == split]
+    def of_split(self, split: str, rendered: bool | None = None) -> list[int]:
+        """Indices of the tracks of a split: all, only the rendered ones, or only the real ones."""
+        return [
+            index
+            for index, track in enumerate(self.tracks)
+            if track.split == split and rendered in (None, track.rendered)
+        ]
 
     def hours(self, split: str) -> float:
         frames = sum(self.tracks[index].num_frames for index in self.of_split(split))
         return frames / self.semantic_rate_hz / 3600
 
-    def crops(self, split: str, crop_s: float, batch_size: int, seed: int, step: int) -> Crops:
+    def crops(
+        self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
+    ) -> Crops:
         """Random crops, a pure function of the arguments; every second of music is equally likely.
 
-        Raises: StoreError if the split is empty.
+        rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
+        Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
         """
-        tracks = np.array(self._some(split))
-        frames = np.array([self.tracks[index].num_frames for index in tracks])
         length = round(crop_s * self.semantic_rate_hz)
         random = np.random.default_rng((seed, step, 0x746F6B))
-        ends = np.cumsum(frames)
+        parts: list[tuple[bool | None, int]] = [(None, batch_size)]
+        if rendered_share is not None:
+            num = int(rendered_share * batch_size + random.random())
+            parts = [(True, num), (False, batch_size - num)]
         places = []
-        for _ in range(batch_size):
-            chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
-            places.append((int(tracks[chosen]), int(random.integers(max(0, frames[chosen] - length) + 1))))
+        for rendered, num in parts:
+            if num:
+                tracks = np.array(self._some(split, rendered))
+                frames = np.array([self.tracks[index].num_frames for index in tracks])
+                ends = np.cumsum(frames)
+            for _ in range(num):
+                chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
+                places.append((int(tracks[chosen]), int(random.integers(max(0, frames[chosen] - length) + 1))))
         return self.cut(places, length)
 
     def eval_crops(self, split: str, crop_s: float, num: int) -> Crops:
-        """`num` fixed crops, spread over the tracks of a split and over each track; neighbours are of different tracks."""
-        tracks = self._some(split)
+        """`num` fixed crops, spread over the tracks of a split and over each track; neighbours are of different tracks.
+
+        Rendered tracks are left out where there are real ones. Raises: StoreError if the split is empty.
+        """
+        tracks = self.of_split(split, rendered=False) or self._some(split)
         length = round(crop_s * self.semantic_rate_hz)
         per_track = math.ceil(num / len(tracks))
         # where there are more tracks than crops, take them evenly from the list, which is ordered by source
@@ -345,10 +366,11 @@ class TokenStore:
         real = torch.arange(codes.shape[2]) < num_frames[:, None]
         return torch.stack([nats[level][codes[:, level][real]].mean() for level in range(spec.levels)]).float()
 
-    def _some(self, split: str) -> list[int]:
-        tracks = self.of_split(split)
+    def _some(self, split: str, rendered: bool | None = None) -> list[int]:
+        tracks = self.of_split(split, rendered)
         if not tracks:
-            raise StoreError(f"{self.folder} holds no tracks of split {split!r}; tokenize that split too")
+            kind = {None: "", True: "rendered ", False: "real "}[rendered]
+            raise StoreError(f"{self.folder} holds no {kind}tracks of split {split!r}; tokenize some")
         return tracks
 
 

@@ -78,7 +78,7 @@ def tokenize_corpus(
                 start = float(int((track.seconds - length) / 2))  # a whole second, where a MuLan window begins
                 audio = torch.from_numpy(read_clip(corpus_dir, track, start, length))
                 tokens = encoder.encode(audio[None, None]).cpu().numpy()
-                writer.add(track.id, track.split, start, length, tokens)
+                writer.add(track.id, track.split, start, length, tokens, track.source)
             if on_progress is not None:
                 on_progress(index + 1, len(tracks))
     finally:

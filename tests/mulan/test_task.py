@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from musiclm.corpus.captions import CAPTIONS_FILE
-from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.corpus.manifest import RENDERED, Track, load_manifest
 from musiclm.mulan.labels import LABELS_FILE, Labels
 from musiclm.mulan.model import WINDOW_S, MuLan, contrastive_loss
 from musiclm.mulan.task import MuLanTask, MuLanTaskConfig, WindowCache, load_windows, spec_augment
@@ -230,6 +230,36 @@ def test_captions_of_the_corpus_are_preferred_to_labels(corpus, tmp_path):
     update.loss.backward()
     assert math.isfinite(float(update.loss)) and "tags" in update.log
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in task.model.parameters())
+
+
+def test_rendered_tracks_have_their_share_and_figures_of_their_own(corpus, tmp_path):
+    """Half of the tracks are rendered ones: of a step as many as asked for, and in validation apart, in wording no training caption has."""
+    both = tmp_path / "both"
+    shutil.copytree(corpus, both)
+    tracks = load_manifest(both)
+    rendered = {track.id for track in tracks[1::2]}
+    tracks = [replace(track, source=RENDERED) if track.id in rendered else track for track in tracks]
+    (both / "manifest.jsonl").write_text("".join(json.dumps(asdict(track)) + "\n" for track in tracks))
+    lines = [{"track": t, "start_s": 0.0, "captions": ["a flute"], "unseen": ["woodwinds"]} for t in sorted(rendered)]
+    (both / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def share(task: MuLanTask) -> float:
+        """Rendered windows have no labels: their targets are not numbers."""
+        return float(torch.stack([task.batch(step)["targets"].isnan().any(1) for step in range(40)]).float().mean())
+
+    assert share(make(both, tmp_path / "cache", rendered_share=0.2)) == pytest.approx(0.2, abs=0.05)
+    assert share(make(both, tmp_path / "cache", rendered_share=1.0)) == 1
+    task = make(both, tmp_path / "cache")
+    assert share(task) == pytest.approx(0.5, abs=0.1)
+    assert {w.captions for w in task.windows if w.captions and w.track.split == "train"} == {("a flute",)}
+    assert {task.windows[w].captions for w in task.held_rendered} == {("woodwinds",)}
+    assert len(task.held) == 4 and len(task.held_rendered) == 2
+    figures = task.validate(task.model)
+    assert figures.keys() <= task.chance.keys()
+    assert task.chance["loss_validation"] == pytest.approx(math.log(4))
+    assert task.chance["rendered_loss_validation"] == pytest.approx(math.log(2))
+    with pytest.raises(ValueError, match="no rendered track"):
+        make(corpus, tmp_path / "other", rendered_share=0.5).batch(0)
 
 
 def test_a_corpus_of_captions_alone_is_enough(corpus, tmp_path):

@@ -40,11 +40,11 @@ from musiclm.audio import SAMPLE_RATE_HZ
 from musiclm.corpus.assemble import assemble
 from musiclm.corpus.build import locked
 from musiclm.corpus.ingest import Envelope
-from musiclm.corpus.manifest import CorpusError, Track, load_manifest, save_manifest
+from musiclm.corpus.manifest import RENDERED, CorpusError, Track, load_manifest, save_manifest
 from musiclm.corpus.sources import Item
 
 FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
-SOURCE = "rendered"
+SOURCE = RENDERED
 RENDERERS = ("symusic", "fluidsynth")
 _MANIFEST_EVERY_S = 60.0
 

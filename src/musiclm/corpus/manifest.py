@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+RENDERED = "rendered"  # the source of tracks that `musiclm corpus render` made; all others are real
 
 
 class CorpusError(ValueError):

@@ -25,6 +25,7 @@ class LmTaskConfig:
         0.0  # longest vector of random direction added to the MuLan embedding (of length 1) before quantizing
     )
     start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
+    rendered_share: float | None = None  # of training crops, of rendered tracks; None: as large as theirs of the hours
     num_validation: int = 32  # fixed crops of the validation split
 
     def __post_init__(self) -> None:
@@ -32,6 +33,8 @@ class LmTaskConfig:
             raise ValueError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
         if self.mulan_noise < 0:
             raise ValueError(f"mulan_noise is {self.mulan_noise}; it must be 0 or more")
+        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
+            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
         if self.num_validation < 2:
             raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
 
@@ -78,7 +81,8 @@ class LmTask:
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop"."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        crops = self.store.crops("train", self.layout.stage.crop_s, self.batch_size, self.seed, step)
+        length_s, share = self.layout.stage.crop_s, self.config.rendered_share
+        crops = self.store.crops("train", length_s, self.batch_size, self.seed, step, share)
         streams = self.store.streams(crops, self.config.mulan_noise, generator)
         drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
         return {**self._batch(crops, streams), "drop": drop}

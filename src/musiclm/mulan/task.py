@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from musiclm.corpus.captions import load_captions
 from musiclm.corpus.clips import read_clip
-from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.corpus.manifest import RENDERED, Track, load_manifest
 from musiclm.features import SAMPLE_RATE_HZ
 from musiclm.mulan.captions import captions
 from musiclm.mulan.gap import Pairs, fit_space, retrieval
@@ -56,11 +56,16 @@ class MuLanTaskConfig:
     stretch_s: int = (
         16  # of every training track, embedded at 1 s stride for the quantizer at export; 0: labelled windows only
     )
+    rendered_share: float | None = (
+        None  # of the clips in a step, of rendered tracks; None: as many as theirs of the tracks
+    )
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds_per_clip <= WINDOW_S:
             raise ValueError(f"seconds_per_clip must lie in 1..{WINDOW_S}, got {self.seconds_per_clip}")
+        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
+            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"
@@ -118,7 +123,11 @@ class MuLanTask:
             config.captions_per_window,
         )
         split = np.array([window.track.split for window in self.windows])
-        self.train, self.held = np.flatnonzero(split == "train"), np.flatnonzero(split == "validation")
+        rendered = np.array([window.track.source == RENDERED for window in self.windows])
+        self.train, self.held = np.flatnonzero(split == "train"), np.flatnonzero((split == "validation") & ~rendered)
+        self.held_rendered = np.flatnonzero((split == "validation") & rendered)
+        if len(self.held) < 2:
+            self.held, self.held_rendered = self.held_rendered, self.held
         self.by_track: list[NDArray[np.int64]] = _grouped(self.windows, self.train)
         if len(self.by_track) < 2 or len(self.held) < 2:
             raise ValueError(
@@ -133,19 +142,23 @@ class MuLanTask:
             if len(scores)
             else 0.0
         )
-        b, n = batch_size, len(self.held)
+        b = batch_size
         self.chance = {
             "contrastive": math.log(b),
             "audio_to_text": 1 / b,
             "text_to_audio": 1 / b,
             "tags": float(unigram),
             "measures": 1.0,
-            "loss_validation": math.log(n),
-            "text_to_audio_r1": 1 / n,
-            "text_to_audio_r10": min(1.0, 10 / n),
-            "audio_to_text_r10": min(1.0, 10 / n),
-            "median_rank": (n + 1) / 2,
         }
+        for prefix, n in (("", len(self.held)), ("rendered_", len(self.held_rendered))):
+            if n > 1:
+                self.chance |= {
+                    f"{prefix}loss_validation": math.log(n),
+                    f"{prefix}text_to_audio_r1": 1 / n,
+                    f"{prefix}text_to_audio_r10": min(1.0, 10 / n),
+                    f"{prefix}audio_to_text_r10": min(1.0, 10 / n),
+                    f"{prefix}median_rank": (n + 1) / 2,
+                }
 
     def start(self, device: torch.device) -> None:
         """Standardises the log-mels by the training windows' statistics."""
@@ -158,8 +171,7 @@ class MuLanTask:
     def batch(self, step: int) -> dict[str, Tensor]:
         """A clip of as many tracks as fit (so that few negatives are false), captions from each window's pool."""
         rng = np.random.default_rng([self.seed, step])
-        order = [self.by_track[i] for i in rng.permutation(len(self.by_track))]
-        picked = np.array([rng.choice(order[i % len(order)]) for i in range(self.batch_size)])
+        picked = np.concatenate([self._pick(rng, tracks, num) for tracks, num in self._parts(rng) if num])
         per_s, context = self.data.frames_per_step_s, self.data.mels.shape[2]
         last = context - (WINDOW_S - 1) * per_s - self.config.model.audio.frames_per_s
         seconds, where = [], []
@@ -184,6 +196,26 @@ class MuLanTask:
             assert self.model.mulan.tokenizer is not None
             batch["ids"], batch["keep"] = tokenize(self.model.mulan.tokenizer, texts, self.config.model.text.max_tokens)
         return batch
+
+    def _parts(self, rng: np.random.Generator) -> list[tuple[list[int], int]]:
+        """Tracks, by their places in `by_track`, and how many clips of a step are drawn from them."""
+        everything = list(range(len(self.by_track)))
+        if self.config.rendered_share is None:
+            return [(everything, self.batch_size)]
+        rendered = [i for i in everything if self.windows[self.by_track[i][0]].track.source == RENDERED]
+        real = sorted(set(everything) - set(rendered))
+        num = int(self.config.rendered_share * self.batch_size + rng.random())
+        for tracks, wanted, kind in ((rendered, num, "rendered"), (real, self.batch_size - num, "real")):
+            if wanted and not tracks:
+                raise ValueError(
+                    f"rendered_share is {self.config.rendered_share}, but no {kind} track can be trained on"
+                )
+        return [(rendered, num), (real, self.batch_size - num)]
+
+    def _pick(self, rng: np.random.Generator, tracks: list[int], num: int) -> NDArray[np.int64]:
+        """A window of each of `num` tracks, again from the first one where there are fewer."""
+        order = [self.by_track[tracks[i]] for i in rng.permutation(len(tracks))]
+        return np.array([rng.choice(order[i % len(order)]) for i in range(num)])
 
     def _same(self, picked: NDArray[np.int64], choices: NDArray[np.int64]) -> Bool[Tensor, "k b b"]:
         """For each of the clip's captions: pairs of one piece or of one caption, which are no negatives."""
@@ -254,13 +286,21 @@ class MuLanTask:
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Loss and retrieval on the windows of the validation split, one caption each; chance is in `self.chance`."""
+        """Loss and retrieval on the windows of the validation split, one caption each; chance is in `self.chance`.
+
+        Where there are real and rendered tracks the figures are of the real ones; `rendered_*` of the others.
+        """
         assert isinstance(module, Trained)
-        model = module.mulan
+        figures = self._retrieval(module.mulan, self.held)
+        if len(self.held_rendered) > 1:
+            figures |= {f"rendered_{k}": v for k, v in self._retrieval(module.mulan, self.held_rendered).items()}
+        return figures
+
+    def _retrieval(self, model: MuLan, windows: NDArray[np.int64]) -> dict[str, float]:
         device = model.log_scale.device
-        audio = F.normalize(model.audio.head(self.features(model, self.held).to(device)), dim=-1)
-        text = F.normalize(model.text(self.pooled(model, self.held, 0).to(device)), dim=-1)
-        same = torch.zeros(len(self.held), len(self.held), dtype=torch.bool, device=device)
+        audio = F.normalize(model.audio.head(self.features(model, windows).to(device)), dim=-1)
+        text = F.normalize(model.text(self.pooled(model, windows, 0).to(device)), dim=-1)
+        same = torch.zeros(len(windows), len(windows), dtype=torch.bool, device=device)
         loss = contrastive_loss(audio, text, model.log_scale, same)
         found, back = retrieval(text, audio), retrieval(audio, text)
         return {
@@ -331,13 +371,17 @@ class Window:
 
 
 def load_windows(corpus_dir: Path) -> list[Window]:
-    """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions, else the labelled ones. Raises: ValueError if there are none."""
+    """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions, else the labelled ones.
+
+    Captions of tracks outside the training split are in held-out wording, where there is some. Raises: ValueError if there are none.
+    """
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
     captioned: dict[str, list[Window]] = {}
     for one in load_captions(corpus_dir):
         if one.track in tracks:
             found = captioned.setdefault(one.track, [])
-            found.append(Window(tracks[one.track], one.start_s, captions=one.captions))
+            unseen = one.unseen if tracks[one.track].split != "train" else ()
+            found.append(Window(tracks[one.track], one.start_s, captions=unseen or one.captions))
     windows = []
     for found in captioned.values():
         step = max(1.0, len(found) / CAPTIONED_WINDOWS)

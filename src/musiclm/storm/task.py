@@ -38,6 +38,7 @@ class StormTaskConfig:
     condition_dropout: float = 0.1  # share of items without MuLan condition
     mulan_noise: float = 0.0  # as in LmTaskConfig
     start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
+    rendered_share: float | None = None  # as in LmTaskConfig
     num_validation: int = 16  # fixed crops of the validation split; each is read once per level and once per condition
 
     def __post_init__(self) -> None:
@@ -46,6 +47,8 @@ class StormTaskConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
         if self.mulan_noise < 0 or self.crop_s <= 0:
             raise ValueError(f"mulan_noise {self.mulan_noise} must be 0 or more and crop_s {self.crop_s} above 0")
+        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
+            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
         if self.num_validation < 2:
             raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
 
@@ -175,7 +178,8 @@ class StormTask:
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step)."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        crops = self.store.crops("train", self.config.crop_s, self.batch_size, self.seed, step)
+        share = self.config.rendered_share
+        crops = self.store.crops("train", self.config.crop_s, self.batch_size, self.seed, step, share)
         streams = self._needed(self.store.streams(crops, self.config.mulan_noise, generator))
         if "mulan" in streams:
             drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
