@@ -425,6 +425,45 @@ def evaluate(
     print(write_html(report, study.run()))
 
 
+@app.command()
+def match(
+    models: Annotated[list[Path], typer.Argument(metavar="MULAN...", help="Bundles, or artifacts of trained MuLans.")],
+    data: Annotated[Path, typer.Option(help="A corpus with real music.")],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="CSV with a column 'caption', or as for evaluate; the package's prompts by default."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Whose music is ranked: validation to choose by, test to report.")
+    ] = "validation",
+    per_track: Annotated[int, typer.Option(help="Clips of each track.", min=1)] = 2,
+    heard: Annotated[Path | None, typer.Option(help="JSON file that keeps what the listeners said.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Compare MuLans: does each rank real music by a text as listeners hear it, who had no part in training?"""
+    from musiclm.artifact import git_revision, write_atomic
+    from musiclm.corpus.manifest import SPLITS
+    from musiclm.evaluate.adherence import load_prompts
+    from musiclm.evaluate.match import listen, match_model, read_texts, table
+    from musiclm.mulan.model import MuLan
+
+    if split not in SPLITS:
+        raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    _use_threads(threads)
+    texts = read_texts(prompts) if prompts else load_prompts()
+    folders = {str(path): path / "mulan" if (path / "mulan").is_dir() else path for path in models}
+    mulans = {name: MuLan.from_artifact(folder).eval() for name, folder in folders.items()}
+    clips = listen(data, split, per_track, heard)
+    rows = {name: match_model(model, clips, texts) for name, model in mulans.items()}
+    print(f"rank correlation with what listeners hear, {len(texts)} texts, {len(clips.audio)} clips of split {split}")
+    for name, row in rows.items():
+        print(f"{name}: {row.mean_agreement} (texts that do not name the concept {row.other_texts:.3f})")
+    if out:
+        report = {"git_revision": git_revision(), "split": split, "texts": len(texts), "clips": len(clips.audio)}
+        write_atomic(out, json.dumps({**report, "models": table(rows)}, indent=1) + "\n")
+
+
 @corpus_app.command("captions")
 def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")]) -> None:
     """Write the captions of a rendered corpus again from its scores."""
