@@ -33,9 +33,7 @@ class Writers:
             name: StreamWriter(folder, HEADERS[name], codebooks(name), tracks_per_shard) for name in STREAMS
         }
 
-    def add(
-        self, name: str, split: str, tokens: dict[str, np.ndarray], start_s: float = 0.0, source: str = ""
-    ) -> None:
+    def add(self, name: str, split: str, tokens: dict[str, np.ndarray], start_s: float = 0.0, source: str = "") -> None:
         for stream, writer in self.writers.items():
             writer.add(name, split, start_s, tokens["semantic"].shape[1] / 25, tokens[stream], source)
 

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import musiclm.evaluate.match as matching
 import musiclm.evaluate.run as run
+from musiclm import cli
 from musiclm.audio import write_audio
 from musiclm.bundle import Bundle
 from musiclm.corpus.manifest import Track, save_manifest
@@ -204,3 +206,32 @@ def test_what_moved_between_two_reports(done: tuple[Path, dict]) -> None:
     b["settings"]["prompts"] = "other"
     with pytest.raises(ValueError, match="other prompts"):
         compare(a, b)
+
+
+def test_match_from_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, bundle: Bundle, corpus: Path
+) -> None:
+    """Two MuLans, one of them in a bundle; the clips are listened to once; a hopeless split is refused."""
+    monkeypatch.setattr(
+        matching, "make_listener", lambda name: FakeJudge() if name == "musicnn-msd" else make_listener(name)
+    )
+    monkeypatch.setattr(matching, "CLIP_S", 4.0)
+
+    def call(*more: str) -> None:
+        models = [str(bundle.folder), str(bundle.part("mulan"))]
+        monkeypatch.setattr("sys.argv", ["musiclm", "match", *models, "--data", str(corpus), *more])
+        cli.main()
+
+    files = ["--heard", str(tmp_path / "heard.json"), "--out", str(tmp_path / "match.json"), "--per-track", "1"]
+    call("--split", "test", *files)
+    first = json.loads((tmp_path / "match.json").read_text())
+    heard = FakeJudge.heard
+    call("--split", "test", *files)
+    assert FakeJudge.heard == heard and json.loads((tmp_path / "match.json").read_text()) == first
+    assert first["clips"] == 12 and len(first["models"]) == 2
+    one, other = first["models"].values()
+    assert one == other and -0.5 < one["mean_agreement"][0] < 0.5
+    assert "rank correlation" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        call("--split", "nowhere")
+    assert stop.value.code == 1 and "no split 'nowhere'" in capsys.readouterr().err
