@@ -12,6 +12,7 @@ from musiclm.evaluate.music import Description
 
 PLAIN = Description(
     tempo_bpm=100.0,
+    pulse_bpm=150.0,
     beat_strength=0.5,
     beat_jitter=0.0,
     key="C major",

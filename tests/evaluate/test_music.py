@@ -14,6 +14,7 @@ from musiclm.evaluate.music import (
     key_score,
     onset_agreement,
     passage_likeness,
+    pulse,
     same_tempo,
 )
 
@@ -60,6 +61,19 @@ def test_a_cadence() -> None:
     found = describe(cadence(2))
     assert found.key == "D major" and found.tonal_clarity > 0.7 > describe(noise()).tonal_clarity
     assert found.percussive_share < 0.3 and found.brightness_hz < 1500 < describe(noise()).brightness_hz
+
+
+def test_the_pulse_rises_with_the_tempo_and_knows_no_octaves() -> None:
+    """Where the beat tracker takes 50 for 100 and 180 for 90, the order of pulses is still that of the tempi."""
+
+    def notes(per_minute: int) -> np.ndarray:
+        count = round(10 * per_minute / 60)
+        return np.concatenate([chord([60 + k * 7 % 12, 64 + k * 5 % 12], 60 / per_minute) for k in range(count)])
+
+    for make, tempi in ((clicks, (50, 80, 120, 180)), (notes, (40, 80, 160, 300))):
+        found = [describe(make(tempo).astype(np.float32)).pulse_bpm for tempo in tempi]
+        assert found == sorted(found) and found[-1] > 1.1 * found[0]
+    assert pulse(np.ones(470)) == 0.0
 
 
 def test_what_repeats_and_what_changes() -> None:
