@@ -83,10 +83,10 @@ def test_scores_come_from_tags_and_measures() -> None:
     tags = np.zeros((2, 50))
     tags[1, MSD_TAGS.index("heavy metal")] = 0.5
     tags[1, MSD_TAGS.index("metal")] = 0.25
-    described = [PLAIN, replace(PLAIN, tempo_bpm=150.0)]
+    described = [PLAIN, replace(PLAIN, pulse_bpm=180.0)]
     scores = concept_scores(tags, described, [-20.0, -10.0])
     assert scores["metal"].tolist() == [0, 0.75]
-    assert scores["fast"].tolist() == [100, 150] and scores["slow"].tolist() == [-100, -150]
+    assert scores["fast"].tolist() == [150, 180] and scores["slow"].tolist() == [-150, -180]
     assert scores["loud"].tolist() == [-20, -10] and scores["calm"].tolist() == [20, 10]
 
 

@@ -90,7 +90,7 @@ def describe(clip: Clip) -> Description:
 
 
 def pulse(envelope: Float[np.ndarray, " t"]) -> float:
-    """Geometric mean of the rates in the onset envelope's Fourier tempogram (windows of 8 s), a minute; 0 for a constant envelope."""
+    """Geometric mean of the rates in the onset envelope's Fourier tempogram (windows of 8 s), a minute; 0 without onsets."""
     import librosa
 
     settings = {"sr": SAMPLE_RATE_HZ, "hop_length": HOP, "win_length": 384}
