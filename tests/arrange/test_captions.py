@@ -12,7 +12,7 @@ from musiclm.arrange.arrange import arrange
 from musiclm.arrange.captions import PIECES_FILE, load_score, window_starts, write_captions
 from musiclm.arrange.compose import KINDS, captions, write
 from musiclm.arrange.facts import facts_of
-from musiclm.arrange.grammar import RULES
+from musiclm.arrange.wording import RULES
 from musiclm.arrange.naming import STYLE_NAMES
 from musiclm.arrange.score import to_json
 from musiclm.arrange.styles import STYLES

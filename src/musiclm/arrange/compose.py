@@ -1,4 +1,4 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `grammar`)."""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `wording`)."""
 
 import random
 import re

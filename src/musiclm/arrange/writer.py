@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from musiclm.arrange import naming, words
 from musiclm.arrange.facts import Event, Facts, Player
-from musiclm.arrange.grammar import RULES
+from musiclm.arrange.wording import RULES
 
 BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
 NEARLY = ("about", "around", "roughly", "some", "approximately")
