@@ -11,11 +11,15 @@ from musiclm.arrange import wording
 
 HELD_OUT_SHARE = 0.2  # of all wordings, chosen by their hash: training never meets them
 TABLES = wording.TABLES
-INSTRUMENT_NAMES = TABLES["instruments"]  # with articles; names without one that end in s take a plural verb, "brass" does not
+INSTRUMENT_NAMES = TABLES[
+    "instruments"
+]  # with articles; names without one that end in s take a plural verb, "brass" does not
 SOUNDS = TABLES["sounds"]  # of an instrument, or of its family: what it sounds like by nature; put before plain names
 KINDS = TABLES["kinds"]  # a wider name, and the instruments it is true of
 MOODS = TABLES["moods"]  # ways to say a mood of the style table; others are said as they stand
 SPEEDS, SPEED_NOUNS = TABLES["speeds"], TABLES["speed nouns"]  # adjectives; after "at a", "the tempo is"
+FEELINGS = TABLES["feelings"]  # a mood as a noun
+QUALITIES = TABLES["qualities"]  # adjectives for a fact of `recording`
 DRUM_WORDS = TABLES["drums"]  # sounds of a drum kit
 
 
