@@ -12,10 +12,11 @@ from musiclm.arrange.arrange import arrange
 from musiclm.arrange.captions import PIECES_FILE, load_score, window_starts, write_captions
 from musiclm.arrange.compose import KINDS, captions, write
 from musiclm.arrange.facts import facts_of
-from musiclm.arrange.grammar import RULES
-from musiclm.arrange.naming import STYLE_NAMES
+from musiclm.arrange.render import choose_desk
 from musiclm.arrange.score import to_json
+from musiclm.arrange.soundfonts import SOUNDFONTS
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.wording import RULES
 from musiclm.arrange.writer import BPM_UNITS, NEARLY, NOUNS
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.manifest import CorpusError, Track
@@ -29,8 +30,9 @@ def written():
     found = []
     for number, style in enumerate(sorted(STYLES)):
         score = random_score(number, style) if number % 3 else arrange(style, number)
+        desk = choose_desk(score, SOUNDFONTS, ("symusic", "fluidsynth"))
         for start in (0.0, max(0.0, score.seconds - 10)) if number % 2 else (score.seconds / 2,):
-            facts, heard = facts_of(score, start), Heard(score, start, 10.0)
+            facts, heard = facts_of(score, start, desk=desk), Heard(score, start, 10.0, desk)
             for held_out in (False, True):
                 rng = random.Random(f"{number} {start}")
                 found += [(heard, held_out, c) for c in captions(facts, rng, each=1, held_out=held_out)]
@@ -86,17 +88,9 @@ def test_held_out_wording_is_never_trained_on(written):
 
 def groups():
     moods = [(mood,) for style in STYLES.values() for mood in style.moods if mood not in words.MOODS]
-    tables = [
-        RULES,
-        words.INSTRUMENT_NAMES,
-        words.MOODS,
-        words.SPEEDS,
-        words.SPEED_NOUNS,
-        words.DRUM_WORDS,
-        words.SOUNDS,
-        STYLE_NAMES,
-    ]
-    return [group for table in tables for group in table.values()] + [NOUNS, BPM_UNITS, NEARLY, *moods]
+    uses = [(*style.uses, *words.TABLES["scenes"][style.name]) for style in STYLES.values()]
+    tables = [RULES, *(table for name, table in words.TABLES.items() if name not in ("kinds", "scenes"))]
+    return [group for table in tables for group in table.values()] + [NOUNS, BPM_UNITS, NEARLY, *moods, *uses]
 
 
 def single_wordings():

@@ -6,10 +6,10 @@ import pytest
 
 from musiclm.arrange import words
 from musiclm.arrange.compose import finish
-from musiclm.arrange.grammar import RULES
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.naming import METRES, NEEDS, STYLE_NAMES, genres_that_fit, names_that_fit
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.wording import RULES
 from musiclm.arrange.writer import SLOTS
 from tests.arrange.truth import PROGRAMS
 

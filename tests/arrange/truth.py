@@ -1,10 +1,16 @@
 """Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways round."""
 
 import statistics
+from functools import lru_cache
+
+import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
-from musiclm.arrange.score import Score
+from musiclm.arrange.render import Desk, mix
+from musiclm.arrange.score import Note, Part, Score
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.wording import TABLES
+from musiclm.audio import SAMPLE_RATE_HZ
 
 NAMES = {
     "C": 0,
@@ -49,7 +55,8 @@ DRUMS = {
 class Heard:
     """The notes of a window as (part, start, end, pitch, velocity) in seconds from its beginning, cut nowhere."""
 
-    def __init__(self, score: Score, start_s: float, seconds: float) -> None:
+    def __init__(self, score: Score, start_s: float, seconds: float, desk: Desk | None = None) -> None:
+        self.desk = desk
         self.score, self.start_s, self.seconds = score, start_s, min(seconds, score.seconds - start_s)
         self.notes = []
         for part in score.parts:
@@ -261,13 +268,70 @@ def _beat(value: str, heard: Heard) -> bool:
     return statistics.mean(struck(q, "snare", "clap", "rim") for q in quarters if q % 2) > 0.75
 
 
+@lru_cache(maxsize=64)
+def _through(sound, room_seed: int, kicks: bool) -> np.ndarray:
+    """What a desk makes of a second of white noise by a melody player, after one of silence: the whole mix, 8 s. With `kicks`, of 6 s."""
+    length, rate = 8 * SAMPLE_RATE_HZ, SAMPLE_RATE_HZ
+    noise = np.zeros(length, np.float32)
+    long = np.random.default_rng(0).standard_normal(6 * rate if kicks else rate)
+    noise[rate : rate + long.size] = 0.1 * long
+    beats = tuple(Note(start=k, duration=0.1, pitch=36, velocity=100) for k in range(2, 14)) if kicks else ()
+    parts = (Part(role="melody", instrument="flute", notes=()), Part(role="drums", instrument="drum kit", notes=beats))
+    score = Score(style="x", seed=0, tempo_bpm=120, duration=16, parts=parts, sections=(), chords=())
+    return mix(score, [noise, np.zeros_like(noise)], sound, room_seed)
+
+
+def _level_db(audio: np.ndarray, begin_s: float, end_s: float) -> float:
+    return 10 * float(
+        np.log10(np.mean(audio[int(begin_s * SAMPLE_RATE_HZ) : int(end_s * SAMPLE_RATE_HZ)] ** 2) + 1e-12)
+    )
+
+
+def _treble_db(audio: np.ndarray) -> float:
+    """What is left at 8 to 11 kHz, against 1 to 3 kHz."""
+    power = np.abs(np.fft.rfft(audio)) ** 2
+    hz = np.fft.rfftfreq(audio.size, 1 / SAMPLE_RATE_HZ)
+    high, middle = (power[(hz > low) & (hz < top)].mean() for low, top in ((8000, 11000), (1000, 3000)))
+    return 10 * float(np.log10(high / middle))
+
+
+def _sound(value: str, heard: Heard) -> bool:
+    """Test signals go through the desk's whole mix, and what comes out is measured."""
+    desk = heard.desk
+    answer = _through(desk.sound, desk.room_seed, False)
+    burst, treble = _level_db(answer, 1.0, 2.0), _treble_db(answer)
+    pitched = any(INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion", "bass") for n in heard.notes)
+    if value == "pumping":
+        pumped = _through(desk.sound, desk.room_seed, True)
+        dips = [
+            _level_db(pumped, k / 2 + 0.01, k / 2 + 0.06) - _level_db(pumped, k / 2 + 0.3, k / 2 + 0.45)
+            for k in range(3, 12)
+        ]
+        return statistics.median(dips) < -1.0 and len(heard.kit("kick")) >= 4 and pitched
+    if value == "clean":
+        loud = any(INSTRUMENTS[n[0].instrument].drive > 0.1 and n[0].level_db > -3 for n in heard.notes)
+        return treble > -3 and _level_db(answer, 0, 0.99) < -100 and not loud and "opl3" not in desk.soundfont.package
+    return {
+        "mono": lambda: answer.ndim == 1,
+        "no audience": lambda: _level_db(answer, 0, 0.99) < -100,  # the desk adds nothing of its own
+        "reverberant": lambda: pitched and _level_db(answer, 2.1, 2.3) - burst > -30,
+        "cavernous": lambda: pitched and _level_db(answer, 3.0, 3.3) - burst > -50,
+        "spring": lambda: desk.sound.room == "spring" and _level_db(answer, 2.05, 2.2) - burst > -35,
+        "dry": lambda: _level_db(answer, 2.15, 2.3) - burst < -32,
+        "muffled": lambda: treble < -5,
+        "chip": lambda: "opl3" in desk.soundfont.package,
+        "sampled": lambda: "opl3" not in desk.soundfont.package,
+    }[value]()
+
+
 CHECKS = {
+    "sound": _sound,
     "plays": _plays,
     "role": _role,
     "style": lambda value, heard: heard.score.style == value,
     "era": lambda value, heard: STYLES[heard.score.style].era == value,
     "mood": lambda value, heard: value in STYLES[heard.score.style].moods,
-    "use": lambda value, heard: value in STYLES[heard.score.style].uses,
+    "use": lambda value, heard: value in (*STYLES[heard.score.style].uses, *TABLES["scenes"][heard.score.style]),
     "speed": _speed,
     "bpm": _bpm,
     "tempo change": _tempo_change,

@@ -10,6 +10,8 @@ from typing import Any
 
 from musiclm.arrange.compose import captions
 from musiclm.arrange.facts import WINDOW_S, Facts, facts_of, facts_of_piece
+from musiclm.arrange.recording import desk_of, read_journal
+from musiclm.arrange.render import Desk
 from musiclm.arrange.score import Score, from_json
 from musiclm.corpus.captions import CAPTIONS_FILE
 from musiclm.corpus.manifest import CorpusError, Track, load_manifest
@@ -47,14 +49,14 @@ def window_starts(seconds: float, every_s: float = WINDOW_S) -> list[float]:
     return starts if last - starts[-1] < every_s / 2 else [*starts, round(last, 3)]
 
 
-def _window_lines(score: Score, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+def _window_lines(score: Score, desk: Desk | None, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
     for start_s in window_starts(min(track.seconds, score.seconds), every_s):
-        yield {"start_s": start_s, **_texts(facts_of(score, start_s), track, f"{seed} {track.id} {start_s}")}
+        yield {"start_s": start_s, **_texts(facts_of(score, start_s, desk=desk), track, f"{seed} {track.id} {start_s}")}
 
 
-def _piece_line(score: Score, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+def _piece_line(score: Score, desk: Desk | None, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
     form = [section.name for section in score.sections]
-    yield {"form": form, **_texts(facts_of_piece(score), track, f"{seed} {track.id}")}
+    yield {"form": form, **_texts(facts_of_piece(score, desk), track, f"{seed} {track.id}")}
 
 
 def _texts(facts: Facts, track: Track, seed: str) -> dict[str, Any]:
@@ -69,23 +71,23 @@ def _write(
     corpus_dir: Path,
     name: str,
     tracks: list[Track],
-    describe: Callable[[Score, Track, float, int], Iterator[dict[str, Any]]],
+    describe: Callable[[Score, Desk | None, Track, float, int], Iterator[dict[str, Any]]],
     every_s: float,
     seed: int,
 ) -> None:
     """Lines go to a file beside it, all of a track at once, which takes the name when it holds all tracks."""
     partial = corpus_dir / f".{name}.part"
     kept, done = _finished(partial)
+    journal = read_journal(corpus_dir)
     try:
         partial.write_bytes(kept)
         with open(partial, "a", encoding="utf-8") as file:
             for track in tracks:
                 if track.id in done:
                     continue
-                lines = [
-                    {"track": track.id, **line}
-                    for line in describe(load_score(corpus_dir, track.id), track, every_s, seed)
-                ]
+                score = load_score(corpus_dir, track.id)
+                desk = desk_of(score, journal.get(track.id, {}))
+                lines = [{"track": track.id, **line} for line in describe(score, desk, track, every_s, seed)]
                 lines[-1]["last"] = True
                 file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
                 file.flush()

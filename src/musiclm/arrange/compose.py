@@ -1,4 +1,4 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `grammar`)."""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `wording`)."""
 
 import random
 import re
@@ -99,7 +99,11 @@ def _description(writer: Writer) -> str:
     plan += more
     if rng.random() < 0.2:
         plan.insert(1, "tempo")
-    plan += [name for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15)) if rng.random() < chance]
+    plan += [
+        name
+        for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15), ("sound", 0.2))
+        if rng.random() < chance
+    ]
     return " ".join(_paragraph(writer, plan[: rng.choice((4, 5, 6, 7, 7, 8, 8, 9, 10, 12))]))
 
 
@@ -126,7 +130,15 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-MORE = (("tempo", 0.5), ("key", 0.25), ("texture", 0.45), ("events", 0.25), ("absent", 0.15), ("mood", 0.35))
+MORE = (
+    ("tempo", 0.5),
+    ("key", 0.25),
+    ("texture", 0.45),
+    ("events", 0.25),
+    ("absent", 0.15),
+    ("mood", 0.35),
+    ("sound", 0.25),
+)
 COMPOSERS: dict[str, Callable[[Writer], str]] = {
     "tags": _tags,
     "phrase": _phrase,

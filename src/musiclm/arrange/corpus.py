@@ -31,7 +31,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from musiclm.arrange.arrange import arrange
 from musiclm.arrange.captions import write_captions
 from musiclm.arrange.midi import save_midi
-from musiclm.arrange.render import choose_desk, render
+from musiclm.arrange.recording import JOURNAL
+from musiclm.arrange.render import FORMAT_VERSION, choose_desk, render
 from musiclm.arrange.score import Score, to_json
 from musiclm.arrange.soundfonts import FOLDERS, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.sources import NO_SOURCES, Sources, from_dict, load_sources
@@ -43,7 +44,6 @@ from musiclm.corpus.ingest import Envelope
 from musiclm.corpus.manifest import RENDERED, CorpusError, Track, load_manifest, save_manifest
 from musiclm.corpus.sources import Item
 
-FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
 SOURCE = RENDERED
 RENDERERS = ("symusic", "fluidsynth")
 _MANIFEST_EVERY_S = 60.0
@@ -216,7 +216,7 @@ def _write(out: Path, name: str, samples: np.ndarray, score: Score) -> None:
 
 def _finished(job: Job) -> dict[int, dict[str, Any]]:
     """Records of this job's pieces whose audio is there, by number; a line cut short by a kill is ignored."""
-    path = job.out / "journal.jsonl"
+    path = job.out / JOURNAL
     records: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
@@ -245,7 +245,7 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
         TimeRemainingColumn(), disable=not progress,
     )  # fmt: skip
     saved_s = time.monotonic()
-    with open(job.out / "journal.jsonl", "ab", buffering=0) as journal, bar:
+    with open(job.out / JOURNAL, "ab", buffering=0) as journal, bar:
         journal.write(b"\n")  # ends a line that a kill may have cut
         task = bar.add_task("", total=seconds, hours=0.0)
         for record in _make_all(seconds, job, records, jobs):

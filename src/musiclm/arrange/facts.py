@@ -11,9 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.recording import sound_of
+from musiclm.arrange.render import Desk
 from musiclm.arrange.score import Role, Score
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.timeline import DRUM_KEYS, Played, bar_quarters, beat_quarters, timeline
+from musiclm.arrange.wording import TABLES
 from musiclm.arrange.words import CALM, HAPPY, LIVELY, MEASURED, SAD
 
 WINDOW_S = 10.0
@@ -87,10 +90,11 @@ class Facts:
     complete: bool = False  # nothing sounds in the window but the players listed
     voices: bool = False  # a choir or a synthetic voice plays somewhere in the window
     electric: bool | None = None  # True: every instrument is, False: none is
+    sound: tuple[str, ...] = ()  # of the recording: "reverberant", "muffled", ...; see `recording`
 
 
-def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
-    """What is true of `seconds` of a piece from `start_s` on. Raises: ValueError for a window outside the piece."""
+def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk | None = None) -> Facts:
+    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, if that is known. Raises: ValueError for a window outside the piece."""
     if not (seconds > 0 and 0 <= start_s < score.seconds):
         raise ValueError(f"a window of {seconds} s at {start_s} s; the piece lasts {score.seconds:.1f} s")
     end_s = min(start_s + seconds, score.seconds)
@@ -116,13 +120,14 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
         speed = ""  # a listener may tap half as fast, or to the bars of a waltz
     density = "sparse" if rate < SPARSE_HZ else "busy" if rate > BUSY_HZ else ""
     style = STYLES.get(score.style)
+    sound = sound_of(desk, heard) if desk else ()
     return Facts(
         seconds=round(end_s - start_s, 3),
         style=score.style,
         genres=style.genres if style else (),
         era=style.era if style else "",
         moods=tuple(mood for mood in style.moods if fits(mood, speed, key, density)) if style else (),
-        uses=style.uses if style else (),
+        uses=(*style.uses, *TABLES["scenes"].get(score.style, ())) if style else (),
         players=tuple(_player(part, score, start_s, end_s, inside) for part in heard),
         tempo_bpm=bpm,
         speed=speed,
@@ -140,13 +145,14 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S) -> Facts:
         ends=end_s >= score.seconds - 0.05,
         complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
-        electric=electric.pop() if len(electric) == 1 else None,
+        electric=electric.pop() if len(electric) == 1 and "chip" not in sound else None,
+        sound=sound,
     )
 
 
-def facts_of_piece(score: Score) -> Facts:
+def facts_of_piece(score: Score, desk: Desk | None = None) -> Facts:
     """What is true of the whole piece; entries and endings are the piece's own."""
-    return facts_of(score, 0.0, score.seconds)
+    return facts_of(score, 0.0, score.seconds, desk)
 
 
 def fits(mood: str, speed: str, key: str, density: str) -> bool:

@@ -31,6 +31,7 @@ _ROLE_DB: dict[Role, float] = {
     "effects": -8.0,
 }
 _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
+FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
 _TAIL_S = 2.5
 _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes six times as long over sf3
 

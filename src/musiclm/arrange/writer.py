@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from musiclm.arrange import naming, words
 from musiclm.arrange.facts import Event, Facts, Player
-from musiclm.arrange.grammar import RULES
+from musiclm.arrange.wording import RULES
 
 BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
 NEARLY = ("about", "around", "roughly", "some", "approximately")
@@ -100,16 +100,33 @@ class Writer:
         else:
             wording = self.pick(names, fitting)
         plain = words.bare(wording) in player.instrument or wording in ("drums", "strings", "a bass guitar")
-        if plain and self.rng.random() < 0.35:
-            sound = self.pick(words.SOUNDS.get(player.instrument, words.SOUNDS[player.family]))
-            if sound not in wording:
-                with_sound = f"{sound} {words.bare(wording)}"
-                wording = words.with_article(with_sound) if wording.startswith(("a ", "an ")) else with_sound
+        if plain and (sound := self.adjective(player)) and sound not in wording:
+            with_sound = f"{sound} {words.bare(wording)}"
+            wording = words.with_article(with_sound) if wording.startswith(("a ", "an ")) else with_sound
         if wording in words.KINDS:
             self.claim(f"kind:{player.instrument}", wording)
         self.claim("plays", player.instrument, once=False)
         self.plural = words.is_plural(wording)
         return noun(wording)
+
+    def adjective(self, player: Player) -> str:
+        """What the instrument sounds like by nature, or how it is played here; often nothing."""
+        chance = self.rng.random()
+        if chance < 0.5:
+            by_nature = "chip" if "chip" in self.facts.sound else player.instrument
+            return self.pick(words.SOUNDS.get(by_nature, words.SOUNDS[player.family]))
+        measured = [
+            (kind, value, f"{player.instrument}: {value}")
+            for kind in ("articulation", "register", "pace")
+            if (value := getattr(player, kind))
+        ]
+        measured += [("repeats", "repeats", player.instrument)] if player.repeats else []
+        measured = [row for row in measured if Claim(row[0], row[2]) not in self.claims]
+        if chance > 0.75 or not measured:
+            return ""
+        kind, value, claimed = self.rng.choice(measured)
+        self.claim(kind, claimed, once=False)
+        return self.pick(words.TABLES["playing"][value])
 
     def one(self, *roles: str, test: Callable[[Player], bool] = bool) -> Player:
         """A player of these roles, always the same one within a caption."""
@@ -201,10 +218,41 @@ class Writer:
             raise Unsaid("mood")  # two moods, one word
         return spoken
 
+    def feeling(self) -> str:
+        """A mood as a noun: "nostalgia"."""
+        said = {claim.value for claim in self.claims if claim.kind == "mood"}
+        moods = [mood for mood in self.facts.moods if mood not in said and mood in words.FEELINGS]
+        if not moods:
+            raise Unsaid("feeling")
+        mood = self.rng.choice(moods)
+        self.claim("mood", mood, once=False)
+        self.plural = False
+        return self.pick(words.FEELINGS[mood])
+
+    def quality(self) -> str:
+        """An adjective for the recording: "muffled"."""
+        said = {claim.value for claim in self.claims if claim.kind == "sound"}
+        names = [name for name in self.facts.sound if name in words.QUALITIES and name not in said]
+        if not names:
+            raise Unsaid("quality")
+        name = self.rng.choice(names)
+        self.claim("sound", name, once=False)
+        return self.pick(words.QUALITIES[name])
+
+    def sound(self) -> str:
+        """A sentence on the recording."""
+        said = {claim.value for claim in self.claims if claim.kind == "sound"}
+        names = [name for name in self.facts.sound if name not in said]
+        if not names:
+            raise Unsaid("sound")
+        name = self.rng.choice(names)
+        self.claim("sound", name, once=False)
+        return self.expand(f"fact:{name}").rstrip(".")
+
     def use(self) -> str:
         if not self.facts.uses:
             raise Unsaid("use")
-        use = self.rng.choice(self.facts.uses)
+        use = self.pick(self.facts.uses)
         self.claim("use", use)
         return use
 
@@ -497,6 +545,9 @@ SLOTS: dict[str, Callable[[Writer], str]] = {
     "stylemass": Writer.stylemass,
     "mood": Writer.mood,
     "use": Writer.use,
+    "feeling": Writer.feeling,
+    "quality": Writer.quality,
+    "sound_sentence": Writer.sound,
     "speed": lambda w: w.speed(words.SPEEDS),
     "speed_noun": lambda w: w.speed(words.SPEED_NOUNS),
     "bpm": Writer.bpm,
@@ -521,6 +572,7 @@ SLOTS: dict[str, Callable[[Writer], str]] = {
     "check_no_drums": _no_drums,
     "check_slow": _slow,
     "instrumental": _instrumental,
+    "check_instrumental": lambda w: _instrumental(w)[:0],
     "instrumental_sentence": _sentence("fact:instrumental", _instrumental),
     "acoustic_sentence": _sound,
     "names": lambda w: w.several(ORDER, 1, 4, w.name),
