@@ -468,8 +468,12 @@ def match(
 def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")]) -> None:
     """Write the captions of a rendered corpus again from its scores."""
     from musiclm.arrange.captions import write_captions
+    from musiclm.corpus.build import locked
+    from musiclm.corpus.manifest import load_manifest
 
-    write_captions(folder)
+    load_manifest(folder)  # refuses a folder that is no corpus before a lock is made in it
+    with locked(folder, "corpus"):
+        write_captions(folder)
 
 
 @corpus_app.command("audit")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from musiclm import cli
 from musiclm.arrange import words
 from musiclm.arrange.arrange import arrange
 from musiclm.arrange.captions import PIECES_FILE, load_score, window_starts, write_captions
@@ -18,6 +19,7 @@ from musiclm.arrange.soundfonts import SOUNDFONTS
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.wording import RULES
 from musiclm.arrange.writer import BPM_UNITS, NEARLY, NOUNS
+from musiclm.corpus.build import locked
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.manifest import CorpusError, Track
 from tests.arrange.toy_scores import beat, piece, random_score, scale
@@ -196,3 +198,13 @@ def test_scores_that_are_missing_are_one_line(corpus, tmp_path):
 def test_windows_cover_a_piece():
     assert window_starts(4.0) == [0.0] and window_starts(10.0) == [0.0]
     assert window_starts(37.0) == [0.0, 10.0, 20.0, 27.0] and window_starts(32.0) == [0.0, 10.0, 20.0]
+
+
+def test_captions_are_not_written_by_two_at_once(corpus, monkeypatch, capsys):
+    """A rendering that is at work holds the corpus; nothing is touched."""
+    with locked(corpus, "--out"):
+        monkeypatch.setattr("sys.argv", ["musiclm", "corpus", "captions", str(corpus)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert stop.value.code == 1 and "another build is at work" in capsys.readouterr().err
+    assert not (corpus / CAPTIONS_FILE).exists()
