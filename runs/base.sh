@@ -1,34 +1,36 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`: download, corpus, labels, every stage, bundle. Some two and a half hours on two CPU cores; any part may be
-# killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music.
-# Usage: runs/base.sh [FOLDER]
+# The recipe of the bundle `base`: download, corpus, labels, rendered music, every stage, bundle. Some three and a half hours on two CPU cores; any
+# part may be killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music,
+# fluidsynth and soundfonts for what is rendered (musiclm corpus render names the packages).
+# Usage: [SOURCES=FOLDER] runs/base.sh [FOLDER]      SOURCES: Nottingham, POP909 and Groove MIDI; without them other pieces are made
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
-data=(--data "$folder/corpus" --runs "$folder/runs")
+sources=${SOURCES:+--sources $SOURCES}
+real=(--data "$folder/corpus" --runs "$folder/runs")
+both=(--data "$folder/both" --runs "$folder/runs")
 # SoundStorm decodes in windows as long as the crops it learned from; four levels, because with all of them it flutters more (dev/LOG.md)
 sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5, "temperature": 0.7, "rest_temperature": 0.6}, "levels": 4}'
 
-stage() { "$musiclm" train "$1" --preset base "${data[@]}" --threads 1; }
-tokens() { "$musiclm" tokenize "${data[@]}" --stream "$1" --max-seconds 90; }
+stage() { "$musiclm" train "$1" --preset base "${@:2}" --threads 1; }
+tokens() { "$musiclm" tokenize "${both[@]}" --stream "$1" --max-seconds 90; }
+# the codec and w2v-BERT learn from recordings alone; MuLan and the language models from rendered music as well
 sound() {
-    stage soundstream
+    stage soundstream "${real[@]}"
     tokens acoustic
 }
 meaning() {
-    stage w2vbert
+    stage w2vbert "${real[@]}"
     tokens semantic
-    "$musiclm" label "$folder/corpus" --windows-per-track 3 --threads 1
-    stage mulan
+    stage mulan "${both[@]}"
     tokens mulan
 }
-language() { stage semantic; }
+language() { stage semantic "${both[@]}"; }
 decoders() {
-    stage storm
-    stage coarse
-    stage fine
+    stage storm "${both[@]}"
+    stage coarse "${both[@]}"
 }
 # two lanes side by side, a core each: `train all` does the same in a row, in twice the time
 lanes() {
@@ -42,7 +44,11 @@ lanes() {
 
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
+# shellcheck disable=SC2086  # $sources is two words, or none
+"$musiclm" corpus render --hours 20 --seed 0 --out "$folder/rendered" $sources
 export OMP_NUM_THREADS=1
+"$musiclm" label "$folder/corpus" --windows-per-track 3 --threads 1
+"$musiclm" corpus merge "$folder/corpus" "$folder/rendered" --out "$folder/both"
 lanes sound meaning
 lanes decoders language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/bundle" --name base --notes docs/base-notes.md --sampling "$sampling"

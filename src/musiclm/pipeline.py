@@ -228,7 +228,6 @@ def make_bundle(runs: Path, out: Path, name: str, *, notes: str = "", sampling: 
 def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     """A card written from what the artifacts say of themselves, after `notes`."""
     infos = {stage: read_config(folder)["info"] for stage, folder in artifacts.items()}
-    data = infos["soundstream"].get("data", {})
     lines = [
         f"# {name}",
         "",
@@ -236,15 +235,16 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         "",
     ]
     lines += [notes, ""] if notes else []
-    lines += ["## Data", "", f"Sources: {', '.join(data.get('sources', ['?']))}; {data.get('tracks', '?')} tracks.", ""]
-    for split, hours in data.get("hours", {}).items():
-        lines.append(f"- {split}: {hours} h")
-    lines += [
-        "",
-        "Licences of the training music, hours (MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0):",
-        "",
-    ]
-    lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
+    lines += ["## Data", "", "MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0."]
+    stages_of: dict[str, list[str]] = {}
+    for stage, info in infos.items():
+        stages_of.setdefault(json.dumps(info.get("data", {}), sort_keys=True), []).append(stage)
+    for described, stages in stages_of.items():
+        data = json.loads(described)
+        hours = ", ".join(f"{split} {value} h" for split, value in data.get("hours", {}).items())
+        lines += ["", f"**{', '.join(stages)}**: {data.get('tracks', '?')} tracks of {', '.join(data.get('sources', ['?']))}; {hours}.", ""]  # fmt: skip
+        lines += ["Hours of training music by licence:", ""]
+        lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
     lines += [
         "",
         "## Stages",
