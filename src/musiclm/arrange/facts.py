@@ -16,6 +16,7 @@ from musiclm.arrange.render import Desk
 from musiclm.arrange.score import Role, Score
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.timeline import DRUM_KEYS, Played, bar_quarters, beat_quarters, timeline
+from musiclm.arrange.traits import traits_of
 from musiclm.arrange.wording import TABLES
 from musiclm.arrange.words import CALM, HAPPY, LIVELY, MEASURED, SAD
 
@@ -90,6 +91,7 @@ class Facts:
     complete: bool = False  # nothing sounds in the window but the players listed
     voices: bool = False  # a choir or a synthetic voice plays somewhere in the window
     electric: bool | None = None  # True: every instrument is, False: none is
+    traits: tuple[str, ...] = ()  # "walking bass: double bass", "one chord"; see `traits`
     sound: tuple[str, ...] = ()  # of the recording: "reverberant", "muffled", ...; see `recording`
 
 
@@ -146,6 +148,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
         complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
         electric=electric.pop() if len(electric) == 1 and "chip" not in sound else None,
+        traits=traits_of(score, heard, start_s, end_s),
         sound=sound,
     )
 
