@@ -236,7 +236,7 @@ def _player(part: Played, score: Score, start_s: float, end_s: float, inside: li
         register=register,
         articulation=articulation,
         pace=pace,
-        repeats=part.part.role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
+        repeats=single and part.part.role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
     )
 
 
@@ -253,7 +253,7 @@ def _repeats(part: Played, score: Score) -> bool:
     for period in (1, 2):
         pairs = [(bars[n], bars[n - period]) for n in numbers if n - period in numbers]
         alike = [len(a & b) / len(a | b) for a, b in pairs]
-        if len(pairs) >= 2 and min(alike) >= 0.75:
+        if len(pairs) >= 2 and min(alike) >= 0.8:
             return True
     return False
 

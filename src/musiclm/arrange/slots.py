@@ -475,6 +475,7 @@ SLOTS: dict[str, Callable[[Writer], str]] = {
     "backing": lambda w: w.several(BACKING, 1, 3, lambda player: w.part(player, acting=False)),
     "chords": lambda w: w.as_role("chords"),
     "arpeggio": lambda w: w.as_role("arpeggio"),
+    "arpeggio_mod": lambda w: w.as_role("arpeggio", noun=words.as_modifier),
     "pad": lambda w: w.as_role("pad"),
     "bass": lambda w: w.as_role("bass"),
     "bass_mod": lambda w: w.as_role("bass", noun=words.as_modifier),
