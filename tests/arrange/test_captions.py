@@ -15,10 +15,10 @@ from musiclm.arrange.compose import KINDS, captions, write
 from musiclm.arrange.facts import facts_of
 from musiclm.arrange.render import choose_desk
 from musiclm.arrange.score import to_json
+from musiclm.arrange.slots import BPM_UNITS, NEARLY, NOUNS
 from musiclm.arrange.soundfonts import SOUNDFONTS
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.wording import RULES
-from musiclm.arrange.writer import BPM_UNITS, NEARLY, NOUNS
 from musiclm.corpus.build import locked
 from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.corpus.manifest import CorpusError, Track

@@ -324,7 +324,74 @@ def _sound(value: str, heard: Heard) -> bool:
     }[value]()
 
 
+def _trait(value: str, heard: Heard) -> bool:
+    """Figures of a part or of the band, by other measures and wider limits than the captions have."""
+    name, _, instrument = value.partition(": ")
+    score, at = heard.score, heard.score.seconds_at
+    notes = [
+        (note.start, note.pitch)
+        for part in score.parts
+        for note in sorted(part.notes, key=lambda n: (n.start, n.pitch))
+        if (part.instrument == instrument or not instrument)
+        and at(note.start) < heard.start_s + heard.seconds
+        and at(note.start + note.duration) > heard.start_s
+    ]
+    tops = (
+        [max(p for s, p in notes if abs(s - start) < 0.02) for start in sorted({round(s, 2) for s, _ in notes})]
+        if instrument
+        else []
+    )
+    steps = [abs(b - a) for a, b in zip(tops, tops[1:], strict=False) if a != b]
+    beats = [s - int(s) for s, _ in notes]
+    third = len(tops) // 3
+
+    def chords() -> list[tuple[int, str]]:
+        found = []
+        for k in range(200):
+            moment = heard.start_s + 0.12 + k * (heard.seconds - 0.24) / 199
+            for chord in score.chords:
+                if at(chord.start) <= moment < at(chord.start + chord.duration):
+                    found.append((chord.root, chord.quality))
+        return found
+
+    def left_out() -> float:
+        """Share of beats without a note that have one within the beat before them."""
+        starts = [s for s, _ in notes]
+        places = range(int(min(starts)) + 1, int(max(starts)))
+        missed = [
+            not any(abs(s - q) < 0.15 for s in starts) and any(q - 0.85 < s < q - 0.15 for s in starts) for q in places
+        ]
+        return statistics.mean(missed)
+
+    def hats(least: float, most: float) -> bool:
+        return least < len(heard.kit("hi-hat")) / heard.seconds / (statistics.median(heard.beats()) / 60) < most
+
+    return {
+        "walking bass": lambda: statistics.mean(b < 0.15 or b > 0.85 for b in beats) > 0.75 and len(set(tops)) >= 3,
+        "offbeat chords": lambda: statistics.mean(b < 0.2 or b > 0.8 for b in beats) < 0.2,
+        "syncopated": lambda: left_out() >= 0.2,
+        "power chords": lambda: (
+            len({n[3] % 12 for n in heard.of(instrument)}) <= 9 and INSTRUMENTS[instrument].drive > 0.3
+        ),
+        "rising": lambda: statistics.mean(tops[-third:]) > statistics.mean(tops[:third]) + 3,
+        "falling": lambda: statistics.mean(tops[-third:]) < statistics.mean(tops[:third]) - 3,
+        "stepwise": lambda: statistics.mean(step <= 2 for step in steps) > 0.65,
+        "leaping": lambda: statistics.mean(step >= 4 for step in steps) > 0.45,
+        "wide range": lambda: max(tops) - min(tops) >= 19,
+        "narrow range": lambda: max(tops) - min(tops) <= 7,
+        "sixteenth hats": lambda: hats(3.0, 4.6),
+        "eighth hats": lambda: hats(1.5, 2.4),
+        "one chord": lambda: len(set(chords())) == 1,
+        "two chords": lambda: len(set(chords())) == 2,
+        "many chords": lambda: len(set(chords())) >= 5,
+        "on the grid": lambda: (
+            statistics.mean(abs(b * 12 - round(b * 12)) / 12 * 60 / score.tempo_bpm < 0.005 for b in beats) > 0.9
+        ),
+    }[name]()
+
+
 CHECKS = {
+    "trait": _trait,
     "sound": _sound,
     "plays": _plays,
     "role": _role,

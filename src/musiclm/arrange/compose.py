@@ -1,12 +1,14 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `wording`)."""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `slots`, `wording`)."""
 
 import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from musiclm.arrange import words
 from musiclm.arrange.facts import Facts
+from musiclm.arrange.slots import SLOTS
 from musiclm.arrange.writer import ORDER, Claim, Unsaid, Writer
 
 KINDS = ("tags", "phrase", "sentence", "description")
@@ -32,7 +34,7 @@ def finish(text: str) -> str:
 def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False) -> Caption:
     """A caption of a kind of `KINDS`. With nothing to say it is "music", and claims nothing."""
     for attempt in range(6):
-        writer = Writer(facts, rng, held_out)
+        writer = Writer(facts, rng, SLOTS, held_out)
         try:
             text = finish(COMPOSERS[kind](writer))
         except Unsaid:
@@ -53,12 +55,13 @@ def captions(facts: Facts, rng: random.Random, each: int = 2, *, held_out: bool 
 
 def _tags(writer: Writer) -> str:
     """Words between commas, in any order."""
-    makers: list[Callable[[], str]] = [writer.stylemass, writer.mood, writer.mood, writer.bpm]
+    makers: list[Callable[[], str]] = [
+        partial(writer.slot, name) for name in ("stylemass", "mood", "mood", "bpm", "speed")
+    ]
     makers += [lambda: writer.several(ORDER, 1, 1, lambda p: words.bare(writer.name(p)))] * 4
     makers += [
-        lambda: writer.speed(words.SPEEDS),
         lambda: writer.expand("key_tag"),
-        lambda: words.bare(writer.use()) + " music",
+        lambda: words.bare(writer.slot("use")) + " music",
     ]
     makers += [lambda: f"{writer.slot('lead_mod')} melody", lambda: writer.expand("tag")]
     writer.rng.shuffle(makers)

@@ -16,6 +16,7 @@ from musiclm.arrange.render import Desk
 from musiclm.arrange.score import Role, Score
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.timeline import DRUM_KEYS, Played, bar_quarters, beat_quarters, timeline
+from musiclm.arrange.traits import traits_of
 from musiclm.arrange.wording import TABLES
 from musiclm.arrange.words import CALM, HAPPY, LIVELY, MEASURED, SAD
 
@@ -90,6 +91,7 @@ class Facts:
     complete: bool = False  # nothing sounds in the window but the players listed
     voices: bool = False  # a choir or a synthetic voice plays somewhere in the window
     electric: bool | None = None  # True: every instrument is, False: none is
+    traits: tuple[str, ...] = ()  # "walking bass: double bass", "one chord"; see `traits`
     sound: tuple[str, ...] = ()  # of the recording: "reverberant", "muffled", ...; see `recording`
 
 
@@ -146,6 +148,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
         complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
         electric=electric.pop() if len(electric) == 1 and "chip" not in sound else None,
+        traits=traits_of(score, heard, start_s, end_s),
         sound=sound,
     )
 
@@ -233,7 +236,7 @@ def _player(part: Played, score: Score, start_s: float, end_s: float, inside: li
         register=register,
         articulation=articulation,
         pace=pace,
-        repeats=part.part.role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
+        repeats=single and part.part.role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
     )
 
 
@@ -250,7 +253,7 @@ def _repeats(part: Played, score: Score) -> bool:
     for period in (1, 2):
         pairs = [(bars[n], bars[n - period]) for n in numbers if n - period in numbers]
         alike = [len(a & b) / len(a | b) for a, b in pairs]
-        if len(pairs) >= 2 and min(alike) >= 0.75:
+        if len(pairs) >= 2 and min(alike) >= 0.8:
             return True
     return False
 
