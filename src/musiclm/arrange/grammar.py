@@ -765,6 +765,88 @@ sentence
   {stylemass} in {metre} with {names}.
   A(n) {mood} {thing}, {speed_noun} in tempo and {mode} in key.
 
+opening of no style
+  This is a(n) {speed} {thing} {played_on}.
+  A(n) {speed} {thing} {played_on}.
+  Here is a(n) {thing} {played_on}.
+  A(n) {instrumental} {thing} {played_on}.
+  We hear {band}.
+  We hear a(n) {thing} {played_on}.
+  The song is {speed} with {names}.
+  This clip features {band}.
+  The recording holds a(n) {thing} {played_on}.
+  {band} perform a(n) {thing}.
+  {band} play together in this {thing}.
+  {band} play a(n) {speed} {thing}.
+  {lead} {v:opens|open} up a(n) {thing}.
+  The {thing} is {speed}, at {bpm}.
+  A(n) {thing} at {bpm} {played_on}.
+  A(n) {thing} in {key}, {played_on}.
+  This audio contains {band}.
+  What we hear is a(n) {thing} {played_on}.
+  The music is {instrumental} and {speed}.
+  A(n) {thing} without drums, {played_on}{check_no_drums}.
+  {solo} {v:plays|play} by {v:itself|themselves}.
+  Listen to {band} in this {thing}.
+  The {thing} features {parts}.
+
+sentence of no style
+  A(n) {thing} with {parts}.
+  This {thing} features {parts}.
+  A(n) {speed} {thing} with {part} and {part}.
+  The melody is on {lead}, over {backing}.
+  {band} play a(n) {speed} {thing}.
+  {band} play together at {bpm}.
+  A(n) {thing} at {bpm}, {played_on}.
+  A(n) {thing} in {key} {played_on}.
+  In {key}: a(n) {thing} with {names}.
+  {lead} {v:plays|play} over {drums} and {bass}.
+  {bass} and {drums} lay the ground for {names}.
+  The music is {speed} and has {parts}.
+  The {thing} moves at {bpm} and has {names}.
+  Without any drums, {names} {v:plays|play} a(n) {thing}{check_no_drums}.
+  It starts with {first}, then {enters} {v:joins|join} in.
+  {solo} {v:plays|play} alone in this {thing}.
+  A(n) {instrumental} {thing} with {names}, {speed} in pace.
+  You hear {band} in this {thing}.
+  A(n) {thing} {played_on}, {speed_noun} in tempo and {mode} in key.
+  {parts} over {drums}.
+  {names} can be heard in this {thing}.
+
+asking of no style
+  Play me something {speed} with {names}.
+  I need a(n) {speed} {thing} with {names}.
+  Make a(n) {thing} with {names}.
+  Write a(n) {thing} in {key} with {names}.
+  We need a(n) {thing} with {part}. It should be {speed}.
+  Something {speed} with {names}.
+  Background music with {names}, {bpm}.
+  I am looking for music with {names}.
+  Give me a(n) {thing} with {parts}.
+  {instrumental} music with {names}, please.
+
+phrase of no style
+  {names}
+  {names}, {speed}
+  {names}, {bpm}
+  {names} in {key}
+  {parts}
+  {part} with {part}
+  {part}, {part}
+  {bass} under {lead}
+  {lead} with {backing}
+  {lead} over {drums}
+  {drums} and {bass} under {names}
+  a(n) {speed} {thing} {played_on}
+  a(n) {thing} {played_on}
+  {speed} {instrumental} music
+  {instrumental} music with {names}
+  {solo_mod} solo
+  solo {solo_mod}, {speed}
+  {thing} without drums{check_no_drums}
+  {speed} {thing} with {parts}
+  music at {bpm} with {names}
+
 melody_part
   {x} melody lines
   a tuneful {x}
@@ -835,6 +917,13 @@ percussion_part
 effects_part
   {x} effects
   {ax} for effect
+
+unknown_part
+  {ax}
+  a(n) {x} part
+  {x} notes
+  the sound of {ax}
+  notes on {ax}
 
 melody_act
   {ax} taking the lead

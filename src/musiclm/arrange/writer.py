@@ -56,7 +56,9 @@ class Writer:
         return wording
 
     def expand(self, rule: str) -> str:
-        """A way of the rule that the facts can fill. Raises: Unsaid if there is none."""
+        """A way of the rule that the facts can fill; music without a style has rules of its own. Raises: Unsaid if there is none."""
+        if not self.facts.style and f"{rule} of no style" in RULES:
+            rule = f"{rule} of no style"
         options = words.allowed(RULES[rule], self.held_out)
         for option in self.rng.sample(options, len(options)):
             before = list(self.claims), set(self.wordings), dict(self.chosen), self.player, self.plural
@@ -133,7 +135,7 @@ class Writer:
         self.player = player
         doing = acting and f"{player.role}_act" in RULES and self.rng.random() < 0.4
         text = self.expand(f"{player.role}_act" if doing else f"{player.role}_part")
-        if player.role not in ("drums", "percussion"):
+        if player.role not in ("drums", "percussion", "unknown"):
             self.claim("role", f"{player.instrument}: {player.role}", once=False)
         return text
 
@@ -155,6 +157,8 @@ class Writer:
 
     def stylename(self) -> str:
         """The style, or a wider genre, at times with its era. Names of the style that the window belies are left out."""
+        if not self.facts.style:
+            raise Unsaid("style")
         self.claim("style", self.facts.style)
         heard = {player.instrument for player in self.facts.players}
         names = naming.names_that_fit(self.facts.style, heard, self.facts.metre)
@@ -173,7 +177,7 @@ class Writer:
     def thing(self) -> str:
         """ "surf rock track", "waltz", "piece": a noun that counts, without its article."""
         noun = self.pick(NOUNS)
-        if self.rng.random() < 0.8 and not any(claim.kind == "style" for claim in self.claims):
+        if self.facts.style and self.rng.random() < 0.8 and not any(claim.kind == "style" for claim in self.claims):
             style = self.stylename()
             return style if naming.COUNTABLE.search(style) else f"{style.removesuffix(' music')} {noun}"
         return noun
@@ -418,7 +422,9 @@ class Writer:
         return re.sub(r" ?WHEN", f" {where}" if where else "", text).rstrip(".")
 
 
-ORDER = ("melody", "riff", "countermelody", "arpeggio", "chords", "pad", "bass", "drums", "percussion", "effects")
+ORDER = (
+    "melody", "riff", "countermelody", "arpeggio", "chords", "pad", "unknown", "bass", "drums", "percussion", "effects"
+)  # fmt: skip
 BACKING = ("chords", "arpeggio", "pad")
 
 
