@@ -56,7 +56,9 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
     soundfonts = [font for font in soundfonts if font.can_play(score)] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
     font = rng.choices(soundfonts, weights)[0]
-    other = "fluidsynth" in renderers and (font.fluidsynth_only or rng.random() < _FLUIDSYNTH_SHARE)
+    # works keep the soundfont's own balance, which fluidsynth alone plays as it is meant
+    needed = font.fluidsynth_only or score.as_written
+    other = "fluidsynth" in renderers and (needed or rng.random() < _FLUIDSYNTH_SHARE)
     renderer = "fluidsynth" if other else renderers[0]
     room: Room = sound.room
     if rng.random() < 0.2:

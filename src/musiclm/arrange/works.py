@@ -153,7 +153,7 @@ def read_midi(data: bytes, origin: Origin) -> Score:
     midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     if midi.type == 2 or not 0 < midi.ticks_per_beat < 0x8000:
         raise ValueError("its tracks are separate pieces, or its time is not counted in beats")
-    struck, channels, tempi, metre = _played(mido.merge_tracks(midi.tracks))
+    struck, channels, tempi, metre = _played(mido.merge_tracks(midi.tracks, skip_checks=True))
     if not struck:
         raise ValueError("no notes")
     parts = _parts(struck, channels, midi.ticks_per_beat)
