@@ -126,13 +126,13 @@ def test_finished_works_take_the_places_of_some_pieces(whole: Path, fonts: Path,
     (folder / "62.mid").write_bytes(midi(scale(tonic=62, quarters=52, step=2.0), drums(48)))
     (folder / "broken.mid").write_bytes(b"MThd")
     out = tmp_path / "corpus"
-    make(out, fonts, sources=folder, works=0.5)
+    make(out, fonts, sources=folder, works=0.75)
     tracks = load_manifest(out)
     works = [track for track in tracks if track.package == "as written"]
     others = {track.origin: track.id for track in tracks if track not in works}
     before = {track.origin: track.id for track in load_manifest(whole)}
     assert others and all(before.get(origin, name) == name for origin, name in others.items())
-    assert {int(track.origin) % 2 for track in works} == {1} and {int(origin) % 2 for origin in others} == {0}
+    assert all(int(track.origin) % 4 for track in works) and {int(origin) % 4 for origin in others} == {0}
     assert {track.title for track in works} == {"60", "62"} and all("works: unknown" in t.licence for t in works)
     assert len({(track.piece, track.split) for track in works}) == 2  # however many soundfonts play them
     for track in works:
@@ -140,7 +140,7 @@ def test_finished_works_take_the_places_of_some_pieces(whole: Path, fonts: Path,
         assert {"violin", "drum kit"} <= {part.instrument for part in score.parts}
         assert np.abs(soundfile.read(out / track.path)[0]).max() <= 0.96
     assert "broken.mid" in (out / "skipped.jsonl").read_text()
-    assert make(out, fonts, sources=folder, works=0.5).num_rendered == 0
+    assert make(out, fonts, sources=folder, works=0.75).num_rendered == 0
     with pytest.raises(CorpusError, match="--sources"):
         make(tmp_path / "other", fonts, works=0.5)
     with pytest.raises(CorpusError, match="share"):

@@ -214,3 +214,20 @@ def test_works_keep_their_balance() -> None:
     audio = mix(score, stems, Sound(room="dry", wet=0.0))
     loud, soft = (float((audio[round((t + 0.1) * SAMPLE_RATE_HZ) : round((t + 0.4) * SAMPLE_RATE_HZ)] ** 2).mean()) for t in (4.0, 4.5))  # fmt: skip
     assert abs(audio).max() <= 0.96 and loud > 4 * soft  # 12 dB by the file, less compression
+
+
+def test_voices_without_instruments_get_an_ensemble() -> None:
+    """MusicXML of four parts, six bars each."""
+    heads, parts = "", ""
+    for number, (step, octave) in enumerate((("G", 4), ("E", 4), ("C", 4), ("C", 3)), start=1):
+        heads += f"<score-part id='P{number}'><part-name>Voice {number}</part-name></score-part>"
+        note = f"<note><pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>1</duration></note>"
+        time = "<attributes><divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
+        bars = "".join(f"<measure number='{k + 1}'>{time if k == 0 else ''}{note * 4}</measure>" for k in range(6))
+        parts += f"<part id='P{number}'>{bars}</part>"
+    text = f"<score-partwise version='3.0'><part-list>{heads}</part-list>{parts}</score-partwise>"
+    works = read_works({"mine/psalm.musicxml": text.encode(), "mine/torn.musicxml": text[:300].encode()})
+    (score,) = [from_json(found) for found in works.scores]
+    played = {part.instrument for part in score.parts}
+    assert sum(len(part.notes) for part in score.parts) == 96 and "piano" not in played
+    assert score.origins[0].name == "psalm" and [name for name, _ in works.skipped] == ["mine/torn.musicxml"]
