@@ -13,6 +13,7 @@ from musiclm.arrange.score import from_json
 from musiclm.arrange.soundfonts import SOUNDFONTS, RenderError
 from musiclm.corpus.manifest import CorpusError, load_manifest
 from tests.arrange.soundfont import write_soundfont
+from tests.arrange.toy_works import chords, drums, midi, scale
 
 STYLES = ("piano nocturne", "tango", "lullaby music box")  # small bands; one is held out
 HOURS = 230 / 3600
@@ -116,3 +117,31 @@ def test_other_things_that_are_wrong(tmp_path: Path, fonts: Path) -> None:
     (recordings / "manifest.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(CorpusError, match="recordings"):
         make(recordings, fonts)
+
+
+def test_finished_works_take_the_places_of_some_pieces(whole: Path, fonts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "60.mid").write_bytes(midi(scale(), chords(), drums()))
+    (folder / "62.mid").write_bytes(midi(scale(tonic=62, quarters=52, step=2.0), drums(48)))
+    (folder / "broken.mid").write_bytes(b"MThd")
+    out = tmp_path / "corpus"
+    make(out, fonts, sources=folder, works=0.75)
+    tracks = load_manifest(out)
+    works = [track for track in tracks if track.package == "as written"]
+    others = {track.origin: track.id for track in tracks if track not in works}
+    before = {track.origin: track.id for track in load_manifest(whole)}
+    assert others and all(before.get(origin, name) == name for origin, name in others.items())
+    assert all(int(track.origin) % 4 for track in works) and {int(origin) % 4 for origin in others} == {0}
+    assert {track.title for track in works} == {"60", "62"} and all("works: unknown" in t.licence for t in works)
+    assert len({(track.piece, track.split) for track in works}) == 2  # however many soundfonts play them
+    for track in works:
+        score = from_json((out / "scores" / f"{track.id}.json").read_text())
+        assert {"violin", "drum kit"} <= {part.instrument for part in score.parts}
+        assert np.abs(soundfile.read(out / track.path)[0]).max() <= 0.96
+    assert "broken.mid" in (out / "skipped.jsonl").read_text()
+    assert make(out, fonts, sources=folder, works=0.75).num_rendered == 0
+    with pytest.raises(CorpusError, match="--sources"):
+        make(tmp_path / "other", fonts, works=0.5)
+    with pytest.raises(CorpusError, match="share"):
+        make(tmp_path / "other", fonts, sources=folder, works=1.5)

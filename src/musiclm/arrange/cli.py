@@ -17,6 +17,15 @@ def render(
             help="Folder with tunes, songs and drum grooves (Nottingham, POP909, Groove MIDI) as files or .tar.xz."
         ),
     ] = None,
+    works: Annotated[
+        float,
+        typer.Option(
+            help="Share of the pieces that are finished ones from --sources (MIDI, MusicXML, Doom WADs), played as written, "
+            "each in one soundfont after another; 1: nothing else.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.0,
     style: Annotated[list[str] | None, typer.Option(help="Only this style; may be given again.")] = None,
     soundfonts: Annotated[
         Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")
@@ -39,6 +48,7 @@ def render(
             styles=style or (),
             soundfont_folders=(soundfonts, *FOLDERS) if soundfonts else FOLDERS,
             progress=progress,
+            works=works,
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command goes on where this one was ({out})", err=True)

@@ -5,9 +5,11 @@ DIR/scores/<id>.json    the score (`score.from_json`)
 DIR/midi/<id>.mid       the same for other programs
 DIR/journal.jsonl       a line per finished piece: a run that was stopped goes on
 DIR/sources.json        what was read from --sources
+DIR/works.json          the finished pieces read from there, with --works
 
 Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the number of processes
-and however often the work was interrupted; more hours with the same seed add pieces and change none.
+and however often the work was interrupted; more hours with the same seed add pieces and change none. With a share of finished
+works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without works.
 """
 
 import concurrent.futures
@@ -19,7 +21,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,10 +35,11 @@ from musiclm.arrange.captions import write_captions
 from musiclm.arrange.midi import save_midi
 from musiclm.arrange.recording import JOURNAL
 from musiclm.arrange.render import FORMAT_VERSION, choose_desk, render
-from musiclm.arrange.score import Score, to_json
+from musiclm.arrange.score import Score, from_json, to_json
 from musiclm.arrange.soundfonts import FOLDERS, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.sources import NO_SOURCES, Sources, from_dict, load_sources
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.works import Works, cached_works, load_works
 from musiclm.audio import SAMPLE_RATE_HZ
 from musiclm.corpus.assemble import assemble
 from musiclm.corpus.build import locked
@@ -69,18 +72,31 @@ class Job:
     soundfonts: tuple[Soundfont, ...]
     renderers: tuple[str, ...]
     sources: Path | None  # the cache that `load_sources` wrote
+    works: Path | None = None  # the cache that `load_works` wrote
+    works_share: float = 0.0  # of the numbers
 
     @property
     def stamp(self) -> str:
         fonts = ",".join(font.package for font in self.soundfonts)
         known = json.loads(self.sources.read_text(encoding="utf-8"))["stamp"][:16] if self.sources else "own"
-        return f"{FORMAT_VERSION}:{self.seed}:{fonts}:{','.join(self.renderers)}:{known}:{len(self.styles)}"
+        works = f":{self.works_share}:{cached_works(self.works).stamp[:16]}" if self.works else ""
+        return f"{FORMAT_VERSION}:{self.seed}:{fonts}:{','.join(self.renderers)}:{known}:{len(self.styles)}{works}"
 
     def style_of(self, number: int) -> str:
         """Every style once, shuffled, then again."""
         order = list(self.styles)
         random.Random(f"{self.seed}/order/{number // len(order)}").shuffle(order)
         return order[number % len(order)]
+
+    def work_of(self, number: int) -> tuple[int, int] | None:
+        """Which finished work a number stands for, and in which turn: every work once, shuffled, then again. None for other numbers."""
+        place = int(number * self.works_share)
+        if self.works is None or int((number + 1) * self.works_share) == place:
+            return None
+        turn, place = divmod(place, len(cached_works(self.works).scores))
+        order = list(range(len(cached_works(self.works).scores)))
+        random.Random(f"{self.seed}/works/{turn}").shuffle(order)
+        return order[place], turn
 
 
 def render_corpus(
@@ -93,21 +109,25 @@ def render_corpus(
     soundfont_folders: Sequence[Path] = FOLDERS,
     renderers: Sequence[str] = RENDERERS,
     progress: bool = True,
+    works: float = 0.0,
 ) -> RenderReport:
     """Renders (or goes on rendering) at least `hours` hours of music into `out`, then writes manifest and captions.
+
+    `works` is the share of the pieces that are finished ones from `sources`, played as written.
 
     Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or renderer
     is missing (it names the package), ValueError if `sources` holds nothing.
     """
-    _check(hours, jobs, styles)
+    _check(hours, jobs, styles, works, sources)
     started_s = time.monotonic()
     check_renderers(renderers)
     fonts = find_soundfonts(soundfont_folders)
     out = Path(out)
     with locked(out, "--out"):
-        cache = out / "sources.json" if sources else None
         _check_own(out)
-        known = load_sources(Path(sources), cache) if sources else NO_SOURCES
+        cache, works_cache = (out / "sources.json" if sources and works < 1 else None), out / "works.json"
+        known = load_sources(Path(sources), cache, jobs, needed=not works) if sources and cache else NO_SOURCES
+        finished = load_works(Path(sources), works_cache, jobs) if sources and works else Works()
         for name in ("audio", "scores", "midi"):
             (out / name).mkdir(exist_ok=True)
         job = Job(
@@ -117,12 +137,15 @@ def render_corpus(
             soundfonts=tuple(fonts),
             renderers=tuple(renderers),
             sources=cache,
+            works=works_cache if works else None,
+            works_share=works,
         )
         records = _finished(job)
         there = set(records)
         _render_until(hours * 3600, job, records, jobs, progress)
         kept = _enough(records, hours * 3600)
-        tracks = _save(out, kept, known)
+        skipped = known.skipped + finished.skipped
+        tracks = _save(out, kept, skipped)
         _drop_others(out, {track.id for track in tracks})
         write_captions(out)
     seconds = sum(track.seconds for track in tracks)
@@ -133,15 +156,20 @@ def render_corpus(
         num_rendered=len(made),
         hours=seconds / 3600,
         times_real_time=sum(made) / max(1e-3, time.monotonic() - started_s),
-        skipped_sources=len(known.skipped),
+        skipped_sources=len(skipped),
     )
 
 
 def make_piece(number: int, job: Job) -> dict[str, Any]:
     """Arranges, renders and writes one piece; returns its record for the journal."""
-    style = job.style_of(number)
-    score = arrange(style, job.seed * 1_000_003 + number, _sources(job.sources))
-    desk = choose_desk(score, job.soundfonts, job.renderers)
+    seed = job.seed * 1_000_003 + number
+    work = job.work_of(number)
+    if work is not None and job.works is not None:
+        score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
+        soundfonts: Sequence[Soundfont] = _soundfont_in_turn(score, *work, job)
+    else:
+        score, soundfonts = arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts
+    desk = choose_desk(score, soundfonts, job.renderers)
     audio = render(score, desk)
     samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
     envelope = Envelope()
@@ -157,20 +185,36 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
         "sha256": sha256,
         "seconds": len(samples) / SAMPLE_RATE_HZ,
         "fingerprint": envelope.fingerprint(),
-        "style": style,
+        "style": score.style,
+        "title": score.origins[0].name if score.as_written else f"{score.style} {number}",
         "soundfont": font.package,
         "renderer": desk.renderer,
         "licence": "; ".join(sorted(licences)),
-        "held_out": STYLES[style].held_out or font.held_out,
+        "held_out": font.held_out or (not score.as_written and STYLES[score.style].held_out),
         "piece": _piece_name(score),
     }
 
 
-def _check(hours: float, jobs: int, styles: Sequence[str]) -> None:
+def _soundfont_in_turn(score: Score, index: int, turn: int, job: Job) -> list[Soundfont]:
+    """The one for this turn of a work: each that can play it, in an order of its own, then again. Held-out ones stay out, for a work
+    that is trained on in one sound must not be tested on in another."""
+    trained = [font for font in job.soundfonts if not font.held_out]
+    trained = [font for font in trained if "fluidsynth" in job.renderers or not font.fluidsynth_only] or trained
+    fonts = [font for font in trained if font.can_play(score)] or trained
+    rng = random.Random(f"{job.seed}/works/{index}/soundfonts")
+    fonts.sort(key=lambda font: rng.random() ** (1 / font.weight), reverse=True)
+    return [fonts[turn % len(fonts)]]
+
+
+def _check(hours: float, jobs: int, styles: Sequence[str], works: float, sources: Path | None) -> None:
     if not 0 < hours <= 100_000:
         raise CorpusError(f"--hours is {hours}; it must be above 0 and at most 100000")
     if jobs < 1:
         raise CorpusError(f"--jobs is {jobs}; it must be at least 1")
+    if not 0 <= works <= 1:
+        raise CorpusError(f"--works is {works}; it is a share, from 0 to 1")
+    if works and not sources:
+        raise CorpusError("--works needs --sources, the folder that holds the finished pieces")
     for style in styles:
         if style not in STYLES:
             raise CorpusError(f"no style {style!r}; there are {', '.join(sorted(STYLES))}")
@@ -183,7 +227,9 @@ def _check_own(out: Path) -> None:
 
 
 def _piece_name(score: Score) -> str:
-    """Pieces on the same traditional tune are one piece to the split."""
+    """Pieces on the same traditional tune are one piece to the split, and so is a work in several sounds."""
+    if score.as_written:
+        return f"{SOURCE}/{score.origins[0].source}/{score.origins[0].name}"
     tune = next((item for item in score.origins if item.what == "melody"), None)
     return f"{SOURCE}/{tune.source}/{tune.name}" if tune else f"{SOURCE}/{score.style}/{score.seed}"
 
@@ -254,7 +300,7 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
             done = sum(item["seconds"] for item in _enough(records, seconds))
             bar.update(task, completed=min(done, seconds), hours=done / 3600)
             if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
-                _save(job.out, _enough(records, seconds), NO_SOURCES)
+                _save(job.out, _enough(records, seconds), ())
                 saved_s = time.monotonic()
 
 
@@ -291,7 +337,7 @@ def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs
                 future.cancel()
 
 
-def _save(out: Path, records: Sequence[dict[str, Any]], sources: Sources) -> list[Track]:
+def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str, str]]) -> list[Track]:
     """The manifest by the same rules as of any corpus: no duplicates, pieces split whole, held-out ones tested on."""
     items = {f"{record['number']:06d}": record for record in records}
     listed = [
@@ -302,7 +348,7 @@ def _save(out: Path, records: Sequence[dict[str, Any]], sources: Sources) -> lis
             parts=(),
             root=Path(SOURCE),
             stamp="",
-            title=f"{record['style']} {record['number']}",
+            title=record.get("title", f"{record['style']} {record['number']}"),
             artist="musiclm",
             genre=record["style"],
             licence=record["licence"],
@@ -312,9 +358,7 @@ def _save(out: Path, records: Sequence[dict[str, Any]], sources: Sources) -> lis
         for name, record in items.items()
     ]
     tracks, skipped = assemble(listed, {item.key: items[item.origin] for item in listed}, final=True)
-    left_out = [
-        {"source": "sources", "package": "", "origin": name, "reason": reason} for name, reason in sources.skipped
-    ]
+    left_out = [{"source": "sources", "package": "", "origin": name, "reason": reason} for name, reason in left]
     save_manifest(out, tracks, [*skipped, *left_out])
     return tracks
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
+from musiclm.arrange.keys import best_key
 from musiclm.arrange.recording import sound_of
 from musiclm.arrange.render import Desk
 from musiclm.arrange.score import Role, Score
@@ -26,6 +27,7 @@ LEAST_NOTES, LEAST_S = 3, 2.0  # so many notes, or so long a sound, before a par
 # beats a minute; what lies between two words gets none
 SPEEDS = (("very slow", 0, 62), ("slow", 62, 78), ("medium", 90, 118), ("fast", 130, 168), ("very fast", 172, 400))
 SPARSE_HZ, BUSY_HZ = 1.6, 7.0  # onsets a second
+KEY_MARGIN = 0.05  # of correlation, for the key of a finished work
 LOUDER_DB = 5.0  # of the last three tenths of a window against the first three
 SCALES = {
     "major": {0, 2, 4, 5, 7, 9, 11},
@@ -104,7 +106,8 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
     inside = [part.between(start_s, end_s) for part in everything]
     heard = [part for part in inside if part.start.size and _is_heard(part, inside, start_s, end_s)]
     pitched = [part for part in heard if not part.is_drums and part.part.role != "effects"]
-    bpm, change = _tempo(score, start_s, end_s)
+    in_time = not score.as_written or _keeps_time(score, inside, start_s, end_s)
+    bpm, change = _tempo(score, start_s, end_s) if in_time else (None, "")
     rate = _onset_rate(inside, start_s, end_s)
     strokes = [part for part in inside if part.is_drums and part.start.size]
     lately = [part.between(max(0.0, start_s - 1.5), end_s) for part in everything if part.is_drums]
@@ -125,26 +128,26 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
     sound = sound_of(desk, heard) if desk else ()
     return Facts(
         seconds=round(end_s - start_s, 3),
-        style=score.style,
+        style="" if score.as_written else score.style,
         genres=style.genres if style else (),
         era=style.era if style else "",
         moods=tuple(mood for mood in style.moods if fits(mood, speed, key, density)) if style else (),
         uses=(*style.uses, *TABLES["scenes"].get(score.style, ())) if style else (),
-        players=tuple(_player(part, score, start_s, end_s, inside) for part in heard),
+        players=tuple(_player(part, score, start_s, end_s, inside, heard) for part in heard),
         tempo_bpm=bpm,
         speed=speed,
         tempo_change=change,
         key=key,
-        metre=f"{score.beats_per_bar}/{score.beat_unit}",
-        swing=_swing(score, heard),
+        metre="" if score.as_written else f"{score.beats_per_bar}/{score.beat_unit}",
+        swing=None if score.as_written else _swing(score, heard),
         density=density,
         dynamics=_dynamics(inside, start_s, end_s),
         drums=drums,
         drum_sounds=_drum_sounds(heard) if drums else (),
-        beat=_beat(score, heard, start_s, end_s),
+        beat=_beat(score, heard, start_s, end_s) if in_time else (),
         events=tuple(sorted(_events(score, heard, strokes, everything, start_s, end_s), key=lambda event: event.at_s)),
         section=section,
-        ends=end_s >= score.seconds - 0.05,
+        ends=end_s >= score.seconds - 0.05 and not score.as_written,  # it may be cut short, or made to go round
         complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
         electric=electric.pop() if len(electric) == 1 and "chip" not in sound else None,
@@ -206,8 +209,11 @@ def _union(starts: np.ndarray, ends: np.ndarray) -> float:
     return float(total)
 
 
-def _player(part: Played, score: Score, start_s: float, end_s: float, inside: list[Played]) -> Player:
+def _player(
+    part: Played, score: Score, start_s: float, end_s: float, inside: list[Played], heard: list[Played]
+) -> Player:
     """How a part is played is left out where its instrument plays another one too."""
+    role = part.part.role if part.part.role != "unknown" else _role(part, heard, start_s, end_s)
     instrument = INSTRUMENTS[part.part.instrument]
     begins = (part.start >= start_s - 0.05) & (part.start < end_s)
     gaps = np.diff(np.unique(np.round(part.start[begins], 2)))
@@ -230,14 +236,30 @@ def _player(part: Played, score: Score, start_s: float, end_s: float, inside: li
     return Player(
         instrument=name,
         family=instrument.family,
-        role=part.part.role,
+        role=role,
         enters_s=round(max(0.0, float(part.start.min()) - start_s), 2),
         leaves_s=round(min(end_s, float(part.end.max())) - start_s, 2),
         register=register,
         articulation=articulation,
         pace=pace,
-        repeats=single and part.part.role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
+        repeats=single and role in ("riff", "arpeggio", "bass", "melody", "chords") and _repeats(part, score),
     )
+
+
+def _role(part: Played, heard: list[Played], start_s: float, end_s: float) -> Role:
+    """What a part of a finished work does in the window: chords where most of what it strikes is three notes or more, melody where
+    it alone plays one note at a time, high above all others and as loud; unknown otherwise."""
+    begins = (part.start >= start_s) & (part.start < end_s)
+    moments, sizes = np.unique(np.round(part.start[begins] / 0.03), return_counts=True)
+    if len(moments) >= 3 and (sizes >= 3).mean() >= 0.6:
+        return "chords"
+    if len(moments) < 6 or (sizes > 1).any() or (part.start[1:] < part.end[:-1] - 0.1).mean() > 0.05:
+        return "unknown"
+    others = [p for p in heard if not p.is_drums and p.part is not part.part]
+    lowest = float(np.percentile(part.pitch[begins], 25))
+    above = all(lowest > float(np.percentile(p.pitch, 90)) for p in others)
+    loud = all(loudness(part) >= loudness(p) - 3.0 for p in others)
+    return "melody" if above and loud else "unknown"
 
 
 def _repeats(part: Played, score: Score) -> bool:
@@ -279,6 +301,32 @@ def _tempo(score: Score, start_s: float, end_s: float) -> tuple[int | None, str]
     return (round(most) if steady else None), change
 
 
+def _keeps_time(score: Score, inside: list[Played], start_s: float, end_s: float) -> bool:
+    """Whether the notes of a finished work agree with the beats that its file counts: nearly all on a grid of sixteenths or triplets,
+    no other place of the grid struck more often than the beat, and most beats struck, 50 to 200 a minute."""
+    begun = [(part.start >= start_s) & (part.start < end_s) for part in inside]
+    if sum(those.sum() for those in begun) < 8:
+        return False
+    seconds = np.concatenate([part.start[those] for part, those in zip(inside, begun, strict=True)])
+    places = np.concatenate([part.quarter[those] for part, those in zip(inside, begun, strict=True)])
+    places = places / beat_quarters(score)
+
+    def near(place: float) -> np.ndarray:
+        return np.abs((places - place + 0.5) % 1 - 0.5) < 0.06
+
+    on, straight, thirds = near(0), [near(k / 4) for k in (1, 2, 3)], [near(k / 3) for k in (1, 2)]
+    on_grid = max(np.any([on, *grid], axis=0).mean() for grid in (straight, thirds))
+    beats = np.unique(np.round(places[on]))
+    num_beats = places.max() - places.min()
+    bpm = 60 * num_beats / max(seconds.max() - seconds.min(), 1e-3)
+    return bool(
+        on_grid >= 0.85
+        and all(on.sum() >= 0.9 * other.sum() for other in (*straight, *thirds))
+        and len(beats) >= 0.6 * num_beats
+        and 50 <= bpm <= 200
+    )
+
+
 def _onset_rate(parts: list[Played], start_s: float, end_s: float) -> float:
     """Moments a second at which something begins; those within 50 ms of each other are one."""
     onsets = np.sort(np.concatenate([part.start for part in parts])) if parts else np.zeros(0)
@@ -310,12 +358,19 @@ def _is_half_time(score: Score, heard: list[Played]) -> bool:
 
 
 def _key(score: Score, pitched: list[Played]) -> str:
-    """The score's key, if the window's notes show it: nearly all in its scale, the tonic and the mode's third among them."""
+    """The score's key, if the window's notes show it: nearly all in its scale, the tonic and the mode's third among them.
+
+    The key of a finished work is itself measured from all its notes; the window's own must be the same by a margin.
+    """
     weight = np.zeros(12)
     for part in pitched:
         np.add.at(weight, part.pitch % 12, np.minimum(part.end - part.start, 2.0))
     if weight.sum() <= 0:
         return ""
+    if score.as_written:
+        tonic, mode, margin = best_key(weight)
+        if (tonic, mode) != (score.tonic, score.mode) or margin < KEY_MARGIN:
+            return ""
     weight = np.roll(weight / weight.sum(), -score.tonic)
     third = 4 if score.mode in ("major", "lydian", "mixolydian") else 3
     in_scale = float(sum(weight[degree] for degree in SCALES[score.mode]))

@@ -32,6 +32,7 @@ _ROLE_DB: dict[Role, float] = {
 }
 _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
 FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
+_ROOMS_AS_WRITTEN: tuple[Room, ...] = ("dry", "studio", "studio", "club", "chamber", "hall")
 _TAIL_S = 2.5
 _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes six times as long over sf3
 
@@ -51,12 +52,14 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
     if not soundfonts:
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
     rng = random.Random(f"{score.style}/{score.seed}/desk")
-    sound = STYLES[score.style].sound
+    sound = Sound(room=rng.choice(_ROOMS_AS_WRITTEN)) if score.as_written else STYLES[score.style].sound
     soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts
     soundfonts = [font for font in soundfonts if font.can_play(score)] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
     font = rng.choices(soundfonts, weights)[0]
-    other = "fluidsynth" in renderers and (font.fluidsynth_only or rng.random() < _FLUIDSYNTH_SHARE)
+    # works keep the soundfont's own balance, which fluidsynth alone plays as it is meant
+    needed = font.fluidsynth_only or score.as_written
+    other = "fluidsynth" in renderers and (needed or rng.random() < _FLUIDSYNTH_SHARE)
     renderer = "fluidsynth" if other else renderers[0]
     room: Room = sound.room
     if rng.random() < 0.2:
@@ -86,19 +89,20 @@ def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
 def mix(
     score: Score, stems: Sequence[Float[np.ndarray, " s"]], sound: Sound, room_seed: int = 0
 ) -> Float[np.ndarray, " s"]:
-    """Stems (one per part, equally long) to a finished piece."""
+    """Stems (one per part, equally long) to a finished piece. Works as written keep the balance that they have in the soundfont."""
     num_samples = len(stems[0]) if stems else round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
     beats = np.zeros(num_samples, np.float32)  # drums: what ducking spares
     lows = np.zeros(num_samples, np.float32)  # bass and percussion
     rest = np.zeros(num_samples, np.float32)  # all else, whose rumble is cut
     send = np.zeros(num_samples, np.float32)
     for part, stem in zip(score.parts, stems, strict=True):
-        levelled = _channel(part, stem)
+        levelled = stem * np.float32(10 ** (part.level_db / 20)) if score.as_written else _channel(part, stem)
         bus = beats if part.role == "drums" else lows if part.role in ("bass", "percussion") else rest
         bus += levelled
         if part.role in _ROOM_SEND:
             send += levelled * np.float32(_ROOM_SEND[part.role])
-    rest = effects.high_pass(rest, 90.0)
+    if not score.as_written:
+        rest = effects.high_pass(rest, 90.0)
     send += rest
     rest += lows
     if sound.pump:

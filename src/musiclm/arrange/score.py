@@ -7,8 +7,11 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Role = Literal["melody", "countermelody", "riff", "chords", "arpeggio", "pad", "bass", "drums", "percussion", "effects"]
+Role = Literal[
+    "melody", "countermelody", "riff", "chords", "arpeggio", "pad", "bass", "drums", "percussion", "effects", "unknown"
+]
 Mode = Literal["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"]
+AS_WRITTEN = "as written"  # stands for the style of a finished piece from elsewhere, whose style nobody told
 SectionName = Literal["intro", "verse", "chorus", "bridge", "break", "build-up", "solo", "outro"]
 
 
@@ -59,7 +62,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    style: str  # a name of `styles.STYLES`
+    style: str  # a name of `styles.STYLES`, or AS_WRITTEN
     seed: int
     tempo_bpm: float  # quarter notes a minute
     tempo_changes: tuple[tuple[float, float], ...] = ()  # (quarter note, bpm) after the first, such as a slowing end
@@ -83,6 +86,11 @@ class Score:
                 break
             seconds, at, bpm = seconds + (place - at) * 60 / bpm, place, next_bpm
         return seconds + (quarters - at) * 60 / bpm
+
+    @property
+    def as_written(self) -> bool:
+        """A finished piece: its notes, instruments and tempi are known, and nothing else but what these show."""
+        return self.style == AS_WRITTEN
 
     @property
     def seconds(self) -> float:

@@ -17,6 +17,8 @@ NOUNS = ("piece", "track", "song", "tune", "composition", "recording", "number",
 
 def stylename(w: Writer) -> str:
     """The style, or a wider genre, at times with its era. Names of the style that the window belies are left out."""
+    if not w.facts.style:
+        raise Unsaid("style")
     w.claim("style", w.facts.style)
     heard = {player.instrument for player in w.facts.players}
     names = naming.names_that_fit(w.facts.style, heard, w.facts.metre)
@@ -36,7 +38,7 @@ def stylename(w: Writer) -> str:
 def thing(w: Writer) -> str:
     """ "surf rock track", "waltz", "piece": a noun that counts, without its article."""
     noun = w.pick(NOUNS)
-    if w.rng.random() < 0.8 and not any(claim.kind == "style" for claim in w.claims):
+    if w.facts.style and w.rng.random() < 0.8 and not any(claim.kind == "style" for claim in w.claims):
         style = stylename(w)
         return style if naming.COUNTABLE.search(style) else f"{style.removesuffix(' music')} {noun}"
     return noun

@@ -64,7 +64,7 @@ SOUNDFONTS = (
     Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=3, chip_weight=2, fluidsynth_only=True),
     Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=5, chip_weight=2, lacks=("orchestral drums",), lacks_keys=(39,)),
     Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=0.3, chip_weight=0.3, fluidsynth_only=True),
-    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5, is_chip=True, fluidsynth_only=True, lacks_keys=(77, 80, 81, 82, 85)),
+    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5, is_chip=True, fluidsynth_only=True, lacks_keys=(77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87)),
     Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=0.8, chip_weight=1, held_out=True, fluidsynth_only=True, lacks=("tin whistle",)),
 )  # fmt: skip
 

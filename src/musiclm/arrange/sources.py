@@ -5,14 +5,16 @@ Groove MIDI dataset (an info.csv beside its MIDI files), POP909 (beats, chords a
 can't be read is skipped and listed.
 """
 
+import concurrent.futures
 import csv
 import hashlib
 import io
 import json
+import multiprocessing
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,40 +82,45 @@ class Sources:
 NO_SOURCES = Sources()
 
 
-def load_sources(folder: Path, cache: Path | None = None) -> Sources:
-    """All that the folder holds. Reading a thousand ABC tunes takes minutes; with `cache`, a JSON file, it is done once.
+def load_sources(folder: Path, cache: Path | None = None, jobs: int = 1, needed: bool = True) -> Sources:
+    """All that the folder holds. Reading a thousand ABC tunes takes minutes, spread over `jobs` processes; with `cache`, a JSON file,
+    it is done once.
 
-    Raises: ValueError if there is no such folder or nothing usable in it.
+    Raises: ValueError if there is no such folder, or, where sources are `needed`, nothing usable in it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of sources; leave --sources out to make pieces of own material")
-    files = dict(_files(folder))
+    files = dict(list_files(folder, lambda name: name.endswith(_SUFFIXES)))
     stamp = hashlib.sha256(f"{_READ_VERSION} {[(name, len(data)) for name, data in sorted(files.items())]}".encode())
     if cache and cache.is_file():
         known = json.loads(cache.read_text(encoding="utf-8"))
         if known.get("stamp") == stamp.hexdigest():
             return from_dict(known)
-    sources = read_sources(files)
-    if not (sources.tunes or sources.songs or sources.grooves):
+    sources = read_sources(files, jobs)
+    if needed and not (sources.tunes or sources.songs or sources.grooves):
         raise ValueError(f"{folder}: no tunes (.abc), grooves (info.csv and .mid) or songs (chord_midi.txt) in it")
     if cache:
         cache.write_text(json.dumps({"stamp": stamp.hexdigest(), **asdict(sources)}), encoding="utf-8")
     return sources
 
 
-def read_sources(files: Files) -> Sources:
+def read_sources(files: Files, jobs: int = 1) -> Sources:
     """Sorts files by what they are and reads each; what fails goes to `skipped` with its reason. Raises: ImportError for a missing reader."""
     skipped: list[tuple[str, str]] = []
     if any(name.endswith(".abc") for name in files):
         need("music21")
     if any(name.endswith("info.csv") for name in files):
         need("mido")
-    tunes = [tune for name in sorted(files) if name.endswith(".abc") for tune in read_abc(name, files[name], skipped)]
+    tunes: list[FolkTune] = []
+    books = [(name, files[name]) for name in sorted(files) if name.endswith(".abc")]
+    for read, complaints in in_processes(read_abc, books, jobs):
+        tunes += read
+        skipped += complaints
     beats, fills = _read_grooves(files, skipped)
     songs = []
     for name in sorted(files):
         if name.endswith("/chord_midi.txt"):
-            song = _try(lambda name=name: _song(name.removesuffix("chord_midi.txt"), files), name, skipped)  # type: ignore[misc]
+            song = try_reading(lambda name=name: _song(name.removesuffix("chord_midi.txt"), files), name, skipped)  # type: ignore[misc]
             if song:
                 songs.append(song)
     return Sources(
@@ -146,39 +153,55 @@ def from_dict(record: Mapping[str, Any]) -> Sources:
     )
 
 
-def read_abc(name: str, data: bytes, skipped: list[tuple[str, str]]) -> list[FolkTune]:
-    """The tunes of an ABC file that have chord symbols, a metre we play and whole strains."""
+def read_abc(name: str, data: bytes) -> tuple[list[FolkTune], list[tuple[str, str]]]:
+    """The tunes of an ABC file that have chord symbols, a metre we play and whole strains; (tune, reason) of the others."""
     from music21 import abcFormat
+
+    skipped: list[tuple[str, str]] = []
 
     def split() -> dict[Any, Any]:
         return dict(abcFormat.ABCFile().readstr(data.decode("utf-8", "replace")).splitByReferenceNumber())
 
-    handlers = _try(split, name, skipped) or {}
+    handlers = try_reading(split, name, skipped) or {}
     tunes = []
     for number, handler in handlers.items():
-        tune = _try(lambda handler=handler: _tune(handler), f"{name}#{number}", skipped)  # type: ignore[misc]
+        tune = try_reading(lambda handler=handler: _tune(handler), f"{name}#{number}", skipped)  # type: ignore[misc]
         if tune:
             tunes.append(tune)
-    return tunes
+    return tunes, skipped
 
 
-def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+def in_processes(read: Callable[..., _T], arguments: Sequence[tuple[Any, ...]], jobs: int) -> list[_T]:
+    """`read` of all arguments, in their order, by up to `jobs` processes."""
+    if jobs == 1 or len(arguments) < 2:
+        return [read(*argument) for argument in arguments]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(arguments)), mp_context=context) as pool:
+        return list(pool.map(read, *zip(*arguments, strict=True), chunksize=1))
+
+
+def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files that are wanted by name, in a folder and in its .tar.xz archives.
+
+    Raises: ValueError for an archive that can't be read.
+    """
     for path in sorted(folder.rglob("*")):
         if path.name.endswith(".tar.xz"):
             try:
                 with tarfile.open(path, "r:xz") as archive:
                     for member in archive:
-                        if member.isfile() and member.name.endswith(_SUFFIXES):
+                        if member.isfile() and wanted(member.name):
                             content = archive.extractfile(member)
                             assert content is not None
                             yield f"{path.name}/{member.name}", content.read()
             except (tarfile.TarError, OSError, EOFError) as error:
                 raise ValueError(f"{path}: can't be read ({error}); fetch it again or take it away") from error
-        elif path.is_file() and path.name.endswith(_SUFFIXES):
+        elif path.is_file() and wanted(path.name):
             yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
-def _try(read: Callable[[], _T], name: str, skipped: list[tuple[str, str]]) -> _T | None:
+def try_reading(read: Callable[[], _T], name: str, skipped: list[tuple[str, str]]) -> _T | None:
+    """What `read` returns; if it fails, nothing, and the reason goes to `skipped` by the name."""
     try:
         return read()
     except Exception as error:  # the libraries raise whatever a broken file makes them raise
@@ -277,7 +300,7 @@ def _read_grooves(files: Files, skipped: list[tuple[str, str]]) -> tuple[list[Pe
             path = name.removesuffix("info.csv") + (row.get("midi_filename") or "?")
             if row.get("time_signature") != "4-4" or path not in files:
                 continue
-            played = _try(lambda row=row, path=path: _performance(row, files[path]), path, skipped)  # type: ignore[misc]
+            played = try_reading(lambda row=row, path=path: _performance(row, files[path]), path, skipped)  # type: ignore[misc]
             if played:
                 (fills if row["beat_type"] == "fill" else beats).append(played)
     return beats, fills

@@ -14,7 +14,9 @@ from musiclm.arrange import words
 from musiclm.arrange.facts import Facts, Player
 from musiclm.arrange.wording import RULES
 
-ORDER = ("melody", "riff", "countermelody", "arpeggio", "chords", "pad", "bass", "drums", "percussion", "effects")
+ORDER = (
+    "melody", "riff", "countermelody", "arpeggio", "chords", "pad", "unknown", "bass", "drums", "percussion", "effects"
+)  # fmt: skip
 
 
 class Unsaid(Exception):
@@ -55,7 +57,9 @@ class Writer:
         return wording
 
     def expand(self, rule: str) -> str:
-        """A way of the rule that the facts can fill. Raises: Unsaid if there is none."""
+        """A way of the rule that the facts can fill; music without a style has rules of its own. Raises: Unsaid if there is none."""
+        if not self.facts.style and f"{rule} of no style" in RULES:
+            rule = f"{rule} of no style"
         options = words.allowed(RULES[rule], self.held_out)
         for option in self.rng.sample(options, len(options)):
             before = list(self.claims), set(self.wordings), dict(self.chosen), self.player, self.plural
@@ -147,7 +151,7 @@ class Writer:
         self.player = player
         doing = acting and f"{player.role}_act" in RULES and self.rng.random() < 0.4
         text = self.expand(f"{player.role}_act" if doing else f"{player.role}_part")
-        if player.role not in ("drums", "percussion"):
+        if player.role not in ("drums", "percussion", "unknown"):
             self.claim("role", f"{player.instrument}: {player.role}", once=False)
         return text
 
