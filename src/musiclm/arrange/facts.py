@@ -151,7 +151,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
         complete={p.part.instrument for p in inside if p.start.size} == {p.part.instrument for p in heard},
         voices=any(INSTRUMENTS[part.part.instrument].family == "voices" and part.start.size for part in inside),
         electric=electric.pop() if len(electric) == 1 and "chip" not in sound else None,
-        traits=traits_of(score, heard, start_s, end_s),
+        traits=traits_of(score, heard, inside, start_s, end_s),
         sound=sound,
     )
 

@@ -19,13 +19,17 @@ LEAST_MOMENTS = 8  # of a part in the window, before its figures have a name
 RISE_SEMITONES = 5.0  # of the melody's last third against its first
 WIDE_SEMITONES, NARROW_SEMITONES = 19, 7
 TIGHT_S = 0.004
+HATS_SHARE = 0.85  # of a window, from the first hi-hat to the last
 ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet", 5: "quintet"}
 
 
-def traits_of(score: Score, heard: Sequence[Played], start_s: float, end_s: float) -> tuple[str, ...]:
-    names = Counter(part.part.instrument for part in heard)
+def traits_of(
+    score: Score, heard: Sequence[Played], inside: Sequence[Played], start_s: float, end_s: float
+) -> tuple[str, ...]:
+    """Traits of a window; `inside` are the notes of all parts in it, `heard` those of parts that are loud enough."""
+    names = Counter(part.part.instrument for part in inside if part.start.size)
     found = [f"{trait}: {part.part.instrument}" for part in heard if names[part.part.instrument] == 1 for trait in _part(score, part)]  # fmt: skip
-    return (*found, *_hats(score, heard), *_harmony(score, start_s, end_s), *_timing(score, heard))
+    return (*found, *_hats(score, heard, end_s - start_s), *_harmony(score, start_s, end_s), *_timing(score, heard))
 
 
 def _part(score: Score, part: Played) -> Iterator[str]:
@@ -41,7 +45,7 @@ def _part(score: Score, part: Played) -> Iterator[str]:
         and np.mean(np.abs(quarters % 1 - (0.5 if straight else score.swing)) < 0.12) >= 0.85
     ):
         yield "offbeat chords"
-    if role in ("melody", "riff", "bass") and simple and straight and _syncopated(quarters) >= 0.4:
+    if role in ("melody", "riff", "bass") and simple and straight and _syncopated(quarters) >= 0.35:
         yield "syncopated"
     if role == "riff" and INSTRUMENTS[part.part.instrument].drive >= 0.4 and _fifths(part):
         yield "power chords"
@@ -56,11 +60,10 @@ def _walks(part: Played) -> bool:
 
 
 def _syncopated(quarters: Float[np.ndarray, " n"]) -> float:
-    """Share of moments off the beat after which the next beat is left out."""
-    off = (quarters % 1 > 0.2) & (quarters % 1 < 0.8)
-    next_beat = np.ceil(quarters)
-    struck = np.array([bool((np.abs(quarters - beat) < 0.12).any()) for beat in next_beat])
-    return float(np.mean((off & ~struck)[:-1]))
+    """Share of beats left out right after a moment off the beat."""
+    ahead = np.arange(np.ceil(quarters[0]) + 1, np.ceil(quarters[-1]))[:, None] - quarters
+    left_out = ~(np.abs(ahead) < 0.15).any(1) & ((ahead > 0.2) & (ahead < 0.8)).any(1)
+    return float(left_out.mean()) if left_out.size else 0.0
 
 
 def _fifths(part: Played) -> bool:
@@ -95,13 +98,15 @@ def _contour(part: Played) -> Iterator[str]:
         yield "narrow range"
 
 
-def _hats(score: Score, heard: Sequence[Played]) -> Iterator[str]:
-    """Even hi-hats, where nothing swings."""
+def _hats(score: Score, heard: Sequence[Played], seconds: float) -> Iterator[str]:
+    """Even hi-hats nearly all the time, where nothing swings."""
     kits = [part for part in heard if part.is_kit]
     if score.beat_unit != 4 or score.swing > STRAIGHT_SWING or not kits:
         return
     places = np.unique(np.round(np.concatenate([p.quarter[np.isin(p.pitch, list(DRUM_KEYS["hi-hat"]))] for p in kits]), 1))  # fmt: skip
     gaps = np.diff(places)
+    if not gaps.size or float(np.ptp(places)) * 60 / score.tempo_bpm < HATS_SHARE * seconds:
+        return
     for name, length in (("sixteenth hats", 0.25), ("eighth hats", 0.5)):
         if (
             len(gaps) >= 16
