@@ -427,7 +427,12 @@ def evaluate(
 
 @app.command()
 def match(
-    models: Annotated[list[Path], typer.Argument(metavar="MULAN...", help="Bundles, or artifacts of trained MuLans.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MULAN...", help="Artifacts of trained MuLans, or bundles: folder, shipped name, hub id."
+        ),
+    ],
     data: Annotated[Path, typer.Option(help="A corpus with real music.")],
     prompts: Annotated[
         Path | None,
@@ -442,7 +447,8 @@ def match(
     threads: Threads = None,
 ) -> None:
     """Compare MuLans: does each rank real music by a text as listeners hear it, who had no part in training?"""
-    from musiclm.artifact import git_revision, write_atomic
+    from musiclm.artifact import CONFIG_FILE, git_revision, write_atomic
+    from musiclm.bundle import open_bundle
     from musiclm.corpus.manifest import SPLITS
     from musiclm.evaluate.adherence import load_prompts
     from musiclm.evaluate.match import listen, match_model, read_texts, table
@@ -452,7 +458,9 @@ def match(
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     _use_threads(threads)
     texts = read_texts(prompts) if prompts else load_prompts()
-    folders = {str(path): path / "mulan" if (path / "mulan").is_dir() else path for path in models}
+    folders = {
+        name: Path(name) if (Path(name) / CONFIG_FILE).exists() else open_bundle(name).part("mulan") for name in models
+    }
     mulans = {name: MuLan.from_artifact(folder).eval() for name, folder in folders.items()}
     clips = listen(data, split, per_track, heard)
     rows = {name: match_model(model, clips, texts) for name, model in mulans.items()}
