@@ -31,6 +31,7 @@ language() { stage semantic "${both[@]}"; }
 decoders() {
     stage storm "${both[@]}"
     stage coarse "${both[@]}"
+    stage fine "${real[@]}" --set fine.task.rendered_share=0
 }
 # two lanes side by side, a core each: `train all` does the same in a row, in twice the time
 lanes() {

@@ -296,7 +296,7 @@ def base() -> Preset:
         mulan=MuLanRecipe(
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
             train=TrainConfig(
-                steps=500,
+                steps=900,
                 batch_size=96,
                 learning_rate=1e-3,
                 warmup_steps=30,
@@ -309,7 +309,7 @@ def base() -> Preset:
         ),
         # steps a second of all of these: `musiclm bench`
         # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
-        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=2100, batch_size=8),
+        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=2500, batch_size=8),
         storm=StormRecipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
@@ -324,10 +324,10 @@ def base() -> Preset:
                 mulan_noise=0.3,
             ),
             # 1.4 s a step on one thread
-            train=TrainConfig(steps=1600, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=1300, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=500),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=400),
         fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
