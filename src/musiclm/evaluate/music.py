@@ -93,9 +93,10 @@ def pulse(envelope: Float[np.ndarray, " t"]) -> float:
     """Geometric mean of the rates in the onset envelope's Fourier tempogram (windows of 8 s), a minute; 0 without onsets."""
     import librosa
 
-    settings = {"sr": SAMPLE_RATE_HZ, "hop_length": HOP, "win_length": 384}
-    strength = np.abs(librosa.feature.fourier_tempogram(onset_envelope=envelope, **settings)).mean(1)
-    rates = librosa.fourier_tempo_frequencies(sr=SAMPLE_RATE_HZ, hop_length=HOP, win_length=384)
+    rate_hz, window = SAMPLE_RATE_HZ, 384
+    spectrum = librosa.feature.fourier_tempogram(onset_envelope=envelope, sr=rate_hz, hop_length=HOP, win_length=window)
+    strength = np.abs(spectrum).mean(1)
+    rates = librosa.fourier_tempo_frequencies(sr=rate_hz, hop_length=HOP, win_length=window)
     inside = (rates > 30) & (rates < 600)
     total = float(strength[inside].sum())
     return float(np.exp(strength[inside] @ np.log(rates[inside]) / total)) if total > 1e-9 else 0.0
