@@ -202,8 +202,9 @@ class MuLanTask:
         everything = list(range(len(self.by_track)))
         if self.config.rendered_share is None:
             return [(everything, self.batch_size)]
-        rendered = [i for i in everything if self.windows[self.by_track[i][0]].track.source == RENDERED]
-        real = sorted(set(everything) - set(rendered))
+        is_rendered = [self.windows[group[0]].track.source == RENDERED for group in self.by_track]
+        rendered = [i for i in everything if is_rendered[i]]
+        real = [i for i in everything if not is_rendered[i]]
         num = int(self.config.rendered_share * self.batch_size + rng.random())
         for tracks, wanted, kind in ((rendered, num, "rendered"), (real, self.batch_size - num, "real")):
             if wanted and not tracks:
