@@ -267,6 +267,9 @@ def train_command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Begin with the language model of this bundle: fine-tuning.")
+    ] = None,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
@@ -282,11 +285,15 @@ def train_command(
     check_device(device)
     _use_threads(threads)
     chosen = override(load_preset(preset), settings or [])
+    if stage == "all" and start is not None:
+        raise ValueError("--from is for one language model at a time; train semantic, storm, coarse or fine")
     if stage == "all":
         bundle = train_all(chosen, data, runs, name=name, device=device, precision=precision, max_minutes=max_minutes)
         print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")
         return
-    artifact = train_stage(stage, chosen, data, runs, device=device, precision=precision, max_minutes=max_minutes)
+    artifact = train_stage(
+        stage, chosen, data, runs, start=start, device=device, precision=precision, max_minutes=max_minutes
+    )
     print(f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on")
 
 
@@ -310,6 +317,9 @@ def tokenize(
     stream: Annotated[
         list[str] | None, typer.Option(help="Only this one: mulan, semantic or acoustic. May be repeated.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="A bundle whose encoders are used where RUNS has none.")
+    ] = None,
     max_seconds: Annotated[
         float | None, typer.Option(min=1.0, help="Of longer tracks only the middle; whole tracks by default.")
     ] = None,
@@ -327,6 +337,7 @@ def tokenize(
         store = fill(
             data,
             runs,
+            start=start,
             streams=tuple(tasks),
             max_seconds_per_track=max_seconds,
             device=device,
@@ -340,20 +351,24 @@ def bundle(
     runs: RunsDir,
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str, typer.Option(help="Its name.")] = "mine",
+    start: Annotated[str | None, typer.Option("--from", help="A bundle that has the stages which RUNS lacks.")] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
     sampling: Annotated[
-        str, typer.Option(help='Default sampling, JSON: {"acoustic": "ar", "semantic": {"guidance": 2}}.')
-    ] = "{}",
+        str | None,
+        typer.Option(
+            help='Default sampling, JSON: {"acoustic": "ar", "semantic": {"guidance": 2}}; else that of --from.'
+        ),
+    ] = None,
 ) -> None:
     """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
     from musiclm.pipeline import make_bundle
 
     try:
-        chosen = json.loads(sampling)
+        chosen = None if sampling is None else json.loads(sampling)
     except json.JSONDecodeError as error:
         raise ValueError(f"--sampling is no JSON ({error})") from None
     text = notes.read_text() if notes else ""
-    made = make_bundle(runs, out, name, notes=text, sampling=chosen)
+    made = make_bundle(runs, out, name, start=start, notes=text, sampling=chosen)
     print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from musiclm.artifact import CONFIG_FILE, ArtifactError, load_artifact, read_config, write_atomic
-from musiclm.bundle import ENCODERS, MODELS, Bundle, assemble
+from musiclm.bundle import ENCODERS, MODELS, Bundle, assemble, check_encoders, open_bundle
 from musiclm.config import to_json
 from musiclm.corpus.clips import ClipSampler, eval_clips
 from musiclm.corpus.manifest import load_manifest
@@ -33,14 +33,17 @@ from musiclm.w2vbert.task import W2vBertTask
 from musiclm.w2vbert.tokenizer import SemanticTokenizer
 
 Say = Callable[[str], None]
+REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
 
 
-def artifact_of(runs: Path, stage: str) -> Path:
-    """Where the trained model of a stage lies. Raises ArtifactError if it has none yet."""
+def artifact_of(runs: Path, stage: str, start: str | None = None) -> Path:
+    """Where the trained model of a stage lies: in `runs`, else in the bundle `start`. Raises ArtifactError if it is in neither."""
     folder = runs / stage / "artifact"
-    if not (folder / CONFIG_FILE).exists():
-        raise ArtifactError(f"{stage} is not trained in {runs} yet; run: musiclm train {stage}")
-    return folder
+    if (folder / CONFIG_FILE).exists():
+        return folder
+    if start is not None:
+        return open_bundle(start).part(stage)
+    raise ArtifactError(f"{stage} is not trained in {runs} yet; run: musiclm train {stage}")
 
 
 def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task, TrainConfig]:
@@ -96,6 +99,7 @@ def train_stage(
     data: Path,
     runs: Path,
     *,
+    start: str | None = None,
     device: str = "cpu",
     precision: str = "auto",
     max_minutes: float | None = None,
@@ -103,12 +107,26 @@ def train_stage(
 ) -> Path | None:
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
-    A finished stage is not trained again. Raises: ArtifactError if the folder holds a run of other settings.
+    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) whose language model of this stage a fresh run
+    begins with. Raises: ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
     """
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
+    if start is not None and stage not in MODELS:
+        raise ValueError(
+            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for {', '.join(MODELS)}"
+        )
     folder = runs / stage
     recipe = to_json(getattr(preset, stage))
+    begin = None
+    if start is not None:
+        part = open_bundle(start).part(stage)
+        begin = load_artifact(part, _kind(part))
+        if begin.config != recipe["task"]["model"]:
+            raise ArtifactError(
+                f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
+            )
+        recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and (folder / STATE_FILE).exists():
         before = json.loads(recorded.read_text())
@@ -120,11 +138,23 @@ def train_stage(
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
     task, loop = build_task(stage, preset, data, runs)
+    info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
+    if begin is not None and isinstance(task, LmTask | StormTask):
+        check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
+        info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
+        info["from"]["hash"] = begin.hash
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(recorded, json.dumps(recipe, indent=1))
-    info = {"data": describe_data(data), "recipe": recipe}
     return train(
-        task, loop, folder, device=device, precision=precision, max_minutes=max_minutes, info=info, quiet=quiet
+        task,
+        loop,
+        folder,
+        device=device,
+        precision=precision,
+        max_minutes=max_minutes,
+        info=info,
+        begin=begin,
+        quiet=quiet,
     )
 
 
@@ -138,12 +168,13 @@ def tokenize(
     data: Path,
     runs: Path,
     *,
+    start: str | None = None,
     streams: Sequence[str] = STREAMS,
     max_seconds_per_track: float | None = None,
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Fills streams of RUNS/tokens, each with its trained encoder.
+    """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle `start`.
 
     on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream.
     """
@@ -156,7 +187,7 @@ def tokenize(
         if stream not in loaders:
             raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
     for stream in streams:
-        encoder = Encoder.of(loaders[stream](artifact_of(runs, ENCODER_OF[stream])), device)
+        encoder = Encoder.of(loaders[stream](artifact_of(runs, ENCODER_OF[stream], start)), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
         tokenize_corpus(data, encoder, runs / "tokens", max_seconds_per_track=max_seconds_per_track, on_progress=told)
     return runs / "tokens"
@@ -211,16 +242,26 @@ def train_all(
     return make_bundle(runs, runs / "bundle", name)
 
 
-def make_bundle(runs: Path, out: Path, name: str, *, notes: str = "", sampling: dict[str, Any] | None = None) -> Bundle:
+def make_bundle(
+    runs: Path,
+    out: Path,
+    name: str,
+    *,
+    start: str | None = None,
+    notes: str = "",
+    sampling: dict[str, Any] | None = None,
+) -> Bundle:
     """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
 
-    notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
-    ({"semantic": {...}, "storm": {...}}, fields of Sampling and StormSampling).
+    start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. notes: Markdown at the head of the model
+    card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}}, fields of Sampling and
+    StormSampling).
     """
-    artifacts = {stage: artifact_of(runs, stage) for stage in (*ENCODERS, "semantic")}
-    for stage in MODELS:
-        if (runs / stage / "artifact" / CONFIG_FILE).exists():
-            artifacts[stage] = runs / stage / "artifact"
+    there = set() if start is None else set(open_bundle(start).parts)
+    there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
+    artifacts = {stage: artifact_of(runs, stage, start) for stage in (*ENCODERS, *MODELS) if stage in there | REQUIRED}
+    if sampling is None and start is not None:
+        sampling = open_bundle(start).document.get("sampling")
     facts = {"sampling": sampling or {}}
     return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts)
 
@@ -261,11 +302,16 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
             f"{key} {value:.4g}" + (f" ({chance[key]:.4g})" if key in chance else "")
             for key, value in info.get("metrics", {}).items()
         ]
-        minutes = info.get("seconds", 0) / 60
-        lines.append(
-            f"| {stage} | {parameters / 1e6:.2f} M | {info.get('step', '?')} | {minutes:.0f} | {', '.join(figures)} |"
-        )
+        runs = [info, *_before(info)][::-1]
+        steps = " + ".join(str(run.get("step", "?")) for run in runs)
+        minutes = " + ".join(f"{run.get('seconds', 0) / 60:.0f}" for run in runs)
+        lines.append(f"| {stage} | {parameters / 1e6:.2f} M | {steps} | {minutes} | {', '.join(figures)} |")
     return "\n".join(lines) + "\n"
+
+
+def _before(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs whose weights a run began with, latest first."""
+    return [info["from"], *_before(info["from"])] if "from" in info else []
 
 
 def _kind(folder: Path) -> str:

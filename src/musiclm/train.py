@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from musiclm.artifact import ArtifactError, git_revision, write_atomic
+from musiclm.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
 from musiclm.config import to_json
 
 STATE_FILE = "state.safetensors"
@@ -229,14 +229,18 @@ def train(
     precision: str = "auto",
     max_minutes: float | None = None,
     info: dict[str, Any] | None = None,
+    begin: Artifact | None = None,
     quiet: bool = False,
 ) -> Path | None:
     """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if it stopped early.
 
+    begin: weights that a fresh run starts from instead of random ones, with a new optimizer.
+
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never stopped.
     The artifact (moving average) is written at every validation, so a stopped run has a usable model.
 
-    Raises: TrainingError when a loss or gradient is not finite, naming the step, the group and the values.
+    Raises: TrainingError when a loss or gradient is not finite, naming the step, the group and the values; ArtifactError if the weights
+    of `begin` are of another model.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,6 +253,8 @@ def train(
     else:
         torch.manual_seed(config.seed)
         task.start(torch_device)
+        if begin is not None:
+            load_state(task.groups[task.ema_group], begin)
         run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
     info = {"git_revision": git_revision(), **(info or {})}
     stop = _stop_on_signal()

@@ -1,0 +1,106 @@
+"""`--from`: a bundle's encoders make the tokens of other music, and its language models go on from there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from musiclm.artifact import ArtifactError, read_config
+from musiclm.bundle import BUNDLED, open_bundle
+from musiclm.cli import app
+from musiclm.config import override
+from musiclm.corpus.build import build_corpus
+from musiclm.pipeline import make_bundle, tokenize, train_stage
+from musiclm.presets import Preset, load_preset
+from musiclm.store import HEADER_FILE
+from musiclm.train import STATE_FILE
+
+CLIPS = Path(__file__).parent / "data" / "clips"
+SHORT = ("semantic.train.steps=2", "semantic.train.batch_size=2", "semantic.task.num_validation=2")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus([str(CLIPS)], folder, jobs=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokens(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder that holds nothing but what base's encoders made of the corpus."""
+    runs = tmp_path_factory.mktemp("runs")
+    return tokenize(corpus, runs, start="base", streams=("mulan", "semantic"), max_seconds_per_track=10)
+
+
+@pytest.fixture
+def runs(tokens: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tokens, tmp_path / "runs" / "tokens")
+    return tmp_path / "runs"
+
+
+def preset(*more: str) -> Preset:
+    return override(load_preset("base"), [*SHORT, *more])
+
+
+def test_a_run_begins_with_the_bundles_weights_and_leaves_them(corpus: Path, runs: Path) -> None:
+    base = load_file(BUNDLED / "base" / "semantic" / "model.safetensors")
+    assert train_stage("semantic", preset(), corpus, runs, start="base", max_minutes=0, quiet=True) is None
+    begun = load_file(runs / "semantic" / STATE_FILE)
+    assert all(begun[f"{kind}.{name}"].equal(base[name].float()) for name in base for kind in ("model.model", "ema"))
+    folder = train_stage("semantic", preset(), corpus, runs, start="base", quiet=True)
+    assert folder is not None
+    trained = load_file(folder / "model.safetensors")
+    assert sum(not trained[name].equal(base[name]) for name in base) > len(base) / 2
+    # far from random weights: chance is what frequencies alone score
+    info = read_config(folder)["info"]
+    assert info["metrics"]["loss"] < info["chance"]["loss"] - 1
+    assert info["from"]["hash"] == open_bundle("base").hashes["semantic"] and info["from"]["step"] > 0
+
+
+def test_a_bundle_takes_what_was_not_trained_from_the_old_one(corpus: Path, runs: Path) -> None:
+    train_stage("semantic", preset(), corpus, runs, start="base", quiet=True)
+    base, mine = open_bundle("base"), make_bundle(runs, runs / "bundle", "mine", start="base")
+    assert {part for part in base.parts if mine.hashes[part] != base.hashes[part]} == {"semantic"}
+    assert mine.document["sampling"] == base.document["sampling"]
+    card = (mine.folder / "README.md").read_text()
+    before = read_config(base.part("semantic"))["info"]
+    assert f"{before['step']} + 2" in card
+    bare = make_bundle(runs, runs / "bare", "bare", start="base", sampling={})
+    assert bare.document["sampling"] == {}
+
+
+def test_the_command_line(corpus: Path, runs: Path) -> None:
+    where = ["--data", str(corpus), "--runs", str(runs), "--from", "base"]
+    cli = CliRunner()
+    # the streams are whole: nothing is done again, and base's encoders are told from others by hash
+    done = cli.invoke(app, ["tokenize", *where, "--stream", "mulan", "--max-seconds", "10"])
+    assert done.exit_code == 0, done.output
+    settings = [word for setting in SHORT for word in ("--set", setting)]
+    done = cli.invoke(app, ["train", "semantic", *where, *settings])
+    assert done.exit_code == 0, done.output
+    done = cli.invoke(app, ["bundle", "--runs", str(runs), "--from", "base", "--out", str(runs / "bundle")])
+    assert done.exit_code == 0 and "bundle mine" in done.output, done.output
+    assert cli.invoke(app, ["train", "all", *where]).exit_code != 0
+
+
+def test_what_does_not_fit_is_refused(corpus: Path, runs: Path) -> None:
+    with pytest.raises(ValueError, match="soundstream is an encoder"):
+        train_stage("soundstream", preset(), corpus, runs, start="base", quiet=True)
+    other = preset("semantic.task.model.transformer.num_layers=2")
+    with pytest.raises(ArtifactError, match="other sizes"):
+        train_stage("semantic", other, corpus, runs, start="base", quiet=True)
+    train_stage("semantic", preset(), corpus, runs, start="base", max_minutes=0, quiet=True)
+    with pytest.raises(ArtifactError, match="other settings"):
+        train_stage("semantic", preset(), corpus, runs, quiet=True)
+    shutil.rmtree(runs / "semantic")
+    header = runs / "tokens" / "semantic" / HEADER_FILE
+    header.write_text(json.dumps({**json.loads(header.read_text()), "encoder": "0" * 64}))
+    with pytest.raises(ArtifactError, match="learned from a w2vbert"):
+        train_stage("semantic", preset(), corpus, runs, start="base", quiet=True)
+    assert not (runs / "semantic").exists()
+    with pytest.raises(ArtifactError, match="musiclm train mulan"):
+        tokenize(corpus, runs, streams=("mulan",))
