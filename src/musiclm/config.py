@@ -36,6 +36,14 @@ def from_json(cls: type[T], data: dict[str, Any], where: str = "") -> T:
     return cls(**values)
 
 
+def check_shares(config: Any, *names: str) -> None:
+    """Raises ValueError naming the first of a config's fields that is neither None nor in [0, 1]."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it must be in [0, 1]")
+
+
 def override(config: T, assignments: list[str]) -> T:
     """A copy of `config` with each `dotted.name=value` applied; the value is JSON, or a bare word for a string.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from musiclm.artifact import save_artifact
+from musiclm.config import check_shares
 from musiclm.lm.model import KIND, TokenLM, TokenLMConfig
 from musiclm.lm.stages import STAGES
 from musiclm.store import ENCODER_OF, Crops, StoreError, TokenStore
@@ -33,8 +34,7 @@ class LmTaskConfig:
             raise ValueError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
         if self.mulan_noise < 0:
             raise ValueError(f"mulan_noise is {self.mulan_noise}; it must be 0 or more")
-        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
-            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
+        check_shares(self, "rendered_share")
         if self.num_validation < 2:
             raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
 

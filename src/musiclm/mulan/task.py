@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.config import check_shares
 from musiclm.corpus.captions import load_captions
 from musiclm.corpus.clips import read_clip
 from musiclm.corpus.manifest import RENDERED, Track, load_manifest
@@ -64,8 +65,7 @@ class MuLanTaskConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.seconds_per_clip <= WINDOW_S:
             raise ValueError(f"seconds_per_clip must lie in 1..{WINDOW_S}, got {self.seconds_per_clip}")
-        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
-            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
+        check_shares(self, "rendered_share")
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.artifact import save_artifact
+from musiclm.config import check_shares
 from musiclm.store import StoreError, TokenStore
 from musiclm.storm.model import KIND, SoundStorm, SoundStormConfig
 from musiclm.train import Update
@@ -42,13 +43,9 @@ class StormTaskConfig:
     num_validation: int = 16  # fixed crops of the validation split; each is read once per level and once per condition
 
     def __post_init__(self) -> None:
-        for name in ("prompt_share", "full_mask_share", "condition_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1]")
+        check_shares(self, "prompt_share", "full_mask_share", "condition_dropout", "rendered_share")
         if self.mulan_noise < 0 or self.crop_s <= 0:
             raise ValueError(f"mulan_noise {self.mulan_noise} must be 0 or more and crop_s {self.crop_s} above 0")
-        if self.rendered_share is not None and not 0 <= self.rendered_share <= 1:
-            raise ValueError(f"rendered_share is {self.rendered_share}; it must be in [0, 1]")
         if self.num_validation < 2:
             raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
 
