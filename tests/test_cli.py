@@ -167,6 +167,8 @@ def test_inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert bundle.hash in capsys.readouterr().out
     assert run(monkeypatch, "inspect", bundle.parts["storm"]) == 0
     assert '"kind": "storm"' in capsys.readouterr().out
+    assert run(monkeypatch, "inspect", "base") == 0
+    assert '"name": "base"' in capsys.readouterr().out
     assert run(monkeypatch, "inspect", bundle.folder / "nothing") == 1
 
 

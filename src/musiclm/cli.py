@@ -583,13 +583,17 @@ def bench(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A bundle, model, token store, codes or generated file.")],
+    path: Annotated[
+        Path, typer.Argument(help="A bundle (a shipped one by name), model, token store, codes or generated file.")
+    ],
 ) -> None:
     """Print what a file or folder says of itself."""
     from musiclm.artifact import CONFIG_FILE, ArtifactError, read_config
-    from musiclm.bundle import INDEX_FILE, open_bundle
+    from musiclm.bundle import BUNDLED, INDEX_FILE, open_bundle
     from musiclm.generate import read_tags
 
+    if not path.exists() and len(path.parts) == 1 and (BUNDLED / path / INDEX_FILE).exists():
+        path = BUNDLED / path
     if not path.exists():
         raise ArtifactError(f"{path} does not exist")
     if (path / INDEX_FILE).exists():
