@@ -51,8 +51,10 @@ def main() -> None:
     for entry in arguments.bundles:
         name, _, wanted = entry.partition("=")
         bundle, *settings = wanted.split(";")
-        heard[name] = hear_bundle(bundle, settings, prompts, arguments.keep / f"{name}.jsonl")
         about[name] = {"bundle": open_bundle(bundle).hash, "settings": settings}
+        # by what made them, not by name: another bundle under an old name must not get the old one's clips
+        kept = arguments.keep / f"{';'.join([about[name]['bundle'], *settings])} {len(prompts)}.jsonl"
+        heard[name] = hear_bundle(bundle, settings, prompts, kept)
     document = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
