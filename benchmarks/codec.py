@@ -34,7 +34,7 @@ def main() -> None:
     facts = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
-        "codec": codec.artifact_hash,
+        "codec": codec.codes_hash,
         "training_steps": info.get("step"),
         "training_minutes": round(info.get("seconds", 0) / 60),
         "split": arguments.split,

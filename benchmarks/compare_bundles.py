@@ -15,13 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import norm
 
 from musiclm.artifact import git_revision
 from musiclm.bundle import open_bundle
 from musiclm.config import override
 from musiclm.corpus.clips import eval_clips
 from musiclm.corpus.manifest import RENDERED, load_manifest
-from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores
+from musiclm.evaluate.adherence import CONCEPTS, MIN_POSITIVES, Prompt, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve, bootstrap
 from musiclm.evaluate.distance import frechet_distance
 from musiclm.evaluate.embedders import Aisfx
@@ -41,11 +42,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--num", type=int, default=130)
+    parser.add_argument(
+        "--per-concept", type=int, default=0, help="then more captions, until so many name each concept"
+    )
     parser.add_argument("--keep", type=Path, default=Path("out/compare"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
-    prompts = choose(read_texts(arguments.texts), arguments.num)
+    texts = read_texts(arguments.texts)
+    prompts = choose(texts, arguments.num)
+    prompts += more_of_each(texts, prompts, arguments.per_concept)
     real = hear_real(arguments.data, arguments.keep / "real.jsonl")
     heard, about = {}, {}
     for entry in arguments.bundles:
@@ -64,7 +70,7 @@ def main() -> None:
     }
     first = next(iter(heard))
     for name in list(heard)[1:]:
-        document["bundles"][name][f"auc_minus_{first}"] = asdict(difference(heard[name], heard[first], prompts))
+        document["bundles"][name][f"auc_minus_{first}"] = differences(heard[name], heard[first], prompts)
     text = json.dumps(document, indent=1)
     print(text)
     if arguments.out:
@@ -82,6 +88,16 @@ def choose(texts: list[Prompt], num: int) -> list[Prompt]:
     chosen += rng.sample([prompt for prompt in texts if prompt not in chosen], max(0, num - len(chosen)))
     rng.shuffle(chosen)
     return chosen[:num]
+
+
+def more_of_each(texts: list[Prompt], chosen: list[Prompt], count: int) -> list[Prompt]:
+    """Further captions, so that `count` name each concept, or all there are."""
+    rng, further = random.Random(12), list[Prompt]()
+    for concept in CONCEPTS:
+        missing = count - sum(concept in prompt.concepts for prompt in chosen + further)
+        others = [p for p in texts if concept in p.concepts and p not in chosen and p not in further]
+        further += rng.sample(others, min(len(others), max(0, missing)))
+    return further
 
 
 def hear_bundle(bundle: str, settings: list[str], prompts: list[Prompt], path: Path) -> list[dict]:
@@ -143,11 +159,24 @@ def figures(rows: list[dict], prompts: list[Prompt], real: list[dict]) -> dict:
     return found
 
 
-def difference(rows: list[dict], first: list[dict], prompts: list[Prompt]) -> object:
-    """How much higher the mean AUC is than the first bundle's; both are resampled by the same captions."""
-    _, scores, named = concept_table(rows, prompts)
+def differences(rows: list[dict], first: list[dict], prompts: list[Prompt]) -> dict:
+    """How much higher AUCs are than the first bundle's, the mean and each concept's; both are resampled by the same captions.
+
+    Of k concepts one in forty lies wholly below zero by luck alone, so each also has the interval that all k hold at once (Bonferroni).
+    """
+    used, scores, named = concept_table(rows, prompts)
     _, before, _ = concept_table(first, prompts)
-    return bootstrap(lambda a, b, y: mean_auc(a, y) - mean_auc(b, y), scores, before, named, draws=300)
+    found: dict = {"mean": asdict(bootstrap(lambda a, b, y: mean_auc(a, y) - mean_auc(b, y), scores, before, named, draws=300))}  # fmt: skip
+    wider = norm.ppf(1 - 0.025 / len(used)) / norm.ppf(0.975)
+    for k, name in enumerate(used):
+        own = bootstrap(gain, scores[:, k], before[:, k], named[:, k], draws=1000)
+        half = wider * (own.high - own.low) / 2
+        found[name] = {**asdict(own), "low_of_all": own.value - half, "high_of_all": own.value + half}
+    return found
+
+
+def gain(scores: np.ndarray, before: np.ndarray, named: np.ndarray) -> float:
+    return area_under_curve(scores, named) - area_under_curve(before, named)
 
 
 if __name__ == "__main__":

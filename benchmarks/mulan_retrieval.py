@@ -41,7 +41,7 @@ def main() -> None:
     document = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
-        "artifact": model.artifact_hash,
+        "artifact": model.codes_hash,
         "training": read_config(arguments.artifact)["info"],
     }
     for name, chosen in sets.items():

@@ -42,6 +42,11 @@ class Artifact:
     hash: str  # sha256 of model.safetensors
     folder: Path
 
+    @property
+    def codes_hash(self) -> str:
+        """See the function of that name."""
+        return codes_hash({"info": self.info, "hash": self.hash})
+
 
 def file_hash(path: Path) -> str:
     """sha256 of a file, as hex."""
@@ -158,6 +163,15 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} has format {document['format']}, this version reads {FORMAT}; install the version of musiclm that wrote it"
         )
     return document
+
+
+def codes_hash(document: Mapping[str, Any]) -> str:
+    """Which codes an encoder gives, from its `config.json`: the hash of the first artifact that gave them.
+
+    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm train mulan --from`).
+    Language models and token streams are bound to it.
+    """
+    return str(document["info"].get("codes_of", document["hash"]))
 
 
 def load_artifact(folder: Path, kind: str) -> Artifact:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musiclm.artifact import ArtifactError, git_revision, read_config
+from musiclm.artifact import ArtifactError, codes_hash, git_revision, read_config
 
 FORMAT = 1
 INDEX_FILE = "bundle.json"
@@ -107,7 +107,7 @@ def open_bundle(model: str | Path) -> Bundle:
         raise ArtifactError(f"{path} is damaged ({type(error).__name__}: {error}); copy the bundle again") from None
     if version != FORMAT:
         raise ArtifactError(f"{path} has format {version}, this version of musiclm reads {FORMAT}")
-    parts, hashes = {}, {}
+    parts, hashes, codes = {}, {}, {}
     for part, (where, expected) in entries.items():
         if Path(where).is_absolute() or ".." in Path(where).parts:
             raise ArtifactError(f"{path} names the folder {where!r} outside the bundle; this is not allowed")
@@ -117,15 +117,15 @@ def open_bundle(model: str | Path) -> Bundle:
                 f"{folder / where} has weights {config['hash'][:12]}… where {INDEX_FILE} says {expected[:12]}…; "
                 "the bundle is mixed up, copy it again"
             )
-        parts[part], hashes[part] = folder / where, expected
+        parts[part], hashes[part], codes[part] = folder / where, expected, codes_hash(config)
     for part in parts:
         if part in MODELS:
-            check_encoders(part, read_config(parts[part])["info"].get("encoders", {}), hashes)
+            check_encoders(part, read_config(parts[part])["info"].get("encoders", {}), codes)
     return Bundle(name=name, folder=folder, parts=parts, hashes=hashes, document=document)
 
 
 def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, str]) -> None:
-    """Raises ArtifactError if a language model learned from other encoders than those beside it."""
+    """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by `codes_hash`."""
     for encoder, wanted in learned.items():
         if encoder in present and present[encoder] != wanted:
             raise ArtifactError(

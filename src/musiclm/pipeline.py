@@ -46,8 +46,13 @@ def artifact_of(runs: Path, stage: str, start: str | None = None) -> Path:
     raise ArtifactError(f"{stage} is not trained in {runs} yet; run: musiclm train {stage}")
 
 
-def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task, TrainConfig]:
-    """The task of a stage and its loop. Raises CorpusError or StoreError when what the stage learns from is not there."""
+def build_task(
+    stage: str, preset: Preset, data: Path, runs: Path, start: Path | None = None
+) -> tuple[Task, TrainConfig]:
+    """The task of a stage and its loop. Raises CorpusError or StoreError when what the stage learns from is not there.
+
+    start: an artifact of the stage that training begins with.
+    """
     recipe: Any = getattr(preset, stage)
     loop: TrainConfig = recipe.train
     if stage == "soundstream":
@@ -61,15 +66,16 @@ def build_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task
     if stage == "mulan":
         from musiclm.mulan.task import MuLanTask
         from musiclm.mulan.text import load_pretrained
+        from musiclm.mulan.text_task import MuLanTextTask
 
-        return MuLanTask(
-            recipe.task,
-            data,
-            batch_size=loop.batch_size,
-            seed=loop.seed,
-            pretrained=load_pretrained(),
-            cache_dir=runs / "mulan" / "cache",
-        ), loop
+        common: dict[str, Any] = {
+            "batch_size": loop.batch_size,
+            "seed": loop.seed,
+            "cache_dir": runs / "mulan" / "cache",
+        }
+        if start is not None:
+            return MuLanTextTask(recipe.task, data, start=start, **common), loop
+        return MuLanTask(recipe.task, data, pretrained=load_pretrained(), **common), loop
     store = TokenStore(runs / "tokens", ("mulan", "semantic") if stage == "semantic" else STREAMS)
     if stage == "storm":
         return StormTask(recipe.task, store, loop.batch_size, loop.seed), loop
@@ -112,13 +118,13 @@ def train_stage(
     """
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
-    if start is not None and stage not in MODELS:
+    if start is not None and stage not in (*MODELS, "mulan"):
         raise ValueError(
-            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for {', '.join(MODELS)}"
+            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for mulan, {', '.join(MODELS)}"
         )
     folder = runs / stage
     recipe = to_json(getattr(preset, stage))
-    begin = None
+    begin = part = None
     if start is not None:
         part = open_bundle(start).part(stage)
         begin = load_artifact(part, _kind(part))
@@ -137,10 +143,11 @@ def train_stage(
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
-    task, loop = build_task(stage, preset, data, runs)
+    task, loop = build_task(stage, preset, data, runs, part)
     info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
-    if begin is not None and isinstance(task, LmTask | StormTask):
-        check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
+    if begin is not None:
+        if isinstance(task, LmTask | StormTask):
+            check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
         info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
         info["from"]["hash"] = begin.hash
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +160,7 @@ def train_stage(
         precision=precision,
         max_minutes=max_minutes,
         info=info,
-        begin=begin,
+        begin=begin if stage in MODELS else None,  # MuLan's text task holds the weights itself
         quiet=quiet,
     )
 

@@ -41,9 +41,9 @@ class Encoder:
             spec = TokenSpec(name="mulan", codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
             codebooks = rvq.codebooks
             encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
-        if not model.artifact_hash:
+        if not model.codes_hash:
             raise StoreError(f"the {ENCODER_OF[spec.name]} encoder has no hash; load it from a trained artifact")
-        return cls(encode=encode, header=StreamHeader(spec=spec, encoder=model.artifact_hash), codebooks=codebooks)
+        return cls(encode=encode, header=StreamHeader(spec=spec, encoder=model.codes_hash), codebooks=codebooks)
 
 
 def encode_long(model: SoundStream, audio: Float[Tensor, "1 1 s"], piece_s: float = 20.0) -> Int[Tensor, "1 q f"]:

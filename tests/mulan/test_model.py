@@ -139,7 +139,7 @@ def test_artifact_round_trip(tmp_path):
     model.text_pull.fill_(0.5)
     digest = model.save(tmp_path / "mulan", {"steps": 1})
     loaded = MuLan.from_artifact(tmp_path / "mulan")
-    assert loaded.artifact_hash == digest and not loaded.training
+    assert loaded.codes_hash == digest and not loaded.training
     assert loaded.config == SMALL
     audio = noise(10)[None]
     torch.testing.assert_close(loaded.embed_audio(audio), model.embed_audio(audio), atol=3e-3, rtol=0)

@@ -112,7 +112,7 @@ def test_training_and_inference_agree(codec: SoundStream) -> None:
 def test_saved_and_loaded(codec: SoundStream, tmp_path: Path) -> None:
     digest = save_artifact(tmp_path / "codec", "soundstream", codec.config, codec, {})
     loaded = SoundStream.from_artifact(tmp_path / "codec")
-    assert loaded.artifact_hash == digest and loaded.config == codec.config
+    assert loaded.codes_hash == digest and loaded.config == codec.config
     assert torch.equal(loaded.encode(noise(4800)), codec.encode(noise(4800)))
 
 

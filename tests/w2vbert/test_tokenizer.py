@@ -86,7 +86,7 @@ def test_export_and_load_give_the_same_codes(tmp_path):
     task.model.eval()
     task.export(task.model, tmp_path / "semantic", {"steps": 0})
     loaded = SemanticTokenizer.from_artifact(tmp_path / "semantic")
-    assert loaded.artifact_hash and not loaded.training
+    assert loaded.codes_hash and not loaded.training
     audio = Melodies().batch(5, 4)[0]
     fresh = task.fit(task.model)
     agreement = (loaded.encode(audio) == fresh.encode(audio)).float().mean()

@@ -151,23 +151,7 @@ def fit_space(
     model.memory.copy_(F.normalize(kmeans(audio, model.memory.shape[0], seed=seed), dim=-1))
     coarse = gap_of(model, held_audio, held_text)
 
-    # the projection under which decoded codes of text and of its audio are nearest to each other, against mixed-up pairs
-    best, choice = -1.0, (0.0, 0.05)
-    for pull in (0.0, 0.5, 0.75, 1.0):
-        for heat in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
-            model.text_pull.fill_(pull)
-            model.text_heat.fill_(heat)
-            gap = gap_of(model, held_audio, model.project_text(held_text))
-            value = (
-                gap.decoded_reciprocal_rank
-                + gap.level_1_reciprocal_rank
-                + gap.decoded_cosine
-                - gap.decoded_cosine_shuffled
-            )
-            if value > best:
-                best, choice = value, (pull, heat)
-    model.text_pull.fill_(choice[0])
-    model.text_heat.fill_(choice[1])
+    choice = fit_projection(model, held_audio, held_text)
     projected = model.project_text(
         text[torch.randperm(len(text), generator=torch.Generator().manual_seed(seed))[: len(rows)]]
     )
@@ -182,6 +166,29 @@ def fit_space(
         "text_heat": choice[1],
         "codes_per_level": sizes,
     }
+
+
+@torch.no_grad()
+def fit_projection(model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> tuple[float, float]:
+    """Sets how far text is drawn to audio (`MuLan.project_text`) so that decoded codes of n texts and of their audio are nearest to each
+    other, against mixed-up pairs; returns `text_pull` and `text_heat`. The vectors are the towers', centred."""
+    best, choice = -1.0, (0.0, 0.05)
+    for pull in (0.0, 0.5, 0.75, 1.0):
+        for heat in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
+            model.text_pull.fill_(pull)
+            model.text_heat.fill_(heat)
+            gap = gap_of(model, audio, model.project_text(text))
+            value = (
+                gap.decoded_reciprocal_rank
+                + gap.level_1_reciprocal_rank
+                + gap.decoded_cosine
+                - gap.decoded_cosine_shuffled
+            )
+            if value > best:
+                best, choice = value, (pull, heat)
+    model.text_pull.fill_(choice[0])
+    model.text_heat.fill_(choice[1])
+    return choice
 
 
 def fit_quantizer(rvq: ResidualVQ, rows: Float[Tensor, "n d"], seed: int = 0, rows_per_code: int = 64) -> list[int]:

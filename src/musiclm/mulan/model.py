@@ -210,7 +210,7 @@ class MuLan(nn.Module):
     memory: Tensor
     text_pull: Tensor
     text_heat: Tensor
-    artifact_hash: str = ""
+    codes_hash: str = ""
 
     def __init__(self, config: MuLanConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
@@ -337,7 +337,7 @@ class MuLan(nn.Module):
         for name in [name for name in artifact.state if name.endswith((PACKED, ROW_PEAK))]:
             del artifact.state[name]
         load_state(model, artifact, skip=TRAINING_STATE)
-        model.artifact_hash = artifact.hash
+        model.codes_hash = artifact.codes_hash
         return model.eval()
 
 

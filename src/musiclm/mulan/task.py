@@ -291,26 +291,31 @@ class MuLanTask:
 
         Where there are real and rendered tracks the figures are of the real ones; `rendered_*` of the others.
         """
-        assert isinstance(module, Trained)
-        figures = self._retrieval(module.mulan, self.held)
-        if len(self.held_rendered) > 1:
-            figures |= {f"rendered_{k}": v for k, v in self._retrieval(module.mulan, self.held_rendered).items()}
+        figures = {}
+        for prefix, windows in (("", self.held), ("rendered_", self.held_rendered)):
+            if len(windows) > 1:
+                audio, text, log_scale = self.pairs(module, windows)
+                same = torch.zeros(len(windows), len(windows), dtype=torch.bool, device=audio.device)
+                loss = contrastive_loss(audio, text, log_scale, same).loss
+                found, back = retrieval(text, audio), retrieval(audio, text)
+                figures |= {
+                    f"{prefix}loss_validation": float(loss),
+                    f"{prefix}text_to_audio_r1": found.recall_1,
+                    f"{prefix}text_to_audio_r10": found.recall_10,
+                    f"{prefix}audio_to_text_r10": back.recall_10,
+                    f"{prefix}median_rank": found.median_rank,
+                }
         return figures
 
-    def _retrieval(self, model: MuLan, windows: NDArray[np.int64]) -> dict[str, float]:
-        device = model.log_scale.device
+    def pairs(
+        self, module: nn.Module, windows: NDArray[np.int64]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
+        """Vectors of windows and of a caption of each, and the loss's scale."""
+        assert isinstance(module, Trained)
+        model, device = module.mulan, module.mulan.log_scale.device
         audio = F.normalize(model.audio.head(self.features(model, windows).to(device)), dim=-1)
         text = F.normalize(model.text(self.pooled(model, windows, 0).to(device)), dim=-1)
-        same = torch.zeros(len(windows), len(windows), dtype=torch.bool, device=device)
-        loss = contrastive_loss(audio, text, model.log_scale, same)
-        found, back = retrieval(text, audio), retrieval(audio, text)
-        return {
-            "loss_validation": float(loss.loss),
-            "text_to_audio_r1": found.recall_1,
-            "text_to_audio_r10": found.recall_10,
-            "audio_to_text_r10": back.recall_10,
-            "median_rank": found.median_rank,
-        }
+        return audio, text, model.log_scale
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Fits means, quantizer and projection (`musiclm.mulan.gap`), then writes the artifact with the gap's figures."""
@@ -413,7 +418,7 @@ class WindowCache:
         self.begins = [round((w.start_s - _context_start(w)) * self.frames_per_step_s) for w in windows]
         self.captions = [window.pool(pool) for window in windows]
         front = f"{audio.num_mels}-{audio.n_fft}-{audio.hop}"
-        self.mels = _cached_rows(
+        self.mels = cached_rows(
             folder / f"mels-{front}.npz",
             [f"{w.track.sha256} {w.start_s}" for w in windows],
             lambda missing: np.stack([_context_mel(windows[i], corpus_dir, model) for i in missing]),
@@ -422,8 +427,9 @@ class WindowCache:
         if model.config.text_trained_layers == 0:
             texts = [caption for row in self.captions for caption in row]
             digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.text_encoder.parameters()))
-            rows = _cached_rows(
-                folder / f"captions-{digest.hexdigest()[:16]}.npz",
+            self.captions_file = folder / f"captions-{digest.hexdigest()[:16]}.npz"
+            rows = cached_rows(
+                self.captions_file,
                 texts,
                 lambda missing: encode_texts(model, [texts[i] for i in missing]).numpy().astype(np.float16),
             )
@@ -435,7 +441,7 @@ class WindowCache:
         return np.stack([mels[:, start + k * self.frames_per_step_s :][:, : self.frames_per_s] for k in kept])
 
 
-def _cached_rows(
+def cached_rows(
     path: Path, keys: list[str], make: Callable[[list[int]], NDArray[np.float16]], every: int = 1024
 ) -> NDArray[np.float16]:
     """A row for each key, from the file at `path` or from `make(indices)`, and then kept there, so that no row is made twice."""

@@ -53,7 +53,7 @@ def encode_file(codec: SoundStream, path: Path, levels: int | None = None) -> En
     pieces.append(stream.flush().to(torch.int16))
     if stream.num_samples == 0:
         raise AudioError(f"{path}: there is no audio in it")
-    return Encoded(torch.cat(pieces, -1)[0], stream.num_samples, codec.artifact_hash)
+    return Encoded(torch.cat(pieces, -1)[0], stream.num_samples, codec.codes_hash)
 
 
 def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.ndarray, "1 s"]]:
@@ -105,9 +105,9 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
     Raises: ArtifactError if it is damaged or from another codec; ValueError for levels it does not have.
     """
     about = describe_codes(path)
-    if about["codec"] != codec.artifact_hash:
+    if about["codec"] != codec.codes_hash:
         raise ArtifactError(
-            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.artifact_hash[:12]}…; name the right --model"
+            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right --model"
         )
     if levels is not None and not 1 <= levels <= about["levels"]:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")

@@ -27,7 +27,7 @@ from musiclm.tokens import TokenSpec
 class SoundStream(nn.Module):
     """The codec. `encode` and `decode` take a whole clip; `EncoderStream` and `DecoderStream` the same in pieces."""
 
-    artifact_hash: str = ""
+    codes_hash: str = ""
 
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SoundStream(nn.Module):
         artifact = load_artifact(folder, "soundstream")
         model = cls(from_json(SoundStreamConfig, artifact.config))
         load_state(model, artifact, skip=TRAINING_STATE)
-        model.artifact_hash = artifact.hash
+        model.codes_hash = artifact.codes_hash
         return model.eval()
 
     @property

@@ -58,7 +58,7 @@ class SemanticTokenizer(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_std", torch.ones(width))
         self.register_buffer("centroids", torch.zeros(config.num_clusters, width))
-        self.artifact_hash: str | None = None
+        self.codes_hash: str | None = None
 
     @property
     def spec(self) -> TokenSpec:
@@ -105,7 +105,7 @@ class SemanticTokenizer(nn.Module):
         artifact = load_artifact(folder, "semantic")
         tokenizer = cls(from_json(SemanticTokenizerConfig, artifact.config))
         load_state(tokenizer, artifact)
-        tokenizer.artifact_hash = artifact.hash
+        tokenizer.codes_hash = artifact.codes_hash
         return tokenizer.eval()
 
 

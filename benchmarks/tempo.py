@@ -1,0 +1,168 @@
+"""Is a tempo in numbers to be heard, and where is it lost on the way: text, MuLan's codes, language models?
+
+    python benchmarks/tempo.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out benchmarks/tempo.json]
+
+`rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly over their tempi, is the truth.
+Each bundle plays the same tempi twice: told by the clip's own MuLan codes, which is all a language model ever learns from, and told by a sentence.
+pulse: correlation of the logarithms of the pulse (`musiclm.evaluate.music`) and of the true tempo. met: share of clips whose tracked tempo is within
+8 % of it, its half or its double; beside it the same for clips mixed up. Also what linear probes, fitted to training pieces, find of the tempo in MuLan's vectors.
+"""
+
+import argparse
+import json
+import random
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from musiclm.artifact import git_revision
+from musiclm.bundle import open_bundle
+from musiclm.corpus.clips import read_clip
+from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.evaluate.bootstrap import bootstrap
+from musiclm.evaluate.music import Description, describe, same_tempo
+from musiclm.generate import MusicLM
+from musiclm.mulan.model import MuLan
+
+CLIP_S = 10.0
+STYLES = ("rock", "piano music", "techno", "folk", "an orchestra", "hip hop", "jazz", "a synthesizer tune", "funk", "an acoustic guitar", "metal", "a marching band")  # fmt: skip
+SENTENCES = ("{style}, {bpm} BPM", "{style} with a tempo of {bpm} beats per minute", "{style} played at {bpm} bpm", "instrumental, {style}, about {bpm} BPM")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", metavar="NAME=BUNDLE")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--num", type=int, default=48)
+    parser.add_argument("--keep", type=Path, default=Path("out/tempo"))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    tempi = steady_tempi(arguments.data)
+    pieces = [track for track in load_manifest(arguments.data) if track.id in tempi]
+    held = sorted((track for track in pieces if track.split != "train"), key=lambda track: tempi[track.id])
+    chosen = [held[i] for i in np.linspace(0, len(held) - 1, arguments.num).astype(int)]
+    bpm = np.array([tempi[track.id] for track in chosen])
+    document: dict = {
+        "date": time.strftime("%Y-%m-%d"),
+        "git_revision": git_revision(),
+        "clips": len(chosen),
+        "tempi_bpm": bpm.tolist(),
+        "pieces": figures([describe(middle(arguments.data, track)) for track in chosen], bpm),
+        "bundles": {},
+    }
+    for entry in arguments.bundles:
+        name, _, bundle = entry.partition("=")
+        opened = open_bundle(bundle)
+        model = MusicLM.from_pretrained(bundle, "cpu")
+        heard = {
+            told: figures(play(model, told, arguments.data, chosen, bpm, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm)
+            for told in ("audio", "text")
+        }  # fmt: skip
+        probes = probe(model.mulan, arguments.data, pieces, tempi)
+        document["bundles"][name] = {
+            "bundle": opened.hash,
+            **{f"told_by_{k}": v for k, v in heard.items()},
+            "mulan": probes,
+        }
+    text = json.dumps(document, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+def steady_tempi(corpus: Path) -> dict[str, float]:
+    """Beats a minute of each piece long enough that has one tempo throughout, by track."""
+    found = {}
+    for track in load_manifest(corpus):
+        score = json.loads((corpus / "scores" / f"{track.id}.json").read_text())
+        if not score["tempo_changes"] and track.seconds >= 30:
+            found[track.id] = float(score["tempo_bpm"])
+    return found
+
+
+def middle(corpus: Path, track: Track) -> np.ndarray:
+    return read_clip(corpus, track, 15.0, CLIP_S)
+
+
+@torch.no_grad()
+def play(
+    model: MusicLM, told: str, corpus: Path, tracks: list[Track], bpm: np.ndarray, path: Path
+) -> list[Description]:
+    """Descriptions of what the model plays, told by each track's codes or by a sentence with its tempo; kept, so that a killed run goes on."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text_codes = model.text_codes
+    for place in range(len(rows), len(tracks)):
+        if told == "audio":
+            codes = model.mulan.audio_codes(torch.from_numpy(middle(corpus, tracks[place]))[None, None])
+            model.text_codes = lambda prompt, codes=codes: codes  # type: ignore[method-assign]
+        audio = model.generate(sentence(place, bpm[place]), CLIP_S, seed=500 + place).audio[0]
+        model.text_codes = text_codes  # type: ignore[method-assign]
+        rows.append(asdict(describe(audio)))
+        with open(path, "a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    return [Description(**row) for row in rows]
+
+
+def sentence(place: int, bpm: float) -> str:
+    """The same for each place, in wording and style that do not hang on the tempo."""
+    rng = random.Random(f"tempo {place}")
+    return rng.choice(SENTENCES).format(style=rng.choice(STYLES), bpm=round(bpm)).capitalize()
+
+
+def figures(heard: list[Description], bpm: np.ndarray) -> dict:
+    pulse = np.array([one.pulse_bpm for one in heard])
+    tracked = np.array([one.tempo_bpm for one in heard])
+    met = np.array([same_tempo(*pair) for pair in zip(bpm, tracked, strict=True)], np.float64)
+    rng = np.random.default_rng(0)
+    mixed = [[same_tempo(*pair) for pair in zip(bpm, rng.permutation(tracked), strict=True)] for _ in range(100)]
+    return {
+        "pulse": asdict(bootstrap(correlation, np.log(np.maximum(pulse, 1)), np.log(bpm))),
+        "met": asdict(bootstrap(lambda x: float(np.mean(x)), met)),
+        "met_mixed_up": float(np.mean(mixed)),
+        "beat_strength": float(np.mean([one.beat_strength for one in heard])),
+    }
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
+
+
+@torch.no_grad()
+def probe(mulan: MuLan, corpus: Path, pieces: list[Track], tempi: dict[str, float]) -> dict[str, float]:
+    """Correlations of the tempo's logarithm with what a linear probe reads from vectors. The probe learns from audio of training pieces."""
+    audio = torch.cat([mulan.embed_audio(torch.from_numpy(middle(corpus, track))[None, None]) for track in pieces])
+    codes = F.normalize(mulan.rvq.decode(mulan.quantize(audio)[..., 0]), dim=-1)
+    truth = np.log([tempi[track.id] for track in pieces])
+    train = np.array([track.split == "train" for track in pieces])
+    read = ridge(audio.numpy()[train], truth[train])
+    numbers = np.arange(60, 190, 5)
+    texts = [form.format(style=style, bpm=bpm) for bpm in numbers for style in STYLES for form in SENTENCES]
+    text = torch.cat([mulan.embed_text(texts[i : i + 64]) for i in range(0, len(texts), 64)])
+    from_text = F.normalize(mulan.rvq.decode(mulan.quantize(text)[..., 0]), dim=-1).numpy()
+    asked = np.repeat(np.log(numbers), len(STYLES) * len(SENTENCES))
+    return {
+        "audio": correlation(read(audio.numpy()[~train]), truth[~train]),
+        "codes_of_audio": correlation(read(codes.numpy()[~train]), truth[~train]),
+        "codes_of_sentences": correlation(read(from_text), asked),
+        # how far apart: 1 where a sentence of twice the tempo is read as twice the tempo
+        "slope_of_audio": float(np.polyfit(truth[~train], read(audio.numpy()[~train]), 1)[0]),
+        "slope_of_sentences": float(np.polyfit(asked, read(from_text), 1)[0]),
+    }
+
+
+def ridge(x: np.ndarray, y: np.ndarray, strength: float = 0.3):
+    """Linear regression with a penalty, as a function."""
+    centre, mean = x.mean(0), y.mean()
+    weights = np.linalg.solve(
+        (x - centre).T @ (x - centre) + strength * np.eye(x.shape[1]), (x - centre).T @ (y - mean)
+    )
+    return lambda z: (z - centre) @ weights + mean
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan --from BUNDLE`.
+
+Every code of every recording stays what it was, so language models that learned from them go on working, and a minute or two is enough to
+learn other captions. The audio vectors are computed once. Beside the contrastive loss a caption that names its tempo in numbers must
+lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
+read the number, and does not.
+"""
+
+import copy
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.artifact import ArtifactError, codes_hash, read_config
+from musiclm.mulan.gap import fit_projection, gap_of
+from musiclm.mulan.model import MuLan, contrastive_loss
+from musiclm.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
+from musiclm.mulan.tempo import with_other_tempo
+from musiclm.mulan.text import Pretrained
+from musiclm.train import Update
+
+OTHER_TEMPI = 3  # wrong captions beside each that names its tempo
+
+
+class TextSide(nn.Module):
+    """What is trained."""
+
+    def __init__(self, model: MuLan) -> None:
+        super().__init__()
+        self.text = model.text
+        self.log_scale = model.log_scale
+
+
+class MuLanTextTask(MuLanTask):
+    """See `musiclm.train.Task`.
+
+    start: a MuLan's artifact. Raises: ArtifactError if its sizes are not the configuration's, or its text encoder is to be trained too; ValueError as `MuLanTask`.
+    """
+
+    def __init__(
+        self,
+        config: MuLanTaskConfig,
+        corpus_dir: Path,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        start: Path,
+        cache_dir: Path | None = None,
+    ) -> None:
+        if config.model.text_trained_layers:
+            raise ArtifactError(
+                f"mulan.task.model.text_trained_layers is {config.model.text_trained_layers}; with --from only the head over the text encoder is "
+                "trained: set it to 0, or train MuLan from the start"
+            )
+        model = MuLan.from_artifact(start)
+        if model.config != config.model:
+            raise ArtifactError(
+                f"the mulan model in {start} has other sizes than this preset's; choose its preset, or set them"
+            )
+        assert model.tokenizer is not None
+        pretrained = Pretrained(model.config.text, model.text_encoder.state_dict(), model.tokenizer.to_str())
+        cache_dir = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
+        super().__init__(
+            config, corpus_dir, batch_size=batch_size, seed=seed, pretrained=pretrained, cache_dir=cache_dir
+        )
+        self.mulan = model.requires_grad_(False)
+        self.side = TextSide(model).requires_grad_(True)
+        self.groups = {"model": self.side}
+        self.codes_of = codes_hash(read_config(start))
+        keys = [f"{window.track.sha256} {window.start_s}" for window in self.windows]
+        rows = cached_rows(
+            cache_dir / f"vectors-{self.codes_of[:16]}.npz",
+            keys,
+            lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
+        )
+        self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+        self.tempi, self.other_tempi = self._other_tempi(cache_dir)
+        self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
+        self.chance["tempo"] = float(np.log(1 + OTHER_TEMPI))
+
+    def _other_tempi(self, cache_dir: Path) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Window and caption of each training caption that names its tempo, and text features of it with other numbers (n 3 d)."""
+        places, texts = [], []
+        for window in self.train:
+            for caption in range(self.config.captions_per_window):
+                rng = random.Random(f"{self.seed} {window} {caption}")
+                text = self.data.captions[window][caption]
+                others = [with_other_tempo(text, rng) for _ in range(OTHER_TEMPI)]
+                if others[0] is not None:
+                    places.append((int(window), caption))
+                    texts += others
+        if not places:
+            return np.zeros((0, 2), np.int64), np.zeros((0, OTHER_TEMPI, 1), np.float16)
+        rows = cached_rows(
+            self.data.captions_file,
+            texts,
+            lambda missing: encode_texts(self.mulan, [texts[i] for i in missing]).numpy().astype(np.float16),
+        )
+        return np.array(places), rows.reshape(len(places), OTHER_TEMPI, -1)
+
+    def start(self, device: torch.device) -> None:
+        """Nothing: all weights are there."""
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, with wrong ones beside them."""
+        rng = np.random.default_rng([self.seed, step])
+        picked = np.concatenate([self._pick(rng, tracks, num) for tracks, num in self._parts(rng) if num])
+        choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
+        pooled = self.data.pooled
+        assert pooled is not None
+        batch = {
+            "audio": self.audio[torch.from_numpy(picked)],
+            "pooled": torch.tensor(pooled[picked, choices[:, 0]], dtype=torch.float32),
+            "same": self._same(picked, choices)[0],
+        }
+        if len(self.tempi):
+            some = rng.integers(len(self.tempi), size=self.batch_size)
+            window, caption = self.tempi[some].T
+            texts = np.concatenate([pooled[window, caption][:, None], self.other_tempi[some]], axis=1)
+            batch["tempo_audio"] = self.audio[torch.from_numpy(window)]
+            batch["tempo_pooled"] = torch.tensor(texts, dtype=torch.float32)
+        return batch
+
+    def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
+        text = self._vectors(self.side, batch["pooled"])
+        result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
+        loss = result.loss
+        log: dict[str, float | Tensor] = {
+            "contrastive": result.loss,
+            "audio_to_text": result.audio_to_text,
+            "text_to_audio": result.text_to_audio,
+            "temperature": (-self.side.log_scale).exp(),
+        }
+        if "tempo_pooled" in batch:
+            texts = self._vectors(self.side, batch["tempo_pooled"].flatten(0, 1)).unflatten(0, (-1, 1 + OTHER_TEMPI))
+            likeness = (texts * batch["tempo_audio"][:, None]).sum(-1) * self.side.log_scale.clamp(
+                max=float(np.log(100))
+            ).exp()
+            log["tempo"] = F.cross_entropy(
+                likeness, torch.zeros(len(likeness), dtype=torch.long, device=likeness.device)
+            )
+            loss = loss + log["tempo"]
+        yield Update(group="model", loss=loss, log=log)
+
+    def _vectors(self, side: TextSide, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
+        raw = F.normalize(side.text(pooled), dim=-1)
+        return F.normalize(raw - self.mulan.text_mean.to(raw.device), dim=-1)
+
+    @torch.no_grad()
+    def pairs(
+        self, module: nn.Module, windows: NDArray[np.int64]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
+        assert isinstance(module, TextSide)
+        device = module.log_scale.device
+        text = self._vectors(module, self.pooled(self.mulan, windows, 0).to(device))
+        return self.audio[torch.from_numpy(windows)].to(device), text, module.log_scale
+
+    @torch.no_grad()
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        """Fits the projection of text to audio anew and writes the artifact, whose codes of audio are those of the one it began with."""
+        assert isinstance(module, TextSide)
+        model = copy.deepcopy(self.mulan)
+        model.text.load_state_dict(module.text.state_dict())
+        model.log_scale.copy_(module.log_scale)
+        audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
+        fit_projection(model, audio, text)
+        gap = gap_of(model, audio, model.project_text(text))
+        data = {
+            "windows_train": len(self.train),
+            "tracks_train": len(self.by_track),
+            "windows_validation": len(self.held),
+        }
+        facts = {
+            "data_text": data,
+            "chance": self.chance,
+            "gap_validation": {"after": asdict(gap)},
+            "codes_of": self.codes_of,
+        }
+        model.save(folder, {**info, **facts})
