@@ -291,7 +291,7 @@ class MuLanTask:
 
         Where there are real and rendered tracks the figures are of the real ones; `rendered_*` of the others.
         """
-        figures = {}
+        figures: dict[str, float] = {}
         for prefix, windows in (("", self.held), ("rendered_", self.held_rendered)):
             if len(windows) > 1:
                 audio, text, log_scale = self.pairs(module, windows)

@@ -89,13 +89,14 @@ class MuLanTextTask(MuLanTask):
 
     def _other_tempi(self, cache_dir: Path) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Window and caption of each training caption that names its tempo, and text features of it with other numbers (n 3 d)."""
-        places, texts = [], []
+        places: list[tuple[int, int]] = []
+        texts: list[str] = []
         for window in self.train:
             for caption in range(self.config.captions_per_window):
                 rng = random.Random(f"{self.seed} {window} {caption}")
                 text = self.data.captions[window][caption]
-                others = [with_other_tempo(text, rng) for _ in range(OTHER_TEMPI)]
-                if others[0] is not None:
+                others = [other for _ in range(OTHER_TEMPI) if (other := with_other_tempo(text, rng)) is not None]
+                if others:
                     places.append((int(window), caption))
                     texts += others
         if not places:
