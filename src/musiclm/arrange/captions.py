@@ -11,9 +11,10 @@ from typing import Any
 from musiclm.arrange.compose import captions
 from musiclm.arrange.facts import WINDOW_S, Facts, facts_of, facts_of_piece
 from musiclm.arrange.recording import desk_of, read_journal
-from musiclm.arrange.render import Desk
+from musiclm.arrange.render import Desk, loudness_lufs
 from musiclm.arrange.score import Score, from_json
 from musiclm.corpus.captions import CAPTIONS_FILE
+from musiclm.corpus.clips import read_clip
 from musiclm.corpus.manifest import CorpusError, Track, load_manifest
 
 SCORES = "scores"  # folder of a corpus: <id>.json, a Score
@@ -49,12 +50,18 @@ def window_starts(seconds: float, every_s: float = WINDOW_S) -> list[float]:
     return starts if last - starts[-1] < every_s / 2 else [*starts, round(last, 3)]
 
 
-def _window_lines(score: Score, desk: Desk | None, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+def _window_lines(
+    corpus_dir: Path, score: Score, desk: Desk | None, track: Track, every_s: float, seed: int
+) -> Iterator[dict[str, Any]]:
     for start_s in window_starts(min(track.seconds, score.seconds), every_s):
-        yield {"start_s": start_s, **_texts(facts_of(score, start_s, desk=desk), track, f"{seed} {track.id} {start_s}")}
+        lufs = loudness_lufs(read_clip(corpus_dir, track, start_s, WINDOW_S)) if desk else None
+        facts = facts_of(score, start_s, desk=desk, lufs=lufs)
+        yield {"start_s": start_s, **_texts(facts, track, f"{seed} {track.id} {start_s}")}
 
 
-def _piece_line(score: Score, desk: Desk | None, track: Track, every_s: float, seed: int) -> Iterator[dict[str, Any]]:
+def _piece_line(
+    corpus_dir: Path, score: Score, desk: Desk | None, track: Track, every_s: float, seed: int
+) -> Iterator[dict[str, Any]]:
     form = [section.name for section in score.sections]
     yield {"form": form, **_texts(facts_of_piece(score, desk), track, f"{seed} {track.id}")}
 
@@ -71,7 +78,7 @@ def _write(
     corpus_dir: Path,
     name: str,
     tracks: list[Track],
-    describe: Callable[[Score, Desk | None, Track, float, int], Iterator[dict[str, Any]]],
+    describe: Callable[[Path, Score, Desk | None, Track, float, int], Iterator[dict[str, Any]]],
     every_s: float,
     seed: int,
 ) -> None:
@@ -87,7 +94,9 @@ def _write(
                     continue
                 score = load_score(corpus_dir, track.id)
                 desk = desk_of(score, journal.get(track.id, {}))
-                lines = [{"track": track.id, **line} for line in describe(score, desk, track, every_s, seed)]
+                lines = [
+                    {"track": track.id, **line} for line in describe(corpus_dir, score, desk, track, every_s, seed)
+                ]
                 lines[-1]["last"] = True
                 file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
                 file.flush()

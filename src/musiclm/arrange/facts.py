@@ -97,8 +97,13 @@ class Facts:
     sound: tuple[str, ...] = ()  # of the recording: "reverberant", "muffled", ...; see `recording`
 
 
-def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk | None = None) -> Facts:
-    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, if that is known. Raises: ValueError for a window outside the piece."""
+def facts_of(
+    score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk | None = None, lufs: float | None = None
+) -> Facts:
+    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, so loud that it measures `lufs`, if that is known.
+
+    Raises: ValueError for a window outside the piece.
+    """
     if not (seconds > 0 and 0 <= start_s < score.seconds):
         raise ValueError(f"a window of {seconds} s at {start_s} s; the piece lasts {score.seconds:.1f} s")
     end_s = min(start_s + seconds, score.seconds)
@@ -125,7 +130,7 @@ def facts_of(score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk
         speed = ""  # a listener may tap half as fast, or to the bars of a waltz
     density = "sparse" if rate < SPARSE_HZ else "busy" if rate > BUSY_HZ else ""
     style = STYLES.get(score.style)
-    sound = sound_of(desk, heard) if desk else ()
+    sound = sound_of(desk, heard, lufs) if desk else ()
     return Facts(
         seconds=round(end_s - start_s, 3),
         style="" if score.as_written else score.style,

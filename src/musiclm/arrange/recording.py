@@ -26,6 +26,7 @@ SPRING_WET = 0.15
 MUFFLED_HZ = 5600.0  # of a filter over everything
 CLEAN_DRIVE = 0.1  # more saturation, of the mix or of an amplifier, is not clean
 PUMP, LEAST_KICKS = 0.25, 6
+LOUD_LUFS, QUIET_LUFS = -14.0, -24.0  # one recording in eight is louder, one in four softer
 
 
 def read_journal(corpus_dir: Path) -> dict[str, dict[str, Any]]:
@@ -53,8 +54,8 @@ def desk_of(score: Score, record: dict[str, Any]) -> Desk | None:
     return desk if same and version == str(FORMAT_VERSION) else None
 
 
-def sound_of(desk: Desk, heard: Sequence[Played]) -> tuple[str, ...]:
-    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are heard."""
+def sound_of(desk: Desk, heard: Sequence[Played], lufs: float | None = None) -> tuple[str, ...]:
+    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are heard; lufs: how loud it was measured to be."""
     sound, chip = desk.sound, desk.soundfont.is_chip
     decay_s = effects.ROOMS[sound.room][0]
     into_room = [part for part in heard if not part.is_drums and part.part.role != "bass"]  # others hardly reach it
@@ -76,6 +77,8 @@ def sound_of(desk: Desk, heard: Sequence[Played]) -> tuple[str, ...]:
         "muffled": sound.cut_hz is not None and sound.cut_hz <= MUFFLED_HZ,
         "chip": chip,
         "sampled": not chip,
+        "loud": lufs is not None and lufs >= LOUD_LUFS,
+        "quiet": lufs is not None and lufs <= QUIET_LUFS,
         "pumping": sound.pump >= PUMP and kicks >= LEAST_KICKS and bool(into_room),
     }
     return tuple(name for name, holds in found.items() if holds)

@@ -31,7 +31,7 @@ _ROLE_DB: dict[Role, float] = {
     "effects": -8.0,
 }
 _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
-FORMAT_VERSION = 3  # raise when the same seed would sound different: every piece is then made anew
+FORMAT_VERSION = 4  # raise when the same seed would sound different: every piece is then made anew
 _ROOMS_AS_WRITTEN: tuple[Room, ...] = ("dry", "studio", "studio", "club", "chamber", "hall")
 _TAIL_S = 2.5
 _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes six times as long over sf3
@@ -67,7 +67,7 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
     changed = Sound(
         room=room,
         wet=min(0.6, sound.wet * rng.uniform(0.6, 1.5)),
-        lufs=sound.lufs + rng.uniform(-1.5, 1.5),
+        lufs=sound.lufs + rng.uniform(-2.0, 2.0),
         cut_hz=sound.cut_hz * rng.uniform(0.85, 1.2) if sound.cut_hz else None,
         drive=sound.drive * rng.uniform(0.6, 1.3),
         pump=sound.pump * rng.uniform(0.5, 1.2),

@@ -32,7 +32,7 @@ CALM = _words(
     "calm peaceful relaxing relaxed mellow chill dreamy meditative gentle tender sleepy soothing serene tranquil contemplative laid-back cosy intimate quiet drowsy weightless romantic"
 )
 LIVELY = _words(
-    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless urgent pumping furious breathless spirited feverish"
+    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless urgent pumping furious breathless spirited feverish catchy"
 )
 HAPPY = _words(
     "happy cheerful joyful sunny festive carefree merry triumphant upbeat euphoric jolly bright celebratory optimistic"

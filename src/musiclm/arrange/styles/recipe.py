@@ -42,7 +42,7 @@ class Tune:
 class Sound:
     room: Room = "studio"
     wet: float = 0.15  # share of room in the mix
-    lufs: float = -16.0
+    lufs: float = -18.5  # recordings lie between -31 and -13: soft music is soft, or a model learns that all is loud
     cut_hz: float | None = None  # low-pass over everything: lo-fi, muffled
     drive: float = 0.0  # saturation of the whole mix
     pump: float = 0.0  # 0 to 1: everything but the drums ducks on the beat

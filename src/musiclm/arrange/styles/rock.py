@@ -48,7 +48,7 @@ ROCK = (
         ),
         grooves=("punk", "rock"),
         tune=Tune(density=1.6, syncopation=0.2, leap=0.15),
-        sound=Sound(room="studio", wet=0.08, lufs=-13.5, drive=0.2),
+        sound=Sound(room="studio", wet=0.08, lufs=-14, drive=0.2),
         endings=("cold", "final chord"),
     ),
     Style(
@@ -78,7 +78,7 @@ ROCK = (
         ),
         grooves=("rock",),
         tune=Tune(density=1.7, syncopation=0.3, leap=0.3, scale="blues"),
-        sound=Sound(room="club", wet=0.12, lufs=-14, drive=0.15),
+        sound=Sound(room="club", wet=0.12, lufs=-15, drive=0.15),
     ),
     Style(
         name="heavy metal",
@@ -100,7 +100,7 @@ ROCK = (
         ),
         grooves=("rock",),
         tune=Tune(density=2.4, syncopation=0.15, leap=0.25, scale="harmonic minor"),
-        sound=Sound(room="studio", wet=0.08, lufs=-12.5, drive=0.3),
+        sound=Sound(room="studio", wet=0.08, lufs=-12, drive=0.3),
         looseness=0.2,
         endings=("cold", "final chord"),
     ),
@@ -121,7 +121,7 @@ ROCK = (
             line("drums", "rock drum kit", "blast | metal double", enters=0.2, level_db=1),
         ),
         tune=Tune(density=3.0, syncopation=0.05, leap=0.3, scale="harmonic minor"),
-        sound=Sound(room="studio", wet=0.06, lufs=-12, drive=0.35),
+        sound=Sound(room="studio", wet=0.06, lufs=-11, drive=0.35),
         looseness=0.15,
         endings=("cold",),
     ),
@@ -264,7 +264,7 @@ ROCK = (
     ),
     Style(
         name="rockabilly",
-        moods=words("bouncy, lively, cheeky, danceable"),
+        moods=words("bouncy, lively, cheeky, danceable, catchy"),
         uses=words("a diner, a hot rod show, a dance contest"),
         era="1950s",
         genres=("rock and roll",),
@@ -283,7 +283,7 @@ ROCK = (
         ),
         grooves=("rock/shuffle", "blues/shuffle"),
         tune=Tune(density=2.0, syncopation=0.25, scale="blues", rests=0.25),
-        sound=Sound(room="spring", wet=0.2, lufs=-15),
+        sound=Sound(room="spring", wet=0.2, lufs=-16.5),
         held_out=True,
     ),
 )
