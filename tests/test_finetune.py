@@ -8,11 +8,12 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from musiclm.artifact import ArtifactError, read_config
+from musiclm.artifact import ArtifactError, codes_hash, read_config
 from musiclm.bundle import BUNDLED, open_bundle
 from musiclm.cli import app
 from musiclm.config import override
 from musiclm.corpus.build import build_corpus
+from musiclm.mulan.labels import label_corpus
 from musiclm.pipeline import make_bundle, tokenize, train_stage
 from musiclm.presets import Preset, load_preset
 from musiclm.store import HEADER_FILE
@@ -71,6 +72,31 @@ def test_a_bundle_takes_what_was_not_trained_from_the_old_one(corpus: Path, runs
     assert f"{before['step']} + 2" in card
     bare = make_bundle(runs, runs / "bare", "bare", start="base", sampling={})
     assert bare.document["sampling"] == {}
+
+
+def test_mulans_text_side_learns_alone_and_the_language_models_go_on(corpus: Path, tmp_path: Path) -> None:
+    for _ in label_corpus(corpus, None, windows_per_track=1):
+        pass
+    short = override(
+        load_preset("base"), ["mulan.train.steps=2", "mulan.train.batch_size=4", "mulan.task.captions_per_window=2"]
+    )
+    folder = train_stage("mulan", short, corpus, tmp_path, start="base", quiet=True)
+    assert folder is not None
+    base, mine = open_bundle("base"), make_bundle(tmp_path, tmp_path / "bundle", "mine", start="base")
+    assert mine.hashes["mulan"] != base.hashes["mulan"] and mine.hashes["semantic"] == base.hashes["semantic"]
+    info = read_config(mine.part("mulan"))["info"]
+    assert (
+        info["codes_of"] == codes_hash(read_config(base.part("mulan"))) and info["from"]["hash"] == base.hashes["mulan"]
+    )
+    # tokens of one are tokens of the other
+    store = tokenize(corpus, tmp_path, start="base", streams=("mulan",), max_seconds_per_track=10)
+    header = json.loads((store / "mulan" / HEADER_FILE).read_text())
+    assert header["encoder"] == info["codes_of"]
+    # codes of another origin are refused
+    config = mine.part("mulan") / "config.json"
+    config.write_text(config.read_text().replace(info["codes_of"], "0" * 64))
+    with pytest.raises(ArtifactError, match="learned from a mulan"):
+        open_bundle(mine.folder)
 
 
 def test_the_command_line(corpus: Path, runs: Path) -> None:

@@ -2,13 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 
+from musiclm.arrange.captions import load_score, write_captions
 from musiclm.arrange.facts import facts_of
 from musiclm.arrange.recording import desk_of, read_journal
 from musiclm.arrange.render import FORMAT_VERSION, Desk, choose_desk
 from musiclm.arrange.soundfonts import SOUNDFONTS
+from musiclm.arrange.styles import STYLES
 from musiclm.arrange.styles.recipe import Sound
+from musiclm.corpus.captions import CAPTIONS_FILE
+from musiclm.corpus.manifest import load_manifest
+from tests.arrange.toy_corpus import make_corpus
 from tests.arrange.toy_scores import beat, piece, scale
 from tests.arrange.truth import Heard, is_true
 
@@ -80,3 +87,36 @@ def test_bass_and_drums_do_not_fill_a_hall():
     score = piece(scale("electric bass", "bass", tonic=36), beat())
     assert "reverberant" not in facts_of(score, 0.0, desk=desk(room="hall", wet=0.3)).sound
     assert "pumping" not in facts_of(score, 0.0, desk=desk(pump=0.5)).sound
+
+
+@pytest.mark.parametrize(
+    ("lufs", "said"), [(-9.0, {"loud"}), (-14.0, {"loud"}), (-18.0, set()), (-24.0, {"quiet"}), (-40.0, {"quiet"}), (None, set())]
+)  # fmt: skip
+def test_loud_and_quiet_are_what_was_measured(lufs, said):
+    found = set(facts_of(piece(scale(), beat()), 0.0, desk=desk(), lufs=lufs).sound)
+    assert found & {"loud", "quiet"} == said
+    assert not set(facts_of(piece(scale(), beat()), 0.0, lufs=lufs).sound)  # nothing is said without a desk
+
+
+def test_styles_lie_at_the_levels_of_recordings():
+    """Soft music is soft: integrated loudness of styles from -28 to -11, half of the range and more in use."""
+    levels = [style.sound.lufs for style in STYLES.values()]
+    assert -30 <= min(levels) <= -25 and -13 <= max(levels) <= -9
+    quiet, loud = (STYLES[name].sound.lufs for name in ("lullaby music box", "heavy metal"))
+    assert quiet < loud - 12
+
+
+def test_a_corpus_says_how_loud_its_windows_are(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", count=4)
+    tracks = load_manifest(corpus)
+    for track, gain in ((tracks[0], 0.02), (tracks[2], 1.0)):
+        audio, rate = soundfile.read(corpus / track.path, dtype="float32")
+        soundfile.write(corpus / track.path, np.clip(audio / np.abs(audio).max() * 4 * gain, -1, 1), rate)
+    lines = [json.dumps({**record(load_score(corpus, track.id)), "id": track.id}) for track in tracks[:3]]
+    (corpus / "journal.jsonl").write_text("\n".join(lines))
+    write_captions(corpus)
+    rows = [json.loads(line) for line in (corpus / CAPTIONS_FILE).read_text().splitlines()]
+    sound = {name: [set(row["facts"].get("sound", ())) & {"loud", "quiet"} for row in rows if row["track"] == name] for name in (t.id for t in tracks)}  # fmt: skip
+    assert all(found == {"quiet"} for found in sound[tracks[0].id])
+    assert all(found == {"loud"} for found in sound[tracks[2].id])
+    assert not any(sound[tracks[3].id])  # no journal tells how it was made
