@@ -1,17 +1,19 @@
-"""Is a tempo in numbers to be heard, and where is it lost on the way: text, MuLan's codes, language models?
+"""Are a tempo in numbers and a key to be heard, and where are they lost on the way: text, MuLan's codes, language models?
 
-    python benchmarks/tempo.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out benchmarks/tempo.json]
+    python benchmarks/tempo_and_key.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out benchmarks/tempo_and_key.json]
 
 `rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly over their tempi, is the truth.
 Each bundle plays the same tempi twice: told by the clip's own MuLan codes, which is all a language model ever learns from, and told by a sentence.
 pulse: correlation of the logarithms of the pulse (`musiclm.evaluate.music`) and of the true tempo. met: share of clips whose tracked tempo is within
-8 % of it, its half or its double; beside it the same for clips mixed up. Also what linear probes, fitted to training pieces, find of the tempo in MuLan's vectors.
+8 % of it, its half or its double; key: MIREX score of the key that is heard; beside both the same for clips mixed up. Also what linear probes, fitted to training
+pieces, find of tempo and key in MuLan's vectors.
 """
 
 import argparse
 import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,8 +26,9 @@ from musiclm.bundle import open_bundle
 from musiclm.corpus.clips import read_clip
 from musiclm.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.bootstrap import bootstrap
-from musiclm.evaluate.music import Description, describe, same_tempo
+from musiclm.evaluate.music import Description, describe, key_score, same_tempo
 from musiclm.generate import MusicLM
+from musiclm.mulan.labels import PITCHES
 from musiclm.mulan.model import MuLan
 
 CLIP_S = 10.0
@@ -38,21 +41,21 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", metavar="NAME=BUNDLE")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--num", type=int, default=48)
-    parser.add_argument("--keep", type=Path, default=Path("out/tempo"))
+    parser.add_argument("--keep", type=Path, default=Path("out/tempo_and_key"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
-    tempi = steady_tempi(arguments.data)
+    tempi, keys = tempi_and_keys(arguments.data)
     pieces = [track for track in load_manifest(arguments.data) if track.id in tempi]
     held = sorted((track for track in pieces if track.split != "train"), key=lambda track: tempi[track.id])
     chosen = [held[i] for i in np.linspace(0, len(held) - 1, arguments.num).astype(int)]
-    bpm = np.array([tempi[track.id] for track in chosen])
+    bpm, key = np.array([tempi[track.id] for track in chosen]), [keys[track.id] for track in chosen]
     document: dict = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
         "clips": len(chosen),
         "tempi_bpm": bpm.tolist(),
-        "pieces": figures([describe(middle(arguments.data, track)) for track in chosen], bpm),
+        "pieces": figures([describe(middle(arguments.data, track)) for track in chosen], bpm, key),
         "bundles": {},
     }
     for entry in arguments.bundles:
@@ -60,10 +63,10 @@ def main() -> None:
         opened = open_bundle(bundle)
         model = MusicLM.from_pretrained(bundle, "cpu")
         heard = {
-            told: figures(play(model, told, arguments.data, chosen, bpm, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm)
+            told: figures(play(model, told, arguments.data, chosen, bpm, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told == "audio" else None)
             for told in ("audio", "text")
         }  # fmt: skip
-        probes = probe(model.mulan, arguments.data, pieces, tempi)
+        probes = probe(model.mulan, arguments.data, pieces, tempi, keys)
         document["bundles"][name] = {
             "bundle": opened.hash,
             **{f"told_by_{k}": v for k, v in heard.items()},
@@ -75,14 +78,16 @@ def main() -> None:
         arguments.out.write_text(text + "\n")
 
 
-def steady_tempi(corpus: Path) -> dict[str, float]:
-    """Beats a minute of each piece long enough that has one tempo throughout, by track."""
-    found = {}
+def tempi_and_keys(corpus: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """Beats a minute and key of each piece long enough that has one tempo throughout, by track. Of a mode, major or minor by its third."""
+    tempi, keys = {}, {}
     for track in load_manifest(corpus):
         score = json.loads((corpus / "scores" / f"{track.id}.json").read_text())
-        if not score["tempo_changes"] and track.seconds >= 30:
-            found[track.id] = float(score["tempo_bpm"])
-    return found
+        if not score["tempo_changes"] and track.seconds >= 30 and score.get("mode"):
+            tempi[track.id] = float(score["tempo_bpm"])
+            third = "major" if score["mode"] in ("major", "mixolydian", "lydian") else "minor"
+            keys[track.id] = f"{PITCHES[score['tonic']]} {third}"
+    return tempi, keys
 
 
 def middle(corpus: Path, track: Track) -> np.ndarray:
@@ -114,18 +119,26 @@ def sentence(place: int, bpm: float) -> str:
     return rng.choice(SENTENCES).format(style=rng.choice(STYLES), bpm=round(bpm)).capitalize()
 
 
-def figures(heard: list[Description], bpm: np.ndarray) -> dict:
+def figures(heard: list[Description], bpm: np.ndarray, key: list[str] | None = None) -> dict:
     pulse = np.array([one.pulse_bpm for one in heard])
     tracked = np.array([one.tempo_bpm for one in heard])
-    met = np.array([same_tempo(*pair) for pair in zip(bpm, tracked, strict=True)], np.float64)
-    rng = np.random.default_rng(0)
-    mixed = [[same_tempo(*pair) for pair in zip(bpm, rng.permutation(tracked), strict=True)] for _ in range(100)]
-    return {
+    found = {
         "pulse": asdict(bootstrap(correlation, np.log(np.maximum(pulse, 1)), np.log(bpm))),
-        "met": asdict(bootstrap(lambda x: float(np.mean(x)), met)),
-        "met_mixed_up": float(np.mean(mixed)),
+        **against_mixed_up("met", lambda asked, got: float(same_tempo(asked, got)), list(bpm), list(tracked)),
         "beat_strength": float(np.mean([one.beat_strength for one in heard])),
     }
+    if key is not None:
+        found |= against_mixed_up("key", key_score, key, [one.key for one in heard])
+    return found
+
+
+def against_mixed_up(name: str, score: Callable[..., float], asked: list, got: list) -> dict:
+    """The mean score of pairs, and that of the same clips in any other order."""
+    rng = np.random.default_rng(0)
+    own = np.array([score(*pair) for pair in zip(asked, got, strict=True)])
+    orders = [rng.permutation(len(got)) for _ in range(100)]
+    mixed = [np.mean([score(want, got[i]) for want, i in zip(asked, order, strict=True)]) for order in orders]
+    return {name: asdict(bootstrap(lambda x: float(np.mean(x)), own)), f"{name}_mixed_up": float(np.mean(mixed))}
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -133,13 +146,20 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def probe(mulan: MuLan, corpus: Path, pieces: list[Track], tempi: dict[str, float]) -> dict[str, float]:
-    """Correlations of the tempo's logarithm with what a linear probe reads from vectors. The probe learns from audio of training pieces."""
+def probe(
+    mulan: MuLan, corpus: Path, pieces: list[Track], tempi: dict[str, float], keys: dict[str, str]
+) -> dict[str, float]:
+    """Correlations of the tempo's logarithm with what a linear probe reads from vectors, and how often another finds tonic and mode.
+
+    The probes learn from audio of training pieces; the figures are of others.
+    """
     audio = torch.cat([mulan.embed_audio(torch.from_numpy(middle(corpus, track))[None, None]) for track in pieces])
     codes = F.normalize(mulan.rvq.decode(mulan.quantize(audio)[..., 0]), dim=-1)
     truth = np.log([tempi[track.id] for track in pieces])
     train = np.array([track.split == "train" for track in pieces])
     read = ridge(audio.numpy()[train], truth[train])
+    tonic = np.array([PITCHES.index(keys[track.id].split()[0]) for track in pieces])
+    minor = np.array([keys[track.id].endswith("minor") for track in pieces], int)
     numbers = np.arange(60, 190, 5)
     texts = [form.format(style=style, bpm=bpm) for bpm in numbers for style in STYLES for form in SENTENCES]
     text = torch.cat([mulan.embed_text(texts[i : i + 64]) for i in range(0, len(texts), 64)])
@@ -149,15 +169,25 @@ def probe(mulan: MuLan, corpus: Path, pieces: list[Track], tempi: dict[str, floa
         "audio": correlation(read(audio.numpy()[~train]), truth[~train]),
         "codes_of_audio": correlation(read(codes.numpy()[~train]), truth[~train]),
         "codes_of_sentences": correlation(read(from_text), asked),
+        **{f"{name}_of_audio": value for name, value in guesses("tonic", audio.numpy(), tonic, train).items()},
+        **{f"{name}_of_audio": value for name, value in guesses("mode", audio.numpy(), minor, train).items()},
         # how far apart: 1 where a sentence of twice the tempo is read as twice the tempo
         "slope_of_audio": float(np.polyfit(truth[~train], read(audio.numpy()[~train]), 1)[0]),
         "slope_of_sentences": float(np.polyfit(asked, read(from_text), 1)[0]),
     }
 
 
+def guesses(name: str, x: np.ndarray, truth: np.ndarray, train: np.ndarray) -> dict[str, float]:
+    """Share of right guesses outside the training pieces, and that of the commonest answer."""
+    read = ridge(x[train], np.eye(truth.max() + 1)[truth[train]])
+    held = truth[~train]
+    right = float((read(x[~train]).argmax(1) == held).mean())
+    return {name: right, f"{name}_chance": float(np.bincount(held).max() / len(held))}
+
+
 def ridge(x: np.ndarray, y: np.ndarray, strength: float = 0.3):
     """Linear regression with a penalty, as a function."""
-    centre, mean = x.mean(0), y.mean()
+    centre, mean = x.mean(0), y.mean(0)
     weights = np.linalg.solve(
         (x - centre).T @ (x - centre) + strength * np.eye(x.shape[1]), (x - centre).T @ (y - mean)
     )
