@@ -27,9 +27,10 @@ meaning() {
     stage mulan "${both[@]}"
     tokens mulan
 }
-language() { stage semantic "${both[@]}"; }
+# three fifths of rendered music: docs/decisions/007-rendered-music-in-training.md
+language() { stage semantic "${both[@]}" --set semantic.task.rendered_share=0.6; }
 decoders() {
-    stage storm "${both[@]}"
+    stage storm "${both[@]}" --set storm.task.rendered_share=0.6
     stage coarse "${both[@]}"
     stage fine "${real[@]}" --set fine.task.rendered_share=0
 }
@@ -52,5 +53,9 @@ export OMP_NUM_THREADS=1
 "$musiclm" corpus merge "$folder/corpus" "$folder/rendered" --out "$folder/both"
 lanes sound meaning
 lanes decoders language
-"$musiclm" bundle --runs "$folder/runs" --out "$folder/bundle" --name base --notes docs/base-notes.md --sampling "$sampling"
+"$musiclm" bundle --runs "$folder/runs" --out "$folder/first" --name base --sampling "$sampling"
+# last, MuLan's text side alone: numbers of a tempo beside wrong ones (docs/decisions/008-text-side-alone.md)
+"$musiclm" train mulan --from "$folder/first" --preset base --data "$folder/both" --runs "$folder/words" \
+    --set mulan.train.steps=400 --set mulan.train.batch_size=512 --set mulan.train.learning_rate=0.0005
+"$musiclm" bundle --runs "$folder/words" --from "$folder/first" --out "$folder/bundle" --name base --notes docs/base-notes.md
 "$musiclm" inspect "$folder/bundle"
