@@ -309,7 +309,7 @@ def base() -> Preset:
         ),
         # steps a second of all of these: `musiclm bench`
         # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
-        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=4900, batch_size=8),
+        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=6600, batch_size=8),
         storm=StormRecipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
@@ -324,7 +324,7 @@ def base() -> Preset:
                 mulan_noise=0.3,
             ),
             # 1.4 s a step on one thread
-            train=TrainConfig(steps=3700, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=5180, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
         coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=400),
