@@ -26,7 +26,7 @@ SPRING_WET = 0.15
 MUFFLED_HZ = 5600.0  # of a filter over everything
 CLEAN_DRIVE = 0.1  # more saturation, of the mix or of an amplifier, is not clean
 PUMP, LEAST_KICKS = 0.25, 6
-LOUD_LUFS, QUIET_LUFS = -14.0, -24.0  # one recording in eight is louder, one in four softer
+LOUD_LUFS, QUIET_LUFS = -14.0, -24.0  # about a tenth of recordings is louder, a quarter softer
 
 
 def read_journal(corpus_dir: Path) -> dict[str, dict[str, Any]]:

@@ -330,12 +330,8 @@ class MuLanTask:
         text = torch.cat(more) if more else train.text[:0]
         gap = fit_space(model.to("cpu"), train, text, stretches, tracks + owners, held, self.seed)
         model.to(device)
-        data = {
-            "windows_train": len(self.train),
-            "tracks_train": len(self.by_track),
-            "windows_validation": len(self.held),
-        }
-        model.save(folder, {**info, "data": data, "chance": self.chance, "gap_validation": gap})
+        windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
+        model.save(folder, {**info, "windows": windows, "chance": self.chance, "gap_validation": gap})
 
 
 def spec_augment(

@@ -175,13 +175,9 @@ class MuLanTextTask(MuLanTask):
         audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
         fit_projection(model, audio, text)
         gap = gap_of(model, audio, model.project_text(text))
-        data = {
-            "windows_train": len(self.train),
-            "tracks_train": len(self.by_track),
-            "windows_validation": len(self.held),
-        }
+        windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         facts = {
-            "data_text": data,
+            "windows": windows,
             "chance": self.chance,
             "gap_validation": {"after": asdict(gap)},
             "codes_of": self.codes_of,
