@@ -1,12 +1,13 @@
 """Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan --from BUNDLE`.
 
-Every code of every recording stays what it was, so language models that learned from them go on working, and a minute or two is enough to
-learn other captions. The audio vectors are computed once. Beside the contrastive loss a caption that names its tempo in numbers must
+Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
+captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers must
 lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
 read the number, and does not.
 """
 
 import copy
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -83,11 +84,11 @@ class MuLanTextTask(MuLanTask):
             lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
         )
         self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
-        self.tempi, self.other_tempi = self._other_tempi(cache_dir)
+        self.tempi, self.other_tempi = self._other_tempi()
         self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
-        self.chance["tempo"] = float(np.log(1 + OTHER_TEMPI))
+        self.chance["tempo"] = math.log(1 + OTHER_TEMPI)
 
-    def _other_tempi(self, cache_dir: Path) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+    def _other_tempi(self) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Window and caption of each training caption that names its tempo, and text features of it with other numbers (n 3 d)."""
         places: list[tuple[int, int]] = []
         texts: list[str] = []
@@ -143,12 +144,10 @@ class MuLanTextTask(MuLanTask):
         }
         if "tempo_pooled" in batch:
             texts = self._vectors(self.side, batch["tempo_pooled"].flatten(0, 1)).unflatten(0, (-1, 1 + OTHER_TEMPI))
-            likeness = (texts * batch["tempo_audio"][:, None]).sum(-1) * self.side.log_scale.clamp(
-                max=float(np.log(100))
-            ).exp()
-            log["tempo"] = F.cross_entropy(
-                likeness, torch.zeros(len(likeness), dtype=torch.long, device=likeness.device)
-            )
+            scale = self.side.log_scale.clamp(max=math.log(100.0)).exp()
+            likeness = (texts * batch["tempo_audio"][:, None]).sum(-1) * scale
+            right = torch.zeros(len(likeness), dtype=torch.long, device=likeness.device)
+            log["tempo"] = F.cross_entropy(likeness, right)
             loss = loss + log["tempo"]
         yield Update(group="model", loss=loss, log=log)
 
