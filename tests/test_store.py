@@ -169,11 +169,28 @@ def test_a_store_has_the_tracks_that_its_streams_share(tmp_path: Path) -> None:
     assert set(without.streams(crops)) == {"mulan", "semantic"} and set(without.encoders) == {"mulan", "w2vbert"}
 
 
+def test_a_track_is_what_all_its_streams_cover(tmp_path: Path) -> None:
+    track = make_track(0, 100, 0)
+    parts = {"mulan": (0.0, track["mulan"]), "semantic": (0.0, track["semantic"])}
+    parts["acoustic"] = (1.0, track["acoustic"][:, 50:150])  # seconds 1 to 3
+    for stream, (start_s, tokens) in parts.items():
+        seconds = 2.0 if stream == "acoustic" else 4.0
+        StreamWriter(tmp_path, HEADERS[stream], codebooks(stream), 1).add("a", "train", start_s, seconds, tokens)
+    store = TokenStore(tmp_path)
+    assert store.tracks[0].num_frames == 50
+    crop = store.cut([(0, 10)], 20)
+    assert torch.equal(crop.codes["semantic"][0], torch.from_numpy(track["semantic"][:, 35:55]).long())
+    assert torch.equal(crop.codes["acoustic"][0], torch.from_numpy(track["acoustic"][:, 70:110]).long())
+    whole = TokenStore(tmp_path, ("mulan", "semantic"))
+    assert whole.tracks[0].num_frames == 100
+    assert torch.equal(whole.cut([(0, 35)], 20).codes["semantic"], crop.codes["semantic"])
+
+
 def test_streams_of_other_stretches_or_lengths_are_refused(tmp_path: Path) -> None:
     track = make_track(0, 100, 0)
     for folder, start_s, acoustic, reason in (
-        ("moved", 1.0, track["acoustic"], "from 1.0, semantic ones of 4.0 s from 0.0"),
-        ("short", 0.0, track["acoustic"][:, :-1], "199 acoustic frames for 100 semantic ones"),
+        ("moved", 4.0, track["acoustic"], "no part of it in common"),
+        ("short", 0.0, track["acoustic"][:, :-10], "190 acoustic frames for 4 s at 50 Hz"),
     ):
         for stream in ("mulan", "semantic"):
             writer = StreamWriter(tmp_path / folder, HEADERS[stream], codebooks(stream), tracks_per_shard=1)

@@ -92,11 +92,38 @@ def test_a_long_track_gives_its_middle(corpus: Path, tmp_path: Path) -> None:
     store = fill(corpus, tmp_path / "store", splits=("train",), max_seconds_per_track=4)
     assert [track.num_frames for track in store.tracks] == [100, 75]
     assert store.cut([(0, 0)], 100).codes["semantic"][0, 0, [0, -1]].tolist() == [4, 8]
-    # a stream made of whole tracks doesn't go with these
-    shutil.rmtree(tmp_path / "store" / "semantic")
-    tokenize_corpus(corpus, fake_encoder("semantic"), tmp_path / "store", splits=("train",))
-    with pytest.raises(StoreError, match="one --max-seconds"):
-        TokenStore(tmp_path / "store")
+    # a stream made of whole tracks gives its middle, too, and all of it beside others like it
+    middle = store.cut([(0, 10)], 50).codes
+    for stream in ("semantic", "mulan"):
+        shutil.rmtree(tmp_path / "store" / stream)
+        tokenize_corpus(corpus, fake_encoder(stream), tmp_path / "store", splits=("train",))
+    store = TokenStore(tmp_path / "store")
+    assert [track.num_frames for track in store.tracks] == [100, 75]
+    assert all(torch.equal(codes, middle[name]) for name, codes in store.cut([(0, 10)], 50).codes.items())
+    whole = TokenStore(tmp_path / "store", ("mulan", "semantic"))
+    assert [track.num_frames for track in whole.tracks] == [308, 75]
+
+
+def test_training_tracks_at_other_speeds(corpus: Path, tmp_path: Path) -> None:
+    """A tape played twice as fast shows the file's time twice as fast."""
+    store = fill(corpus, tmp_path / "store", speeds=(2.0, 1.0, 0.8))
+    lengths = {track.id: (track.split, track.num_frames) for track in store.tracks}
+    assert lengths == {
+        "a": ("train", 308),
+        "a x2": ("train", 154),
+        "a x0.8": ("train", 385),
+        "b": ("train", 75),
+        "b x2": ("train", 37),
+        "b x0.8": ("train", 93),
+        "c": ("validation", 125),
+        "d": ("test", 50),
+    }
+    place = [track.id for track in store.tracks].index("a x2")
+    codes = store.cut([(place, 25)], 50).codes["semantic"][0, 0]
+    own = store.cut([(0, 50)], 100).codes["semantic"][0, 0, ::2]
+    assert (codes == own).float().mean() > 0.9  # a second into the fast one is two seconds into the track
+    with pytest.raises(ValueError, match="speed is 3"):
+        fill(corpus, tmp_path / "store", speeds=(3,))
 
 
 def test_goes_on_where_it_stopped(corpus: Path, tmp_path: Path) -> None:

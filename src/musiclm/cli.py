@@ -324,6 +324,14 @@ def tokenize(
     max_seconds: Annotated[
         float | None, typer.Option(min=1.0, help="Of longer tracks only the middle; whole tracks by default.")
     ] = None,
+    speed: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.5,
+            max=2.0,
+            help="Training tracks at this speed as well, pitch and tempo altered together. May be repeated.",
+        ),
+    ] = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -341,6 +349,7 @@ def tokenize(
             start=start,
             streams=tuple(tasks),
             max_seconds_per_track=max_seconds,
+            speeds=tuple(speed or ()),
             device=device,
             on_progress=lambda name, done, total: bars.update(tasks[name], completed=done, total=total),
         )

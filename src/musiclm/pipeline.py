@@ -178,12 +178,15 @@ def tokenize(
     start: str | None = None,
     streams: Sequence[str] = STREAMS,
     max_seconds_per_track: float | None = None,
+    speeds: Sequence[float] = (),
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle `start`.
 
-    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream.
+    max_seconds_per_track, speeds: as `musiclm.tokenize.tokenize_corpus`.
+    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream or a speed
+    outside 0.5 to 2.
     """
     loaders: dict[str, Callable[[Path], Any]] = {
         "mulan": MuLan.from_artifact,
@@ -196,7 +199,14 @@ def tokenize(
     for stream in streams:
         encoder = Encoder.of(loaders[stream](artifact_of(runs, ENCODER_OF[stream], start)), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
-        tokenize_corpus(data, encoder, runs / "tokens", max_seconds_per_track=max_seconds_per_track, on_progress=told)
+        tokenize_corpus(
+            data,
+            encoder,
+            runs / "tokens",
+            max_seconds_per_track=max_seconds_per_track,
+            speeds=speeds,
+            on_progress=told,
+        )
     return runs / "tokens"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -54,9 +55,9 @@ class StreamHeader:
 class Stretch:
     """The part of a track that a stream covers."""
 
-    id: str  # of the track
+    id: str  # of the track; "ID xSPEED" where it is played at another speed
     split: str
-    start_s: float
+    start_s: float  # a whole number of seconds
     seconds: float
     num_frames: int  # of the stream; for MuLan windows
     source: str = ""  # of the track, as in the manifest
@@ -64,11 +65,12 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTrack:
-    """A track of the store."""
+    """A track of the store: the part of it that all streams cover."""
 
     id: str
     split: str
     num_frames: int  # semantic frames
+    offset_s: dict[str, int]  # by stream: where in its stretch that part begins
     rendered: bool = False  # from a score, not a recording
 
 
@@ -195,9 +197,9 @@ class TokenStream:
 
 
 class TokenStore:
-    """Reads a store: the tracks that all the streams have in common, on the clock of the semantic one.
+    """Reads a store: of each track that all the streams have the part that they all cover, on the clock of the semantic one.
 
-    Raises: StoreError if a stream is missing, none has tracks, or streams were made of different stretches of a track.
+    Raises: StoreError if a stream is missing, none has tracks, or streams cover no second of a track in common.
     """
 
     def __init__(self, folder: Path | str, streams: Sequence[str] = STREAMS) -> None:
@@ -232,19 +234,37 @@ class TokenStore:
 
     def _track(self, id: str) -> StoredTrack:
         found = {name: stream.stretches[id] for name, stream in self._streams.items()}
-        first = found["semantic"]
+        start = max(stretch.start_s for stretch in found.values())
+        offsets = {name: round(start - stretch.start_s) for name, stretch in found.items()}
         for name, stretch in found.items():
-            if (stretch.start_s, stretch.seconds) != (first.start_s, first.seconds):
+            rate = self.spec(name).frame_rate_hz
+            if rate and stretch.num_frames < int(stretch.seconds * rate - 0.01):  # resampling may lack a sample
                 raise StoreError(
-                    f"track {id}: {name} tokens are of {stretch.seconds} s from {stretch.start_s}, semantic ones of "
-                    f"{first.seconds} s from {first.start_s}; tokenize again with one --max-seconds for all streams"
+                    f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
                 )
-        frames = found["acoustic"].num_frames if self.ratio else 0
-        if frames < first.num_frames * self.ratio:
+        left = {
+            name: stretch.num_frames // self._ratio(name) - round(offsets[name] * self.semantic_rate_hz)
+            for name, stretch in found.items()
+            if name != "mulan"
+        }
+        offsets["mulan"] = min(offsets["mulan"], found["mulan"].num_frames - 1)  # windows are longer than their stride
+        if min(left.values()) < 1:
             raise StoreError(
-                f"track {id}: {frames} acoustic frames for {first.num_frames} semantic ones, fewer than {self.ratio} each"
+                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one --max-seconds for all"
             )
-        return StoredTrack(id=id, split=first.split, num_frames=first.num_frames, rendered=first.source == RENDERED)
+        return StoredTrack(
+            id=id,
+            split=found["semantic"].split,
+            num_frames=min(left.values()),
+            offset_s=offsets,
+            rendered=found["semantic"].source == RENDERED,
+        )
+
+    def _slice(self, track: StoredTrack, stream: str, start: int, stop: int) -> NDArray[np.int16]:
+        """Codes (q, frames of the stream) of semantic frames [start, stop) of a track."""
+        n, skip = self._ratio(stream), round(track.offset_s[stream] * self.semantic_rate_hz)
+        codes: NDArray[np.int16] = self._streams[stream][track.id][:, (skip + start) * n : (skip + stop) * n]
+        return codes
 
     def of_split(self, split: str, rendered: bool | None = None) -> list[int]:
         """Indices of the tracks of a split: all, only the rendered ones, or only the real ones."""
@@ -313,10 +333,10 @@ class TokenStore:
             stop = min(start + length, track.num_frames)
             real.append(stop - start)
             for name, n in rates.items():
-                codes[name][row, :, : (stop - start) * n] = self._streams[name][track.id][:, start * n : stop * n]
-            windows = self._streams["mulan"][track.id]
-            first, last = self.windows(start, stop, windows.get_shape()[0])
-            embedding[row] = windows[first:last].astype(np.float32).mean(0)
+                codes[name][row, :, : (stop - start) * n] = self._slice(track, name, start, stop)
+            windows, skip = self._streams["mulan"][track.id], track.offset_s["mulan"]
+            first, last = self.windows(start, stop, windows.get_shape()[0] - skip)
+            embedding[row] = windows[skip + first : skip + last].astype(np.float32).mean(0)
         return Crops(
             {name: torch.from_numpy(value) for name, value in codes.items()},
             torch.from_numpy(embedding),
@@ -359,7 +379,7 @@ class TokenStore:
         spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
         for index in self._some("train"):
-            seen = self._streams[stream][self.tracks[index].id][:]
+            seen = self._slice(self.tracks[index], stream, 0, self.tracks[index].num_frames)
             for level in range(spec.levels):
                 counts[level] += torch.from_numpy(np.bincount(seen[level], minlength=spec.codebook_size))
         nats = -(counts / counts.sum(1, keepdim=True)).log()

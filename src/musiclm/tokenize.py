@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import soxr
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -60,27 +61,38 @@ def tokenize_corpus(
     out: Path,
     splits: Sequence[str] = ("train", "validation", "test"),
     max_seconds_per_track: float | None = None,
+    speeds: Sequence[float] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the same call goes on.
 
     max_seconds_per_track: of a longer track only the middle. Tracks shorter than a second are left out.
-    on_progress: (tracks done, tracks in all).
+    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more music than there is.
+    on_progress: (tracks done, tracks in all), a track at another speed being another one.
 
-    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus.
+    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a speed outside 0.5 to 2.
     """
+    for speed in speeds:
+        if not 0.5 <= speed <= 2:
+            raise ValueError(f"speed is {speed}; it must be between 0.5 and 2")
     tracks = [track for track in load_manifest(corpus_dir) if track.split in splits and track.seconds >= 1]
+    altered = [speed for speed in dict.fromkeys(speeds) if speed != 1]
+    plays = [(track, speed) for track in tracks for speed in (1.0, *(altered if track.split == "train" else ()))]
     writer = StreamWriter(out, encoder.header, encoder.codebooks)
     try:
-        for index, track in enumerate(tracks):
-            if track.id not in writer.done:
-                length = min(track.seconds, max_seconds_per_track or track.seconds)
-                start = float(int((track.seconds - length) / 2))  # a whole second, where a MuLan window begins
-                audio = torch.from_numpy(read_clip(corpus_dir, track, start, length))
-                tokens = encoder.encode(audio[None, None]).cpu().numpy()
-                writer.add(track.id, track.split, start, length, tokens, track.source)
+        for index, (track, speed) in enumerate(plays):
+            id = track.id if speed == 1 else f"{track.id} x{speed:g}"
+            if id not in writer.done:
+                seconds = track.seconds / speed
+                length = min(seconds, max_seconds_per_track or seconds)
+                start = float(int((seconds - length) / 2))  # a whole second, where a MuLan window begins
+                audio = read_clip(corpus_dir, track, start * speed, length * speed)
+                if speed != 1:
+                    audio = soxr.resample(audio, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)
+                tokens = encoder.encode(torch.from_numpy(audio)[None, None]).cpu().numpy()
+                writer.add(id, track.split, start, length, tokens, track.source)
             if on_progress is not None:
-                on_progress(index + 1, len(tracks))
+                on_progress(index + 1, len(plays))
     finally:
         writer.flush()  # also what was finished when an error or Ctrl-C came
     return Path(out)

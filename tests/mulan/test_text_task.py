@@ -4,7 +4,7 @@ import json
 import math
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from musiclm.artifact import ArtifactError, read_config
 from musiclm.corpus.captions import CAPTIONS_FILE
-from musiclm.corpus.manifest import load_manifest
+from musiclm.corpus.manifest import RENDERED, load_manifest
 from musiclm.mulan.labels import LABELS_FILE
 from musiclm.mulan.model import MuLan
 from musiclm.mulan.task import MuLanTaskConfig
@@ -92,9 +92,31 @@ def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
         assert (task.audio[rows] @ text.T).argmax(1).tolist() == [0, 1, 2, 3]
     unchanged = {k for k, v in before.state_dict().items() if torch.equal(v, after.state_dict()[k])}
     changed = before.state_dict().keys() - unchanged
-    assert changed and all(name.startswith(("text.", "text_pull", "text_heat", "log_scale")) for name in changed)
+    assert changed and all(
+        name.startswith(("text.", "text_pull", "text_heat", "log_scale", "memory")) for name in changed
+    )
     assert read_config(folder)["hash"] != read_config(artifact)["hash"]
     assert after.codes_hash == before.codes_hash == read_config(artifact)["hash"]
+
+
+def test_text_is_drawn_to_recordings_alone(captioned, artifact, tmp_path):
+    """Every second piece is rendered and its sound is its own; captions of both kinds end among recordings."""
+    both = tmp_path / "both"
+    shutil.copytree(captioned, both)
+    tracks = load_manifest(both)
+    tracks = [replace(track, source=RENDERED) if i % 4 in (1, 3) else track for i, track in enumerate(tracks)]
+    (both / "manifest.jsonl").write_text("".join(json.dumps(asdict(track)) + "\n" for track in tracks))
+    task = make(both, artifact, tmp_path / "cache")
+    train_rendered = task.rendered[torch.from_numpy(task.train)]
+    real, moved = (task.audio[torch.from_numpy(task.train)][rows] for rows in (~train_rendered, train_rendered))
+    was = task.vectors[torch.from_numpy(task.train)][train_rendered]
+    assert (real.mean(0) - moved.mean(0)).norm() < 0.5 * (real.mean(0) - was.mean(0)).norm()
+    assert torch.equal(task.vectors[~task.rendered], task.audio[~task.rendered])
+    after = MuLan.from_artifact(train(task, recipe(2), tmp_path / "run", quiet=True))
+    with torch.no_grad():
+        recordings = torch.cat([real, after.audio_vectors(task.stretches(after, rendered=False)[0])])
+    assert float((after.memory @ recordings.T).amax(1).min()) > float((after.memory @ was.T).amax(1).mean())
+    assert {track.source for track in task.stretches(after)[1]} == {RENDERED, "s"}
 
 
 def test_stopped_and_resumed_equals_never_stopped(captioned, artifact, tmp_path):

@@ -273,16 +273,21 @@ class MuLanTask:
         return encode_texts(model, [self.data.captions[w][caption] for w in windows])
 
     @torch.no_grad()
-    def stretches(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[str]]:
-        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each."""
-        parts, owners = [torch.zeros(0, self.config.model.audio.width)], []
+    def stretches(self, model: MuLan, rendered: bool = True) -> tuple[Float[Tensor, "n d"], list[Track]]:
+        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each.
+
+        rendered: whether rendered tracks are among them.
+        """
+        parts, owners = [torch.zeros(0, self.config.model.audio.width)], list[Track]()
         if self.config.stretch_s >= WINDOW_S:
             for track in (t for t in load_manifest(self.corpus_dir) if t.split == "train"):
+                if track.source == RENDERED and not rendered:
+                    continue
                 rng = random.Random(f"{self.seed} {track.id}")
                 length = min(self.config.stretch_s, track.seconds)
                 audio = read_clip(self.corpus_dir, track, rng.random() * (track.seconds - length), length)
                 parts.append(model.window_features(torch.from_numpy(audio)[None].to(model.log_scale.device)).cpu())
-                owners += [track.id] * len(parts[-1])
+                owners += [track] * len(parts[-1])
         return torch.cat(parts), owners
 
     @torch.no_grad()
@@ -324,11 +329,13 @@ class MuLanTask:
         train = Pairs(self.features(model, self.train), self.pooled(model, self.train, 0))
         more = [self.pooled(model, self.train, k) for k in range(1, self.config.captions_per_window)]
         held = Pairs(self.features(model, self.held), self.pooled(model, self.held, 0))
-        tracks = [self.windows[w].track.id for w in self.train]
         stretches, owners = self.stretches(model)
+        tracks = [self.windows[w].track for w in self.train] + owners
+        rendered = torch.tensor([track.source == RENDERED for track in tracks])
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
-        gap = fit_space(model.to("cpu"), train, text, stretches, tracks + owners, held, self.seed)
+        ids = [track.id for track in tracks]
+        gap = fit_space(model.to("cpu"), train, text, stretches, ids, rendered, held, self.seed)
         model.to(device)
         windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         model.save(folder, {**info, "windows": windows, "chance": self.chance, "gap_validation": gap})

@@ -3,7 +3,7 @@
 Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
 captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers must
 lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
-read the number, and does not.
+read the number, and does not. Captions of rendered music are learned from where recordings lie (`musiclm.mulan.gap`).
 """
 
 import copy
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.artifact import ArtifactError, codes_hash, read_config
-from musiclm.mulan.gap import fit_projection, gap_of
+from musiclm.corpus.manifest import RENDERED
+from musiclm.mulan.gap import among_recordings, fit_memory, fit_projection, gap_of
 from musiclm.mulan.model import MuLan, contrastive_loss
 from musiclm.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
 from musiclm.mulan.tempo import with_other_tempo
@@ -83,7 +84,11 @@ class MuLanTextTask(MuLanTask):
             keys,
             lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
         )
-        self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+        self.rendered = torch.tensor([window.track.source == RENDERED for window in self.windows])
+        learned = torch.zeros(len(self.windows), dtype=torch.bool)
+        learned[torch.from_numpy(self.train)] = True
+        self.vectors = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+        self.audio = among_recordings(self.vectors, self.rendered, learned)
         self.tempi, self.other_tempi = self._other_tempi()
         self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
         self.chance["tempo"] = math.log(1 + OTHER_TEMPI)
@@ -166,11 +171,16 @@ class MuLanTextTask(MuLanTask):
 
     @torch.no_grad()
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Fits the projection of text to audio anew and writes the artifact, whose codes of audio are those of the one it began with."""
+        """Fits what text is drawn to, and how far, and writes the artifact, whose codes of audio are those of the one it began with."""
         assert isinstance(module, TextSide)
         model = copy.deepcopy(self.mulan)
         model.text.load_state_dict(module.text.state_dict())
         model.log_scale.copy_(module.log_scale)
+        recordings, _ = self.stretches(model, rendered=False)
+        train = torch.from_numpy(self.train)
+        everywhere = torch.cat([self.vectors[train], model.audio_vectors(recordings)])
+        of_rendered = torch.cat([self.rendered[train], torch.zeros(len(recordings), dtype=torch.bool)])
+        fit_memory(model, everywhere, of_rendered, self.seed)
         audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
         fit_projection(model, audio, text)
         gap = gap_of(model, audio, model.project_text(text))
