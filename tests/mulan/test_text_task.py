@@ -119,6 +119,31 @@ def test_text_is_drawn_to_recordings_alone(captioned, artifact, tmp_path):
     assert {track.source for track in task.stretches(after)[1]} == {RENDERED, "s"}
 
 
+def test_anchored_captions_stay_where_they_were(captioned, artifact, tmp_path):
+    """Every second caption names no tempo: with the anchor it hardly moves, and numbers are learned all the same."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(captioned, mixed)
+    lines = [json.loads(line) for line in (mixed / CAPTIONS_FILE).read_text().splitlines()]
+    for line in lines:
+        line["captions"][1] = "music"
+    (mixed / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = MuLanTaskConfig(model=MuLan.from_artifact(artifact).config, captions_per_window=2)
+    before, moved = MuLan.from_artifact(artifact), {}
+    for anchor in (0.0, 30.0):
+        task = MuLanTextTask(
+            replace(settings, text_anchor=anchor), mixed, batch_size=8, seed=0, start=artifact, cache_dir=tmp_path / "cache"
+        )  # fmt: skip
+        after = MuLan.from_artifact(train(task, recipe(100), tmp_path / f"run{anchor}", quiet=True))
+        with torch.no_grad():
+            pooled = before.encode_text(["music"])
+            moved[anchor] = float(1 - (before.text_vectors(pooled) * after.text_vectors(pooled)).sum())
+        logged = [json.loads(line) for line in (tmp_path / f"run{anchor}" / "log.jsonl").read_text().splitlines()]
+        assert next(entry for entry in logged if entry["kind"] == "train")["tempo"] < 0.7 * task.chance["tempo"]
+    assert moved[30.0] < 0.05 and moved[30.0] < 0.2 * moved[0.0]
+    with pytest.raises(ValueError, match="text_anchor is -1"):
+        replace(settings, text_anchor=-1)
+
+
 def test_stopped_and_resumed_equals_never_stopped(captioned, artifact, tmp_path):
     whole = train(make(captioned, artifact, tmp_path / "cache"), recipe(4), tmp_path / "whole", quiet=True)
     stopped = make(captioned, artifact, tmp_path / "cache")

@@ -61,11 +61,15 @@ class MuLanTaskConfig:
         None  # of the clips in a step, of rendered tracks; None: as many as theirs of the tracks
     )
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
+    # of the text side alone: how firmly captions without a tempo in numbers are held where they lay, which then takes the contrastive loss's place
+    text_anchor: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds_per_clip <= WINDOW_S:
             raise ValueError(f"seconds_per_clip must lie in 1..{WINDOW_S}, got {self.seconds_per_clip}")
         check_shares(self, "rendered_share")
+        if self.text_anchor < 0:
+            raise ValueError(f"text_anchor is {self.text_anchor}; it must be 0 or more")
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"

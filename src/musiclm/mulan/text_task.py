@@ -3,7 +3,8 @@
 Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
 captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers must
 lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
-read the number, and does not. Captions of rendered music are learned from where recordings lie (`musiclm.mulan.gap`).
+read the number, and does not. Captions of rendered music are learned from where recordings lie (`musiclm.mulan.gap`). To teach numbers
+and leave everything else as it is, `text_anchor` takes the place of the contrastive loss.
 """
 
 import copy
@@ -75,6 +76,7 @@ class MuLanTextTask(MuLanTask):
             config, corpus_dir, batch_size=batch_size, seed=seed, pretrained=pretrained, cache_dir=cache_dir
         )
         self.mulan = model.requires_grad_(False)
+        self.before = copy.deepcopy(model.text).eval()
         self.side = TextSide(model).requires_grad_(True)
         self.groups = {"model": self.side}
         self.codes_of = codes_hash(read_config(start))
@@ -92,6 +94,8 @@ class MuLanTextTask(MuLanTask):
         self.tempi, self.other_tempi = self._other_tempi()
         self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
         self.chance["tempo"] = math.log(1 + OTHER_TEMPI)
+        self.names_tempo = torch.zeros(len(self.windows), config.captions_per_window, dtype=torch.bool)
+        self.names_tempo[tuple(torch.from_numpy(self.tempi.T))] = True
 
     def _other_tempi(self) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
         """Window and caption of each training caption that names its tempo, and text features of it with other numbers (n 3 d)."""
@@ -128,6 +132,7 @@ class MuLanTextTask(MuLanTask):
             "audio": self.audio[torch.from_numpy(picked)],
             "pooled": torch.tensor(pooled[picked, choices[:, 0]], dtype=torch.float32),
             "same": self._same(picked, choices)[0],
+            "names_tempo": self.names_tempo[picked, choices[:, 0]],
         }
         if len(self.tempi):
             some = rng.integers(len(self.tempi), size=self.batch_size)
@@ -138,17 +143,28 @@ class MuLanTextTask(MuLanTask):
         return batch
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
-        text = self._vectors(self.side, batch["pooled"])
-        result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
-        loss = result.loss
-        log: dict[str, float | Tensor] = {
-            "contrastive": result.loss,
-            "audio_to_text": result.audio_to_text,
-            "text_to_audio": result.text_to_audio,
-            "temperature": (-self.side.log_scale).exp(),
-        }
+        text = self._vectors(self.side.text, batch["pooled"])
+        log: dict[str, float | Tensor] = {}
+        if self.config.text_anchor:
+            with torch.no_grad():
+                was = self._vectors(self.before.to(text.device), batch["pooled"])
+            held = ~batch["names_tempo"]
+            moved = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
+            log["moved"] = moved
+            loss = self.config.text_anchor * moved
+        else:
+            result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
+            loss = result.loss
+            log |= {
+                "contrastive": result.loss,
+                "audio_to_text": result.audio_to_text,
+                "text_to_audio": result.text_to_audio,
+                "temperature": (-self.side.log_scale).exp(),
+            }
         if "tempo_pooled" in batch:
-            texts = self._vectors(self.side, batch["tempo_pooled"].flatten(0, 1)).unflatten(0, (-1, 1 + OTHER_TEMPI))
+            texts = self._vectors(self.side.text, batch["tempo_pooled"].flatten(0, 1)).unflatten(
+                0, (-1, 1 + OTHER_TEMPI)
+            )
             scale = self.side.log_scale.clamp(max=math.log(100.0)).exp()
             likeness = (texts * batch["tempo_audio"][:, None]).sum(-1) * scale
             right = torch.zeros(len(likeness), dtype=torch.long, device=likeness.device)
@@ -156,8 +172,8 @@ class MuLanTextTask(MuLanTask):
             loss = loss + log["tempo"]
         yield Update(group="model", loss=loss, log=log)
 
-    def _vectors(self, side: TextSide, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
-        raw = F.normalize(side.text(pooled), dim=-1)
+    def _vectors(self, head: nn.Module, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
+        raw = F.normalize(head(pooled), dim=-1)
         return F.normalize(raw - self.mulan.text_mean.to(raw.device), dim=-1)
 
     @torch.no_grad()
@@ -166,7 +182,7 @@ class MuLanTextTask(MuLanTask):
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
         assert isinstance(module, TextSide)
         device = module.log_scale.device
-        text = self._vectors(module, self.pooled(self.mulan, windows, 0).to(device))
+        text = self._vectors(module.text, self.pooled(self.mulan, windows, 0).to(device))
         return self.audio[torch.from_numpy(windows)].to(device), text, module.log_scale
 
     @torch.no_grad()
