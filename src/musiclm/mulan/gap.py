@@ -129,6 +129,7 @@ def fit_space(
     rendered: Bool[Tensor, " n+k"],
     validation: Pairs,
     seed: int = 0,
+    projection: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """Fits means, quantizer and projection of `model` in place; returns the gap on `validation` before and after, as JSON.
 
@@ -156,7 +157,7 @@ def fit_space(
     fit_memory(model, audio, rendered, seed)
     coarse = gap_of(model, held_audio, held_text)
 
-    choice = fit_projection(model, held_audio, held_text)
+    choice = fit_projection(model, held_audio, held_text, projection)
     projected = model.project_text(
         text[torch.randperm(len(text), generator=torch.Generator().manual_seed(seed))[: len(rows)]]
     )
@@ -192,11 +193,13 @@ def among_recordings(
 
 
 @torch.no_grad()
-def fit_projection(model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> tuple[float, float]:
+def fit_projection(
+    model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"], fixed: tuple[float, float] | None = None
+) -> tuple[float, float]:
     """Sets how far text is drawn to audio (`MuLan.project_text`) so that decoded codes of n texts and of their audio are nearest to each
-    other, against mixed-up pairs; returns `text_pull` and `text_heat`. The vectors are the towers', centred."""
-    best, choice = -1.0, (0.0, 0.05)
-    for pull in (0.0, 0.5, 0.75, 1.0):
+    other, against mixed-up pairs, or as `fixed` says; returns `text_pull` and `text_heat`. The vectors are the towers', centred."""
+    best, choice = -1.0, fixed or (0.0, 0.05)
+    for pull in (0.0, 0.5, 0.75, 1.0) if fixed is None else ():
         for heat in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
             model.text_pull.fill_(pull)
             model.text_heat.fill_(heat)

@@ -63,6 +63,8 @@ class MuLanTaskConfig:
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
     # of the text side alone: how firmly captions without a tempo in numbers are held where they lay, which then takes the contrastive loss's place
     text_anchor: float = 0.0
+    # how far text is drawn to recordings (0 to 1) and over how wide a neighbourhood (heat of a softmax); None: as validation pairs ask for
+    projection: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.seconds_per_clip <= WINDOW_S:
@@ -70,6 +72,8 @@ class MuLanTaskConfig:
         check_shares(self, "rendered_share")
         if self.text_anchor < 0:
             raise ValueError(f"text_anchor is {self.text_anchor}; it must be 0 or more")
+        if self.projection and not (0 <= self.projection[0] <= 1 and self.projection[1] > 0):
+            raise ValueError(f"projection is {self.projection}; it must be a pull between 0 and 1 and a heat above 0")
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"
@@ -339,7 +343,7 @@ class MuLanTask:
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
         ids = [track.id for track in tracks]
-        gap = fit_space(model.to("cpu"), train, text, stretches, ids, rendered, held, self.seed)
+        gap = fit_space(model.to("cpu"), train, text, stretches, ids, rendered, held, self.seed, self.config.projection)
         model.to(device)
         windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         model.save(folder, {**info, "windows": windows, "chance": self.chance, "gap_validation": gap})

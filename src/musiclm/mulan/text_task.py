@@ -198,7 +198,7 @@ class MuLanTextTask(MuLanTask):
         of_rendered = torch.cat([self.rendered[train], torch.zeros(len(recordings), dtype=torch.bool)])
         fit_memory(model, everywhere, of_rendered, self.seed)
         audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
-        fit_projection(model, audio, text)
+        fit_projection(model, audio, text, self.config.projection)
         gap = gap_of(model, audio, model.project_text(text))
         windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         facts = {
