@@ -249,7 +249,9 @@ def train_all(
         if stage == "mulan":
             label(data, say, preset.label_windows_per_track)
         if stage == "semantic":
-            tokenize(data, runs, max_seconds_per_track=preset.max_seconds_per_track, device=device)
+            tokenize(data, runs, streams=("mulan", "semantic"), speeds=preset.speeds, device=device)
+            longest = preset.max_seconds_per_track
+            tokenize(data, runs, streams=("acoustic",), max_seconds_per_track=longest, device=device)
         if (
             train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
             is None

@@ -65,7 +65,8 @@ class Preset:
     coarse: LmRecipe
     fine: LmRecipe
     label_windows_per_track: int = 6  # of 10 s, at most, that get captions
-    max_seconds_per_track: float | None = None  # of a longer track only the middle becomes tokens
+    max_seconds_per_track: float | None = None  # of a longer track only the middle becomes acoustic tokens
+    speeds: tuple[float, ...] = ()  # training tracks become semantic tokens at these speeds as well
 
 
 # the encoder of all-MiniLM-L6-v2 with the word pieces that `musiclm.mulan.text` keeps
@@ -331,6 +332,7 @@ def base() -> Preset:
         fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
+        speeds=(0.8909, 1.1225),  # two semitones down and up
     )
 
 

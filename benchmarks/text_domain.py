@@ -1,0 +1,139 @@
+"""Do texts ask for recordings or for rendered music, and do language models follow what they are told?
+
+    python benchmarks/text_domain.py v5=base new=runs/bundle --data both --texts musiccaps.csv [--told 48] [--keep FOLDER] [--out benchmarks/text_domain.json]
+
+`both` is a corpus with recordings and rendered music. A linear probe of MuLan's vectors, fitted to training clips, tells the two apart; `rendered` is the share
+of vectors on its rendered side: of validation clips of either kind, and of what language models get for captions people wrote. With `--told`
+each bundle plays as many real validation clips by their own MuLan codes, and `follows` is the rank correlation, for each concept, of what a listener hears in
+the clip and in the music made from its codes: language models without any text.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch.nn import functional as F
+
+from musiclm.artifact import git_revision
+from musiclm.bundle import open_bundle
+from musiclm.corpus.clips import eval_clips
+from musiclm.corpus.manifest import RENDERED, load_manifest
+from musiclm.evaluate.adherence import concept_scores
+from musiclm.evaluate.listeners import LIBROSA, METER, MUSICNN, make_listener
+from musiclm.evaluate.match import CLIP_S, read_texts
+from musiclm.evaluate.music import Description
+from musiclm.generate import MusicLM
+from musiclm.mulan.model import MuLan
+
+LISTENERS = (MUSICNN, LIBROSA, METER)
+SHOWN = ("catchy", "electronic", "dance", "party", "rock", "ambient", "jazz", "instrumental", "chill", "happy", "fast", "loud", "steady beat")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+", metavar="NAME=BUNDLE")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--told", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("out/text_domain"))
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    clips = {
+        (split, kind): clips_of(arguments.data, split, kind == "rendered", num)
+        for split, num in (("train", 600), ("validation", 120))
+        for kind in ("real", "rendered")
+    }
+    prompts = read_texts(arguments.texts)
+    catchy = np.array(["catchy" in prompt.concepts for prompt in prompts])
+    rows: dict[str, dict] = {}
+    for entry in arguments.bundles:
+        name, _, bundle = entry.partition("=")
+        model = MusicLM.from_pretrained(bundle, "cpu")
+        side = probe(model.mulan, clips["train", "real"], clips["train", "rendered"])
+        texts = decoded(model.mulan, [prompt.text for prompt in prompts])
+        rows[name] = {
+            "bundle": open_bundle(bundle).hash,
+            "rendered": {
+                "recordings": share(side(embed(model.mulan, clips["validation", "real"]))),
+                "rendered_music": share(side(embed(model.mulan, clips["validation", "rendered"]))),
+                "captions": share(side(texts)),
+                "captions_that_say_catchy": share(side(texts[catchy])),
+            },
+        }
+        if arguments.told:
+            kept = arguments.keep / f"{rows[name]['bundle']} told {arguments.told}.jsonl"
+            rows[name]["follows"] = follows(model, clips["validation", "real"][: arguments.told], kept)
+    document = {
+        "date": time.strftime("%Y-%m-%d"),
+        "git_revision": git_revision(),
+        "captions": len(prompts),
+        "told": arguments.told,
+        "bundles": rows,
+    }
+    text = json.dumps(document, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+def clips_of(corpus: Path, split: str, rendered: bool, num: int) -> torch.Tensor:
+    tracks = [t for t in load_manifest(corpus) if t.split == split and (t.source == RENDERED) == rendered]
+    return eval_clips(corpus, [track for track in tracks if track.seconds >= CLIP_S], CLIP_S, num)[0]
+
+
+@torch.no_grad()
+def embed(mulan: MuLan, clips: torch.Tensor) -> np.ndarray:
+    return F.normalize(torch.cat([mulan.embed_audio(clip[None]) for clip in clips]), dim=-1).numpy()
+
+
+@torch.no_grad()
+def decoded(mulan: MuLan, texts: list[str]) -> np.ndarray:
+    """What the codes of texts say, as vectors."""
+    codes = torch.cat([mulan.text_codes(texts[i : i + 64]) for i in range(0, len(texts), 64)])[..., 0]
+    return F.normalize(mulan.rvq.decode(codes), dim=-1).numpy()
+
+
+def probe(mulan: MuLan, real: torch.Tensor, rendered: torch.Tensor):
+    """Above 0 for rendered music: ridge regression, the threshold between the medians of both kinds."""
+    kinds = [embed(mulan, real), embed(mulan, rendered)]
+    x, y = np.concatenate(kinds), np.repeat([-1.0, 1.0], [len(kind) for kind in kinds])
+    centre = x.mean(0)
+    weights = np.linalg.solve((x - centre).T @ (x - centre) + 0.3 * np.eye(x.shape[1]), (x - centre).T @ y)
+    between = np.mean([np.median((kind - centre) @ weights) for kind in kinds])
+    return lambda vectors: (vectors - centre) @ weights - between
+
+
+def share(values: np.ndarray) -> float:
+    return round(float((values > 0).mean()), 3)
+
+
+@torch.no_grad()
+def follows(model: MusicLM, clips: torch.Tensor, path: Path) -> dict[str, float]:
+    """Rank correlations of concepts in clips and in the music made from their codes; what was heard is kept, so that a killed run goes on."""
+    listeners = {name: make_listener(name) for name in LISTENERS}
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for place in range(len(rows), len(clips)):
+        codes = model.mulan.audio_codes(clips[place][None])
+        model.text_codes = lambda prompt, codes=codes: codes  # type: ignore[method-assign]
+        made = model.generate("music", CLIP_S, seed=700 + place).audio[0]
+        both = [{name: listener(clip) for name, listener in listeners.items()} for clip in (clips[place, 0].numpy(), made)]  # fmt: skip
+        rows.append(both)
+        with open(path, "a") as file:
+            file.write(json.dumps(both) + "\n")
+    own, made = (scores([row[i] for row in rows]) for i in (0, 1))
+    return {concept: round(float(spearmanr(own[concept], made[concept]).statistic), 2) for concept in SHOWN}
+
+
+def scores(heard: list[dict]) -> dict[str, np.ndarray]:
+    described = [Description(**row[LIBROSA]) for row in heard]
+    loudness = [row[METER]["loudness_lufs"] for row in heard]
+    return concept_scores(np.array([row[MUSICNN]["tags"] for row in heard]), described, loudness)
+
+
+if __name__ == "__main__":
+    main()
