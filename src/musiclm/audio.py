@@ -156,7 +156,7 @@ def load(path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Float[np.nda
     return np.concatenate(list(read_blocks(path, sample_rate_hz=sample_rate_hz)), axis=1)[0]
 
 
-def resample(audio: Float[np.ndarray, "c s"], from_hz: int, to_hz: int) -> Float[np.ndarray, "c t"]:
+def resample(audio: Float[np.ndarray, "c s"], from_hz: float, to_hz: float) -> Float[np.ndarray, "c t"]:
     """Resamples by soxr (HQ); the length becomes s * to_hz / from_hz, rounded. Raises: AudioError for a rate below 1 Hz."""
     if from_hz < 1 or to_hz < 1:
         raise AudioError(f"can't resample from {from_hz} to {to_hz} Hz: both rates must be positive")

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soxr
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from musiclm.audio import resample
 from musiclm.corpus.clips import read_clip
 from musiclm.corpus.manifest import load_manifest
 from musiclm.features import SAMPLE_RATE_HZ
@@ -88,7 +88,7 @@ def tokenize_corpus(
                 start = float(int((seconds - length) / 2))  # a whole second, where a MuLan window begins
                 audio = read_clip(corpus_dir, track, start * speed, length * speed)
                 if speed != 1:
-                    audio = soxr.resample(audio, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)
+                    audio = resample(audio[None], SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)[0]
                 tokens = encoder.encode(torch.from_numpy(audio)[None, None]).cpu().numpy()
                 writer.add(id, track.split, start, length, tokens, track.source)
             if on_progress is not None:

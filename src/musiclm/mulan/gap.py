@@ -7,8 +7,8 @@ around it (`MuLan.project_text`), as far as the validation pairs say; fit the qu
 and let its first levels be as coarse as the data asks for (`fit_quantizer`).
 
 Rendered music is a gap of its own: its captions are sentences, those of recordings are written from tags, and people write sentences. So what people
-write lies among rendered music, and music made for it sounds like a soundfont (docs/decisions/009-text-among-recordings.md). Text is therefore drawn to
-recordings alone, and a text side may learn captions of rendered music from where recordings lie (`among_recordings`).
+write lies among rendered music. Text can be drawn to recordings alone (`fit_memory`) and captions of rendered music be learned from where recordings
+lie (`among_recordings`); what that mends and what it costs is measured in docs/decisions/009-text-among-recordings.md.
 """
 
 from dataclasses import asdict, dataclass
@@ -135,7 +135,7 @@ def fit_space(
 
     `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one wording; `more_audio` are
     features of further windows without captions. `tracks` names the track of each training window and then of each further one: means over
-    windows of one track are quantized too (MusicLM, section 3.1); `rendered` says which of them are of rendered music.
+    windows of one track are quantized too (MusicLM, section 3.1); of those that are `rendered` text is not drawn to any.
     """
     model.audio_mean.zero_()
     model.text_mean.zero_()

@@ -63,7 +63,9 @@ class MuLanTaskConfig:
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
     # of the text side alone: how firmly captions without a tempo in numbers are held where they lay, which then takes the contrastive loss's place
     text_anchor: float = 0.0
-    # how far text is drawn to recordings (0 to 1) and over how wide a neighbourhood (heat of a softmax); None: as validation pairs ask for
+    # whether texts ask for recordings where there is rendered music too: drawn to them, captions of rendered music learned from where they lie
+    among_recordings: bool = False
+    # how far text is drawn to audio (0 to 1) and over how wide a neighbourhood (heat of a softmax); None: as validation pairs ask for
     projection: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -339,7 +341,7 @@ class MuLanTask:
         held = Pairs(self.features(model, self.held), self.pooled(model, self.held, 0))
         stretches, owners = self.stretches(model)
         tracks = [self.windows[w].track for w in self.train] + owners
-        rendered = torch.tensor([track.source == RENDERED for track in tracks])
+        rendered = torch.tensor([track.source == RENDERED and self.config.among_recordings for track in tracks])
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
         ids = [track.id for track in tracks]

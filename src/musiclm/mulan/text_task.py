@@ -3,8 +3,8 @@
 Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
 captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers must
 lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
-read the number, and does not. Captions of rendered music are learned from where recordings lie (`musiclm.mulan.gap`). To teach numbers
-and leave everything else as it is, `text_anchor` takes the place of the contrastive loss.
+read the number, and does not. To teach numbers and leave everything else as it is, `text_anchor` takes the place of the contrastive loss.
+With `among_recordings` captions of rendered music are learned from where recordings lie, and texts drawn to recordings (`musiclm.mulan.gap`).
 """
 
 import copy
@@ -90,7 +90,9 @@ class MuLanTextTask(MuLanTask):
         learned = torch.zeros(len(self.windows), dtype=torch.bool)
         learned[torch.from_numpy(self.train)] = True
         self.vectors = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
-        self.audio = among_recordings(self.vectors, self.rendered, learned)
+        self.audio = self.vectors
+        if config.among_recordings:
+            self.audio = among_recordings(self.vectors, self.rendered, learned)
         self.tempi, self.other_tempi = self._other_tempi()
         self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
         self.chance["tempo"] = math.log(1 + OTHER_TEMPI)
@@ -187,16 +189,17 @@ class MuLanTextTask(MuLanTask):
 
     @torch.no_grad()
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Fits what text is drawn to, and how far, and writes the artifact, whose codes of audio are those of the one it began with."""
+        """Fits how far text is drawn to audio, and to what if `among_recordings`, and writes the artifact, whose codes of audio are those of the one it began with."""
         assert isinstance(module, TextSide)
         model = copy.deepcopy(self.mulan)
         model.text.load_state_dict(module.text.state_dict())
         model.log_scale.copy_(module.log_scale)
-        recordings, _ = self.stretches(model, rendered=False)
-        train = torch.from_numpy(self.train)
-        everywhere = torch.cat([self.vectors[train], model.audio_vectors(recordings)])
-        of_rendered = torch.cat([self.rendered[train], torch.zeros(len(recordings), dtype=torch.bool)])
-        fit_memory(model, everywhere, of_rendered, self.seed)
+        if self.config.among_recordings:
+            recordings, _ = self.stretches(model, rendered=False)
+            train = torch.from_numpy(self.train)
+            everywhere = torch.cat([self.vectors[train], model.audio_vectors(recordings)])
+            of_rendered = torch.cat([self.rendered[train], torch.zeros(len(recordings), dtype=torch.bool)])
+            fit_memory(model, everywhere, of_rendered, self.seed)
         audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
         fit_projection(model, audio, text, self.config.projection)
         gap = gap_of(model, audio, model.project_text(text))
