@@ -1,11 +1,9 @@
-"""Do texts ask for recordings or for rendered music, and do language models follow what they are told?
+"""Do texts ask for recordings or for rendered music?
 
-    python benchmarks/text_domain.py v5=base new=runs/bundle --data both --texts musiccaps.csv [--told 48] [--keep FOLDER] [--out benchmarks/text_domain.json]
+    python benchmarks/text_domain.py v5=base new=runs/bundle --data both --texts musiccaps.csv [--out benchmarks/text_domain.json]
 
 `both` is a corpus with recordings and rendered music. A linear probe of MuLan's vectors, fitted to training clips, tells the two apart; `rendered` is the share
-of vectors on its rendered side: of validation clips of either kind, and of what language models get for captions people wrote. With `--told`
-each bundle plays as many real validation clips by their own MuLan codes, and `follows` is the rank correlation, for each concept, of what a listener hears in
-the clip and in the music made from its codes: language models without any text.
+of vectors on its rendered side: of validation clips of either kind, and of what language models get for captions people wrote.
 """
 
 import argparse
@@ -15,22 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 from musiclm.artifact import git_revision
 from musiclm.bundle import open_bundle
 from musiclm.corpus.clips import eval_clips
 from musiclm.corpus.manifest import RENDERED, load_manifest
-from musiclm.evaluate.adherence import concept_scores
-from musiclm.evaluate.listeners import LIBROSA, METER, MUSICNN, make_listener
 from musiclm.evaluate.match import CLIP_S, read_texts
-from musiclm.evaluate.music import Description
 from musiclm.generate import MusicLM
 from musiclm.mulan.model import MuLan
-
-LISTENERS = (MUSICNN, LIBROSA, METER)
-SHOWN = ("catchy", "electronic", "dance", "party", "rock", "ambient", "jazz", "instrumental", "chill", "happy", "fast", "loud", "steady beat")  # fmt: skip
 
 
 def main() -> None:
@@ -38,11 +29,8 @@ def main() -> None:
     parser.add_argument("bundles", nargs="+", metavar="NAME=BUNDLE")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--texts", type=Path, required=True)
-    parser.add_argument("--told", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path("out/text_domain"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    arguments.keep.mkdir(parents=True, exist_ok=True)
     clips = {
         (split, kind): clips_of(arguments.data, split, kind == "rendered", num)
         for split, num in (("train", 600), ("validation", 120))
@@ -53,26 +41,23 @@ def main() -> None:
     rows: dict[str, dict] = {}
     for entry in arguments.bundles:
         name, _, bundle = entry.partition("=")
-        model = MusicLM.from_pretrained(bundle, "cpu")
-        side = probe(model.mulan, clips["train", "real"], clips["train", "rendered"])
-        texts = decoded(model.mulan, [prompt.text for prompt in prompts])
+        opened = open_bundle(bundle)
+        mulan = MusicLM.from_pretrained(bundle, "cpu").mulan
+        side = probe(mulan, clips["train", "real"], clips["train", "rendered"])
+        texts = decoded(mulan, [prompt.text for prompt in prompts])
         rows[name] = {
-            "bundle": open_bundle(bundle).hash,
+            "bundle": opened.hash,
             "rendered": {
-                "recordings": share(side(embed(model.mulan, clips["validation", "real"]))),
-                "rendered_music": share(side(embed(model.mulan, clips["validation", "rendered"]))),
+                "recordings": share(side(embed(mulan, clips["validation", "real"]))),
+                "rendered_music": share(side(embed(mulan, clips["validation", "rendered"]))),
                 "captions": share(side(texts)),
                 "captions_that_say_catchy": share(side(texts[catchy])),
             },
         }
-        if arguments.told:
-            kept = arguments.keep / f"{rows[name]['bundle']} told {arguments.told}.jsonl"
-            rows[name]["follows"] = follows(model, clips["validation", "real"][: arguments.told], kept)
     document = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
         "captions": len(prompts),
-        "told": arguments.told,
         "bundles": rows,
     }
     text = json.dumps(document, indent=1)
@@ -110,29 +95,6 @@ def probe(mulan: MuLan, real: torch.Tensor, rendered: torch.Tensor):
 
 def share(values: np.ndarray) -> float:
     return round(float((values > 0).mean()), 3)
-
-
-@torch.no_grad()
-def follows(model: MusicLM, clips: torch.Tensor, path: Path) -> dict[str, float]:
-    """Rank correlations of concepts in clips and in the music made from their codes; what was heard is kept, so that a killed run goes on."""
-    listeners = {name: make_listener(name) for name in LISTENERS}
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    for place in range(len(rows), len(clips)):
-        codes = model.mulan.audio_codes(clips[place][None])
-        model.text_codes = lambda prompt, codes=codes: codes  # type: ignore[method-assign]
-        made = model.generate("music", CLIP_S, seed=700 + place).audio[0]
-        both = [{name: listener(clip) for name, listener in listeners.items()} for clip in (clips[place, 0].numpy(), made)]  # fmt: skip
-        rows.append(both)
-        with open(path, "a") as file:
-            file.write(json.dumps(both) + "\n")
-    own, made = (scores([row[i] for row in rows]) for i in (0, 1))
-    return {concept: round(float(spearmanr(own[concept], made[concept]).statistic), 2) for concept in SHOWN}
-
-
-def scores(heard: list[dict]) -> dict[str, np.ndarray]:
-    described = [Description(**row[LIBROSA]) for row in heard]
-    loudness = [row[METER]["loudness_lufs"] for row in heard]
-    return concept_scores(np.array([row[MUSICNN]["tags"] for row in heard]), described, loudness)
 
 
 if __name__ == "__main__":

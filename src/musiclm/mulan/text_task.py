@@ -87,8 +87,7 @@ class MuLanTextTask(MuLanTask):
             lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
         )
         self.rendered = torch.tensor([window.track.source == RENDERED for window in self.windows])
-        learned = torch.zeros(len(self.windows), dtype=torch.bool)
-        learned[torch.from_numpy(self.train)] = True
+        learned = torch.tensor([window.track.split == "train" for window in self.windows])
         self.vectors = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
         self.audio = self.vectors
         if config.among_recordings:
