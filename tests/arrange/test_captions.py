@@ -79,11 +79,13 @@ def test_held_out_wording_is_never_trained_on(written):
     train = {wording for _, held_out, caption in written if not held_out for wording in caption.wordings}
     unseen = {wording for _, held_out, caption in written if held_out for wording in caption.wordings}
     assert len(unseen & {w for w in unseen if words.is_held_out(w)}) > 100
-    assert not {wording for wording in train if words.is_held_out(wording)} - single_wordings()
+    assert not {wording for wording in train if words.is_held_out(wording)} - plain_wordings()
     assert not {wording for wording in unseen if not words.is_held_out(wording)} & shared_wordings()
     texts = [caption.text for _, held_out, caption in written if not held_out]
     openings = [
-        way.split("{")[0].strip() for way in RULES["opening"] if words.is_held_out(way) and len(way.split("{")[0]) > 12
+        way.split("{")[0].strip()
+        for way in RULES["opening"][1:]
+        if words.is_held_out(way) and len(way.split("{")[0]) > 12
     ]
     assert openings and not any(text.startswith(opening) for text in texts for opening in openings)
 
@@ -91,20 +93,28 @@ def test_held_out_wording_is_never_trained_on(written):
 def groups():
     moods = [(mood,) for style in STYLES.values() for mood in style.moods if mood not in words.MOODS]
     uses = [(*style.uses, *words.TABLES["scenes"][style.name]) for style in STYLES.values()]
-    tables = [RULES, *(table for name, table in words.TABLES.items() if name not in ("kinds", "scenes"))]
+    tables = [
+        RULES,
+        words.MOODS,
+        *(table for name, table in words.TABLES.items() if name not in ("kinds", "moods", "scenes")),
+    ]
     return [group for table in tables for group in table.values()] + [NOUNS, BPM_UNITS, NEARLY, *moods, *uses]
 
 
-def single_wordings():
-    """Of groups that are held out as a whole, by chance: there is no other way to say it."""
-    return {way for group in groups() if all(map(words.is_held_out, group)) for way in group}
+def plain_wordings():
+    """What people mostly call a thing: training must know it. Wider names of instruments are all such."""
+    return {group[0] for group in groups()} | words.KINDS.keys()
 
 
 def shared_wordings():
     """Of groups with held-out ways: those that only training may use. Some words stand in several groups."""
-    several = {way for group in groups() if not any(map(words.is_held_out, group)) for way in group}
+    several = {way for group in groups() if not any(map(words.is_held_out, group[1:])) for way in group}
     return {
-        way for group in groups() if any(map(words.is_held_out, group)) for way in group if not words.is_held_out(way)
+        way
+        for group in groups()
+        if any(map(words.is_held_out, group[1:]))
+        for way in group
+        if not words.is_held_out(way)
     } - several
 
 

@@ -1,10 +1,10 @@
-"""MuLan's text side trained alone: no code of any audio changes, captions are learned, the number of a tempo is read."""
+"""MuLan's text side trained alone: no code of any audio changes, captions are learned, the number of a tempo and the word for a mood are read."""
 
 import json
 import math
 import random
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,21 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
+from musiclm.arrange import words
 from musiclm.artifact import ArtifactError, read_config
 from musiclm.corpus.captions import CAPTIONS_FILE
-from musiclm.corpus.manifest import RENDERED, load_manifest
+from musiclm.corpus.manifest import load_manifest
 from musiclm.mulan.labels import LABELS_FILE
 from musiclm.mulan.model import MuLan
 from musiclm.mulan.task import MuLanTaskConfig
-from musiclm.mulan.tempo import tempo_of, with_other_tempo
 from musiclm.mulan.text_task import MuLanTextTask
+from musiclm.mulan.wrong import FELT, names_mood, other_moods, tempo_of, with_other_mood, with_other_tempo
 from musiclm.train import TrainConfig, train
 from tests.mulan.test_task import config, corpus, pretrained  # noqa: F401  (corpus is a fixture)
 
 pytestmark = pytest.mark.filterwarnings("ignore:most of .* is unknown")
 TEMPI = (60, 90, 130, 180)  # of the four sounds of the corpus
+MOODS = ("sad", "groovy", "heroic", "eerie")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def artifact(tmp_path_factory) -> Path:
     start = pretrained()
     document = json.loads(start.tokenizer_json)
     vocabulary = document["model"]["vocab"]
-    for word in ("at", "bpm", *map(str, range(50, 201))):
+    for word in ("at", "bpm", *words.MOODS, *map(str, range(50, 201))):
         vocabulary.setdefault(word, len(vocabulary))
     sizes = config(replace(start, config=replace(start.config, vocab_size=len(vocabulary)))).model
     torch.manual_seed(1)
@@ -59,9 +61,9 @@ def artifact(tmp_path_factory) -> Path:
     return folder
 
 
-def make(captioned: Path, artifact: Path, cache: Path, among_recordings: bool = False, **changes) -> MuLanTextTask:
+def make(captioned: Path, artifact: Path, cache: Path, **changes) -> MuLanTextTask:
     sizes = replace(MuLan.from_artifact(artifact).config, **changes)
-    settings = MuLanTaskConfig(model=sizes, captions_per_window=2, among_recordings=among_recordings)
+    settings = MuLanTaskConfig(model=sizes, captions_per_window=2)
     return MuLanTextTask(settings, captioned, batch_size=8, seed=0, start=artifact, cache_dir=cache)
 
 
@@ -73,7 +75,7 @@ def recipe(steps: int) -> TrainConfig:
 
 def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
     task = make(captioned, artifact, tmp_path / "cache")
-    assert len(task.tempi) == 2 * len(task.train)
+    assert len(task.wrong["tempo"][0]) == 2 * len(task.train) and len(task.wrong["mood"][0]) == 0
     folder = train(task, recipe(150), tmp_path / "run", quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert task.chance["tempo"] == pytest.approx(math.log(4))
@@ -97,26 +99,25 @@ def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
     assert after.codes_hash == before.codes_hash == read_config(artifact)["hash"]
 
 
-def test_text_is_drawn_to_recordings_alone(captioned, artifact, tmp_path):
-    """Every second piece is rendered and its sound is its own; captions of both kinds end among recordings."""
-    both = tmp_path / "both"
-    shutil.copytree(captioned, both)
-    tracks = load_manifest(both)
-    tracks = [replace(track, source=RENDERED) if i % 4 in (1, 3) else track for i, track in enumerate(tracks)]
-    (both / "manifest.jsonl").write_text("".join(json.dumps(asdict(track)) + "\n" for track in tracks))
-    plain = make(both, artifact, tmp_path / "cache")
-    assert torch.equal(plain.audio, plain.vectors)
-    task = make(both, artifact, tmp_path / "cache", among_recordings=True)
-    train_rendered = task.rendered[torch.from_numpy(task.train)]
-    real, moved = (task.audio[torch.from_numpy(task.train)][rows] for rows in (~train_rendered, train_rendered))
-    was = task.vectors[torch.from_numpy(task.train)][train_rendered]
-    assert (real.mean(0) - moved.mean(0)).norm() < 0.5 * (real.mean(0) - was.mean(0)).norm()
-    assert torch.equal(task.vectors[~task.rendered], task.audio[~task.rendered])
-    after = MuLan.from_artifact(train(task, recipe(2), tmp_path / "run", quiet=True))
+def test_moods_are_read(captioned, artifact, tmp_path):
+    """Each sound has a mood; three of a window's captions have wrong ones beside them, and a held-out piece ranks its own mood first."""
+    felt = tmp_path / "felt"
+    shutil.copytree(captioned, felt)
+    lines = [json.loads(line) for line in (felt / CAPTIONS_FILE).read_text().splitlines()]
+    for line in lines:
+        mood = MOODS[TEMPI.index(int(line["captions"][1].split()[0]))]
+        line["captions"] = [f"{mood} music", f"music, {mood}"]
+    (felt / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = make(felt, artifact, tmp_path / "cache")
+    assert len(task.wrong["mood"][0]) == 2 * len(task.train) and len(task.wrong["tempo"][0]) == 0
+    folder = train(task, recipe(150), tmp_path / "run", quiet=True)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert next(entry for entry in logged if entry["kind"] == "train")["mood"] < 0.5 * task.chance["mood"]
+    after = MuLan.from_artifact(folder)
     with torch.no_grad():
-        recordings = torch.cat([real, after.audio_vectors(task.stretches(after, rendered=False)[0])])
-    assert float((after.memory @ recordings.T).amax(1).min()) > float((after.memory @ was.T).amax(1).mean())
-    assert {track.source for track in task.stretches(after)[1]} == {RENDERED, "s"}
+        rows = [next(w for w in task.held if f"{mood} music" in task.windows[w].captions) for mood in MOODS]
+        text = after.text_vectors(after.encode_text([f"{mood} music" for mood in MOODS]))
+        assert (task.audio[rows] @ text.T).argmax(1).tolist() == [0, 1, 2, 3]
 
 
 def test_anchored_captions_stay_where_they_were(captioned, artifact, tmp_path):
@@ -191,3 +192,21 @@ def test_a_wrong_tempo_is_the_only_wrong_word(caption, bpm):
         assert found is not None and 50 <= found <= 200 and abs(math.log(found / bpm)) > 0.12
         assert other.replace(str(found), str(bpm), 1) == caption
     assert with_other_tempo("at 300 bpm", random.Random(0)) is None
+
+
+def test_a_wrong_mood_is_the_only_wrong_word():
+    pool = ["A groovy, upbeat song with a bass-heavy beat.", "Danceable funk.", "a heroic theme"]
+    others = other_moods(pool)
+    assert {"sad", "solemn", "eerie"} <= set(others)
+    assert not {"groovy", "funky", "upbeat", "danceable", "heroic", "triumphant"} & set(others)  # said, or nearly
+    assert not names_mood("a bass-heavy groove-led track in D minor")
+    for seed in range(50):
+        wrong = with_other_mood(pool[0], others, random.Random(seed))
+        said = [found[0] for found in FELT.finditer(wrong)]
+        changed = [mood for mood in said if mood not in ("groovy", "upbeat")]
+        assert len(said) == 2 and len(changed) == 1
+        assert wrong.replace("An ", "A ").replace(changed[0], "#") in (
+            pool[0].replace(w, "#") for w in ("groovy", "upbeat")
+        )
+        assert wrong.startswith("An " if wrong.split()[1][0] in "aeiou" else "A ")
+    assert with_other_mood("Sad piano", ["happy"], random.Random(1)) == "Happy piano"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from musiclm.arrange import naming, words
 from musiclm.arrange.facts import Event, Player
 from musiclm.arrange.traits import ENSEMBLES
-from musiclm.arrange.writer import ORDER, Claim, Unsaid, Writer
+from musiclm.arrange.writer import ORDER, PLAIN_SHARE, Claim, Unsaid, Writer
 
 BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
 NEARLY = ("about", "around", "roughly", "some", "approximately")
@@ -26,7 +26,7 @@ def stylename(w: Writer) -> str:
     if genres and (not names or w.rng.random() < 0.25):
         name = w.rng.choice(genres)
     elif names:
-        name = w.pick(naming.STYLE_NAMES.get(w.facts.style, (w.facts.style,)), names)
+        name = w.pick(naming.STYLE_NAMES.get(w.facts.style, (w.facts.style,)), names, PLAIN_SHARE)
     else:
         raise Unsaid("style")
     if w.facts.era and w.rng.random() < 0.15 and not re.search(rf"\d0s|retro|{w.facts.era}", name):
@@ -63,7 +63,7 @@ def mood(w: Writer) -> str:
         raise Unsaid("mood")
     mood = w.rng.choice(moods)
     w.claim("mood", mood, once=False)
-    spoken = w.pick(words.MOODS.get(mood, (mood,)))
+    spoken = w.pick(words.MOODS.get(mood, (mood,)), None, PLAIN_SHARE)
     if any(spoken in words.MOODS.get(other, (other,)) for other in said):
         raise Unsaid("mood")  # two moods, one word
     return spoken
@@ -115,7 +115,7 @@ def speed(w: Writer, table: dict[str, tuple[str, ...]]) -> str:
     if not w.facts.speed:
         raise Unsaid("speed")
     w.claim("speed", w.facts.speed)
-    return w.pick(table[w.facts.speed])
+    return w.pick(table[w.facts.speed], None, PLAIN_SHARE)
 
 
 def bpm(w: Writer) -> str:

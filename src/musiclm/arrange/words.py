@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from musiclm.arrange import wording
 
-HELD_OUT_SHARE = 0.2  # of all wordings, chosen by their hash: training never meets them
+HELD_OUT_SHARE = 0.2  # of all wordings but the plain ones, chosen by their hash: training never meets them
 TABLES = wording.TABLES
 INSTRUMENT_NAMES = TABLES[
     "instruments"
 ]  # with articles; names without one that end in s take a plural verb, "brass" does not
 SOUNDS = TABLES["sounds"]  # of an instrument, or of its family: what it sounds like by nature; put before plain names
 KINDS = TABLES["kinds"]  # a wider name, and the instruments it is true of
-MOODS = TABLES["moods"]  # ways to say a mood of the style table; others are said as they stand
+# ways to say a mood of the style table, first the mood itself; others are said as they stand
+MOODS = {mood: (mood, *(way for way in ways if way != mood)) for mood, ways in TABLES["moods"].items()}
 SPEEDS, SPEED_NOUNS = TABLES["speeds"], TABLES["speed nouns"]  # adjectives; after "at a", "the tempo is"
 FEELINGS = TABLES["feelings"]  # a mood as a noun
 QUALITIES = TABLES["qualities"]  # adjectives for a fact of `recording`
@@ -53,8 +54,10 @@ def is_held_out(wording: str) -> bool:
 
 
 def allowed(options: Sequence[str], held_out: bool) -> list[str]:
-    """The held-out ones, or the others; all, where a group has none of the kind asked for."""
-    return [option for option in options if is_held_out(option) == held_out] or list(options)
+    """The held-out ones, or the others. The first is the plain way, which training must know: it is not held out. All, where none is."""
+    if held_out:
+        return [option for option in options[1:] if is_held_out(option)] or list(options)
+    return [*options[:1], *(option for option in options[1:] if not is_held_out(option))]
 
 
 def with_article(noun: str) -> str:

@@ -2,7 +2,7 @@
 
 Slots read the facts; a slot whose fact is missing, or was said already, raises `Unsaid`, and the next way of the rule is tried. Whatever a
 slot says it also notes as a `Claim`, so that tests can hold each text against the notes. A share of ways and words is held out: with
-`held_out` only those are drawn, without it never.
+`held_out` only those are drawn, without it never. The plain name of a thing is not held out, and is said more often than others.
 """
 
 import random
@@ -17,6 +17,9 @@ from musiclm.arrange.wording import RULES
 ORDER = (
     "melody", "riff", "countermelody", "arpeggio", "chords", "pad", "unknown", "bass", "drums", "percussion", "effects"
 )  # fmt: skip
+PLAIN_SHARE = (
+    0.5  # of moods, styles, instruments and speeds are called what people mostly call them, the rest by all their names
+)
 
 
 class Unsaid(Exception):
@@ -45,14 +48,18 @@ class Writer:
     player: Player | None = None  # of the part phrase that is being written
     plural: bool = False  # number of the last noun
 
-    def pick(self, options: Sequence[str], among: Sequence[str] | None = None) -> str:
-        """One of the ways to say a thing; of those that fit here, `among` them. Raises: Unsaid if none of these may be drawn."""
+    def pick(self, options: Sequence[str], among: Sequence[str] | None = None, plain_share: float = 0.0) -> str:
+        """One of the ways to say a thing; of those that fit here, `among` them; `plain_share` of the time the first, if that may be drawn.
+
+        Raises: Unsaid if none of these may be drawn.
+        """
         ways = words.allowed(options, self.held_out)
         if among is not None:
             ways = [way for way in ways if way in among]
         if not ways:
             raise Unsaid("wording")
-        wording = self.rng.choice(ways)
+        plain = plain_share > 0 and options[0] in ways and self.rng.random() < plain_share
+        wording = options[0] if plain else self.rng.choice(ways)
         self.wordings.add(wording)
         return wording
 
@@ -95,11 +102,10 @@ class Writer:
         if noun is words.as_modifier:
             fitting = tuple(name for name in names if not re.search(" (with|played|playing|in) ", name))
         kinds = [kind for kind, those in words.KINDS.items() if player.instrument in those]
-        kinds = [kind for kind in kinds if words.is_held_out(kind) == self.held_out]
         if kinds and self.rng.random() < 0.12:
-            wording = self.pick(kinds)
+            wording = self.rng.choice(kinds)
         else:
-            wording = self.pick(names, fitting)
+            wording = self.pick(names, fitting, PLAIN_SHARE)
         plain = words.bare(wording) in player.instrument or wording in ("drums", "strings", "a bass guitar")
         if plain and (sound := self.adjective(player)) and sound not in wording:
             with_sound = f"{sound} {words.bare(wording)}"

@@ -5,17 +5,13 @@ ranks; the quantizer does: text in another cone hits other codes than the audio 
 audio codes is then asked with codes it never saw. `fit_space` closes it in four steps: subtract each modality's mean; draw text to the audio
 around it (`MuLan.project_text`), as far as the validation pairs say; fit the quantizer on windows, on means of windows and on text;
 and let its first levels be as coarse as the data asks for (`fit_quantizer`).
-
-Rendered music is a gap of its own: its captions are sentences, those of recordings are written from tags, and people write sentences. So what people
-write lies among rendered music. Text can be drawn to recordings alone (`fit_memory`) and captions of rendered music be learned from where recordings
-lie (`among_recordings`); what that mends and what it costs is measured in docs/decisions/009-text-among-recordings.md.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,7 +122,6 @@ def fit_space(
     more_text: Float[Tensor, "m d2"],
     more_audio: Float[Tensor, "k d"],
     tracks: list[str],
-    rendered: Bool[Tensor, " n+k"],
     validation: Pairs,
     seed: int = 0,
     projection: tuple[float, float] | None = None,
@@ -135,7 +130,7 @@ def fit_space(
 
     `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one wording; `more_audio` are
     features of further windows without captions. `tracks` names the track of each training window and then of each further one: means over
-    windows of one track are quantized too (MusicLM, section 3.1); of those that are `rendered` text is not drawn to any.
+    windows of one track are quantized too (MusicLM, section 3.1).
     """
     model.audio_mean.zero_()
     model.text_mean.zero_()
@@ -154,7 +149,7 @@ def fit_space(
 
     rows = torch.cat([audio, _averages(audio, tracks, seed)])
     sizes = fit_quantizer(model.rvq, rows, seed)
-    fit_memory(model, audio, rendered, seed)
+    model.memory.copy_(F.normalize(kmeans(audio, model.memory.shape[0], seed=seed), dim=-1))
     coarse = gap_of(model, held_audio, held_text)
 
     choice = fit_projection(model, held_audio, held_text, projection)
@@ -172,24 +167,6 @@ def fit_space(
         "text_heat": choice[1],
         "codes_per_level": sizes,
     }
-
-
-def fit_memory(model: MuLan, audio: Float[Tensor, "n d"], rendered: Bool[Tensor, " n"], seed: int = 0) -> None:
-    """Sets what text is drawn to: centroids of the audio vectors of recordings, or of all if there is no recording."""
-    rows = audio if bool(rendered.all()) else audio[~rendered]
-    model.memory.copy_(F.normalize(kmeans(rows, model.memory.shape[0], seed=seed), dim=-1))
-
-
-def among_recordings(
-    vectors: Float[Tensor, "n d"], rendered: Bool[Tensor, " n"], train: Bool[Tensor, " n"]
-) -> Float[Tensor, "n d"]:
-    """Audio vectors of length 1, those of rendered music moved by what their mean over the training windows differs from that of recordings;
-    unchanged where only one of the two is there."""
-    real, other = vectors[train & ~rendered], vectors[train & rendered]
-    if not len(real) or not len(other):
-        return vectors
-    moved = F.normalize(vectors + real.mean(0) - other.mean(0), dim=-1)
-    return torch.where(rendered[:, None], moved, vectors)
 
 
 @torch.no_grad()

@@ -61,10 +61,9 @@ class MuLanTaskConfig:
         None  # of the clips in a step, of rendered tracks; None: as many as theirs of the tracks
     )
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
-    # of the text side alone: how firmly captions without a tempo in numbers are held where they lay, which then takes the contrastive loss's place
-    text_anchor: float = 0.0
-    # whether texts ask for recordings where there is rendered music too: drawn to them, captions of rendered music learned from where they lie
-    among_recordings: bool = False
+    text_anchor: float = (
+        0.0  # of the text side alone: how firmly captions without a tempo in numbers are held where they lay before
+    )
     # how far text is drawn to audio (0 to 1) and over how wide a neighbourhood (heat of a softmax); None: as validation pairs ask for
     projection: tuple[float, float] | None = None
 
@@ -283,16 +282,11 @@ class MuLanTask:
         return encode_texts(model, [self.data.captions[w][caption] for w in windows])
 
     @torch.no_grad()
-    def stretches(self, model: MuLan, rendered: bool = True) -> tuple[Float[Tensor, "n d"], list[Track]]:
-        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each.
-
-        rendered: whether rendered tracks are among them.
-        """
+    def stretches(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
+        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each."""
         parts, owners = [torch.zeros(0, self.config.model.audio.width)], list[Track]()
         if self.config.stretch_s >= WINDOW_S:
             for track in (t for t in load_manifest(self.corpus_dir) if t.split == "train"):
-                if track.source == RENDERED and not rendered:
-                    continue
                 rng = random.Random(f"{self.seed} {track.id}")
                 length = min(self.config.stretch_s, track.seconds)
                 audio = read_clip(self.corpus_dir, track, rng.random() * (track.seconds - length), length)
@@ -341,11 +335,10 @@ class MuLanTask:
         held = Pairs(self.features(model, self.held), self.pooled(model, self.held, 0))
         stretches, owners = self.stretches(model)
         tracks = [self.windows[w].track for w in self.train] + owners
-        rendered = torch.tensor([track.source == RENDERED and self.config.among_recordings for track in tracks])
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
         ids = [track.id for track in tracks]
-        gap = fit_space(model.to("cpu"), train, text, stretches, ids, rendered, held, self.seed, self.config.projection)
+        gap = fit_space(model.to("cpu"), train, text, stretches, ids, held, self.seed, self.config.projection)
         model.to(device)
         windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         model.save(folder, {**info, "windows": windows, "chance": self.chance, "gap_validation": gap})

@@ -1,16 +1,15 @@
 """Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan --from BUNDLE`.
 
 Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
-captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers must
-lie nearer to its music than the same caption with other numbers (`musiclm.mulan.tempo`): among unlike captions a model has no need to
-read the number, and does not. To teach numbers and leave everything else as it is, `text_anchor` takes the place of the contrastive loss.
-With `among_recordings` captions of rendered music are learned from where recordings lie, and texts drawn to recordings (`musiclm.mulan.gap`).
+captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers, or
+a mood, must lie nearer to its music than the same caption with another number or mood (`musiclm.mulan.wrong`): among unlike captions a model
+has no need to read such a word, and does not. `text_anchor` holds captions where they lay before.
 """
 
 import copy
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.artifact import ArtifactError, codes_hash, read_config
-from musiclm.corpus.manifest import RENDERED
-from musiclm.mulan.gap import among_recordings, fit_memory, fit_projection, gap_of
+from musiclm.mulan.gap import fit_projection, gap_of
 from musiclm.mulan.model import MuLan, contrastive_loss
 from musiclm.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
-from musiclm.mulan.tempo import with_other_tempo
 from musiclm.mulan.text import Pretrained
+from musiclm.mulan.wrong import names_mood, other_moods, tempo_of, with_other_mood, with_other_tempo
 from musiclm.train import Update
 
-OTHER_TEMPI = 3  # wrong captions beside each that names its tempo
+OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
+FELT_CAPTIONS = (
+    3  # of a window that have wrong ones beside them: the shortest that name a mood, for there it weighs most
+)
+Wrong = tuple[int, int, list[str]]  # window, caption, the same caption with other words
 
 
 class TextSide(nn.Module):
@@ -86,44 +88,49 @@ class MuLanTextTask(MuLanTask):
             keys,
             lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
         )
-        self.rendered = torch.tensor([window.track.source == RENDERED for window in self.windows])
-        learned = torch.tensor([window.track.split == "train" for window in self.windows])
-        self.vectors = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
-        self.audio = self.vectors
-        if config.among_recordings:
-            self.audio = among_recordings(self.vectors, self.rendered, learned)
-        self.tempi, self.other_tempi = self._other_tempi()
+        self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+        self.wrong = {"tempo": self._encoded(self._other_tempi()), "mood": self._encoded(self._other_moods())}
         self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
-        self.chance["tempo"] = math.log(1 + OTHER_TEMPI)
-        self.names_tempo = torch.zeros(len(self.windows), config.captions_per_window, dtype=torch.bool)
-        self.names_tempo[tuple(torch.from_numpy(self.tempi.T))] = True
+        self.chance |= {kind: math.log(1 + OTHERS) for kind in self.wrong}
+        self.names_tempo = torch.tensor([[tempo_of(text) is not None for text in row] for row in self.data.captions])
 
-    def _other_tempi(self) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-        """Window and caption of each training caption that names its tempo, and text features of it with other numbers (n 3 d)."""
-        places: list[tuple[int, int]] = []
-        texts: list[str] = []
-        for window in self.train:
-            for caption in range(self.config.captions_per_window):
+    def _other_tempi(self) -> Iterator[Wrong]:
+        """The training captions that name their tempo in numbers."""
+        for window in map(int, self.train):
+            for caption, text in enumerate(self.data.captions[window]):
                 rng = random.Random(f"{self.seed} {window} {caption}")
-                text = self.data.captions[window][caption]
-                others = [other for _ in range(OTHER_TEMPI) if (other := with_other_tempo(text, rng)) is not None]
-                if others:
-                    places.append((int(window), caption))
-                    texts += others
-        if not places:
-            return np.zeros((0, 2), np.int64), np.zeros((0, OTHER_TEMPI, 1), np.float16)
+                wrong = [other for _ in range(OTHERS) if (other := with_other_tempo(text, rng)) is not None]
+                if wrong:
+                    yield window, caption, wrong
+
+    def _other_moods(self) -> Iterator[Wrong]:
+        """The shortest training captions of each window that name a mood."""
+        for window in map(int, self.train):
+            pool = self.data.captions[window]
+            others = other_moods([*pool, *self.windows[window].captions])
+            felt = [caption for caption, text in enumerate(pool) if names_mood(text)] if others else []
+            for caption in sorted(felt, key=lambda k: len(pool[k]))[:FELT_CAPTIONS]:
+                rng = random.Random(f"{self.seed} {window} {caption} mood")
+                yield window, caption, [with_other_mood(pool[caption], others, rng) for _ in range(OTHERS)]
+
+    def _encoded(self, wrong: Iterable[Wrong]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Window and caption of each (n 2), and text features of its wrong captions (n 3 d)."""
+        found = list(wrong)
+        texts = [text for _, _, row in found for text in row]
+        if not texts:
+            return np.zeros((0, 2), np.int64), np.zeros((0, OTHERS, 1), np.float16)
         rows = cached_rows(
             self.data.captions_file,
             texts,
             lambda missing: encode_texts(self.mulan, [texts[i] for i in missing]).numpy().astype(np.float16),
         )
-        return np.array(places), rows.reshape(len(places), OTHER_TEMPI, -1)
+        return np.array([place for *place, _ in found]), rows.reshape(len(found), OTHERS, -1)
 
     def start(self, device: torch.device) -> None:
         """Nothing: all weights are there."""
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, with wrong ones beside them."""
+        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood, with wrong ones beside them."""
         rng = np.random.default_rng([self.seed, step])
         picked = np.concatenate([self._pick(rng, tracks, num) for tracks, num in self._parts(rng) if num])
         choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
@@ -135,42 +142,39 @@ class MuLanTextTask(MuLanTask):
             "same": self._same(picked, choices)[0],
             "names_tempo": self.names_tempo[picked, choices[:, 0]],
         }
-        if len(self.tempi):
-            some = rng.integers(len(self.tempi), size=self.batch_size)
-            window, caption = self.tempi[some].T
-            texts = np.concatenate([pooled[window, caption][:, None], self.other_tempi[some]], axis=1)
-            batch["tempo_audio"] = self.audio[torch.from_numpy(window)]
-            batch["tempo_pooled"] = torch.tensor(texts, dtype=torch.float32)
+        for kind, (places, others) in self.wrong.items():
+            if len(places):
+                some = rng.integers(len(places), size=self.batch_size)
+                window, caption = places[some].T
+                texts = np.concatenate([pooled[window, caption][:, None], others[some]], axis=1)
+                batch[f"{kind}_audio"] = self.audio[torch.from_numpy(window)]
+                batch[f"{kind}_pooled"] = torch.tensor(texts, dtype=torch.float32)
         return batch
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
         text = self._vectors(self.side.text, batch["pooled"])
-        log: dict[str, float | Tensor] = {}
+        result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
+        loss = result.loss
+        log: dict[str, float | Tensor] = {
+            "contrastive": result.loss,
+            "audio_to_text": result.audio_to_text,
+            "text_to_audio": result.text_to_audio,
+            "temperature": (-self.side.log_scale).exp(),
+        }
         if self.config.text_anchor:
             with torch.no_grad():
                 was = self._vectors(self.before.to(text.device), batch["pooled"])
             held = ~batch["names_tempo"]
-            moved = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
-            log["moved"] = moved
-            loss = self.config.text_anchor * moved
-        else:
-            result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
-            loss = result.loss
-            log |= {
-                "contrastive": result.loss,
-                "audio_to_text": result.audio_to_text,
-                "text_to_audio": result.text_to_audio,
-                "temperature": (-self.side.log_scale).exp(),
-            }
-        if "tempo_pooled" in batch:
-            texts = self._vectors(self.side.text, batch["tempo_pooled"].flatten(0, 1)).unflatten(
-                0, (-1, 1 + OTHER_TEMPI)
-            )
-            scale = self.side.log_scale.clamp(max=math.log(100.0)).exp()
-            likeness = (texts * batch["tempo_audio"][:, None]).sum(-1) * scale
-            right = torch.zeros(len(likeness), dtype=torch.long, device=likeness.device)
-            log["tempo"] = F.cross_entropy(likeness, right)
-            loss = loss + log["tempo"]
+            log["moved"] = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
+            loss = loss + self.config.text_anchor * log["moved"]
+        for kind in self.wrong:
+            if f"{kind}_pooled" in batch:
+                pooled = batch[f"{kind}_pooled"]
+                texts = self._vectors(self.side.text, pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
+                scale = self.side.log_scale.clamp(max=math.log(100.0)).exp()
+                likeness = (texts * batch[f"{kind}_audio"][:, None]).sum(-1) * scale
+                log[kind] = F.cross_entropy(likeness, torch.zeros(len(likeness), dtype=torch.long, device=texts.device))
+                loss = loss + log[kind]
         yield Update(group="model", loss=loss, log=log)
 
     def _vectors(self, head: nn.Module, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
@@ -188,17 +192,11 @@ class MuLanTextTask(MuLanTask):
 
     @torch.no_grad()
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Fits how far text is drawn to audio, and to what if `among_recordings`, and writes the artifact, whose codes of audio are those of the one it began with."""
+        """Fits how far text is drawn to audio, and writes the artifact, whose codes of audio are those of the one it began with."""
         assert isinstance(module, TextSide)
         model = copy.deepcopy(self.mulan)
         model.text.load_state_dict(module.text.state_dict())
         model.log_scale.copy_(module.log_scale)
-        if self.config.among_recordings:
-            recordings, _ = self.stretches(model, rendered=False)
-            train = torch.from_numpy(self.train)
-            everywhere = torch.cat([self.vectors[train], model.audio_vectors(recordings)])
-            of_rendered = torch.cat([self.rendered[train], torch.zeros(len(recordings), dtype=torch.bool)])
-            fit_memory(model, everywhere, of_rendered, self.seed)
         audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
         fit_projection(model, audio, text, self.config.projection)
         gap = gap_of(model, audio, model.project_text(text))

@@ -182,7 +182,7 @@ CLASSICAL = (
     ),
     Style(
         name="piano nocturne",
-        moods=words("romantic, melancholic, tender, dreamy"),
+        moods=words("romantic, melancholic, tender, dreamy, sad"),
         uses=words("a rainy window, a moonlit night, a sad farewell in a film"),
         era="romantic",
         genres=("classical", "piano"),

@@ -235,7 +235,7 @@ ELECTRONIC = (
     ),
     Style(
         name="trip hop",
-        moods=words("moody, smoky, slow, cinematic"),
+        moods=words("moody, smoky, slow, cinematic, chill"),
         uses=words("a noir film, a late night lounge, a rainy city street"),
         era="1990s",
         genres=("electronic", "downtempo"),
@@ -260,7 +260,7 @@ ELECTRONIC = (
     ),
     Style(
         name="lo-fi hip hop",
-        moods=words("relaxed, cosy, nostalgic, mellow"),
+        moods=words("relaxed, cosy, nostalgic, mellow, chill"),
         uses=words("studying, a coffee shop, a rainy evening"),
         era="2010s",
         genres=("hip hop", "chillout"),

@@ -279,7 +279,7 @@ GROOVE = (
     ),
     Style(
         name="lounge jazz trio",
-        moods=words("smooth, relaxed, sophisticated, intimate"),
+        moods=words("smooth, relaxed, sophisticated, intimate, chill"),
         uses=words("a hotel bar, a candlelit dinner, an elevator"),
         genres=("jazz", "lounge"),
         tempo=(84, 124),

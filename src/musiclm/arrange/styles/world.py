@@ -5,7 +5,7 @@ from musiclm.arrange.styles.recipe import Sound, Style, Tune, line, words
 WORLD = (
     Style(
         name="bossa nova",
-        moods=words("gentle, smooth, sunny, intimate"),
+        moods=words("gentle, smooth, sunny, intimate, chill"),
         uses=words("a beach cafe, an elevator, a summer dinner"),
         era="1960s",
         genres=("bossa nova", "latin", "jazz"),
@@ -285,7 +285,7 @@ WORLD = (
     ),
     Style(
         name="folk ballad",
-        moods=words("gentle, wistful, intimate, tender"),
+        moods=words("gentle, wistful, intimate, tender, sad"),
         uses=words("a campfire, a love letter, a film about growing up"),
         genres=("folk", "acoustic"),
         tempo=(72, 104),
