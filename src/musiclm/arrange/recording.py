@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from musiclm.arrange import effects
+from musiclm.arrange import effects, synth
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.render import FORMAT_VERSION, Desk, choose_desk
 from musiclm.arrange.score import Score
@@ -76,7 +76,7 @@ def sound_of(desk: Desk, heard: Sequence[Played], lufs: float | None = None) -> 
         "dry": decay_s <= DRY_S and sound.wet <= DRY_WET,
         "muffled": sound.cut_hz is not None and sound.cut_hz <= MUFFLED_HZ,
         "chip": chip,
-        "sampled": not chip,
+        "sampled": not chip and not any(desk.synth and synth.can_play(part.part.instrument) for part in heard),
         "loud": lufs is not None and lufs >= LOUD_LUFS,
         "quiet": lufs is not None and lufs <= QUIET_LUFS,
         "pumping": sound.pump >= PUMP and kicks >= LEAST_KICKS and bool(into_room),

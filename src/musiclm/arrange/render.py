@@ -1,13 +1,13 @@
-"""Score -> sound: every part alone through a soundfont, then effects, levels, a room and a master. Mono, 24 kHz, deterministic."""
+"""Score -> sound: every part alone through a soundfont or the synthesizer, then effects, levels, a room and a master. Mono, 24 kHz, deterministic."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from musiclm.arrange import effects
+from musiclm.arrange import effects, synth
 from musiclm.arrange.grooves import KEYS
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.packages import need
@@ -31,9 +31,10 @@ _ROLE_DB: dict[Role, float] = {
     "effects": -8.0,
 }
 _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
-FORMAT_VERSION = 4  # raise when the same seed would sound different: every piece is then made anew
+FORMAT_VERSION = 5  # raise when the same seed would sound different: every piece is then made anew
 _ROOMS_AS_WRITTEN: tuple[Room, ...] = ("dry", "studio", "studio", "club", "chamber", "hall")
 _TAIL_S = 2.5
+_SYNTH_SHARE = 0.75  # of pieces that have parts for it, in a style's hands
 _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes six times as long over sf3
 
 
@@ -45,6 +46,7 @@ class Desk:
     renderer: str  # symusic or fluidsynth
     sound: Sound
     room_seed: int
+    synth: bool = False  # whether the synthesizer plays what it can; the soundfont plays the rest
 
 
 def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequence[str] = ("symusic",)) -> Desk:
@@ -73,7 +75,9 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
         pump=sound.pump * rng.uniform(0.5, 1.2),
         chips=sound.chips,
     )
-    return Desk(soundfont=font, renderer=renderer, sound=changed, room_seed=rng.randrange(4))
+    room_seed = rng.randrange(4)
+    plays = any(synth.can_play(part.instrument) for part in score.parts) and not (score.as_written or font.is_chip)
+    return Desk(soundfont=font, renderer=renderer, sound=changed, room_seed=room_seed, synth=plays and rng.random() < _SYNTH_SHARE)  # fmt: skip
 
 
 def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
@@ -82,7 +86,15 @@ def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
     Raises: RenderError if the soundfont or the renderer is missing.
     """
     num_samples = round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
-    stems = render_stems(score, desk.soundfont.path, desk.renderer, num_samples)
+    played = [desk.synth and synth.can_play(part.instrument) for part in score.parts]
+    rest = [part for part, by_synth in zip(score.parts, played, strict=True) if not by_synth]
+    sampled = iter(
+        render_stems(replace(score, parts=tuple(rest)), desk.soundfont.path, desk.renderer, num_samples) if rest else ()
+    )
+    stems = [
+        synth.play(score, part, num_samples) if by_synth else next(sampled)
+        for part, by_synth in zip(score.parts, played, strict=True)
+    ]
     return mix(score, stems, desk.sound, desk.room_seed)
 
 
