@@ -210,6 +210,7 @@ def paper() -> Preset:
                 crop_s=30.0,
                 # the 7th layer of the masked-prediction half
                 layer=19,
+                cues=None,
                 num_fit_clips=10_000,
             ),
             train=loop(400_000, 512, 1e-4),

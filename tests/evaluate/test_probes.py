@@ -10,16 +10,14 @@ import torch
 
 from musiclm.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.probes import (
-    chroma,
     histogram,
     linear_probe,
-    loudness_db,
-    onset_strength,
     probe_semantic_tokens,
     skill,
     token_probe,
 )
 from musiclm.nn.conformer import ConformerConfig
+from musiclm.w2vbert.cues import chroma, loudness_db, onset_strength
 from musiclm.w2vbert.model import W2vBert, W2vBertConfig
 
 

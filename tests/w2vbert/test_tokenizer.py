@@ -5,6 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musiclm.artifact import save_artifact
+from musiclm.evaluate.probes import token_probe
+from musiclm.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
 from musiclm.w2vbert.model import W2vBert
 from musiclm.w2vbert.task import W2vBertTask, W2vBertTaskConfig
 from musiclm.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer, plan_windows
@@ -103,3 +106,48 @@ def test_errors():
         fit_tokenizer(model, [], layer=3)
     with pytest.raises(ValueError, match="window_s"):
         fit_tokenizer(model, [], layer=1, window_s=1.0, context_s=0.5)
+
+
+def test_cues_keep_the_melody_that_clusters_lose(tmp_path):
+    """The same network and as few clusters: beside cues of pitch, or of onsets, a token tells more of that on clips it was not fitted on."""
+    torch.manual_seed(0)
+    model = W2vBert(tiny()).eval()
+    model.fit_statistics(Melodies().batch(0, 8)[0])
+    clips = [Melodies().batch(step, 8)[0] for step in range(12)]
+    unseen = torch.cat([Melodies().batch(step, 8)[0] for step in range(20, 24)])
+    target = {name: cue.flatten(0, 1) for name, cue in cues_of(unseen).items()}
+    train = {name: cue.flatten(0, 1) for name, cue in cues_of(torch.cat(clips)).items()}
+    choices = {
+        "none": None,
+        "pitch": CueWeights(chroma=3.0, onset=0.0, loudness=0.0),
+        "onset": CueWeights(chroma=0.0, onset=2.0, loudness=0.0),
+    }
+    skill = {}
+    for name, weights in choices.items():
+        fitted = fit_tokenizer(model, clips, layer=1, num_clusters=16, window_s=1.6, context_s=0.4, cue_weights=weights)
+        assert fitted.config.num_cues == (NUM_CUES if weights else 0)
+        codes = fitted.encode(torch.cat(clips)).flatten(), fitted.encode(unseen).flatten()
+        skill[name] = {cue: token_probe(codes[0], train[cue], codes[1], target[cue], 16) for cue in target}
+        save_artifact(tmp_path / name, "semantic", fitted.config, fitted, {})
+        assert torch.equal(SemanticTokenizer.from_artifact(tmp_path / name).encode(unseen).flatten(), codes[1])
+    assert skill["pitch"]["chroma"] > 1.25 * skill["none"]["chroma"] > 1.25 * skill["onset"]["chroma"]
+    assert skill["onset"]["onset"] > skill["none"]["onset"] + 0.03 > skill["pitch"]["onset"] + 0.1
+
+
+def test_cues_are_as_loud_as_asked_for():
+    torch.manual_seed(0)
+    features = torch.randn(500, 20)
+    cues = {
+        "chroma": features[:, :12] + 0.1 * torch.randn(500, 12),
+        "onset": features[:, 12:13],
+        "loudness": features[:, 13:14] * 40 - 60,
+    }
+    guesses = features @ cue_map(features, cues, CueWeights(chroma=0.5, onset=2.0, loudness=0.0))
+    assert guesses.shape == (500, NUM_CUES)
+    spread = guesses.square().sum(1).mean().sqrt() / features.square().sum(1).mean().sqrt()
+    assert float(guesses[:, :12].square().sum(1).mean().sqrt() / 20**0.5) == pytest.approx(0.5, rel=0.1)
+    assert float(guesses[:, 12].square().mean().sqrt() / 20**0.5) == pytest.approx(2.0, rel=0.1)
+    assert float(guesses[:, 13].abs().max()) == 0 and float(spread) > 2
+    assert float(torch.corrcoef(torch.stack([guesses[:, 12], features[:, 12]]))[0, 1]) > 0.99
+    with pytest.raises(ValueError, match="weight of onset is -1"):
+        CueWeights(onset=-1)

@@ -1,7 +1,7 @@
 """What semantic tokens hold: small probes on held-out music (AudioLM, section 3.3, probes phonetics; here it is music).
 
-Frame targets, 25 a second, computed from the audio: chroma (what is played), onset strength (when), loudness (how loud). Clip
-target: tags (with what, in which style). Every figure is `skill` = 1 - error / error of always answering the training mean, a
+Frame targets, 25 a second, computed from the audio: chroma (what is played), onset strength (when), loudness (how loud). They are the cues that a
+tokenizer may have been made with (`musiclm.w2vbert.cues`); what a token keeps of tags (with what, in which style), the clip target, it was not made for. Every figure is `skill` = 1 - error / error of always answering the training mean, a
 squared error over all dimensions: 0 is knowing nothing, 1 is knowing all, below 0 worse than nothing.
 
 A token probe answers, for each token, the mean target that token had in training music: it is the best that a reader of single
@@ -21,53 +21,12 @@ from torch.nn import functional as F
 
 from musiclm.corpus.clips import eval_clips
 from musiclm.corpus.manifest import Track, load_manifest
-from musiclm.features import SAMPLE_RATE_HZ, LogMel, stft
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.w2vbert.cues import cues_of
 from musiclm.w2vbert.model import W2vBert, stack_mel
 
-HOP = 960  # samples of a 25 Hz frame
 FRAME_TARGETS = ("chroma", "onset", "loudness")
 TagScores = Callable[[Float[Tensor, "b 1 s"]], Float[Tensor, "b n"]]  # clip-level targets, e.g. logits of a tagger
-
-
-def chroma(audio: Float[Tensor, "b 1 s"], n_fft: int = 8192) -> Float[Tensor, "b t 12"]:
-    """Energy per pitch class (0 is C), 55 Hz to 1760 Hz, each frame of unit length; t = s // 960. Silent frames are zero.
-
-    A third of a second of window tells semitones apart from about 110 Hz up. Magnitudes, not powers: chords, not the loudest note.
-    """
-    num_frames = audio.shape[-1] // HOP
-    magnitude = stft(audio[:, 0, : num_frames * HOP], n_fft, HOP, torch.hann_window(n_fft, device=audio.device)).abs()
-    hz = torch.arange(n_fft // 2 + 1, device=audio.device) * SAMPLE_RATE_HZ / n_fft
-    pitch = 69 + 12 * torch.log2(hz.clamp(min=1.0) / 440)
-    used = (hz >= 55) & (hz <= 1760)
-    classes = F.one_hot(pitch.round().long() % 12, 12).float() * used[:, None]
-    near = torch.exp(-0.5 * ((pitch - pitch.round()) / 0.25) ** 2)  # bins between two semitones count little
-    energy = (magnitude * near) @ classes
-    return F.normalize(energy, dim=-1, eps=1e-2)
-
-
-def onset_strength(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t"]:
-    """Rise of the log-mel spectrum, mean over bands, from each frame's 10 ms steps; t = s // 960."""
-    num_frames = audio.shape[-1] // HOP
-    mel = LogMel(n_fft=1024, hop=HOP // 4, num_mels=40, floor=1e-3).to(audio.device)(audio[:, 0, : num_frames * HOP])
-    rise = (mel - F.pad(mel, (1, 0), mode="replicate")[..., :-1]).clamp(min=0).mean(1)
-    return rise.unflatten(1, (num_frames, 4)).sum(-1)
-
-
-def loudness_db(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t"]:
-    """Level of each frame in dB relative to full scale, at least -60; t = s // 960."""
-    num_frames = audio.shape[-1] // HOP
-    power = audio[:, 0, : num_frames * HOP].unflatten(1, (num_frames, HOP)).square().mean(-1)
-    return 10 * torch.log10(power.clamp(min=1e-6))
-
-
-def frame_targets(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t n"]]:
-    """All frame targets by name."""
-    return {
-        "chroma": chroma(audio),
-        "onset": onset_strength(audio)[..., None],
-        "loudness": loudness_db(audio)[..., None],
-    }
 
 
 def skill(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"], train_mean: Float[Tensor, " d"]) -> float:
@@ -152,7 +111,7 @@ def load_probe_clips(
     targets: dict[str, list[Tensor]] = {name: [] for name in FRAME_TARGETS}
     tags = []
     for part in audio.split(8):
-        for name, value in frame_targets(part).items():
+        for name, value in cues_of(part).items():
             targets[name].append(value)
         if tag_scores is not None:
             tags.append(tag_scores(part))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from musiclm.artifact import save_artifact
 from musiclm.train import Update
+from musiclm.w2vbert.cues import CueWeights
 from musiclm.w2vbert.loss import code_entropy
 from musiclm.w2vbert.model import FRAME_RATE_HZ, W2vBert, W2vBertConfig, draw_mask, gumbel_temperature
 from musiclm.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
@@ -36,6 +37,9 @@ class W2vBertTaskConfig:
     gumbel_decay: float = 0.9985  # per step; wav2vec 2.0 takes 300 000 steps for what takes 1000 here
     layer: int = 2  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
     num_clusters: int = 1024
+    cues: CueWeights | None = field(
+        default_factory=CueWeights
+    )  # None: clusters of the layer's features alone, as published
     num_fit_clips: int = 400  # training crops that k-means sees: 400 of 5.12 s are 51 200 frames, 50 a cluster
 
     def __post_init__(self) -> None:
@@ -161,6 +165,7 @@ class W2vBertTask:
             seed=self.seed,
             window_s=config.crop_s,
             context_s=config.crop_s / 8,
+            cue_weights=config.cues,
         )
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:

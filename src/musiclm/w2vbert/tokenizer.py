@@ -1,7 +1,7 @@
 """Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
 
-Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means. Only the layers up to the
-chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
+Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
+and loudness (`musiclm.w2vbert.cues`), which AudioLM does not do. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from musiclm.config import from_json
 from musiclm.nn.conformer import Conformer
 from musiclm.nn.kmeans import assign, kmeans
 from musiclm.tokens import TokenSpec
+from musiclm.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
 from musiclm.w2vbert.model import FRAME_RATE_HZ, FrontEnd, W2vBert, W2vBertConfig
 
 
@@ -27,6 +28,7 @@ class SemanticTokenizerConfig:
     w2vbert: W2vBertConfig  # as trained; layers above `layer` are not built
     layer: int  # whose output is clustered; MusicLM: the 7th of the masked-prediction half
     num_clusters: int = 1024
+    num_cues: int = 0  # values beside the features; 0 or `cues.NUM_CUES`
     window_s: float = 10.0  # longest piece of audio the network sees at once
     context_s: float = (
         1.0  # overlap on either side, thrown away: frames near an inner edge lack half their surroundings
@@ -46,6 +48,7 @@ class SemanticTokenizer(nn.Module):
 
     feature_mean: Tensor
     feature_std: Tensor
+    cues: Tensor
     centroids: Tensor
 
     def __init__(self, config: SemanticTokenizerConfig) -> None:
@@ -57,7 +60,8 @@ class SemanticTokenizer(nn.Module):
         self.conformer = Conformer(replace(config.w2vbert.conformer, num_layers=config.layer))
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_std", torch.ones(width))
-        self.register_buffer("centroids", torch.zeros(config.num_clusters, width))
+        self.register_buffer("cues", torch.zeros(width, config.num_cues), persistent=config.num_cues > 0)
+        self.register_buffer("centroids", torch.zeros(config.num_clusters, width + config.num_cues))
         self.codes_hash: str | None = None
 
     @property
@@ -67,9 +71,10 @@ class SemanticTokenizer(nn.Module):
         )
 
     def features(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t d"]:
-        """Normalised features of the chosen layer for one window, t = s // 960."""
+        """Normalised features of the chosen layer for one window, t = s // 960, then what they say of the cues."""
         x = self.conformer(self.project(self.front_end(self.front_end.mel_frames(audio))))
-        return (x - self.feature_mean) / self.feature_std
+        x = (x - self.feature_mean) / self.feature_std
+        return torch.cat([x, x @ self.cues], dim=-1)
 
     @torch.no_grad()
     def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b 1 t"]:
@@ -143,28 +148,59 @@ def fit_tokenizer(
     num_iterations: int = 30,
     window_s: float = 10.0,
     context_s: float = 1.0,
+    cue_weights: CueWeights | None = None,
 ) -> SemanticTokenizer:
-    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips.
+    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips, and over cues, if weighed.
 
     Give it some tens of frames per cluster: 1024 clusters want 20 minutes of audio or more (25 frames a second).
     Raises: ValueError if there is no clip or no such layer.
     """
     config = SemanticTokenizerConfig(
-        w2vbert=model.config, layer=layer, num_clusters=num_clusters, window_s=window_s, context_s=context_s
+        w2vbert=model.config,
+        layer=layer,
+        num_clusters=num_clusters,
+        num_cues=NUM_CUES if cue_weights else 0,
+        window_s=window_s,
+        context_s=context_s,
     )
     tokenizer = SemanticTokenizer(config)
     wanted = tokenizer.state_dict()
     kept = {name: value for name, value in model.state_dict().items() if name in wanted}
     missing = set(wanted) - set(kept)
-    assert missing == {"feature_mean", "feature_std", "centroids"}, missing
+    assert missing - {"cues"} == {"feature_mean", "feature_std", "centroids"}, missing
     tokenizer.load_state_dict(kept, strict=False)
     tokenizer.eval().to(next(model.parameters()).device)
-    rows = [tokenizer.features(clip.to(tokenizer.centroids.device)).flatten(0, 1) for clip in clips]
+    fit_clusters(tokenizer, clips, seed, num_iterations, cue_weights)
+    return tokenizer
+
+
+@torch.no_grad()
+def fit_clusters(
+    tokenizer: SemanticTokenizer,
+    clips: Iterable[Float[Tensor, "b 1 s"]],
+    seed: int = 0,
+    num_iterations: int = 30,
+    cue_weights: CueWeights | None = None,
+) -> None:
+    """Fits statistics, cues and centroids of a tokenizer on clips, in place. Raises: ValueError if there is no clip."""
+    tokenizer.feature_mean.zero_()
+    tokenizer.feature_std.fill_(1.0)
+    width, device = tokenizer.feature_mean.shape[0], tokenizer.centroids.device
+    rows: list[Tensor] = []
+    heard: dict[str, list[Tensor]] = {}
+    for clip in clips:
+        rows.append(tokenizer.features(clip.to(device))[..., :width].flatten(0, 1))
+        if cue_weights:
+            for name, cue in cues_of(clip).items():
+                heard.setdefault(name, []).append(cue.flatten(0, 1))
     if not rows:
         raise ValueError("fit_tokenizer got no clips; give it training clips of the corpus")
     data = torch.cat(rows)
     tokenizer.feature_mean.copy_(data.mean(0))
     tokenizer.feature_std.copy_(data.std(0).clamp(min=1e-4))
     data = (data - tokenizer.feature_mean) / tokenizer.feature_std
-    tokenizer.centroids.copy_(kmeans(data, num_clusters, num_iterations, seed))
-    return tokenizer
+    if cue_weights:
+        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in heard.items()}, cue_weights)
+        tokenizer.cues.copy_(cues)
+    data = torch.cat([data, data @ tokenizer.cues], dim=1)
+    tokenizer.centroids.copy_(kmeans(data, tokenizer.config.num_clusters, num_iterations, seed))
