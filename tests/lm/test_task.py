@@ -94,6 +94,28 @@ def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:
     assert "acoustic" not in a["streams"]
 
 
+@pytest.mark.parametrize("stage", ["semantic", "coarse"])
+def test_noise_changes_what_is_read_and_not_what_is_asked(store: TokenStore, stage: str) -> None:
+    plain = task_of(store, stage)
+    noised = LmTask(replace(plain.config, context_noise=0.5), store, 4)
+    whole, batch = plain.batch(3), noised.batch(3)
+    assert "context" not in whole and all(
+        torch.equal(whole["streams"][k], batch["streams"][k]) for k in whole["streams"]
+    )
+    target = noised.layout.target_codes(batch["streams"])
+    changed = (batch["context"] != target).float().mean((1, 2))
+    assert batch["context"].shape == target.shape and 0 < float(changed.max()) <= 0.6 and len(set(changed.tolist())) > 1
+    for level in range(target.shape[1]):
+        assert set(batch["context"][:, level].flatten().tolist()) <= set(target[:, level].flatten().tolist())
+    assert torch.equal(noised.batch(3)["context"], batch["context"])
+    read = noised.model.loss(batch["streams"], target, batch["num_frames"], batch["drop"], batch["context"]).total
+    logged = next(iter(noised.updates(batch, 3))).loss
+    assert float(read) == float(logged)
+    assert float(noised.model.loss(batch["streams"], target, batch["num_frames"], batch["drop"]).total) != float(read)
+    with pytest.raises(ValueError, match="context_noise is 1.5"):
+        replace(plain.config, context_noise=1.5)
+
+
 def test_trains_exports_and_loads(store: TokenStore, tmp_path: Path) -> None:
     task = task_of(store, "fine", batch_size=1)
     config = TrainConfig(steps=2, batch_size=1, validate_every=2, save_every=1)

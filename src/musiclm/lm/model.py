@@ -124,14 +124,16 @@ class TokenLM(nn.Module):
         target: Int[Tensor, "b q t"],
         num_frames: Mapping[str, Int[Tensor, " b"]] | None = None,
         drop: Bool[Tensor, " b"] | None = None,
+        context: Int[Tensor, "b q t"] | None = None,
     ) -> LmLoss:
         """Cross-entropy of the target's levels (`Layout.target_codes`) given the conditions (whole streams by name).
 
         num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is left out.
+        context: what the model reads in the target's place; the target itself if None.
         """
         prefix, positions = self.layout.prefix(conditions, drop, num_frames)
         target = target.long()
-        logits = self(prefix, positions, target)
+        logits = self(prefix, positions, target if context is None else context.long())
         losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         name = self.layout.target_spec.name
         if num_frames is None or name not in num_frames:

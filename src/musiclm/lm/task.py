@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from musiclm.artifact import save_artifact
@@ -25,6 +26,9 @@ class LmTaskConfig:
     mulan_noise: float = (
         0.0  # longest vector of random direction added to the MuLan embedding (of length 1) before quantizing
     )
+    # up to this share of the codes that later ones are predicted from are others of the batch, a share drawn for each item: what a model
+    # hears of itself when it makes music is never all right
+    context_noise: float = 0.0
     start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
     rendered_share: float | None = None  # of training crops, of rendered tracks; None: as large as theirs of the hours
     num_validation: int = 32  # fixed crops of the validation split
@@ -34,7 +38,7 @@ class LmTaskConfig:
             raise ValueError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
         if self.mulan_noise < 0:
             raise ValueError(f"mulan_noise is {self.mulan_noise}; it must be 0 or more")
-        check_shares(self, "rendered_share")
+        check_shares(self, "rendered_share", "context_noise")
         if self.num_validation < 2:
             raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
 
@@ -79,13 +83,26 @@ class LmTask:
         self.chance |= {f"level_{target.start + k}": float(value) for k, value in enumerate(unigram)}
 
     def batch(self, step: int) -> dict[str, Any]:
-        """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop"."""
+        """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is noised."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         length_s, share = self.layout.stage.crop_s, self.config.rendered_share
         crops = self.store.crops("train", length_s, self.batch_size, self.seed, step, share)
         streams = self.store.streams(crops, self.config.mulan_noise, generator)
         drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
-        return {**self._batch(crops, streams), "drop": drop}
+        batch = {**self._batch(crops, streams), "drop": drop}
+        if self.config.context_noise:
+            batch["context"] = self._noised(self.layout.target_codes(batch["streams"]), generator)
+        return batch
+
+    def _noised(self, codes: Int[Tensor, "b q t"], generator: torch.Generator) -> Int[Tensor, "b q t"]:
+        """Codes of which some are replaced by codes of the same level from anywhere in the batch."""
+        b, q, t = codes.shape
+        hit = torch.rand(b, q, t, generator=generator) < self.config.context_noise * torch.rand(
+            b, 1, 1, generator=generator
+        )
+        places = torch.randint(b * t, (b, q, t), generator=generator)
+        others = torch.stack([codes[:, level].flatten()[places[:, level]] for level in range(q)], dim=1)
+        return torch.where(hit, others, codes)
 
     def _batch(self, crops: Crops, streams: dict[str, Tensor]) -> dict[str, Any]:
         num_frames = {"semantic": crops.num_frames, "acoustic": crops.num_frames * self.store.ratio}
@@ -103,7 +120,7 @@ class LmTask:
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
         target = self.layout.target_codes(batch["streams"])
-        loss = self.model.loss(batch["streams"], target, batch["num_frames"], batch["drop"])
+        loss = self.model.loss(batch["streams"], target, batch["num_frames"], batch["drop"], batch.get("context"))
         yield Update(group="model", loss=loss.total, log=self._levels(loss.per_level))
 
     def validate(self, module: nn.Module) -> dict[str, float]:
