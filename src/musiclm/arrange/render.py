@@ -34,7 +34,7 @@ _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
 FORMAT_VERSION = 5  # raise when the same seed would sound different: every piece is then made anew
 _ROOMS_AS_WRITTEN: tuple[Room, ...] = ("dry", "studio", "studio", "club", "chamber", "hall")
 _TAIL_S = 2.5
-_SYNTH_SHARE = 0.75  # of pieces that have parts for it, in a style's hands
+_SYNTH_SHARE = 0.75  # of arranged pieces that have parts for it
 _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes six times as long over sf3
 
 

@@ -17,9 +17,8 @@ from musiclm.arrange.wording import RULES
 ORDER = (
     "melody", "riff", "countermelody", "arpeggio", "chords", "pad", "unknown", "bass", "drums", "percussion", "effects"
 )  # fmt: skip
-PLAIN_SHARE = (
-    0.5  # of moods, styles, instruments and speeds are called what people mostly call them, the rest by all their names
-)
+# of moods, styles, instruments and speeds are called what people mostly call them, the rest by all their names
+PLAIN_SHARE = 0.5
 
 
 class Unsaid(Exception):

@@ -61,9 +61,8 @@ class MuLanTaskConfig:
         None  # of the clips in a step, of rendered tracks; None: as many as theirs of the tracks
     )
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
-    text_anchor: float = (
-        0.0  # of the text side alone: how firmly captions without a tempo in numbers are held where they lay before
-    )
+    # of the text side alone: how firmly captions without a tempo in numbers are held where they lay before
+    text_anchor: float = 0.0
     # how far text is drawn to audio (0 to 1) and over how wide a neighbourhood (heat of a softmax); None: as validation pairs ask for
     projection: tuple[float, float] | None = None
 

@@ -30,9 +30,8 @@ from musiclm.mulan.wrong import names_mood, other_moods, tempo_of, with_other_mo
 from musiclm.train import Update
 
 OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
-FELT_CAPTIONS = (
-    3  # of a window that have wrong ones beside them: the shortest that name a mood, for there it weighs most
-)
+# of a window that have wrong ones beside them: the shortest that name a mood, for there it weighs most
+FELT_CAPTIONS = 3
 Wrong = tuple[int, int, list[str]]  # window, caption, the same caption with other words
 
 

@@ -30,6 +30,7 @@ def tempo_of(caption: str) -> int | None:
 
 
 def names_mood(caption: str) -> bool:
+    """Whether it has a word for one of the moods, other than as a part of a longer one."""
     return FELT.search(caption) is not None
 
 

@@ -37,9 +37,8 @@ class W2vBertTaskConfig:
     gumbel_decay: float = 0.9985  # per step; wav2vec 2.0 takes 300 000 steps for what takes 1000 here
     layer: int = 2  # the tokenizer's layer; chosen by `musiclm.evaluate.probes`
     num_clusters: int = 1024
-    cues: CueWeights | None = field(
-        default_factory=CueWeights
-    )  # None: clusters of the layer's features alone, as published
+    # beside the layer's features where clusters are made; None: features alone, as published
+    cues: CueWeights | None = field(default_factory=CueWeights)
     num_fit_clips: int = 400  # training crops that k-means sees: 400 of 5.12 s are 51 200 frames, 50 a cluster
 
     def __post_init__(self) -> None:

@@ -194,7 +194,7 @@ def fit_clusters(
             for name, cue in cues_of(clip).items():
                 heard.setdefault(name, []).append(cue.flatten(0, 1))
     if not rows:
-        raise ValueError("fit_tokenizer got no clips; give it training clips of the corpus")
+        raise ValueError("there are no clips to fit clusters on; give it training clips of the corpus")
     data = torch.cat(rows)
     tokenizer.feature_mean.copy_(data.mean(0))
     tokenizer.feature_std.copy_(data.std(0).clamp(min=1e-4))
