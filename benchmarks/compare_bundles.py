@@ -32,7 +32,7 @@ from musiclm.evaluate.music import Description
 from musiclm.generate import MusicLM
 
 LISTENERS = (MUSICNN, LIBROSA, METER, Aisfx.name)
-MEASURES = ("beat_strength", "tonal_clarity", "onset_density", "repetition")
+MEASURES = ("beat_strength", "periodicity_2s", "periodicity_8s", "tonal_clarity", "onset_density", "repetition")
 RARE = ("catchy", "repetitive", "80s", "acoustic", "fast", "steady beat")  # 14 captions of each, if there are so many
 
 

@@ -88,6 +88,7 @@ def test_real_music_and_its_controls_are_put_in_order(study: Study, section: str
     rows = study.sections()[section]()["rows"]
     found = reliable(section, rows)
     wanted = {order.figure for order in ORDERS if order.section == section}
+    wanted -= {"periodicity_8s"}  # the excerpts are shorter; test_music.py holds it
     if find_spec("basic_pitch") is None:
         wanted -= {"note_density", "polyphony"}
     assert found.keys() == wanted

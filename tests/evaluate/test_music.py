@@ -14,6 +14,7 @@ from musiclm.evaluate.music import (
     key_score,
     onset_agreement,
     passage_likeness,
+    periodicity,
     pulse,
     same_tempo,
 )
@@ -96,6 +97,24 @@ def test_beats() -> None:
     assert beat_strength(np.random.default_rng(0).random(400), np.arange(0, 400, 20)) < 0.3
     assert beat_strength(pulse, [3]) == 0
     assert jitter([0, 10, 20, 30]) == 0 and jitter([0, 10, 20, 40]) > 0.2 and np.isnan(jitter([1, 2]))
+
+
+def test_a_pulse_that_drifts_is_periodic_in_short_windows_only() -> None:
+    rng = np.random.default_rng(0)
+
+    def strokes(drift: float) -> np.ndarray:
+        """An envelope with a stroke every half second, every interval off by up to `drift` of it."""
+        out, time = 0.05 * rng.random(940), 0.0
+        while time < 939:
+            out[int(time)] += 1
+            time += 23.4 * (1 + drift * rng.uniform(-1, 1))
+        return np.convolve(out, np.hanning(7), "same")
+
+    steady, drifting, hiss = strokes(0.02), strokes(0.2), rng.random(940)
+    assert periodicity(steady, 2) > 0.7 and periodicity(steady, 8) > 0.7
+    assert 0.25 < periodicity(drifting, 8) < periodicity(drifting, 2) - 0.15
+    assert periodicity(hiss, 8) < 0.25 and periodicity(np.zeros(940), 2) == 0
+    assert np.isnan(periodicity(steady[:300], 8)) and periodicity(steady[:300], 2) > 0.7
 
 
 def test_keys() -> None:

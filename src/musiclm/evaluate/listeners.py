@@ -17,7 +17,7 @@ from musiclm.evaluate.signal import sanity
 
 Clip = Float[np.ndarray, " s"]
 MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", "basic-pitch"
-LIBROSA = "librosa-2"  # another number when its figures change: what was kept of the one before is not read
+LIBROSA = "librosa-3"  # another number when its figures change: what was kept of the one before is not read
 
 
 class Listener(Protocol):

@@ -4,6 +4,8 @@
 - pulse_bpm: the centre of gravity of the onset envelope's spectrum from 30 to 600 a minute, on a log scale: how fast it goes, with no beat to be chosen
   and so no octave to be missed (docs/decisions/004-who-judges.md).
 - beat_strength: the tempogram's autocorrelation at the beat, 0 to 1; higher is a clearer pulse.
+- periodicity_2s, periodicity_8s: the onset envelope's autocorrelation at its best lag from 0.3 to 1.5 s, in windows of so long, -1 to 1. Music that
+  has a pulse but drifts loses more of it from two seconds to eight than music that keeps time. nan for clips shorter than a window.
 - beat_jitter: standard deviation of the intervals between beats over their mean; lower is steadier.
 - key, tonal_clarity: the best of 24 Krumhansl-Kessler profiles and its correlation with the mean chroma, -1 to 1; higher is more tonal.
 - onset_density: onsets a second; `musiclm.evaluate.notes` counts notes.
@@ -37,6 +39,8 @@ class Description:
     tempo_bpm: float
     pulse_bpm: float
     beat_strength: float
+    periodicity_2s: float
+    periodicity_8s: float
     beat_jitter: float
     key: str
     tonal_clarity: float
@@ -77,6 +81,8 @@ def describe(clip: Clip) -> Description:
         tempo_bpm=float(np.atleast_1d(tempo)[0]),
         pulse_bpm=pulse(envelope),
         beat_strength=beat_strength(envelope, beats),
+        periodicity_2s=periodicity(envelope, 2.0),
+        periodicity_8s=periodicity(envelope, 8.0),
         beat_jitter=jitter(beats),
         key=key,
         tonal_clarity=clarity,
@@ -113,6 +119,20 @@ def beat_strength(envelope: Float[np.ndarray, " t"], beats: Any) -> float:
         return 0.0
     near = [float(x[: -(lag + d)] @ x[lag + d :]) / energy for d in (-1, 0, 1) if lag + d > 0]
     return float(np.clip(max(near) * len(x) / (len(x) - lag), 0, 1))
+
+
+def periodicity(envelope: Float[np.ndarray, " t"], window_s: float) -> float:
+    """Mean over windows, half overlapping, of the autocorrelation at its best lag from 0.3 to 1.5 s over that at 0. 0 without onsets, nan if too short."""
+    width, shortest, longest = (round(s * SAMPLE_RATE_HZ / HOP) for s in (window_s, 0.3, 1.5))
+    if len(envelope) < width:
+        return float("nan")
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(envelope, np.float64), width)[:: width // 2]
+    windows = windows - windows.mean(1, keepdims=True)
+    energy = np.square(windows).sum(1)
+    # longer lags have fewer products
+    lags = np.arange(shortest, min(longest, width - 1) + 1)
+    at = np.stack([(windows[:, : width - lag] * windows[:, lag:]).sum(1) * width / (width - lag) for lag in lags])
+    return float((at.max(0) / np.maximum(energy, 1e-9)).mean())
 
 
 def jitter(beats: Any) -> float:
