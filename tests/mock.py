@@ -20,6 +20,7 @@ from musiclm.soundstream.model import SoundStream
 from musiclm.storm.model import KIND as STORM_KIND
 from musiclm.storm.model import SoundStorm, SoundStormConfig
 from musiclm.tokens import TokenSpec
+from musiclm.w2vbert.cues import NUM_CUES
 from musiclm.w2vbert.model import W2vBertConfig
 from musiclm.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 from tests.mulan.test_text import small_tokenizer
@@ -72,6 +73,7 @@ def mock_bundle(folder: Path) -> Bundle:
         ),
         layer=1,
         num_clusters=16,
+        num_cues=NUM_CUES,
     )
     semantic = SemanticTokenizer(tokenizer_config)
     semantic.centroids.normal_()

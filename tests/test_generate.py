@@ -10,6 +10,7 @@ import torch
 
 from musiclm.bundle import Bundle
 from musiclm.generate import GenerateConfig, Music, MusicLM, output_paths, read_tags
+from musiclm.lm.steer import Steer
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +152,26 @@ def test_several_items_are_numbered_and_play_in_a_notebook(model: MusicLM, tmp_p
     html = music._repr_html_()
     assert html.count("<audio") == 2 and "&lt;b>" in html
     assert isinstance(music[1], Music) and music[1].prompts == ("fast <b>",) and music.duration_s == 0.5
+
+
+def test_a_tempo_and_a_key_steer_whether_said_or_set(model: MusicLM) -> None:
+    config = model.default_config()
+    said = model.generate("slow music at 150 BPM in D minor", 3.0, 1).audio
+    free = model.generate(
+        "slow music at 150 BPM in D minor", 3.0, 1, replace(config, steer=Steer(tempo=0, key=0))
+    ).audio
+    other = replace(config, steer=Steer(tempo_bpm=60.0))
+    assert not np.array_equal(said, free)
+    assert not np.array_equal(said, model.generate("slow music at 150 BPM in D minor", 3.0, 1, other).audio)
+    again = replace(config, steer=Steer(tempo_bpm=150.0, key_name="D minor"))
+    assert np.array_equal(said, model.generate("slow music at 150 BPM in D minor", 3.0, 1, again).audio)
+
+
+def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musiclm.generate.cues_of_codes", lambda folder: None)
+    model = MusicLM.from_pretrained(bundle.folder)
+    assert model.steering(Steer(), "at 150 BPM in D minor") == []
+    assert model.generate("slow music at 150 BPM", 1.0).audio.any()
+    for asked in (Steer(tempo_bpm=120.0), Steer(key_name="D minor")):
+        with pytest.raises(ValueError, match="made without cues"):
+            model.generate("slow music", 1.0, config=replace(model.default_config(), steer=asked))

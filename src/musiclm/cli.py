@@ -105,6 +105,13 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Of the semantic stage: draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How hard the prompt pulls; 1 is none.")] = None,
+    tempo: Annotated[
+        float | None, typer.Option(help="Beats a minute, 40 to 240; else what the prompt says in numbers.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Such as 'D minor' or 'Bb major'; else what the prompt says.")] = None,
+    beat: Annotated[
+        float | None, typer.Option(help="How firmly music without a given tempo keeps its own; 0 leaves it alone.")
+    ] = None,
     acoustic: Annotated[
         str | None, typer.Option(help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.")
     ] = None,
@@ -150,7 +157,9 @@ def generate(
         fine=Sampling(temperature=fine_temperature),
         storm=config.storm if storm_temperature is None else replace(config.storm, temperature=storm_temperature),
         levels=levels or config.levels,
+        steer=replace(config.steer, tempo_bpm=tempo, key_name=key, beat=config.steer.beat if beat is None else beat),
     )
+    loaded.steering(config.steer, prompt)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     console = Console(stderr=True)

@@ -30,11 +30,13 @@ from musiclm.bundle import Bundle, open_bundle
 from musiclm.config import from_json
 from musiclm.lm.model import TokenLM
 from musiclm.lm.sample import ArAcoustic, stream_semantic
+from musiclm.lm.steer import CodeTraits, Steer, Steering
 from musiclm.mulan.model import MuLan
 from musiclm.nn.sampling import Sampling
 from musiclm.soundstream.model import DecoderStream, SoundStream
 from musiclm.storm.model import SoundStorm
 from musiclm.storm.sample import StormAcoustic, StormSampling
+from musiclm.w2vbert.tokenizer import cues_of_codes
 
 MIN_DURATION_S, MAX_DURATION_S = 0.5, 600.0
 MAX_PROMPT_CHARACTERS = 10_000
@@ -52,6 +54,9 @@ class GenerateConfig:
     acoustic: Acoustic = "storm"
     storm: StormSampling = field(default_factory=StormSampling)
     levels: int | None = None  # acoustic levels that become sound; all by default
+    steer: Steer = field(
+        default_factory=Steer
+    )  # keeps time, a tempo and a key, where the bundle's semantic codes tell them
 
     def __post_init__(self) -> None:
         if self.acoustic not in ("storm", "ar"):
@@ -179,6 +184,7 @@ class MusicLM:
         self._storm: SoundStorm | None = None
         self._coarse: TokenLM | None = None
         self._fine: TokenLM | None = None
+        self._cues: list[Tensor | None] | None = None  # read when first wanted
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
@@ -208,7 +214,26 @@ class MusicLM:
             storm=from_json(StormSampling, chosen.get("storm", {})),
             acoustic=acoustic or chosen.get("acoustic", "storm"),
             levels=chosen.get("levels"),
+            steer=from_json(Steer, chosen.get("steer", {})),
         )
+
+    def steering(self, steer: Steer, prompt: str) -> list[Steering]:
+        """For one item: the tempo and key that are set, or that the prompt names. None if the bundle's codes say nothing of onsets and pitch.
+
+        Raises: ValueError if they do not, and a tempo or a key is set.
+        """
+        if self._cues is None:
+            self._cues = [cues_of_codes(self.bundle.part("w2vbert"))]
+        (cues,) = self._cues
+        rate = self.semantic.layout.target_spec.frame_rate_hz
+        assert rate is not None
+        if cues is not None:
+            return [Steering(CodeTraits.of(cues, rate), steer.as_asked(prompt))]
+        if steer.tempo_bpm is not None or steer.key_name is not None:
+            raise ValueError(
+                f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made without cues of onsets and pitch"
+            )
+        return []
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
         """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
@@ -261,6 +286,7 @@ class MusicLM:
             config.semantic,
             [item_generator(seed, "semantic")],
             on_progress=report("semantic"),
+            steering=self.steering(config.steer, prompt),
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         decoder = self.acoustic_decoder(config)

@@ -20,7 +20,8 @@ from musiclm.mulan.labels import LABELS_FILE
 from musiclm.mulan.model import MuLan
 from musiclm.mulan.task import MuLanTaskConfig
 from musiclm.mulan.text_task import MuLanTextTask
-from musiclm.mulan.wrong import FELT, names_mood, other_moods, tempo_of, with_other_mood, with_other_tempo
+from musiclm.mulan.wrong import FELT, names_mood, other_moods, with_other_mood, with_other_tempo
+from musiclm.tempo_key import tempo_of
 from musiclm.train import TrainConfig, train
 from tests.mulan.test_task import config, corpus, pretrained  # noqa: F401  (corpus is a fixture)
 

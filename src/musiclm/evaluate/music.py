@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.mulan.labels import MAJOR_PROFILE, MINOR_PROFILE, PITCHES
+from musiclm.tempo_key import MAJOR_PROFILE, MINOR_PROFILE, PITCHES, parse_key
 
 Clip = Float[np.ndarray, " s"]
 HOP = 512
@@ -237,7 +237,7 @@ def key_score(asked: str, heard: str) -> float:
     """
     if not heard:
         return 0.0
-    (tonic, mode), (other, other_mode) = _parse_key(asked), _parse_key(heard)
+    (tonic, mode), (other, other_mode) = parse_key(asked), parse_key(heard)
     if (tonic, mode) == (other, other_mode):
         return 1.0
     if mode == other_mode and (other - tonic) % 12 in (5, 7):
@@ -245,12 +245,3 @@ def key_score(asked: str, heard: str) -> float:
     if mode != other_mode and (other - tonic) % 12 == (9 if mode == "major" else 3):
         return 0.3
     return 0.2 if tonic == other else 0.0
-
-
-def _parse_key(name: str) -> tuple[int, str]:
-    tonic, _, mode = name.partition(" ")
-    flats = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
-    tonic = flats.get(tonic, tonic)
-    if tonic not in PITCHES or mode not in ("major", "minor"):
-        raise ValueError(f"{name!r} is no key; write one such as 'D minor' or 'F# major'")
-    return PITCHES.index(tonic), mode

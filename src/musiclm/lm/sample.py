@@ -16,6 +16,7 @@ from torch import Tensor
 
 from musiclm.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.lm.model import TokenLM
+from musiclm.lm.steer import Steering
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 
 
@@ -27,10 +28,12 @@ def decode(
     sampling: Sampling,
     u: Float[Tensor, "b n"],
     given: Int[Tensor, "b q p"] | None = None,
+    steering: Sequence[Steering] = (),
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
-    `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row.
+    `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
+    is for targets of one level; what was given it has heard before.
     """
     layout = model.layout
     target = layout.target_spec
@@ -61,10 +64,14 @@ def decode(
         logits = model.logits(hidden[:, -1], level)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
+        if steering:
+            logits = logits + torch.stack([each.bias() for each in steering]).to(logits)
         if sampling.temperature == 0:
             code = logits.argmax(-1)
         else:
             code = draw(probabilities(logits, sampling), u[:, step - first])
+        for each, drawn in zip(steering, code.tolist(), strict=False):
+            each.hear(drawn)
         yield code
         if step + 1 < total:
             row = (code + (layout.target_offset + level * target.codebook_size))[:, None]
@@ -98,13 +105,14 @@ def stream_semantic(
     prompt: Int[Tensor, "b 1 p"] | None = None,
     on_progress: Progress | None = None,
     chunk_frames: int = 25,
+    steering: Sequence[Steering] = (),
 ) -> Iterator[Int[Tensor, "b 1 n"]]:
     """Semantic codes of a clip of any length, `chunk_frames` at a time (MusicLM, section 3.2).
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
-    frames come first.
+    frames come first. steering: one for each item, new ones; none: nothing is steered.
 
-    Raises: ValueError if the generators or the prompt do not fit.
+    Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
     batch = len(generators)
     if mulan is not None:
@@ -115,6 +123,11 @@ def stream_semantic(
     if held.shape[2] > num_frames:
         raise ValueError(f"the prompt has {held.shape[2]} frames, more than the {num_frames} asked for")
     check_generators(generators, held.shape[0])
+    if steering and len(steering) != batch:
+        raise ValueError(f"{len(steering)} steerings for {batch} items; pass one per item, or none")
+    for each, row in zip(steering, held[:, 0].tolist(), strict=False):
+        for code in row:
+            each.hear(code)
     streams = {} if mulan is None else {"mulan": mulan}
     if held.shape[2]:
         yield held
@@ -126,7 +139,7 @@ def stream_semantic(
         length = min(window, held.shape[2] + num_frames - done)
         new = []
         u = uniforms(generators, length - held.shape[2], device)
-        for code in decode(model, streams, length, sampling, u, held):
+        for code in decode(model, streams, length, sampling, u, held, steering):
             new.append(code)
             fresh.append(code)
             done += 1

@@ -21,13 +21,10 @@ from numpy.typing import NDArray
 from musiclm.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.mulan.tagger import MTT_TAGS, Tagger
 from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.tempo_key import MAJOR_PROFILE, MINOR_PROFILE, PITCHES
 
 WINDOW_S = 10.0
 LABELS_FILE = "labels.jsonl"
-PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-# Krumhansl and Kessler (1982): how well each pitch class fits a key, from the tonic upwards
-MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from musiclm.mulan.gap import fit_projection, gap_of
 from musiclm.mulan.model import MuLan, contrastive_loss
 from musiclm.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
 from musiclm.mulan.text import Pretrained
-from musiclm.mulan.wrong import names_mood, other_moods, tempo_of, with_other_mood, with_other_tempo
+from musiclm.mulan.wrong import names_mood, other_moods, with_other_mood, with_other_tempo
+from musiclm.tempo_key import tempo_of
 from musiclm.train import Update
 
 OTHERS = 3  # wrong captions beside each that names its tempo, or a mood

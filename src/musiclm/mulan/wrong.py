@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from musiclm.arrange.words import MOODS
+from musiclm.tempo_key import TEMPO, tempo_of
 
-NAMED = re.compile(r"\b(\d{2,3})(?=\s*(?:bpm\b|beats (?:per|a) minute))|(?<=\btempo )(\d{2,3})\b", re.IGNORECASE)
 SLOWEST_BPM, FASTEST_BPM = 50, 200
 NEAREST = 0.12  # of a wrong tempo to the right one, in natural logarithms: nearer ones are not told apart by ear
 
@@ -23,12 +23,6 @@ FELT = re.compile(
 )
 
 
-def tempo_of(caption: str) -> int | None:
-    """The first tempo in numbers that a caption names, in beats a minute."""
-    found = NAMED.search(caption)
-    return int(found.group(0)) if found else None
-
-
 def names_mood(caption: str) -> bool:
     """Whether it has a word for one of the moods, other than as a part of a longer one."""
     return FELT.search(caption) is not None
@@ -36,7 +30,7 @@ def names_mood(caption: str) -> bool:
 
 def with_other_tempo(caption: str, rng: random.Random) -> str | None:
     """The caption with another number in place of its tempo, up to an octave away; None if it names no tempo in 50..200 BPM."""
-    found, bpm = NAMED.search(caption), tempo_of(caption)
+    found, bpm = TEMPO.search(caption), tempo_of(caption)
     if found is None or bpm is None or not SLOWEST_BPM <= bpm <= FASTEST_BPM:
         return None
     while True:
