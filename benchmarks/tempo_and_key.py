@@ -3,7 +3,8 @@
     python benchmarks/tempo_and_key.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out benchmarks/tempo_and_key.json]
 
 `rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly over their tempi, is the truth.
-Each bundle plays the same tempi twice: told by the clip's own MuLan codes, which is all a language model ever learns from, and told by a sentence.
+Each bundle plays the same tempi three times: told by the clip's own MuLan codes, which is all a language model ever learns from, told by a sentence, both
+without steering, and by the sentence and the key with it (`musiclm.lm.steer`), if its codes tell onsets and pitch.
 pulse: correlation of the logarithms of the pulse (`musiclm.evaluate.music`) and of the true tempo. met: share of clips whose tracked tempo is within
 8 % of it, its half or its double; key: MIREX score of the key that is heard; beside both the same for clips mixed up. Also what linear probes, fitted to training
 pieces, find of tempo and key in MuLan's vectors.
@@ -14,7 +15,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,9 @@ from musiclm.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.bootstrap import bootstrap
 from musiclm.evaluate.music import Description, describe, key_score, same_tempo
 from musiclm.generate import MusicLM
-from musiclm.mulan.labels import PITCHES
+from musiclm.lm.steer import Steer
 from musiclm.mulan.model import MuLan
+from musiclm.tempo_key import PITCHES
 
 CLIP_S = 10.0
 STYLES = ("rock", "piano music", "techno", "folk", "an orchestra", "hip hop", "jazz", "a synthesizer tune", "funk", "an acoustic guitar", "metal", "a marching band")  # fmt: skip
@@ -63,13 +65,13 @@ def main() -> None:
         opened = open_bundle(bundle)
         model = MusicLM.from_pretrained(bundle, "cpu")
         heard = {
-            told: figures(play(model, told, arguments.data, chosen, bpm, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told == "audio" else None)
-            for told in ("audio", "text")
+            told: figures(play(model, told, arguments.data, chosen, bpm, key, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told != "text" else None)
+            for told in ("audio", "text", *(["steer"] if model.steering(Steer(), "") else []))
         }  # fmt: skip
         probes = probe(model.mulan, arguments.data, pieces, tempi, keys)
         document["bundles"][name] = {
             "bundle": opened.hash,
-            **{f"told_by_{k}": v for k, v in heard.items()},
+            **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in heard.items()},
             "mulan": probes,
         }
     text = json.dumps(document, indent=1)
@@ -96,16 +98,18 @@ def middle(corpus: Path, track: Track) -> np.ndarray:
 
 @torch.no_grad()
 def play(
-    model: MusicLM, told: str, corpus: Path, tracks: list[Track], bpm: np.ndarray, path: Path
+    model: MusicLM, told: str, corpus: Path, tracks: list[Track], bpm: np.ndarray, key: list[str], path: Path
 ) -> list[Description]:
-    """Descriptions of what the model plays, told by each track's codes or by a sentence with its tempo; kept, so that a killed run goes on."""
+    """Descriptions of what the model plays, told by each track's codes or by a sentence with its tempo, steered or not; kept, so that a killed run goes on."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     text_codes = model.text_codes
     for place in range(len(rows), len(tracks)):
         if told == "audio":
             codes = model.mulan.audio_codes(torch.from_numpy(middle(corpus, tracks[place]))[None, None])
             model.text_codes = lambda prompt, codes=codes: codes  # type: ignore[method-assign]
-        audio = model.generate(sentence(place, bpm[place]), CLIP_S, seed=500 + place).audio[0]
+        steer = Steer(key_name=key[place]) if told == "steer" else Steer(tempo=0, key=0)
+        config = replace(model.default_config(), steer=steer)
+        audio = model.generate(sentence(place, bpm[place]), CLIP_S, seed=500 + place, config=config).audio[0]
         model.text_codes = text_codes  # type: ignore[method-assign]
         rows.append(asdict(describe(audio)))
         with open(path, "a") as file:

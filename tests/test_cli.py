@@ -68,7 +68,7 @@ def test_generate_writes_what_it_says(
         (["music", "--duration", "nan", "-o", "a.wav"], "duration is nan"),
         (["music", "--duration", "-3", "-o", "a.wav"], "duration is -3"),
         (["music", "--seed", "-1", "-o", "a.wav"], "seed must be"),
-        (["music", "--tempo", "300", "-o", "a.wav"], "the tempo is 300.0 BPM; it must lie between 40 and 240"),
+        (["music", "--tempo", "301", "-o", "a.wav"], "the tempo is 301.0 BPM; it must lie between 30 and 300"),
         (["music", "--key", "H moll", "-o", "a.wav"], "'H moll' is no key; write one such as 'D minor'"),
         (["music", "--beat", "-1", "-o", "a.wav"], "the strength of beat is -1.0"),
         (["music", "-o", "nowhere/a.wav"], "folder nowhere does not exist"),

@@ -106,7 +106,7 @@ def generate(
     top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How hard the prompt pulls; 1 is none.")] = None,
     tempo: Annotated[
-        float | None, typer.Option(help="Beats a minute, 40 to 240; else what the prompt says in numbers.")
+        float | None, typer.Option(help="Beats a minute, 30 to 300; else what the prompt says in numbers.")
     ] = None,
     key: Annotated[str | None, typer.Option(help="Such as 'D minor' or 'Bb major'; else what the prompt says.")] = None,
     beat: Annotated[

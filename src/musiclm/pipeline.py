@@ -273,8 +273,8 @@ def make_bundle(
     """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
 
     start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. notes: Markdown at the head of the model
-    card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}}, fields of Sampling and
-    StormSampling).
+    card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of
+    Sampling, StormSampling and Steer).
     """
     there = set() if start is None else set(open_bundle(start).parts)
     there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}

@@ -311,7 +311,9 @@ def base() -> Preset:
         ),
         # steps a second of all of these: `musiclm bench`
         # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
-        semantic=_lm("semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=6600, batch_size=8),
+        semantic=_lm(
+            "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
+        ),
         storm=StormRecipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
@@ -326,10 +328,10 @@ def base() -> Preset:
                 mulan_noise=0.3,
             ),
             # 1.4 s a step on one thread
-            train=TrainConfig(steps=5180, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=10_480, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=400),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
         fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
@@ -346,6 +348,7 @@ def _lm(
     steps: int,
     batch_size: int = 4,
     learning_rate: float = 1.5e-3,
+    context_noise: float = 0.0,
 ) -> LmRecipe:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
@@ -353,7 +356,7 @@ def _lm(
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
     model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
     return LmRecipe(
-        task=LmTaskConfig(model=model, mulan_noise=0.3),
+        task=LmTaskConfig(model=model, mulan_noise=0.3, context_noise=context_noise),
         train=TrainConfig(steps=steps, batch_size=batch_size, learning_rate=learning_rate, decay_fraction=0.3),
     )
 

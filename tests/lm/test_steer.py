@@ -111,8 +111,8 @@ def test_what_a_prompt_asks_for() -> None:
 
 def test_errors_say_what_to_do() -> None:
     for wrong, said in (
-        (dict(tempo_bpm=20.0), "between 40 and 240"),
-        (dict(tempo_bpm=float("nan")), "between 40 and 240"),
+        (dict(tempo_bpm=20.0), "between 30 and 300"),
+        (dict(tempo_bpm=float("nan")), "between 30 and 300"),
         (dict(key_name="H dur"), "write one such as"),
         (dict(beat=-1.0), "strength of beat is -1"),
         (dict(key=float("inf")), "0 or more"),

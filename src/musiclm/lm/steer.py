@@ -17,9 +17,10 @@ from torch import Tensor
 
 from musiclm.tempo_key import MAJOR_PROFILE, MINOR_PROFILE, key_of, parse_key, tempo_of
 
-SLOWEST_BPM, FASTEST_BPM = 40.0, 240.0
+SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 SHORTEST_LAG_S, LONGEST_LAG_S = 0.3, 4.0  # after which strokes may return: from a fast beat to a slow bar
 NUM_LAGS = 6  # of them, those where the music is most like itself
+CHANCE = 2.0  # standard errors of an autocorrelation that noise may have
 WARM_UP_S = 2.0  # without a tempo in numbers nothing is expected before
 MEMORY_S = 10.0  # of past strokes
 STROKE_FRAMES = 0.6  # deviation of a metronome's stroke
@@ -30,7 +31,7 @@ HALF_BEATS = 0.3  # share of a metronome's strokes that fall between beats
 class Steer:
     """How hard the semantic stage is steered; strengths are of deviations in logits, 0 leaves it alone."""
 
-    beat: float = 1.3  # to the pulse that the music has so far
+    beat: float = 2.0  # to the pulse that the music has so far
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
@@ -48,7 +49,7 @@ class Steer:
             parse_key(self.key_name)
 
     def as_asked(self, prompt: str) -> "Steer":
-        """With the tempo (between 40 and 240 BPM) and the key that a prompt names, where none is set."""
+        """With the tempo (between 30 and 300 BPM) and the key that a prompt names, where none is set."""
         bpm = tempo_of(prompt)
         said = float(bpm) if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
         return replace(self, tempo_bpm=self.tempo_bpm or said, key_name=self.key_name or key_of(prompt))
@@ -103,7 +104,8 @@ class Steering:
         first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(past) // 2)
         inner = likeness[first + 1 : last]
         highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
-        peaks = np.where(highest, np.maximum(inner, 0.0), 0.0)
+        by_chance = CHANCE / np.sqrt(len(past) - np.arange(first + 1, last))
+        peaks = np.where(highest, np.maximum(inner - by_chance, 0.0), 0.0)
         best = np.argsort(-peaks, kind="stable")[:NUM_LAGS]
         if peaks[best].sum() < 1e-6:
             return 0.0
