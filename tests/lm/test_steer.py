@@ -57,7 +57,7 @@ def test_a_pulse_goes_on() -> None:
     given = [loud if frame % 13 == 0 else soft for frame in range(75)]
     kept, forgotten = (likeness(drawn(replace(OFF, beat=beat), 300, given)) for beat in (2.0, 0.0))
     assert kept[13] > 0.3 > 0.15 > abs(forgotten[13])
-    assert kept[13] > 2 * abs(kept[6:9]).max()
+    assert kept[13] > 2 * kept[6:9].max()
 
 
 def test_nothing_is_expected_of_what_has_no_pulse() -> None:
