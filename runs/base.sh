@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`, as it would be made today (captions, synthesizer and semantic tokens are newer than v5, which revision 6ba43ee makes): download, corpus, labels, rendered music, every stage, bundle. Hours on two CPU cores (docs/training.md has those of each stage); any
+# The recipe of the bundle `base`: download, corpus, labels, rendered music, every stage, bundle. v6 itself came stage by stage over several versions: its language models had their steps in parts (docs/training.md), its
+# rendered pieces were made before the engine had a synthesizer, and MuLan's audio side learned before they lay at the levels of recordings. Hours on two CPU cores (docs/training.md has those of each stage); any
 # part may be killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music,
 # fluidsynth and soundfonts for what is rendered (musiclm corpus render names the packages).
 # Usage: [SOURCES=FOLDER] runs/base.sh [FOLDER]      SOURCES: Nottingham, POP909 and Groove MIDI; without them other pieces are made

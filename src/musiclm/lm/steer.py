@@ -31,7 +31,7 @@ HALF_BEATS = 0.3  # share of a metronome's strokes that fall between beats
 class Steer:
     """How hard the semantic stage is steered; strengths are of deviations in logits, 0 leaves it alone."""
 
-    beat: float = 2.0  # to the pulse that the music has so far
+    beat: float = 1.2  # to the pulse that the music has so far
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
