@@ -65,7 +65,7 @@ def decode(
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
         if steering:
-            logits = logits + torch.stack([each.bias() for each in steering]).to(logits)
+            logits = logits + torch.stack([each.bias() for each in steering]).to(device)
         if sampling.temperature == 0:
             code = logits.argmax(-1)
         else:
