@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -54,9 +55,8 @@ class GenerateConfig:
     acoustic: Acoustic = "storm"
     storm: StormSampling = field(default_factory=StormSampling)
     levels: int | None = None  # acoustic levels that become sound; all by default
-    steer: Steer = field(
-        default_factory=Steer
-    )  # keeps time, a tempo and a key, where the bundle's semantic codes tell them
+    # keeps time, a tempo and a key, where the bundle's semantic codes tell them
+    steer: Steer = field(default_factory=Steer)
 
     def __post_init__(self) -> None:
         if self.acoustic not in ("storm", "ar"):
@@ -184,7 +184,6 @@ class MusicLM:
         self._storm: SoundStorm | None = None
         self._coarse: TokenLM | None = None
         self._fine: TokenLM | None = None
-        self._cues: list[Tensor | None] | None = None  # read when first wanted
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
@@ -217,18 +216,18 @@ class MusicLM:
             steer=from_json(Steer, chosen.get("steer", {})),
         )
 
+    @cached_property
+    def _traits(self) -> CodeTraits | None:
+        cues, rate = cues_of_codes(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
+        return None if cues is None or rate is None else CodeTraits.of(cues, rate)
+
     def steering(self, steer: Steer, prompt: str) -> list[Steering]:
-        """For one item: the tempo and key that are set, or that the prompt names. None if the bundle's codes say nothing of onsets and pitch.
+        """For one item: the tempo and key that are set, or that the prompt names. Empty if the bundle's codes say nothing of onsets and pitch.
 
         Raises: ValueError if they do not, and a tempo or a key is set.
         """
-        if self._cues is None:
-            self._cues = [cues_of_codes(self.bundle.part("w2vbert"))]
-        (cues,) = self._cues
-        rate = self.semantic.layout.target_spec.frame_rate_hz
-        assert rate is not None
-        if cues is not None:
-            return [Steering(CodeTraits.of(cues, rate), steer.as_asked(prompt))]
+        if self._traits is not None:
+            return [Steering(self._traits, steer.as_asked(prompt))]
         if steer.tempo_bpm is not None or steer.key_name is not None:
             raise ValueError(
                 f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made without cues of onsets and pitch"

@@ -70,8 +70,9 @@ def decode(
             code = logits.argmax(-1)
         else:
             code = draw(probabilities(logits, sampling), u[:, step - first])
-        for each, drawn in zip(steering, code.tolist(), strict=False):
-            each.hear(drawn)
+        if steering:
+            for each, drawn in zip(steering, code.tolist(), strict=True):
+                each.hear(drawn)
         yield code
         if step + 1 < total:
             row = (code + (layout.target_offset + level * target.codebook_size))[:, None]
