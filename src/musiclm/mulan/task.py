@@ -118,6 +118,7 @@ class MuLanTask:
         self.config, self.batch_size, self.seed = config, batch_size, seed
         self.corpus_dir = Path(corpus_dir)
         tokenizer = Tokenizer.from_str(pretrained.tokenizer_json)
+        torch.manual_seed(seed)
         model = MuLan(config.model, tokenizer)
         model.text_encoder.load_state_dict(pretrained.state)
         self.model = Trained(model)

@@ -87,6 +87,7 @@ class SoundStreamTask:
         self.sampler = ClipSampler(corpus, [t for t in tracks if t.split == "train"], config.crop_s, seed)
         held_out = [t for t in tracks if t.split == "validation"]
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
+        torch.manual_seed(seed)
         self.model = SoundStream(config.model)
         self.discriminators = Discriminators(config.discriminator)
         self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
