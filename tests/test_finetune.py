@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -13,9 +14,11 @@ from musiclm.bundle import BUNDLED, open_bundle
 from musiclm.cli import app
 from musiclm.config import override
 from musiclm.corpus.build import build_corpus
+from musiclm.generate import MusicLM
 from musiclm.mulan.labels import label_corpus
 from musiclm.pipeline import make_bundle, tokenize, train_stage
 from musiclm.presets import Preset, load_preset
+from musiclm.soundstream.model import SoundStream
 from musiclm.store import HEADER_FILE
 from musiclm.train import STATE_FILE
 
@@ -99,6 +102,45 @@ def test_mulans_text_side_learns_alone_and_the_language_models_go_on(corpus: Pat
         open_bundle(mine.folder)
 
 
+@pytest.mark.parametrize("heard", [True, False], ids=["audio and magnitudes", "magnitudes"])
+def test_the_decoder_learns_alone_and_every_code_stays(corpus: Path, tmp_path: Path, heard: bool) -> None:
+    short = override(
+        load_preset("base"),
+        [
+            "soundstream.train.steps=3",
+            "soundstream.train.batch_size=2",
+            "soundstream.train.learning_rate=0.002",
+            "soundstream.train.warmup_steps=1",
+            "soundstream.task.eval_clips=2",
+            "soundstream.task.discriminator_from_step=1",
+            "soundstream.task.adversary_from_step=2",
+            "soundstream.task.discriminator.magnitude_patches=[48]",
+            f"soundstream.task.discriminator.stft_windows={'[256]' if heard else '[]'}",
+        ],
+    )
+    folder = train_stage("soundstream", short, corpus, tmp_path, start="base", quiet=True)
+    assert folder is not None
+    lines = [json.loads(line) for line in (tmp_path / "soundstream" / "log.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["kind"] == "train"][-1]
+    assert {"adversarial", "feature", "discriminator/loss"} <= trained.keys() and ("mel_log" in trained) == heard
+    base, mine = open_bundle("base"), make_bundle(tmp_path, tmp_path / "bundle", "mine", start="base")
+    old, new = (load_file(bundle.part("soundstream") / "model.safetensors") for bundle in (base, mine))
+    changed = {name.split(".")[0] for name in new if not new[name].equal(old[name])}
+    assert changed == {"decoder"}
+    info = read_config(mine.part("soundstream"))["info"]
+    assert info["codes_of"] == codes_hash(read_config(base.part("soundstream")))
+    assert info["from"]["hash"] == base.hashes["soundstream"]
+    codecs = [SoundStream.from_artifact(bundle.part("soundstream")) for bundle in (base, mine)]
+    audio = torch.randn(1, 1, 24000, generator=torch.Generator().manual_seed(0)) * 0.1
+    codes = [codec.encode(audio) for codec in codecs]
+    assert codes[0].equal(codes[1])
+    assert not codecs[0].decode(codes[0]).equal(codecs[1].decode(codes[0]))
+    # tokens of one are tokens of the other, and base's language models go with it
+    store = tokenize(corpus, tmp_path, start="base", streams=("acoustic",), max_seconds_per_track=5)
+    assert json.loads((store / "acoustic" / HEADER_FILE).read_text())["encoder"] == info["codes_of"]
+    MusicLM.from_pretrained(mine.folder)
+
+
 def test_the_command_line(corpus: Path, runs: Path) -> None:
     where = ["--data", str(corpus), "--runs", str(runs), "--from", "base"]
     cli = CliRunner()
@@ -114,8 +156,14 @@ def test_the_command_line(corpus: Path, runs: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused(corpus: Path, runs: Path) -> None:
-    with pytest.raises(ValueError, match="soundstream is an encoder"):
-        train_stage("soundstream", preset(), corpus, runs, start="base", quiet=True)
+    with pytest.raises(ValueError, match="w2vbert is an encoder"):
+        train_stage("w2vbert", preset(), corpus, runs, start="base", quiet=True)
+    with pytest.raises(ArtifactError, match="soundstream model in .* has other sizes"):
+        train_stage(
+            "soundstream", preset("soundstream.task.model.slow_width=64"), corpus, runs, start="base", quiet=True
+        )
+    with pytest.raises(ValueError, match="must divide the 480 bins"):
+        preset("soundstream.task.discriminator.magnitude_patches=[7]")
     other = preset("semantic.task.model.transformer.num_layers=2")
     with pytest.raises(ArtifactError, match="other sizes"):
         train_stage("semantic", other, corpus, runs, start="base", quiet=True)

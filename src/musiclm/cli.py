@@ -278,7 +278,10 @@ def train_command(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Begin with this bundle's model: fine-tuning (of MuLan, its text side)."),
+        typer.Option(
+            "--from",
+            help="Begin with this bundle's model: fine-tuning (SoundStream: its decoder, MuLan: its text side).",
+        ),
     ] = None,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -296,7 +299,7 @@ def train_command(
     _use_threads(threads)
     chosen = override(load_preset(preset), settings or [])
     if stage == "all" and start is not None:
-        raise ValueError("--from is for one stage at a time; train mulan, semantic, storm, coarse or fine")
+        raise ValueError("--from is for one stage at a time; train soundstream, mulan, semantic, storm, coarse or fine")
     if stage == "all":
         bundle = train_all(chosen, data, runs, name=name, device=device, precision=precision, max_minutes=max_minutes)
         print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")

@@ -56,7 +56,7 @@ def build_task(
     recipe: Any = getattr(preset, stage)
     loop: TrainConfig = recipe.train
     if stage == "soundstream":
-        return SoundStreamTask(recipe.task, data, loop.batch_size, loop.seed), loop
+        return SoundStreamTask(recipe.task, data, loop.batch_size, loop.seed, start), loop
     if stage == "w2vbert":
         tracks = load_manifest(data)
         crop_s = recipe.task.crop_s
@@ -113,14 +113,15 @@ def train_stage(
 ) -> Path | None:
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
-    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) whose language model of this stage a fresh run
-    begins with. Raises: ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
+    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) whose model of this stage a fresh run begins
+    with: of SoundStream the decoder learns, of MuLan the text side. Raises: ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
     """
     if stage not in STAGES:
         raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
-    if start is not None and stage not in (*MODELS, "mulan"):
+    if start is not None and stage not in (*MODELS, "mulan", "soundstream"):
         raise ValueError(
-            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for mulan, {', '.join(MODELS)}"
+            f"{stage} is an encoder: with other weights its tokens would mean other things; "
+            f"--from is for soundstream (its decoder), mulan (its text side), {', '.join(MODELS)}"
         )
     folder = runs / stage
     recipe = to_json(getattr(preset, stage))
@@ -160,7 +161,7 @@ def train_stage(
         precision=precision,
         max_minutes=max_minutes,
         info=info,
-        begin=begin if stage in MODELS else None,  # MuLan's text task holds the weights itself
+        begin=begin if stage in MODELS else None,  # SoundStream's and MuLan's tasks load the weights themselves
         quiet=quiet,
     )
 

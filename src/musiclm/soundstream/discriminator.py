@@ -1,9 +1,11 @@
 """SoundStream's discriminators (section III-C): waveform at several scales, and complex STFT.
 
 Each returns its inner layers and, last, its logits. Paper: 3 waveform scales as in MelGAN, one STFT of window 1024 and hop 256 with 32
-channels. `base` takes fewer channels and three STFT windows: on two cores the discriminators cost more than the codec.
+channels. `base` takes fewer channels and three STFT windows: on two cores the discriminators cost more than the codec. Ours besides: the
+spectrogram network's magnitudes can be judged as they are decoded, which costs no synthesis.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from musiclm.features import stft
+from musiclm.soundstream.spectrogram import FLOOR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,8 @@ class DiscriminatorConfig:
     stft_windows: tuple[int, ...] = (1024,)  # hop is a quarter
     stft_channels: int = 32
     stft_patch: int = 1  # bins per patch along frequency; 1 is the paper's network on single bins
+    magnitude_patches: tuple[int, ...] = ()  # discriminators of decoded log magnitudes, by bins per patch
+    magnitude_channels: int = 48
 
 
 class WaveformDiscriminator(nn.Module):
@@ -128,6 +133,27 @@ class PatchDiscriminator(nn.Module):
         return [*out, self.outlet(x)]
 
 
+class MagnitudeDiscriminator(nn.Module):
+    """Log magnitudes of the spectrogram network, in patches of `patch` bins and three frames; no audio is needed."""
+
+    def __init__(self, channels: int, patch: int) -> None:
+        super().__init__()
+        self.inlet = nn.Conv2d(1, channels, (3, patch), (1, patch), padding=(1, 0))
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(channels, channels, 3, padding=(d, 1), dilation=(d, 1)) for d in (1, 2, 4)]
+        )
+        self.outlet = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def forward(self, log_magnitude: Float[Tensor, "b t f"]) -> list[Tensor]:
+        x = 1 - 2 * log_magnitude / math.log(FLOOR)  # -1 at the floor, 1 at full scale
+        x = F.leaky_relu(self.inlet(x[:, None]), 0.2)
+        out = [x]
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            out.append(x)
+        return [*out, self.outlet(x)]
+
+
 class Discriminators(nn.Module):
     """All discriminators side by side; a list of their layers."""
 
@@ -147,11 +173,28 @@ class Discriminators(nn.Module):
                 for n in config.stft_windows
             ]
         )
+        self.magnitude = nn.ModuleList(
+            [MagnitudeDiscriminator(config.magnitude_channels, patch) for patch in config.magnitude_patches]
+        )
 
-    def forward(self, audio: Float[Tensor, "b 1 s"]) -> list[list[Tensor]]:
-        out, scaled = [], audio
-        for index, waveform in enumerate(self.waveform):
-            if index:
-                scaled = F.avg_pool1d(scaled, 4, 2, padding=1, count_include_pad=False)
-            out.append(waveform(scaled))
-        return out + [discriminator(audio) for discriminator in self.stft]
+    @property
+    def hear(self) -> bool:
+        """Whether any of them needs audio."""
+        return len(self.waveform) + len(self.stft) > 0
+
+    def forward(
+        self, audio: Float[Tensor, "b 1 s"] | None, log_magnitude: Float[Tensor, "b t f"] | None = None
+    ) -> list[list[Tensor]]:
+        out: list[list[Tensor]] = []
+        if self.hear:
+            assert audio is not None
+            scaled = audio
+            for index, waveform in enumerate(self.waveform):
+                if index:
+                    scaled = F.avg_pool1d(scaled, 4, 2, padding=1, count_include_pad=False)
+                out.append(waveform(scaled))
+            out += [discriminator(audio) for discriminator in self.stft]
+        if len(self.magnitude):
+            assert log_magnitude is not None
+            out += [discriminator(log_magnitude) for discriminator in self.magnitude]
+        return out

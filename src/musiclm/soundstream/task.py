@@ -1,4 +1,4 @@
-"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help."""
+"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help; or the decoder alone, codes as they are."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from musiclm.artifact import save_artifact
+from musiclm.artifact import ArtifactError, codes_hash, read_config, save_artifact
 from musiclm.corpus.clips import ClipSampler, eval_clips
 from musiclm.corpus.manifest import load_manifest
 from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
@@ -44,6 +44,9 @@ class SoundStreamTaskConfig:
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
     full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
+    # the decoder alone (`--from`): batches of as many levels as generation decodes, the rest of 1..levels
+    played_levels: int = 4
+    played_share: float = 0.7
     quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
     kmeans_batches: int = 32  # whose latents start the codebooks
     discriminator_from_step: int = 2000  # the discriminators begin to learn; one that starts at once wins at once
@@ -64,6 +67,14 @@ class SoundStreamTaskConfig:
                 f"discriminator_from_step must not come after adversary_from_step ({self.adversary_from_step}), "
                 f"got {self.discriminator_from_step}"
             )
+        if not 1 <= self.played_levels <= self.model.levels:
+            raise ValueError(f"played_levels must lie in 1..{self.model.levels}, got {self.played_levels}")
+        patches = self.discriminator.magnitude_patches
+        if patches and (self.model.network != "spectrogram" or any((self.model.num_bins - 1) % p for p in patches)):
+            raise ValueError(
+                f"magnitude_patches must divide the {self.model.num_bins - 1} bins that the spectrogram network decodes, got {patches}; "
+                "the waveform network decodes none"
+            )
         if self.model.network == "spectrogram" and self.adversary_crop_s + 2 * self.edge_s > self.crop_s:
             raise ValueError(
                 f"adversary_crop_s must leave {self.edge_s} s of crop_s ({self.crop_s}) on either side, got {self.adversary_crop_s}"
@@ -76,19 +87,36 @@ class SoundStreamTaskConfig:
 
 
 class SoundStreamTask:
-    """The codec as the loop sees it: groups `generator` and `discriminator`."""
+    """The codec as the loop sees it: groups `generator` and `discriminator`.
+
+    start: an artifact whose decoder alone learns on: encoder and codebooks stay, and with them every code and what learned from codes.
+    Raises: ArtifactError if its sizes are not the configuration's.
+    """
 
     name = "soundstream"
     ema_group = "generator"
 
-    def __init__(self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int, start: Path | None = None
+    ) -> None:
         self.config, self.batch_size, self.seed = config, batch_size, seed
         tracks = load_manifest(corpus)
         self.sampler = ClipSampler(corpus, [t for t in tracks if t.split == "train"], config.crop_s, seed)
         held_out = [t for t in tracks if t.split == "validation"]
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
         torch.manual_seed(seed)
-        self.model = SoundStream(config.model)
+        self.codes_of: str | None = None
+        if start is None:
+            self.model = SoundStream(config.model)
+        else:
+            self.model = SoundStream.from_artifact(start)
+            if self.model.config != config.model:
+                raise ArtifactError(
+                    f"the soundstream model in {start} has other sizes than this preset's; choose its preset, or set them"
+                )
+            self.codes_of = codes_hash(read_config(start))
+            for part in (self.model.encoder, self.model.rvq):
+                part.requires_grad_(False)
         self.discriminators = Discriminators(config.discriminator)
         self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
         self.spectral = SpectralLoss(config.model.sample_rate_hz, config.spectral_windows, config.num_mels)
@@ -99,6 +127,8 @@ class SoundStreamTask:
     @torch.no_grad()
     def start(self, device: torch.device) -> None:
         """The linear path of the spectrogram network. Codebooks start by k-means at `quantize_from_step`."""
+        if self.codes_of is not None:
+            return
         encoder, decoder = self.model.encoder, self.model.decoder
         if isinstance(encoder, SpectrogramEncoder) and isinstance(decoder, SpectrogramDecoder):
             spectra = [self.model.spectra(self.batch(step).to(device)) for step in range(self.config.kmeans_batches)]
@@ -120,25 +150,28 @@ class SoundStreamTask:
         latent, total, log = self._latent(batch, step)
         decoded = self.model.decoder(latent)
         if isinstance(decoded, Spectra):
-            distance = self.spectra(decoded, self.model.spectra(batch))
+            target = self.model.spectra(batch)
+            distance = self.spectra(decoded, target)
             total = total + sum(w * term for w, term in zip(config.spectra_weights, distance, strict=True))
             log |= {name: term for name, term in zip(distance._fields, distance, strict=True)}
         if step >= config.discriminator_from_step:
-            real, fake = self._adversary_crops(batch, decoded)
-            loss = discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()))
+            real, fake = self._audio_crops(batch, decoded) if self.discriminators.hear else (None, None)
+            seen = (target.log_magnitude, decoded.log_magnitude) if isinstance(decoded, Spectra) else (None, None)
+            held = [None if x is None else x.detach() for x in (fake, seen[1])]
+            loss = discriminator_loss(self.discriminators(real, seen[0]), self.discriminators(*held))
             yield Update("discriminator", loss)
         if step >= config.adversary_from_step:
             self.discriminators.requires_grad_(False)
             with torch.no_grad():
-                real_layers = self.discriminators(real)
-            fake_layers = self.discriminators(fake)
+                real_layers = self.discriminators(real, seen[0])
+            fake_layers = self.discriminators(fake, seen[1])
             adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
         # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those crops alone
-        if not isinstance(decoded, Spectra) or step >= config.adversary_from_step:
-            output, target = (fake, real) if isinstance(decoded, Spectra) else (decoded, batch)
-            linear, logarithmic = self.spectral(output, target)
+        if not isinstance(decoded, Spectra) or (self.discriminators.hear and step >= config.adversary_from_step):
+            output, original = (fake, real) if isinstance(decoded, Spectra) else (decoded, batch)
+            linear, logarithmic = self.spectral(output, original)
             total = total + config.linear_weight * linear + config.log_weight * logarithmic
             log |= {"mel_linear": linear, "mel_log": logarithmic}
         yield Update("generator", total, log)
@@ -146,6 +179,8 @@ class SoundStreamTask:
 
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents as the decoder gets them, their weighted commitment loss, and figures of the quantizer."""
+        if self.codes_of is not None:
+            return self._played(batch), batch.new_zeros(()), {}
         latent = self.model.latents(batch)
         if step < self.config.quantize_from_step:
             return latent, batch.new_zeros(()), {}
@@ -163,6 +198,15 @@ class SoundStreamTask:
         return quantized.output, self.config.commitment_weight * quantized.commitment, log
 
     @torch.no_grad()
+    def _played(self, batch: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d t"]:
+        """Latents of the codes that the codec gives outside training, in float32; one draw of how many levels."""
+        levels = int(torch.randint(1, self.config.model.levels + 1, ()))
+        if float(torch.rand(())) < self.config.played_share:
+            levels = self.config.played_levels
+        with torch.autocast(batch.device.type, enabled=False):
+            return self.model.dequantize(self.model.encode(batch, levels))
+
+    @torch.no_grad()
     def _start_codebooks(self, step: int, device: torch.device) -> None:
         """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
         batches = [self.batch(step + ahead).to(device) for ahead in range(self.config.kmeans_batches)]
@@ -174,7 +218,7 @@ class SoundStreamTask:
         self.model.rvq.counts.mul_(scale)
         self.model.rvq.sums.mul_(scale)
 
-    def _adversary_crops(self, batch: Tensor, decoded: Tensor | Spectra) -> tuple[Tensor, Tensor]:
+    def _audio_crops(self, batch: Tensor, decoded: Tensor | Spectra) -> tuple[Tensor, Tensor]:
         """The same random piece of the original and of the decoded audio."""
         model = self.config.model
         length = round(self.config.adversary_crop_s * model.sample_rate_hz)
@@ -212,4 +256,6 @@ class SoundStreamTask:
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
         facts = {**info, "chance": self.chance}
+        if self.codes_of is not None:
+            facts["codes_of"] = self.codes_of
         save_artifact(folder, "soundstream", self.config.model, module, facts, torch.float16, skip=TRAINING_STATE)
