@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -86,6 +86,13 @@ class SoundStreamTaskConfig:
         return (self.model.n_fft - self.model.hop) / self.model.sample_rate_hz
 
 
+class Shown(NamedTuple):
+    """What discriminators see of one side; None is what none of them needs."""
+
+    audio: Float[Tensor, "b 1 s"] | None = None
+    log_magnitude: Float[Tensor, "b t f"] | None = None
+
+
 class SoundStreamTask:
     """The codec as the loop sees it: groups `generator` and `discriminator`.
 
@@ -148,29 +155,31 @@ class SoundStreamTask:
         self.spectral.to(batch.device)
         self.spectra.to(batch.device)
         latent, total, log = self._latent(batch, step)
-        decoded = self.model.decoder(latent)
+        decoded, target = self.model.decoder(latent), None
         if isinstance(decoded, Spectra):
             target = self.model.spectra(batch)
             distance = self.spectra(decoded, target)
             total = total + sum(w * term for w, term in zip(config.spectra_weights, distance, strict=True))
             log |= {name: term for name, term in zip(distance._fields, distance, strict=True)}
         if step >= config.discriminator_from_step:
-            real, fake = self._audio_crops(batch, decoded) if self.discriminators.hear else (None, None)
-            seen = (target.log_magnitude, decoded.log_magnitude) if isinstance(decoded, Spectra) else (None, None)
-            held = [None if x is None else x.detach() for x in (fake, seen[1])]
-            loss = discriminator_loss(self.discriminators(real, seen[0]), self.discriminators(*held))
-            yield Update("discriminator", loss)
+            real, fake = self._adversary_crops(batch, target, decoded)
+            held = Shown(*(None if x is None else x.detach() for x in fake))
+            yield Update("discriminator", discriminator_loss(self.discriminators(*real), self.discriminators(*held)))
         if step >= config.adversary_from_step:
             self.discriminators.requires_grad_(False)
             with torch.no_grad():
-                real_layers = self.discriminators(real, seen[0])
-            fake_layers = self.discriminators(fake, seen[1])
+                real_layers = self.discriminators(*real)
+            fake_layers = self.discriminators(*fake)
             adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
         # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those crops alone
-        if not isinstance(decoded, Spectra) or (self.discriminators.hear and step >= config.adversary_from_step):
-            output, original = (fake, real) if isinstance(decoded, Spectra) else (decoded, batch)
+        output = original = None
+        if not isinstance(decoded, Spectra):
+            output, original = decoded, batch
+        elif step >= config.adversary_from_step:
+            output, original = fake.audio, real.audio
+        if output is not None and original is not None:
             linear, logarithmic = self.spectral(output, original)
             total = total + config.linear_weight * linear + config.log_weight * logarithmic
             log |= {"mel_linear": linear, "mel_log": logarithmic}
@@ -218,19 +227,26 @@ class SoundStreamTask:
         self.model.rvq.counts.mul_(scale)
         self.model.rvq.sums.mul_(scale)
 
-    def _audio_crops(self, batch: Tensor, decoded: Tensor | Spectra) -> tuple[Tensor, Tensor]:
-        """The same random piece of the original and of the decoded audio."""
+    def _adversary_crops(
+        self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra
+    ) -> tuple["Shown", "Shown"]:
+        """The same random piece of the original and of what was decoded, as the discriminators need it."""
         model = self.config.model
         length = round(self.config.adversary_crop_s * model.sample_rate_hz)
         if isinstance(decoded, Tensor):
             start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
-            return batch[..., start : start + length], decoded[..., start : start + length]
-        assert self.model.phase is not None
+            return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
+        assert self.model.phase is not None and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
         first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
-        piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
-        start, cut = (first + edge) * model.hop, edge * model.hop
-        return batch[..., start : start + length], self.model.phase(piece)[..., cut : cut + length]
+        own = slice(first + edge, first + edge + frames)
+        real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
+        if self.discriminators.hear:
+            piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
+            start, cut = own.start * model.hop, edge * model.hop
+            real = real._replace(audio=batch[..., start : start + length])
+            fake = fake._replace(audio=self.model.phase(piece)[..., cut : cut + length])
+        return real, fake
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mel losses on held-out clips at every level, at four and at the first alone; codebook use; how often the first code repeats."""
