@@ -11,7 +11,7 @@ import torch
 from musiclm.audio import load
 from musiclm.evaluate.codec import mel_distance_db, pitch_correlation
 from musiclm.soundstream.config import SoundStreamConfig
-from musiclm.soundstream.loss import SpectraLoss
+from musiclm.soundstream.loss import SpectraLoss, roughness
 from musiclm.soundstream.model import SoundStream
 from musiclm.soundstream.phase import CIRCLE, PhaseStream, PhaseSynthesis
 from musiclm.soundstream.spectrogram import (
@@ -140,3 +140,15 @@ def test_losses_on_spectra_by_hand() -> None:
     distance = loss(silence, target)
     assert 0.8 < float(distance.linear) <= 1
     assert float(distance.turn) == pytest.approx(1, rel=1e-3)
+
+
+def test_roughness_tells_what_is_blurred() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 1, 24000, generator=generator) * 0.1
+    tone = (
+        torch.sin(torch.arange(24000) * 2 * math.pi * 93.75 * 4 / 24000).expand(2, 1, -1) * 0.1
+    )  # four bins' width: steady
+    assert float(roughness(torch.zeros(1, 1, 4096))) == 0
+    assert float(roughness(tone[..., 2048:-2048])) < 0.1 * float(roughness(noise))
+    # a gain moves the logs of all frames alike, but for what lies near the floor
+    torch.testing.assert_close(roughness(noise * 0.5), roughness(noise), atol=0.04, rtol=0)

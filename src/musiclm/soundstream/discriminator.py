@@ -178,7 +178,7 @@ class Discriminators(nn.Module):
         )
 
     @property
-    def hear(self) -> bool:
+    def need_audio(self) -> bool:
         """Whether any of them needs audio."""
         return len(self.waveform) + len(self.stft) > 0
 
@@ -186,7 +186,7 @@ class Discriminators(nn.Module):
         self, audio: Float[Tensor, "b 1 s"] | None, log_magnitude: Float[Tensor, "b t f"] | None = None
     ) -> list[list[Tensor]]:
         out: list[list[Tensor]] = []
-        if self.hear:
+        if self.need_audio:
             assert audio is not None
             scaled = audio
             for index, waveform in enumerate(self.waveform):

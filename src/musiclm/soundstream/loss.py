@@ -94,6 +94,15 @@ class SpectraLoss(nn.Module):
         )
 
 
+def roughness(audio: Float[Tensor, "b 1 s"], n_fft: int = 1024) -> Float[Tensor, ""]:
+    """How much log magnitudes change from frame to frame, mean over clips, frames and bins, in nepers. A codec that averages over what it can't tell
+    scores less than the original; mel distances and ViSQOL hardly mind.
+    """
+    window = torch.hann_window(n_fft, device=audio.device)
+    spectrum = stft(audio[:, 0], n_fft, n_fft // 4, window * (2 / window.sum()))
+    return (spectrum.abs() + FLOOR).log().diff(dim=1).abs().mean()
+
+
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Float[Tensor, ""]:
     """Hinge loss (equation 1), averaged over discriminators; 2 when they can't tell, 0 when they surely can."""
     losses = [F.relu(1 - r[-1]).mean() + F.relu(1 + f[-1]).mean() for r, f in zip(real, fake, strict=True)]

@@ -21,6 +21,7 @@ from musiclm.soundstream.loss import (
     adversarial_loss,
     discriminator_loss,
     feature_loss,
+    roughness,
 )
 from musiclm.soundstream.model import SoundStream
 from musiclm.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
@@ -241,7 +242,7 @@ class SoundStreamTask:
         first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
         own = slice(first + edge, first + edge + frames)
         real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
-        if self.discriminators.hear:
+        if self.discriminators.need_audio:
             piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
             start, cut = own.start * model.hop, edge * model.hop
             real = real._replace(audio=batch[..., start : start + length])
@@ -249,7 +250,9 @@ class SoundStreamTask:
         return real, fake
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Mel losses on held-out clips at every level, at four and at the first alone; codebook use; how often the first code repeats."""
+        """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four and at the first alone;
+        codebook use; how often the first code repeats.
+        """
         assert isinstance(module, SoundStream)
         device = next(module.parameters()).device
         self.spectral.to(device)
@@ -260,9 +263,11 @@ class SoundStreamTask:
             whole = module.encode(audio)
             codes.append(whole)
             for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
-                linear, logarithmic = self.spectral(module.decode(whole[:, :value])[..., : audio.shape[-1]], audio)
-                for key, loss in (("mel_linear", linear), ("mel_log", logarithmic)):
-                    totals.setdefault(key + name, []).append(float(loss))
+                decoded = module.decode(whole[:, :value])[..., : audio.shape[-1]]
+                linear, logarithmic = self.spectral(decoded, audio)
+                rough = roughness(decoded) / roughness(audio).clamp(min=1e-6)  # silence has none
+                for key, figure in (("mel_linear", linear), ("mel_log", logarithmic), ("roughness", rough)):
+                    totals.setdefault(key + name, []).append(float(figure))
         figures = {name: sum(values) / len(values) for name, values in totals.items()}
         every = torch.cat(codes)
         figures["repeats_first"] = float((every[:, 0, 1:] == every[:, 0, :-1]).float().mean())
