@@ -89,7 +89,7 @@ def test_beats_chance_and_needs_its_condition(store: TokenStore, config: StormTa
     figures = task.validate(task.model.eval())
     assert figures["loss"] < task.chance["loss"] - 0.8
     assert figures["worth_semantic"] > 0.5
-    assert {"loss", "worth_semantic", "worth_mulan", *(f"level_{k}" for k in range(12))} == set(figures)
+    assert {"loss", "first_round", "worth_semantic", "worth_mulan", *(f"level_{k}" for k in range(12))} == set(figures)
 
 
 def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:

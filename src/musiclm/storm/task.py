@@ -138,8 +138,9 @@ class StormTask:
     """Trains SoundStorm on crops of a store's train split.
 
     Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
-    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds what code frequencies alone score), `loss` their mean, and
-    `worth_STREAM`: how much `level_0` rises when a crop gets the condition of another.
+    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds what code frequencies alone score), `loss` their mean,
+    `first_round`: the first level with every frame hidden, as decoding begins, and `worth_STREAM`: how much that rises when a crop gets the condition of another.
+    (Half hidden, a model that has learned to read the frames it is given needs the condition less, and one that has not looks as if it listened better.)
     """
 
     name = "storm"
@@ -218,32 +219,35 @@ class StormTask:
         per_level = self._losses(module, streams, list(range(levels)))
         figures = {"loss": sum(per_level) / levels}
         figures |= {f"level_{level}": value for level, value in enumerate(per_level)}
+        figures["first_round"] = self._losses(module, streams, [0], hidden=1.0)[0]
         for name in streams:
             if name != "acoustic":
                 other = {**streams, name: streams[name].roll(1, 0)}
-                figures[f"worth_{name}"] = self._losses(module, other, [0])[0] - per_level[0]
+                figures[f"worth_{name}"] = self._losses(module, other, [0], hidden=1.0)[0] - figures["first_round"]
         return figures
 
     @torch.no_grad()
-    def _losses(self, module: SoundStorm, streams: dict[str, Tensor], levels: list[int]) -> list[float]:
-        """Loss of some levels over the validation crops, in nats per masked code."""
+    def _losses(
+        self, module: SoundStorm, streams: dict[str, Tensor], levels: list[int], hidden: float = 0.5
+    ) -> list[float]:
+        """Loss of some levels over the validation crops, in nats per masked code; `hidden` is the share of frames masked at the first level."""
         device = module.semantic.weight.device
         b, _, length = streams["acoustic"].shape
         num_frames = self.validation["num_frames"]
         real = torch.arange(length) < num_frames[:, None]
-        half = real & (torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < 0.5)
+        first = real & (torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < hidden)
         totals, counts = torch.zeros(len(levels)), torch.zeros(len(levels))
         for start in range(0, b, self.batch_size):
             rows = slice(start, start + self.batch_size)
             own = num_frames[rows].to(device)
             part = {name: codes[rows].to(device) for name, codes in streams.items()}
             if module.config.depth_width:
-                losses = whole_frame_losses(module, part, own, half[rows].to(device))
+                losses = whole_frame_losses(module, part, own, first[rows].to(device))
                 totals += losses.sum(0)[levels].cpu()
                 counts += len(losses)
                 continue
             for index, level in enumerate(levels):
-                masked = (half if level == 0 else real)[rows].to(device)
+                masked = (first if level == 0 else real)[rows].to(device)
                 masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked)
                 totals[index] += float(masked_losses(module, part, own, masking).sum())
                 counts[index] += int(masked.sum())
