@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`: download, corpus, labels, rendered music, every stage, bundle. v6 itself came stage by stage over several versions: its language models had their steps in parts (docs/training.md), its
+# The recipe of the bundle `base`: download, corpus, labels, rendered music, every stage, bundle. v7 itself came stage by stage over several versions: its language models had their steps in parts (docs/training.md), its
 # rendered pieces were made before the engine had a synthesizer, and MuLan's audio side learned before they lay at the levels of recordings. Hours on two CPU cores (docs/training.md has those of each stage); any
 # part may be killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music,
 # fluidsynth and soundfonts for what is rendered (musiclm corpus render names the packages).
@@ -59,9 +59,20 @@ export OMP_NUM_THREADS=1
 lanes sound meaning
 lanes decoders language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/first" --name base --sampling "$sampling"
-# last, MuLan's text side alone: numbers of a tempo and moods beside wrong ones (docs/decisions/008-text-side-alone.md, 009)
-"$musiclm" train mulan --from "$folder/first" --preset base --data "$folder/both" --runs "$folder/words" \
-    --set mulan.train.steps=400 --set mulan.train.batch_size=512 --set mulan.train.learning_rate=0.0005 \
-    --set mulan.task.text_anchor=10
-"$musiclm" bundle --runs "$folder/words" --from "$folder/first" --out "$folder/bundle" --name base --notes docs/base-notes.md
+# last what leaves every code as it is: MuLan's text side, numbers of a tempo and moods beside wrong ones (docs/decisions/008-text-side-alone.md, 009), and the
+# codec's decoder against discriminators of magnitudes (011)
+alone() { "$musiclm" train "$1" --from "$folder/first" --preset base --runs "$folder/last" --threads 1 "${@:2}"; }
+words() {
+    alone mulan --data "$folder/both" --set mulan.train.steps=400 --set mulan.train.batch_size=512 \
+        --set mulan.train.learning_rate=0.0005 --set mulan.task.text_anchor=10
+}
+decoder() {
+    alone soundstream --data "$folder/corpus" --set soundstream.train.steps=4500 --set soundstream.train.learning_rate=0.0005 \
+        --set soundstream.train.warmup_steps=50 --set "soundstream.task.discriminator.stft_windows=[]" \
+        --set "soundstream.task.discriminator.magnitude_patches=[16,48]" --set soundstream.task.discriminator_from_step=0 \
+        --set soundstream.task.adversary_from_step=100 --set soundstream.task.adversary_crop_s=0.96 \
+        --set soundstream.task.adversarial_weight=0.6 --set soundstream.task.feature_weight=4
+}
+lanes words decoder
+"$musiclm" bundle --runs "$folder/last" --from "$folder/first" --out "$folder/bundle" --name base --notes docs/base-notes.md
 "$musiclm" inspect "$folder/bundle"
