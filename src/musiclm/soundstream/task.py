@@ -228,9 +228,7 @@ class SoundStreamTask:
         self.model.rvq.counts.mul_(scale)
         self.model.rvq.sums.mul_(scale)
 
-    def _adversary_crops(
-        self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra
-    ) -> tuple["Shown", "Shown"]:
+    def _adversary_crops(self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra) -> tuple[Shown, Shown]:
         """The same random piece of the original and of what was decoded, as the discriminators need it."""
         model = self.config.model
         length = round(self.config.adversary_crop_s * model.sample_rate_hz)
@@ -262,10 +260,11 @@ class SoundStreamTask:
         for audio in self.eval_audio.to(device).split(4):
             whole = module.encode(audio)
             codes.append(whole)
+            own = roughness(audio).clamp(min=1e-6)  # silence has none
             for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
                 decoded = module.decode(whole[:, :value])[..., : audio.shape[-1]]
                 linear, logarithmic = self.spectral(decoded, audio)
-                rough = roughness(decoded) / roughness(audio).clamp(min=1e-6)  # silence has none
+                rough = roughness(decoded) / own
                 for key, figure in (("mel_linear", linear), ("mel_log", logarithmic), ("roughness", rough)):
                     totals.setdefault(key + name, []).append(float(figure))
         figures = {name: sum(values) / len(values) for name, values in totals.items()}
