@@ -33,8 +33,7 @@ from musiclm.data.captions.weak import captions
 from musiclm.data.corpus.captions import load_captions
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import RENDERED, Track, load_manifest
-from musiclm.data.labels import LABELS_FILE, Labels, load_labels
-from musiclm.listen.tagger import MTT_TAGS
+from musiclm.data.labels import LABELS_FILE, MTT_TAGS, Labels, load_labels
 from musiclm.models.mulan.gap import Pairs, fit_space, retrieval
 from musiclm.models.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
 from musiclm.models.mulan.text import Pretrained, tokenize
