@@ -236,6 +236,19 @@ def test_files_named_in_the_documents_exist() -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_paths_named_in_the_documents_exist() -> None:
+    """Paths between backquotes, below src/musiclm or the root. Names without a folder are not looked at."""
+    found = set()
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for path in re.findall(
+            r"`([a-z0-9_-]+/[a-z0-9_/-]*(?:\.(?:py|md|json|txt|csv|tsv|sh))?)`", document.read_text()
+        ):
+            if path.endswith("/") or "." in path:
+                found.add(path)
+                assert (SOURCE / path).exists() or (ROOT / path).exists(), f"{document.name} names {path}"
+    assert "train/loop.py" in found and "models/mulan/" in found
+
+
 def test_no_figure_of_the_version_is_out_of_step() -> None:
     import musiclm
 
