@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from musiclm.bundle import Bundle
+from musiclm.core.bundle import Bundle
 
 
 @pytest.fixture(autouse=True)
