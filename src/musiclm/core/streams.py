@@ -5,7 +5,10 @@ array of codes `b q t` (level q, frame t); language models read them as one flat
 range of its own (AudioLM, section 3).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from jaxtyping import Int
@@ -43,6 +46,28 @@ class TokenSpec:
             levels=stop - start,
             frame_rate_hz=self.frame_rate_hz,
         )
+
+
+def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
+    """How often in a second a frame of every stream begins together: the greatest common divisor of their rates.
+
+    Raises: ValueError if one has no rate or they have none in common above 1 Hz.
+    """
+    if any(not spec.frame_rate_hz for spec in specs):
+        raise ValueError(f"streams without a frame rate among {[spec.name for spec in specs]}")
+    rates = [Fraction(spec.frame_rate_hz or 0).limit_denominator(1000) for spec in specs]
+    common = rates[0]
+    for rate in rates[1:]:
+        common = Fraction(
+            math.gcd(common.numerator * rate.denominator, rate.numerator * common.denominator),
+            common.denominator * rate.denominator,
+        )
+    if common <= 1:
+        raise ValueError(
+            f"streams at {', '.join(f'{float(rate):g}' for rate in rates)} Hz begin together only every {float(1 / common):g} s; "
+            "choose rates with a common divisor above 1 Hz"
+        )
+    return float(common)
 
 
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)

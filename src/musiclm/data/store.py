@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.core.artifact import write_atomic
-from musiclm.core.streams import TokenSpec
+from musiclm.core.streams import TokenSpec, common_rate_hz
 from musiclm.data.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
 
@@ -69,7 +69,7 @@ class StoredTrack:
 
     id: str
     split: str
-    num_frames: int  # semantic frames
+    num_units: int  # of the store's clock
     offset_s: dict[str, int]  # by stream: where in its stretch that part begins
     rendered: bool = False  # from a score, not a recording
 
@@ -80,7 +80,7 @@ class Crops:
 
     codes: dict[str, Int[Tensor, "b _q _f"]]  # "semantic" and, where the store has been opened with it, "acoustic"
     embedding: Float[Tensor, "b c"]  # mean MuLan embedding of the windows in the crop, not normalised
-    num_frames: Int[Tensor, " b"]  # semantic frames that are real
+    num_frames: dict[str, Int[Tensor, " b"]]  # of each stream of codes, how many frames are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
 
 
@@ -197,7 +197,9 @@ class TokenStream:
 
 
 class TokenStore:
-    """Reads a store: of each track that all the streams have the part that they all cover, on the clock of the semantic one.
+    """Reads a store: of each track that all the streams have the part that they all cover.
+
+    Its clock ticks `unit_rate_hz` times a second, the most often that a frame of every stream begins at every tick: crops begin and end there.
 
     Raises: StoreError if a stream is missing, none has tracks, or streams cover no second of a track in common.
     """
@@ -208,8 +210,7 @@ class TokenStore:
         self.specs = tuple(stream.header.spec for stream in self._streams.values())
         self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
         self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}
-        self.semantic_rate_hz = float(self.spec("semantic").frame_rate_hz or 0)
-        self.ratio = self._ratio("acoustic") if "acoustic" in self._streams else 0
+        self.unit_rate_hz = common_rate_hz([spec for spec in self.specs if spec.frame_rate_hz])
         self.tracks = [self._track(id) for id in self._streams["mulan"].stretches if self._everywhere(id)]
         if not self.tracks:
             raise StoreError(f"{folder} holds no tracks yet; fill it with `musiclm tokenize`")
@@ -223,14 +224,9 @@ class TokenStore:
     def _everywhere(self, id: str) -> bool:
         return all(id in stream.stretches for stream in self._streams.values())
 
-    def _ratio(self, stream: str) -> int:
-        """Frames of a stream per semantic frame."""
-        rate = self.spec(stream).frame_rate_hz
-        if not rate or not self.semantic_rate_hz or rate % self.semantic_rate_hz:
-            raise StoreError(
-                f"{stream} frames at {rate} Hz are no multiple of semantic frames at {self.semantic_rate_hz} Hz"
-            )
-        return int(rate // self.semantic_rate_hz)
+    def per_unit(self, stream: str) -> int:
+        """Frames of a stream in a tick of the clock."""
+        return round((self.spec(stream).frame_rate_hz or 0) / self.unit_rate_hz)
 
     def _track(self, id: str) -> StoredTrack:
         found = {name: stream.stretches[id] for name, stream in self._streams.items()}
@@ -242,8 +238,12 @@ class TokenStore:
                 raise StoreError(
                     f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
                 )
+        if any(offset * self.unit_rate_hz % 1 for offset in offsets.values()):
+            raise StoreError(
+                f"track {id}: streams begin {offsets} s apart, which is no whole number of frames; tokenize again"
+            )
         left = {
-            name: stretch.num_frames // self._ratio(name) - round(offsets[name] * self.semantic_rate_hz)
+            name: stretch.num_frames // self.per_unit(name) - round(offsets[name] * self.unit_rate_hz)
             for name, stretch in found.items()
             if name != "mulan"
         }
@@ -255,14 +255,14 @@ class TokenStore:
         return StoredTrack(
             id=id,
             split=found["semantic"].split,
-            num_frames=min(left.values()),
+            num_units=min(left.values()),
             offset_s=offsets,
             rendered=found["semantic"].source == RENDERED,
         )
 
     def _slice(self, track: StoredTrack, stream: str, start: int, stop: int) -> NDArray[np.int16]:
-        """Codes (q, frames of the stream) of semantic frames [start, stop) of a track."""
-        n, skip = self._ratio(stream), round(track.offset_s[stream] * self.semantic_rate_hz)
+        """Codes (q, frames of the stream) of units [start, stop) of a track."""
+        n, skip = self.per_unit(stream), round(track.offset_s[stream] * self.unit_rate_hz)
         codes: NDArray[np.int16] = self._streams[stream][track.id][:, (skip + start) * n : (skip + stop) * n]
         return codes
 
@@ -275,8 +275,8 @@ class TokenStore:
         ]
 
     def hours(self, split: str) -> float:
-        frames = sum(self.tracks[index].num_frames for index in self.of_split(split))
-        return frames / self.semantic_rate_hz / 3600
+        units = sum(self.tracks[index].num_units for index in self.of_split(split))
+        return units / self.unit_rate_hz / 3600
 
     def crops(
         self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
@@ -286,7 +286,7 @@ class TokenStore:
         rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
         Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
         """
-        length = round(crop_s * self.semantic_rate_hz)
+        length = round(crop_s * self.unit_rate_hz)
         random = np.random.default_rng((seed, step, 0x746F6B))
         parts: list[tuple[bool | None, int]] = [(None, batch_size)]
         if rendered_share is not None:
@@ -296,7 +296,7 @@ class TokenStore:
         for rendered, num in parts:
             if num:
                 tracks = np.array(self._some(split, rendered))
-                frames = np.array([self.tracks[index].num_frames for index in tracks])
+                frames = np.array([self.tracks[index].num_units for index in tracks])
                 ends = np.cumsum(frames)
             for _ in range(num):
                 chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
@@ -309,20 +309,20 @@ class TokenStore:
         Rendered tracks are left out where there are real ones. Raises: StoreError if the split is empty.
         """
         tracks = self.of_split(split, rendered=False) or self._some(split)
-        length = round(crop_s * self.semantic_rate_hz)
+        length = round(crop_s * self.unit_rate_hz)
         per_track = math.ceil(num / len(tracks))
         # where there are more tracks than crops, take them evenly from the list, which is ordered by source
         chosen = [tracks[i * len(tracks) // num] for i in range(num)] if per_track == 1 else tracks
         places = []
         for index in range(num):
             track = chosen[index % len(chosen)]
-            room = max(0, self.tracks[track].num_frames - length)
+            room = max(0, self.tracks[track].num_units - length)
             places.append((track, room * (2 * (index // len(chosen)) + 1) // (2 * per_track)))
         return self.cut(places, length)
 
     def cut(self, places: Sequence[tuple[int, int]], length: int) -> Crops:
-        """Crops of `length` semantic frames at (track index, first semantic frame)."""
-        rates = {name: self._ratio(name) for name in self._streams if name != "mulan"}
+        """Crops of `length` units at (track index, first unit)."""
+        rates = {name: self.per_unit(name) for name in self._streams if name != "mulan"}
         codes = {
             name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64) for name, n in rates.items()
         }
@@ -330,7 +330,7 @@ class TokenStore:
         real = []
         for row, (index, start) in enumerate(places):
             track = self.tracks[index]
-            stop = min(start + length, track.num_frames)
+            stop = min(start + length, track.num_units)
             real.append(stop - start)
             for name, n in rates.items():
                 codes[name][row, :, : (stop - start) * n] = self._slice(track, name, start, stop)
@@ -340,16 +340,16 @@ class TokenStore:
         return Crops(
             {name: torch.from_numpy(value) for name, value in codes.items()},
             torch.from_numpy(embedding),
-            torch.tensor(real),
+            {name: torch.tensor(real) * n for name, n in rates.items()},
             tuple(index for index, _ in places),
         )
 
     def windows(self, start: int, stop: int, num: int) -> tuple[int, int]:
-        """Which of a track's `num` MuLan windows lie in semantic frames [start, stop): those wholly inside, or the one nearest."""
-        first = math.ceil(start / self.semantic_rate_hz)
-        last = math.floor(stop / self.semantic_rate_hz) - MULAN_WINDOW_S
+        """Which of a track's `num` MuLan windows lie in units [start, stop): those wholly inside, or the one nearest."""
+        first = math.ceil(start / self.unit_rate_hz)
+        last = math.floor(stop / self.unit_rate_hz) - MULAN_WINDOW_S
         if first > last:
-            middle = (start + stop) / 2 / self.semantic_rate_hz
+            middle = (start + stop) / 2 / self.unit_rate_hz
             first = last = round(middle - MULAN_WINDOW_S / 2)
         first, last = min(max(first, 0), num - 1), min(max(last, 0), num - 1)
         return first, last + 1
@@ -379,7 +379,7 @@ class TokenStore:
         spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
         for index in self._some("train"):
-            seen = self._slice(self.tracks[index], stream, 0, self.tracks[index].num_frames)
+            seen = self._slice(self.tracks[index], stream, 0, self.tracks[index].num_units)
             for level in range(spec.levels):
                 counts[level] += torch.from_numpy(np.bincount(seen[level], minlength=spec.codebook_size))
         nats = -(counts / counts.sum(1, keepdim=True)).log()

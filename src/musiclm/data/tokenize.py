@@ -85,7 +85,8 @@ def tokenize_corpus(
             if id not in writer.done:
                 seconds = track.seconds / speed
                 length = min(seconds, max_seconds_per_track or seconds)
-                start = float(int((seconds - length) / 2))  # a whole second, where a MuLan window begins
+                # where a MuLan window begins, and a frame of any stream of a whole number of frames in two seconds
+                start = float(int((seconds - length) / 4) * 2)
                 audio = read_clip(corpus_dir, track, start * speed, length * speed)
                 if speed != 1:
                     audio = resample(audio[None], SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)[0]

@@ -28,6 +28,7 @@ from musiclm import __version__
 from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json
+from musiclm.core.streams import common_rate_hz
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.steer import CodeTraits, Steer, Steering
@@ -271,9 +272,9 @@ class MusicLM:
         config = config or self.default_config()
         mulan = self.text_codes(prompt)
         num_samples = round(duration_s * self.sample_rate_hz)
-        rate = self.semantic.layout.target_spec.frame_rate_hz
-        assert rate is not None
-        num_frames = math.ceil(num_samples / self.sample_rate_hz * rate)
+        spec = self.semantic.layout.target_spec
+        unit_hz = common_rate_hz([spec, self.soundstream.spec])  # whole frames of either stream
+        num_frames = math.ceil(num_samples / self.sample_rate_hz * unit_hz) * round((spec.frame_rate_hz or 0) / unit_hz)
 
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)

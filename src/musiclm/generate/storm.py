@@ -159,10 +159,9 @@ class StormAcoustic(AcousticDecoder):
     def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
         self.model = model
         self.sampling = sampling or StormSampling()
-        rate = model.config.semantic.frame_rate_hz or 0.0
-        ratio = model.config.ratio
-        self.window = max(1, round(self.sampling.window_s * rate)) * ratio
-        self.prompt = round(self.sampling.prompt_s * rate) * ratio
+        rate, per_unit = model.config.unit_rate_hz, model.config.acoustic_per_unit
+        self.window = max(1, round(self.sampling.window_s * rate)) * per_unit
+        self.prompt = round(self.sampling.prompt_s * rate) * per_unit
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`."""
@@ -182,10 +181,13 @@ class StormAcoustic(AcousticDecoder):
         Raises: ValueError if the generators or the prompt do not fit.
         """
         semantic = SemanticSource.of(semantic)
-        b, ratio = semantic.batch, self.model.config.ratio
+        config = self.model.config
+        b, acoustic_per_unit, semantic_per_unit = semantic.batch, config.acoustic_per_unit, config.semantic_per_unit
         levels = self.model.config.acoustic.levels
         check_generators(generators, b)
-        num_frames = semantic.num_frames * ratio
+        if semantic.num_frames % semantic_per_unit:
+            raise ValueError(f"semantic codes must be a multiple of {semantic_per_unit}, got {semantic.num_frames}")
+        num_frames = semantic.num_frames // semantic_per_unit * acoustic_per_unit
         device = self.model.head.device
         held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
@@ -201,7 +203,8 @@ class StormAcoustic(AcousticDecoder):
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            part = semantic[start // ratio : -(-stop // ratio)]
+            first, last = start // acoustic_per_unit, -(-stop // acoustic_per_unit)
+            part = semantic[first * semantic_per_unit : last * semantic_per_unit]
             for filled in fill(self.model, codes, known, part, mulan, self.sampling, generators):
                 held = filled
                 done += 1
@@ -210,10 +213,10 @@ class StormAcoustic(AcousticDecoder):
             yield held[:, :, known:]
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
-        """Windows [start, stop) of frames, each beginning at a semantic frame, at most `prompt` frames before what is unknown."""
-        windows, ratio = [], self.model.config.ratio
+        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
+        windows, per_unit = [], self.model.config.acoustic_per_unit
         while known < num_frames:
-            start = max(0, known - self.prompt) // ratio * ratio
+            start = max(0, known - self.prompt) // per_unit * per_unit
             known = min(num_frames, start + self.window)
             windows.append((start, known))
         return windows

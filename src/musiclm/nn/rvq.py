@@ -170,7 +170,13 @@ class GroupedVQ(nn.Module):
         )
 
     @property
+    def codebooks(self) -> Float[Tensor, "q v d"]:
+        """The vectors behind each code of a frame."""
+        return torch.stack([self.quantizers[g].codebooks[level] for level in range(self.depth) for g in self.groups])  # type: ignore[index]
+
+    @property
     def started(self) -> bool:
+        """Whether every group has codebooks."""
         return all(bool(quantizer.started) for quantizer in self.quantizers)
 
     def places(self, group: int) -> list[int]:

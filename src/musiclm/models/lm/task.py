@@ -105,7 +105,7 @@ class LmTask:
         return torch.where(hit, others, codes)
 
     def _batch(self, crops: Crops, streams: dict[str, Tensor]) -> dict[str, Any]:
-        num_frames = {"semantic": crops.num_frames, "acoustic": crops.num_frames * self.store.ratio}
+        num_frames = crops.num_frames
         needed = {part.stream for part in self.layout.parts}
         return {
             "streams": {name: codes for name, codes in streams.items() if name in needed},

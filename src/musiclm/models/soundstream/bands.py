@@ -170,7 +170,7 @@ class GroupBasis(nn.Module):
 
     def forward(self, latent: Float[Tensor, "b u g d"]) -> Float[Tensor, "b t f"]:
         rows = torch.einsum("bugd,gdn->bugn", latent, self.inverse) + self.offset
-        b, u, g, n = rows.shape
+        b, u, g, _ = rows.shape
         return rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
 
 

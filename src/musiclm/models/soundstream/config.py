@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from musiclm.core.streams import TokenSpec
 
+HALF_TAPS = 12  # of the interpolator on either side, in samples of a band's own rate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
@@ -33,6 +35,16 @@ class Band:
             )
         if not 0 <= self.low_hz < self.high_hz:
             raise ValueError(f"a band must reach from low_hz up to high_hz, got {self.low_hz} to {self.high_hz}")
+
+    @property
+    def lag(self) -> int:
+        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the interpolator."""
+        return (self.n_fft - self.hop) // 2 + (HALF_TAPS * self.decimation if self.decimation > 1 else 0)
+
+    @property
+    def spectra_ahead(self) -> int:
+        """Spectra past a block of them that its phases must suit: a window's length."""
+        return -(-self.n_fft // self.hop)
 
     def bins(self, sample_rate_hz: int) -> tuple[int, int]:
         """First bin and the one past the last."""
@@ -199,6 +211,10 @@ class SoundStreamConfig:
     @property
     def decoder_lookahead(self) -> int:
         """Samples past a frame's end that must be decoded before the frame is final."""
+        if self.network == "bands":
+            network = self.trunk_blocks * self.trunk_ahead * self.samples_per_frame // self.trunk_steps
+            block = self.block_frames * self.samples_per_frame
+            return network + block + max(band.spectra_ahead * band.hop + band.lag for band in self.bands)
         return 0 if self.network == "waveform" else self.lookahead + self.phase_reach * self.hop
 
     @property

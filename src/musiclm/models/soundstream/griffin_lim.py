@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.models.soundstream.bands import POWER, BandsDecoder
-from musiclm.models.soundstream.config import Band, SoundStreamConfig
+from musiclm.models.soundstream.config import HALF_TAPS, Band, SoundStreamConfig
 from musiclm.nn.stream import StreamState
 
 MOMENTUM = 0.99
-HALF_TAPS = 12  # of the interpolator on either side, in samples of the slow rate
 
 
 @dataclass
@@ -47,8 +46,7 @@ class BandSynthesis(nn.Module):
         self.first, self.last = band.bins(sample_rate_hz)
         if self.last > self.n_fft // 2 + 1:
             raise ValueError(f"decimation {band.decimation} leaves no room for {band.high_hz} Hz")
-        # spectra past the block that its phases must suit: a window's length
-        self.ahead = -(-self.n_fft // self.hop)
+        self.ahead = band.spectra_ahead
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         pool = band.pool(sample_rate_hz)
         self.register_buffer("spread", pool.T.contiguous(), persistent=False)
@@ -159,18 +157,9 @@ class BandsSynthesis(nn.Module):
         super().__init__()
         self.config = config
         self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz, config.rounds) for band in config.bands])
-        # samples by which a band's audio trails its spectra: half of what windows reach past their hops, and the interpolator
-        self.lags = [
-            (band.n_fft - band.hop) // 2 + (HALF_TAPS * band.decimation if band.decimation > 1 else 0)
-            for band in config.bands
-        ]
+        self.lags = [band.lag for band in config.bands]
         # spectra of a block
         self.sizes = [config.block_frames * config.samples_per_frame // band.hop for band in config.bands]
-
-    @property
-    def ahead(self) -> int:
-        """Samples of spectra past a block's end that it needs."""
-        return max(part.ahead * band.hop for part, band in zip(self.bands, self.config.bands, strict=True))
 
     @torch.no_grad()
     def forward(self, magnitudes: list[Float[Tensor, "b t f"]]) -> Float[Tensor, "b 1 s"]:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, common_rate_hz
 from musiclm.nn.conformer import Conformer, ConformerConfig
 
 KIND = "storm"
@@ -46,13 +46,26 @@ class SoundStormConfig:
             raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
-        if not (self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1) % 1 == 0:
-            raise ValueError("the acoustic frame rate must be a multiple of the semantic one")
+        if min(self.acoustic_per_unit, self.semantic_per_unit) != 1:
+            raise ValueError(
+                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz (acoustic) "
+                f"and {self.semantic.frame_rate_hz} Hz (semantic)"
+            )
 
     @property
-    def ratio(self) -> int:
-        """Acoustic frames per semantic frame."""
-        return round((self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1))
+    def unit_rate_hz(self) -> float:
+        """How often frames of both streams begin together."""
+        return common_rate_hz([self.acoustic, self.semantic])
+
+    @property
+    def acoustic_per_unit(self) -> int:
+        """Acoustic frames between such moments."""
+        return round((self.acoustic.frame_rate_hz or 0) / self.unit_rate_hz)
+
+    @property
+    def semantic_per_unit(self) -> int:
+        """Semantic frames between such moments; more than one are read by one acoustic frame."""
+        return round((self.semantic.frame_rate_hz or 0) / self.unit_rate_hz)
 
 
 class SoundStorm(nn.Module):
@@ -65,7 +78,10 @@ class SoundStorm(nn.Module):
         spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
         # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
-        self.semantic = nn.Embedding(config.semantic.codebook_size, width)
+        # each of the semantic codes that one acoustic frame reads has rows of its own
+        self.semantic = nn.Embedding(config.semantic_per_unit * config.semantic.codebook_size, width)
+        if config.semantic_per_unit > 1:
+            nn.init.normal_(self.semantic.weight, std=config.semantic_per_unit**-0.5)
         nn.init.normal_(self.embedding.weight, std=spread)
         with torch.no_grad():
             self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
@@ -104,7 +120,7 @@ class SoundStorm(nn.Module):
     ) -> Float[Tensor, "b f d"]:
         """Hidden states of acoustic frames.
 
-        codes: in [0, codebook_size], codebook_size where masked. semantic: t * ratio covers at least the f frames.
+        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f frames.
         mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
         """
         return self.conformer(self.embed(codes, semantic, mulan), real)
@@ -118,7 +134,10 @@ class SoundStorm(nn.Module):
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
         x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
-        x = x + self.semantic(semantic[:, 0]).repeat_interleave(config.ratio, dim=1)[:, :num_frames]
+        count = config.semantic_per_unit
+        own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
+        units = self.semantic(semantic[:, 0].unflatten(1, (-1, count)) + own).sum(2)
+        x = x + units.repeat_interleave(config.acoustic_per_unit, dim=1)[:, :num_frames]
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
@@ -172,7 +191,10 @@ class SoundStorm(nn.Module):
             if not config.mulan_levels:
                 return
             vectors = vectors[: config.mulan_levels]
-        projection = torch.randn(vectors.shape[-1], config.conformer.width, generator=generator)
+        if stream == "acoustic":
+            vectors = vectors[: config.acoustic.levels]
+        # a projection for each level: those of a codec with groups side by side have nothing in common
+        projection = torch.randn(len(vectors), vectors.shape[-1], config.conformer.width, generator=generator)
         rows = vectors.float().cpu() @ projection
         rows = rows - rows.mean(1, keepdim=True)
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
@@ -182,7 +204,7 @@ class SoundStorm(nn.Module):
             table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
         else:
             weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
-            table = weight.view(rows.shape)
+            table = weight.view(-1, *rows.shape[1:])
         table.copy_(rows.to(table) * table.std())
 
 

@@ -156,8 +156,12 @@ class StormTask:
     ) -> None:
         """Raises: StoreError if the store holds other streams than the model reads."""
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
-        specs = {config.model.acoustic, config.model.semantic, config.model.mulan}
-        if specs != set(store.specs):
+        acoustic, specs = config.model.acoustic, {config.model.acoustic, config.model.semantic, config.model.mulan}
+        # a model may know the first levels only
+        stored = {
+            spec.slice(0, min(acoustic.levels, spec.levels)) if spec.name == acoustic.name else spec for spec in store.specs
+        }
+        if specs != stored:
             raise StoreError(f"{store.folder} holds streams {store.specs}, the model reads {specs}; set them to match")
         torch.manual_seed(seed)
         self.model = SoundStorm(config.model)
@@ -165,13 +169,16 @@ class StormTask:
         crops = store.eval_crops(validation_split, config.crop_s, config.num_validation)
         self.validation: dict[str, Any] = {
             "streams": self._needed(store.streams(crops)),
-            "num_frames": crops.num_frames * store.ratio,
+            "num_frames": crops.num_frames["acoustic"],
         }
-        unigram = store.unigram_loss("acoustic", self.validation["streams"]["acoustic"], self.validation["num_frames"])
+        every = store.streams(crops)["acoustic"]
+        unigram = store.unigram_loss("acoustic", every, self.validation["num_frames"])[: acoustic.levels]
         self.chance = {"loss": float(unigram.mean())} | {f"level_{k}": float(v) for k, v in enumerate(unigram)}
 
     def _needed(self, streams: dict[str, Tensor]) -> dict[str, Tensor]:
-        return streams if self.config.model.mulan_levels else {n: c for n, c in streams.items() if n != "mulan"}
+        model = self.config.model
+        own = {**streams, "acoustic": streams["acoustic"][:, : model.acoustic.levels]}
+        return own if model.mulan_levels else {name: codes for name, codes in own.items() if name != "mulan"}
 
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step)."""
@@ -182,7 +189,7 @@ class StormTask:
         if "mulan" in streams:
             drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
             streams["mulan"] = streams["mulan"].masked_fill(drop[:, None, None], -1)
-        num_frames = crops.num_frames * self.store.ratio
+        num_frames = crops.num_frames["acoustic"]
         _, levels, length = streams["acoustic"].shape
         masking = draw_masking(num_frames, length, levels, self.config, generator)
         return {
