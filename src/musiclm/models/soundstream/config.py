@@ -150,6 +150,9 @@ class SoundStreamConfig:
                     f"a code of each band must span a whole fraction of {self.samples_per_frame} samples, "
                     f"got {band.hop * band.fold}"
                 )
+            most = band.fold * band.group_width(self.sample_rate_hz)
+            if not 0 < self.group_dim <= most:
+                raise ValueError(f"group_dim must lie in 1..{most}, the magnitudes of a code, got {self.group_dim}")
         slots = len(self.slots)
         if self.levels != slots:
             raise ValueError(f"levels must be {slots}, the codes of a frame of these bands, got {self.levels}")

@@ -159,7 +159,8 @@ class StormTask:
         acoustic, specs = config.model.acoustic, {config.model.acoustic, config.model.semantic, config.model.mulan}
         # a model may know the first levels only
         stored = {
-            spec.slice(0, min(acoustic.levels, spec.levels)) if spec.name == acoustic.name else spec for spec in store.specs
+            spec.slice(0, min(acoustic.levels, spec.levels)) if spec.name == acoustic.name else spec
+            for spec in store.specs
         }
         if specs != stored:
             raise StoreError(f"{store.folder} holds streams {store.specs}, the model reads {specs}; set them to match")
