@@ -17,8 +17,8 @@ NETWORKS = {
     "bands": SoundStreamConfig(
         network="bands",
         bands=(
-            Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=2, groups=2, decimation=15),
-            Band(n_fft=960, hop=240, low_hz=480, high_hz=6000, fold=2, groups=3, num_pooled=40),
+            Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=2, groups=2, decimation=15, rounds=3),
+            Band(n_fft=960, hop=240, low_hz=480, high_hz=6000, fold=2, groups=3, num_pooled=40, rounds=3),
         ),
         levels=16,
         group_dim=4,
@@ -29,7 +29,6 @@ NETWORKS = {
         trunk_width=16,
         trunk_blocks=2,
         trunk_kernel=3,
-        rounds=3,
         block_frames=4,
     ),
 }

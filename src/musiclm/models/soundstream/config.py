@@ -26,6 +26,7 @@ class Band:
     groups: int  # neighbouring parts of the band with codebooks of their own
     num_pooled: int | None = None  # magnitudes handed on: so many bands of even ratio; None: every bin
     decimation: int = 1  # phases are made at 1 / decimation of the sample rate
+    rounds: int = 16  # of Griffin-Lim
 
     def __post_init__(self) -> None:
         if self.n_fft % self.decimation or self.hop % self.decimation or self.n_fft < 2 * self.hop:
@@ -77,9 +78,9 @@ class Band:
 
 # notes below C4, the middle, and what is above the highest fundamentals
 BASE_BANDS = (
-    Band(n_fft=4096, hop=480, low_hz=20, high_hz=480, fold=4, groups=4, decimation=16),
+    Band(n_fft=4096, hop=480, low_hz=20, high_hz=480, fold=4, groups=4, decimation=16, rounds=24),
     Band(n_fft=2048, hop=240, low_hz=480, high_hz=1900, fold=4, groups=4, decimation=4),
-    Band(n_fft=960, hop=240, low_hz=1900, high_hz=12000, fold=2, groups=3, num_pooled=96),
+    Band(n_fft=960, hop=240, low_hz=1900, high_hz=12000, fold=2, groups=3, num_pooled=96, rounds=6),
 )
 
 
@@ -125,7 +126,6 @@ class SoundStreamConfig:
     trunk_blocks: int = 5
     trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
     trunk_ahead: int = 1
-    rounds: int = 16  # of Griffin-Lim
     block_frames: int = 8  # codes that are decoded together
 
     def __post_init__(self) -> None:

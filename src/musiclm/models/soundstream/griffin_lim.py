@@ -39,9 +39,9 @@ class BandSynthesis(nn.Module):
     taps: Tensor
     draws: Tensor
 
-    def __init__(self, band: Band, sample_rate_hz: int, rounds: int) -> None:
+    def __init__(self, band: Band, sample_rate_hz: int) -> None:
         super().__init__()
-        self.rounds, self.decimation = rounds, band.decimation
+        self.rounds, self.decimation = band.rounds, band.decimation
         self.n_fft, self.hop = band.n_fft // band.decimation, band.hop // band.decimation
         self.first, self.last = band.bins(sample_rate_hz)
         if self.last > self.n_fft // 2 + 1:
@@ -94,26 +94,37 @@ class BandSynthesis(nn.Module):
             turns[:, 0] += before.double() / (2 * math.pi)
         return (turns.cumsum(1) % 1.0 * (2 * math.pi)).float()
 
-    def _to_audio(self, spectrum: Tensor) -> Float[Tensor, "b s"]:
-        """Sum of windowed frames."""
-        full = F.pad(spectrum, (self.first, self.n_fft // 2 + 1 - self.last))
-        frames = torch.fft.irfft(full, n=self.n_fft) * self.window
+    def _overlap_add(self, frames: Float[Tensor, "b t n"]) -> Float[Tensor, "b s"]:
+        """Sum of frames, each `hop` samples after the one before: (t - 1) * hop + n_fft samples."""
         b, t, n = frames.shape
-        length = (t - 1) * self.hop + n
-        return F.fold(frames.transpose(1, 2), (1, length), (1, n), stride=(1, self.hop)).reshape(b, length)
+        overlaps = -(-n // self.hop)
+        parts = F.pad(frames, (0, overlaps * self.hop - n)).reshape(b, t, overlaps, self.hop)
+        total = frames.new_zeros(b, t + overlaps - 1, self.hop)
+        for index in range(overlaps):
+            total[:, index : index + t] += parts[:, :, index]
+        return total.reshape(b, -1)[:, : (t - 1) * self.hop + n]
+
+    def _to_audio(self, spectrum: Float[Tensor, "b t k 2"]) -> Float[Tensor, "b s"]:
+        """Sum of windowed frames."""
+        full = F.pad(torch.view_as_complex(spectrum), (self.first, self.n_fft // 2 + 1 - self.last))
+        return self._overlap_add(torch.fft.irfft(full, n=self.n_fft) * self.window)
+
+    def _spectrum(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b t k 2"]:
+        """The band's bins of every frame, real and imaginary parts."""
+        frames = audio.unfold(-1, self.n_fft, self.hop) * self.window
+        return torch.view_as_real(torch.fft.rfft(frames)[..., self.first : self.last])
 
     def _weight(self, num_frames: int) -> Float[Tensor, " s"]:
         """Sum of squared windows of frames."""
-        squares = self.window.square().expand(1, num_frames, -1)
-        length = (num_frames - 1) * self.hop + self.n_fft
-        return F.fold(squares.transpose(1, 2), (1, length), (1, self.n_fft), stride=(1, self.hop)).reshape(length)
+        return self._overlap_add(self.window.square().expand(1, num_frames, -1))[0]
 
     def block(self, squeezed: Float[Tensor, "b t f"], num: int, tail: BandTail) -> Float[Tensor, "b s"]:
         """Audio at the slow rate of the first `num` of some spectra, num * hop samples; the others are only looked at."""
         magnitude = self.magnitude(squeezed)
         b, t, _ = magnitude.shape
         phase = self.first_phases(magnitude, tail.phase)
-        unit = torch.polar(torch.ones_like(phase), phase)
+        size = magnitude[..., None]
+        unit = torch.stack([phase.cos(), phase.sin()], -1)
         length, overlap = (t - 1) * self.hop + self.n_fft, self.n_fft - self.hop
         said = magnitude.new_zeros(b, length)
         weight = self._weight(t)
@@ -123,18 +134,18 @@ class BandSynthesis(nn.Module):
         inverse = 1 / weight.clamp(min=1e-3)
         previous = torch.zeros_like(unit)
         for _ in range(self.rounds):
-            audio = (self._to_audio(magnitude * unit) + said) * inverse
-            spectrum = torch.fft.rfft(audio.unfold(-1, self.n_fft, self.hop) * self.window)[..., self.first : self.last]
-            moved = spectrum + MOMENTUM * (spectrum - previous)
+            spectrum = self._spectrum((self._to_audio(size * unit) + said) * inverse)
+            moved = torch.lerp(previous, spectrum, 1 + MOMENTUM)
             previous = spectrum
-            unit = moved / moved.abs().clamp(min=1e-9)
-        own = self._to_audio(magnitude[:, :num] * unit[:, :num])
+            square = moved.square()
+            unit = moved * (square[..., :1] + square[..., 1:] + 1e-18).rsqrt()
+        own = self._to_audio(size[:, :num] * unit[:, :num])
         total = own + said[:, : own.shape[1]]
         sums = self._weight(num)
         if tail.weight is not None:
             sums = sums + F.pad(tail.weight, (0, len(sums) - overlap))
         done = num * self.hop
-        tail.phase = unit[:, num - 1].angle()
+        tail.phase = torch.atan2(unit[:, num - 1, :, 1], unit[:, num - 1, :, 0])
         tail.audio, tail.weight = total[:, done:].clone(), sums[done:].clone()
         return total[:, :done] / sums[:done].clamp(min=1e-3)
 
@@ -156,7 +167,7 @@ class BandsSynthesis(nn.Module):
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
         self.config = config
-        self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz, config.rounds) for band in config.bands])
+        self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz) for band in config.bands])
         self.lags = [band.lag for band in config.bands]
         # spectra of a block
         self.sizes = [config.block_frames * config.samples_per_frame // band.hop for band in config.bands]
