@@ -100,20 +100,18 @@ class BandDiscriminators(nn.Module):
 
     def __init__(self, config: BandsTaskConfig) -> None:
         super().__init__()
-        self.bands = nn.ModuleList(
-            [
-                nn.ModuleList(
-                    [
-                        BandDiscriminator(band.width(config.model.sample_rate_hz), config.discriminator_channels, patch)
-                        for patch in config.discriminator_patches
-                    ]
-                )
-                for band in config.model.bands
-            ]
+        rate, channels, patches = (
+            config.model.sample_rate_hz,
+            config.discriminator_channels,
+            config.discriminator_patches,
+        )
+        self.of_band = [number for number in range(len(config.model.bands)) for _ in patches]
+        self.networks = nn.ModuleList(
+            [BandDiscriminator(band.width(rate), channels, patch) for band in config.model.bands for patch in patches]
         )
 
     def forward(self, spectra: Spectra) -> list[list[Tensor]]:
-        return [network(part) for networks, part in zip(self.bands, spectra, strict=True) for network in networks]
+        return [network(spectra[band]) for network, band in zip(self.networks, self.of_band, strict=True)]
 
 
 def magnitude_losses(output: Float[Tensor, "b t f"], target: Float[Tensor, "b t f"]) -> Float[Tensor, " 4"]:

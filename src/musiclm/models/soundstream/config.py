@@ -65,11 +65,10 @@ class Band:
         if not 0 < self.num_pooled <= last - first:
             raise ValueError(f"num_pooled must lie in 1..{last - first}, the bins of the band, got {self.num_pooled}")
         edges = torch.logspace(0, 1, self.num_pooled + 1, base=last / first, dtype=torch.float64) * first
-        for index in range(1, self.num_pooled):  # where bands are narrower than a bin, one bin each
-            edges[index] = max(float(edges[index].round()), float(edges[index - 1].round()) + 1)
-        centre = torch.arange(first, last) + 0.5
-        index = torch.bucketize(centre, edges[1:-1])
-        return F.one_hot(index, self.num_pooled).float()
+        for edge in range(1, self.num_pooled):  # where bands are narrower than a bin, one bin each
+            edges[edge] = max(float(edges[edge].round()), float(edges[edge - 1].round()) + 1)
+        member = torch.bucketize(torch.arange(first, last) + 0.5, edges[1:-1])
+        return F.one_hot(member, self.num_pooled).float()
 
     def group_width(self, sample_rate_hz: int) -> int:
         """Magnitudes of one spectrum that a group codes; the last group may have fewer."""

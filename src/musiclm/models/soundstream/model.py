@@ -37,6 +37,7 @@ class SoundStream(nn.Module):
         self.encoder: nn.Module
         self.decoder: nn.Module
         self.rvq: ResidualVQ | GroupedVQ
+        self.phase: PhaseSynthesis | BandsSynthesis | None
         if config.network == "bands":
             self.encoder, self.decoder, self.phase = BandsEncoder(config), BandsDecoder(config), BandsSynthesis(config)
             self.rvq = GroupedVQ(
@@ -91,6 +92,7 @@ class SoundStream(nn.Module):
         """The state of a stream that has taken in the first `lookahead` samples."""
         state = StreamState()
         if self.config.lookahead:
+            assert isinstance(self.encoder, SpectrogramEncoder | BandsEncoder)
             state.extend(self.encoder, first, self.encoder.context)
         return state
 

@@ -23,6 +23,7 @@ from musiclm.models.soundstream.loss import (
     roughness,
 )
 from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
 from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
 from musiclm.train.loop import Update
@@ -235,7 +236,7 @@ class SoundStreamTask:
         if isinstance(decoded, Tensor):
             start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
             return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
-        assert self.model.phase is not None and target is not None
+        assert isinstance(self.model.phase, PhaseSynthesis) and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
         first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
         own = slice(first + edge, first + edge + frames)
