@@ -236,7 +236,8 @@ class SoundStreamTask:
         if isinstance(decoded, Tensor):
             start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
             return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
-        assert isinstance(self.model.phase, PhaseSynthesis) and target is not None
+        phase = self.model.phase
+        assert isinstance(phase, PhaseSynthesis) and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
         first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
         own = slice(first + edge, first + edge + frames)
@@ -245,7 +246,7 @@ class SoundStreamTask:
             piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
             start, cut = own.start * model.hop, edge * model.hop
             real = real._replace(audio=batch[..., start : start + length])
-            fake = fake._replace(audio=self.model.phase(piece)[..., cut : cut + length])
+            fake = fake._replace(audio=phase(piece)[..., cut : cut + length])
         return real, fake
 
     def validate(self, module: nn.Module) -> dict[str, float]:
