@@ -25,6 +25,7 @@ from musiclm.core.artifact import ArtifactError, load_artifact, load_state, save
 from musiclm.core.config import from_json
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.mulan.text import TextConfig, TextEncoder, tokenize
+from musiclm.nn.attention import attention
 from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ
 
 KIND = "mulan"
@@ -118,10 +119,7 @@ class AudioLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        b, length, _ = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.dropout(self.out(mixed))
+        x = x + self.dropout(self.out(attention(self.qkv(self.norm1(x)), self.num_heads)))
         return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
 
 
