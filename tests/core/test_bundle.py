@@ -7,7 +7,7 @@ import pytest
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.bundle import Bundle, assemble, find_bundle, open_bundle
 from musiclm.generate.session import MusicLM
-from musiclm.train.pipeline import model_card
+from musiclm.train.card import model_card
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_noise_moves_fine_codes_first(store: TokenStore) -> None:
     assert same[0] > 0.9 and same[1] < 0.9
 
 
-def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
+def test_the_baseline_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     codes = np.concatenate([make_track(i % 4, 1000 + i, i)["semantic"][0] for i in range(8)])
     counts = np.bincount(codes, minlength=16) + 1
     crops = store.eval_crops("validation", 4.0, 3)
@@ -125,7 +125,7 @@ def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     expected = -np.log(counts[seen] / counts.sum()).mean()
     found = store.unigram_loss("semantic", semantic, crops.num_frames)
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
-    acoustic = store.unigram_loss("acoustic", crops.codes["acoustic"], crops.num_frames * store.ratio)
+    acoustic = store.unigram_loss("acoustic", crops.codes["acoustic"], store.num_frames(crops)["acoustic"])
     assert acoustic.shape == (12,) and (acoustic > 0).all()
 
 

@@ -50,9 +50,7 @@ class Encoder:
             encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
         else:
             rvq = model.rvq
-            spec = TokenSpec(
-                name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None
-            )
+            spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
             codebooks = rvq.codebooks
             encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
         if not model.codes_hash:

@@ -58,7 +58,7 @@ def draw(
     crops = store.crops("train", crop_s, batch_size, seed, step, config.rendered_share)
     streams = store.streams(crops, config.mulan_noise, generator)
     drop = torch.rand(batch_size, generator=generator) < config.condition_dropout
-    return TokenBatch(*_read(config, streams, store.num_frames(crops)), drop, generator)
+    return TokenBatch(_read(config, streams), _read(config, store.num_frames(crops)), drop, generator)
 
 
 def held_out(
@@ -66,11 +66,12 @@ def held_out(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Streams and real frames, by stream, of the crops that a stage is validated on."""
     crops = store.eval_crops(split, crop_s, config.num_validation)
-    return _read(config, store.streams(crops), store.num_frames(crops))
+    return _read(config, store.streams(crops)), _read(config, store.num_frames(crops))
 
 
-def _read(config: TokenTaskConfig, *by_stream: dict[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-    return tuple({name: value for name, value in part.items() if name in config.streams} for part in by_stream)
+def _read(config: TokenTaskConfig, by_stream: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of all streams of the store those that the stage reads."""
+    return {name: value for name, value in by_stream.items() if name in config.streams}
 
 
 def unigram_baseline(
@@ -89,9 +90,7 @@ def shuffled_costs(
     unshuffled: float,
 ) -> dict[str, float]:
     """`shuffled_STREAM` for each condition: by how much the loss rises when a crop gets that of another crop."""
-    return {
-        f"shuffled_{name}": loss({**streams, name: streams[name].roll(1, 0)}) - unshuffled for name in conditions
-    }
+    return {f"shuffled_{name}": loss({**streams, name: streams[name].roll(1, 0)}) - unshuffled for name in conditions}
 
 
 class StartsEmbeddings(Protocol):

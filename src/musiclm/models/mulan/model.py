@@ -224,7 +224,7 @@ class MuLan(nn.Module):
         self.register_buffer("text_mean", torch.zeros(config.dim))
         self.register_buffer("memory", torch.zeros(config.memory_size, config.dim))
         self.register_buffer("text_pull", torch.tensor(0.0))  # share of the projection onto audio, 0..1
-        self.register_buffer("text_heat", torch.tensor(0.05))  # temperature of that projection
+        self.register_buffer("text_heat", torch.tensor(0.05))  # its temperature, under the name it has on disk
         frozen = config.text.num_layers - config.text_trained_layers
         for module in (self.text_encoder if frozen == config.text.num_layers else self.text_encoder.layers[:frozen],):
             module.requires_grad_(False)
@@ -397,7 +397,7 @@ def contrastive_loss(
 ) -> ContrastiveLoss:
     """Symmetric cross-entropy over the batch's similarities (MuLan, equation 1).
 
-    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the denominator. Chance is
+    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the denominator. The baseline is
     ln(b) where no pair is left out.
     """
     b = audio.shape[0]
