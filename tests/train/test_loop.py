@@ -168,6 +168,18 @@ def test_auto_takes_fp32_where_torch_can_not_tell(monkeypatch: pytest.MonkeyPatc
     assert pick_precision("auto", torch.device("cpu")) is None
 
 
+def test_a_resumed_run_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine, or another version, may choose otherwise."""
+    monkeypatch.setattr("musiclm.train.loop.cpu_has_fast_bf16", lambda: False)
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    train(Fit(), CONFIG, tmp_path / "parts", max_minutes=0, quiet=True)
+    monkeypatch.setattr("musiclm.train.loop.cpu_has_fast_bf16", lambda: True)
+    train(Fit(), CONFIG, tmp_path / "parts", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    train(Fit(), CONFIG, tmp_path / "other", quiet=True)
+    assert not same(tmp_path / "whole", tmp_path / "other")
+
+
 def test_precision_names() -> None:
     cpu = torch.device("cpu")
     assert pick_precision("fp32", cpu) is None and pick_precision("bf16", cpu) is torch.bfloat16

@@ -162,6 +162,7 @@ class Run:
         self.task, self.config, self.folder, self.device = task, config, folder, device
         self.step = 0
         self.seconds = 0.0
+        self.precision: str | None = None  # with which it began
         for module in task.groups.values():
             module.to(device)
         self.optimizers = {name: make_optimizer(module, config) for name, module in task.groups.items()}
@@ -187,7 +188,7 @@ class Run:
                 tensors |= {f"optimizer.{group}.{index}.{name}": value for name, value in values.items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        scalars = {"step": self.step, "seconds": self.seconds}
+        scalars = {"step": self.step, "seconds": self.seconds, "precision": self.precision}
         temporary = self.folder / f".{STATE_FILE}.{os.getpid()}"
         try:
             save_file(tensors, temporary, metadata={"run": json.dumps(scalars)})
@@ -222,6 +223,7 @@ class Run:
                 "train into a new folder or restore the settings"
             ) from None
         self.step, self.seconds = int(scalars["step"]), float(scalars["seconds"])
+        self.precision = scalars.get("precision")  # checkpoints of old do not say
 
 
 def train(
@@ -250,7 +252,6 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "train.json", json.dumps({"task": task.name, "train": to_json(config)}, indent=1))
     torch_device = torch.device(device)
-    autocast_type = pick_precision(precision, torch_device)
     run = Run(task, config, folder, torch_device)
     if (folder / STATE_FILE).exists():
         run.load()
@@ -260,6 +261,10 @@ def train(
         if begin is not None:
             load_state(task.groups[task.ema_group], begin)
         run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+    if precision == "auto" and run.precision is not None:
+        precision = run.precision  # what this machine would choose is no matter: a run ends as it began
+    autocast_type = pick_precision(precision, torch_device)
+    run.precision = "fp32" if autocast_type is None else "bf16"
     info = {"git_revision": git_revision(), **(info or {})}
     stop = _stop_on_signal()
     log = _Log(task, config, folder, quiet)

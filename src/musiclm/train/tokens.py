@@ -31,7 +31,9 @@ class TokenTaskConfig:
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        check_shares(self, "condition_dropout", "rendered_share")
+        check_shares(self, "rendered_share")
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
         if self.mulan_noise < 0:
             raise ValueError(f"mulan_noise is {self.mulan_noise}; it must be 0 or more")
         if self.mulan_noise and MULAN.name not in self.streams:

@@ -136,3 +136,18 @@ def test_bad_settings_are_refused(store: TokenStore) -> None:
     for values in ({"condition_dropout": 1.0}, {"mulan_noise": -1.0}, {"num_validation": 1}):
         with pytest.raises(ValueError, match=next(iter(values))):
             replace(good, **values)
+    with pytest.raises(ValueError, match="mulan_noise is 0.3, but this stage has no MuLan condition"):
+        replace(task_of(store, "fine").config, mulan_noise=0.3)
+
+
+def test_a_stage_reads_the_streams_it_needs(store: TokenStore) -> None:
+    read = {stage: task_of(store, stage).config.streams for stage in ("semantic", "coarse", "fine")}
+    assert read == {
+        "semantic": ("mulan", "semantic"),
+        "coarse": ("mulan", "semantic", "acoustic"),
+        "fine": ("acoustic",),
+    }
+    for stage, streams in read.items():
+        alone = LmTask(task_of(store, stage).config, TokenStore(store.folder, streams), 2)
+        assert set(alone.batch(0)["streams"]) == set(streams)
+        assert all(torch.isfinite(update.loss) for update in alone.updates(short(alone.batch(0), 2, stage), 0))

@@ -103,7 +103,9 @@ def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:
 
 
 def test_without_mulan_none_is_read(store: TokenStore) -> None:
-    task = StormTask(replace(CONFIG, model=replace(MODEL, mulan_levels=0)), store, 2)
+    config = replace(CONFIG, model=replace(MODEL, mulan_levels=0))
+    task = StormTask(config, TokenStore(store.folder, config.streams), 2)
+    assert config.streams == ("semantic", "acoustic") and set(task.store.encoders) == {"w2vbert", "soundstream"}
     assert "mulan" not in task.batch(0)["streams"] and "shuffled_mulan" not in task.validate(task.model.eval())
 
 
