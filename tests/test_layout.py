@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("arrange", "arrange.styles", "arrange.read", "arrange.compose", "arrange.render", "arrange.facts"),
     ),
     "train.loop": ("core.artifact", "core.config"),  # it knows nothing of audio
+    "train.tokens": ("core", "data.store"),
     "models": (),
     "models.soundstream": ("core", "nn", "data.corpus", "train.loop"),
     "models.w2vbert": ("core", "nn", "train.loop"),
@@ -42,8 +43,8 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "nn", "data.corpus", "data.labels", "train.loop"),
         *("data.captions.weak", "data.captions.wrong"),
     ),
-    "models.lm": ("core", "nn", "data.store", "train.loop"),
-    "models.storm": ("core", "nn", "data.store", "train.loop"),
+    "models.lm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
+    "models.storm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
     "data.codes": ("core", "models.soundstream"),
     "data.tokenize": ("core", "data.corpus", "data.store", *(f"models.{model}" for model in MODELS[:3])),
     "generate": ("core", "nn", *(f"models.{model}" for model in MODELS)),

@@ -3,7 +3,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, from_ids, to_ids
+from musiclm.core.streams import (
+    ACOUSTIC,
+    ENCODER_OF,
+    ENCODERS,
+    MODELS,
+    MULAN,
+    SEMANTIC,
+    STAGES,
+    STREAMS,
+    TRAINABLES,
+    TokenSpec,
+    from_ids,
+    to_ids,
+)
 
 
 def test_the_papers_streams() -> None:
@@ -58,3 +71,11 @@ def test_wrong_shapes_and_ranges_are_refused() -> None:
 def test_slices_keep_the_rate() -> None:
     fine = ACOUSTIC.slice(4, 12)
     assert (fine.levels, fine.frame_rate_hz, fine.num_ids) == (8, 50.0, 8192)
+
+
+def test_every_stream_has_an_encoder_and_every_side_a_whole() -> None:
+    assert set(ENCODER_OF) == set(STREAMS)
+    assert STAGES == (*ENCODERS, *MODELS) and len(set(STAGES)) == len(STAGES)
+    sides = {name: one.part for name, one in TRAINABLES.items() if one.one_side}
+    assert sides == {"soundstream-decoder": "soundstream", "mulan-text": "mulan"}
+    assert set(sides.values()) <= set(ENCODERS)

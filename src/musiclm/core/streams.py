@@ -1,4 +1,4 @@
-"""Token streams and the only map between per-level codes and flat language-model ids.
+"""Token streams, what is trained to make and to read them, and the only map between per-level codes and flat ids.
 
 MusicLM (section 3) joins three streams: acoustic codes of SoundStream, semantic codes of w2v-BERT and MuLan codes. Each is an
 array of codes `b q t` (level q, frame t); language models read them as one flat sequence, frame by frame, every level in an id
@@ -30,6 +30,11 @@ class TokenSpec:
                 f"TokenSpec {self.name!r} needs codebook_size >= 2 and levels >= 1, got {self.codebook_size} and "
                 f"{self.levels}"
             )
+
+    @property
+    def per_clip(self) -> bool:
+        """Whether there is one set of codes for a clip rather than one for each frame."""
+        return self.frame_rate_hz is None
 
     @property
     def num_ids(self) -> int:
@@ -73,6 +78,47 @@ def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)
 ACOUSTIC = TokenSpec(name="acoustic", codebook_size=1024, levels=12, frame_rate_hz=50.0)
 MULAN = TokenSpec(name="mulan", codebook_size=1024, levels=12, frame_rate_hz=None)
+STREAMS = {spec.name: spec for spec in (MULAN, SEMANTIC, ACOUSTIC)}  # as published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainable:
+    """Something that `musiclm train NAME` trains."""
+
+    name: str  # and that of its folder in RUNS; its recipe in a preset has "_" for "-"
+    part: str  # of a bundle that it makes
+    fills: str | None = None  # the stream that it makes of recordings, if it is an encoder
+
+    @property
+    def recipe(self) -> str:
+        """Its name in a preset and in `--set`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def one_side(self) -> bool:
+        """Whether it goes on with one side of a bundle's model and leaves every code as it was."""
+        return self.name != self.part
+
+
+TRAINABLES = {
+    one.name: one
+    for one in (
+        Trainable(name="soundstream", part="soundstream", fills=ACOUSTIC.name),
+        Trainable(name="w2vbert", part="w2vbert", fills=SEMANTIC.name),
+        Trainable(name="mulan", part="mulan", fills=MULAN.name),
+        Trainable(name="semantic", part="semantic"),
+        Trainable(name="storm", part="storm"),
+        Trainable(name="coarse", part="coarse"),
+        Trainable(name="fine", part="fine"),
+        Trainable(name="soundstream-decoder", part="soundstream"),
+        Trainable(name="mulan-text", part="mulan"),
+    )
+}
+# the parts of a bundle, in the order in which they are trained from nothing; what they learn from stands before them
+STAGES = tuple(name for name, one in TRAINABLES.items() if not one.one_side)
+ENCODER_OF = {one.fills: one.name for one in TRAINABLES.values() if one.fills}  # which model makes a stream
+ENCODERS = tuple(ENCODER_OF.values())
+MODELS = tuple(name for name in STAGES if name not in ENCODERS)  # they learn from streams
 
 
 def to_ids(codes: Int[Tensor, "b q t"], spec: TokenSpec, offset: int = 0) -> Int[Tensor, "b l"]:

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -248,6 +248,33 @@ class MusicLM:
         if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
         return ArAcoustic(self._coarse, self._fine, config.coarse, config.fine)
+
+    def with_temperatures(
+        self,
+        config: GenerateConfig,
+        coarse: float | None = None,
+        fine: float | None = None,
+        storm: float | None = None,
+    ) -> GenerateConfig:
+        """`config` with other temperatures of acoustic stages; None leaves one as it is.
+
+        Raises: ValueError for the temperature of a stage that does not run: one of the other decoder, or the fine stage
+        where none of its levels becomes sound.
+        """
+        for stage, temperature in (("coarse", coarse), ("fine", fine), ("storm", storm)):
+            if temperature is None:
+                continue
+            decoder = self.acoustic_decoder(config)
+            if (stage == "storm") != isinstance(decoder, StormAcoustic):
+                raise ValueError(
+                    f"the {stage} temperature does nothing here: the acoustic decoder is {config.acoustic}"
+                )
+            if stage == "fine" and isinstance(decoder, ArAcoustic) and decoder.fine is None:
+                raise ValueError(
+                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse stage"
+                )
+            config = replace(config, **{stage: replace(getattr(config, stage), temperature=temperature)})
+        return config
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:

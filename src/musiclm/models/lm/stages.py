@@ -85,7 +85,7 @@ class Layout:
         for part in (*stage.conditions, stage.target):
             if part.stream not in by_name:
                 raise ValueError(f"stage {stage.name!r} needs stream {part.stream!r}, got {', '.join(sorted(by_name))}")
-            stop = min(part.stop, mulan_levels) if part.stream == "mulan" else part.stop
+            stop = min(part.stop, mulan_levels) if by_name[part.stream].per_clip else part.stop
             self.parts.append(Part(part.stream, part.start, stop))
         self.specs = [by_name[part.stream].slice(part.start, part.stop) for part in self.parts]
         if self.target_spec.frame_rate_hz is None:
@@ -96,6 +96,11 @@ class Layout:
             self.offsets.append(free)
             free += spec.num_ids
         self.num_ids = free
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What the stage reads and writes."""
+        return tuple(dict.fromkeys(part.stream for part in self.parts))
 
     @property
     def target_spec(self) -> TokenSpec:

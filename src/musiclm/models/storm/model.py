@@ -22,6 +22,7 @@ from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, common_rate_hz
 from musiclm.nn.conformer import Conformer, ConformerConfig
+from musiclm.nn.embedding import project_codebooks
 
 KIND = "storm"
 
@@ -181,25 +182,20 @@ class SoundStorm(nn.Module):
 
     @torch.no_grad()
     def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
-        """Starts a stream's embeddings as a random projection of the quantizer's vectors, each level scaled to the spread it had.
+        """Starts a stream's embeddings from what its codes mean (`project_codebooks`), with the spread they had.
 
-        Codes near one another then start near one another. A no-op for MuLan where it is no condition.
+        A no-op for MuLan where it is no condition.
         """
         config = self.config
-        generator = torch.Generator().manual_seed(seed)
-        if stream == "mulan":
+        if stream == MULAN.name:
             if not config.mulan_levels:
                 return
             vectors = vectors[: config.mulan_levels]
-        if stream == "acoustic":
+        if stream == ACOUSTIC.name:
             vectors = vectors[: config.acoustic.levels]
-        # a projection for each level: those of a codec with groups side by side have nothing in common
-        projection = torch.randn(len(vectors), vectors.shape[-1], config.conformer.width, generator=generator)
-        rows = vectors.float().cpu() @ projection
-        rows = rows - rows.mean(1, keepdim=True)
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
-        by_level = rows[:1].std() if stream == "mulan" else rows.flatten(1).std(dim=1)[:, None, None]
-        rows = rows / by_level.clamp(min=1e-9)
+        width, apart = config.conformer.width, stream == ACOUSTIC.name and config.semantic_per_unit > 1
+        rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
         if stream == "acoustic":
             table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
         else:
