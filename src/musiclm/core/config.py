@@ -79,13 +79,23 @@ def _unknown(full: str, key: str, known: Any) -> str:
     return f"unknown setting {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether the names in `value`, nested ones too, are fields of the dataclass `hint`: which of several it was made of."""
+    plain: Any = typing.get_origin(hint) or hint
+    if not dataclasses.is_dataclass(plain) or not isinstance(value, dict):
+        return not dataclasses.is_dataclass(plain)
+    arguments = dict(zip(getattr(plain, "__parameters__", ()), typing.get_args(hint), strict=True))
+    hints = {name: arguments.get(own, own) for name, own in typing.get_type_hints(plain).items()}
+    return all(key in hints and (not isinstance(part, dict) or _fits(hints[key], part)) for key, part in value.items())
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         others = [argument for argument in arguments if argument is not type(None)]
-        return _convert(others[0], value, where)
+        return _convert(next((other for other in others if _fits(other, value)), others[0]), value, where)
     if origin is typing.Literal:
         if value not in arguments:
             raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")

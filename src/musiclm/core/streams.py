@@ -75,6 +75,37 @@ def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
     return float(common)
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How the frames of two streams lie beside each other: so many of each begin together and end together.
+
+    Example: acoustic frames at 50 Hz and semantic ones at 25 Hz go 2 to 1; at 12.5 Hz and 25 Hz, 1 to 2.
+    """
+
+    acoustic: int
+    semantic: int
+
+    @classmethod
+    def of(cls, acoustic: TokenSpec, semantic: TokenSpec) -> "Pace":
+        """Raises: ValueError if the rates have no common divisor above 1 Hz."""
+        common = common_rate_hz([acoustic, semantic])
+        return cls(round((acoustic.frame_rate_hz or 0) / common), round((semantic.frame_rate_hz or 0) / common))
+
+    def acoustic_frames(self, semantic: int) -> int:
+        """Acoustic frames of so many semantic ones. Raises: ValueError if they are no whole number."""
+        if semantic % self.semantic:
+            raise ValueError(f"semantic frames must be a multiple of {self.semantic}, got {semantic}")
+        return semantic // self.semantic * self.acoustic
+
+    def semantic_frames(self, acoustic: int) -> int:
+        """The fewest semantic frames that cover so many acoustic ones."""
+        return -(-acoustic // self.acoustic) * self.semantic
+
+    def together(self, acoustic: int) -> int:
+        """The last acoustic frame up to this one that begins with a semantic frame."""
+        return acoustic // self.acoustic * self.acoustic
+
+
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)
 ACOUSTIC = TokenSpec(name="acoustic", codebook_size=1024, levels=12, frame_rate_hz=50.0)
 MULAN = TokenSpec(name="mulan", codebook_size=1024, levels=12, frame_rate_hz=None)

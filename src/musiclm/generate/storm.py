@@ -159,9 +159,10 @@ class StormAcoustic(AcousticDecoder):
     def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
         self.model = model
         self.sampling = sampling or StormSampling()
-        rate, per_unit = model.config.unit_rate_hz, model.config.acoustic_per_unit
-        self.window = max(1, round(self.sampling.window_s * rate)) * per_unit
-        self.prompt = round(self.sampling.prompt_s * rate) * per_unit
+        config = model.config
+        units_hz = (config.acoustic.frame_rate_hz or 0.0) / config.pace.acoustic
+        self.window = max(1, round(self.sampling.window_s * units_hz)) * config.pace.acoustic
+        self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`."""
@@ -181,13 +182,10 @@ class StormAcoustic(AcousticDecoder):
         Raises: ValueError if the generators or the prompt do not fit.
         """
         semantic = SemanticSource.of(semantic)
-        config = self.model.config
-        b, acoustic_per_unit, semantic_per_unit = semantic.batch, config.acoustic_per_unit, config.semantic_per_unit
+        b, pace = semantic.batch, self.model.config.pace
         levels = self.model.config.acoustic.levels
         check_generators(generators, b)
-        if semantic.num_frames % semantic_per_unit:
-            raise ValueError(f"semantic codes must be a multiple of {semantic_per_unit}, got {semantic.num_frames}")
-        num_frames = semantic.num_frames // semantic_per_unit * acoustic_per_unit
+        num_frames = pace.acoustic_frames(semantic.num_frames)
         device = self.model.head.device
         held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
@@ -203,8 +201,7 @@ class StormAcoustic(AcousticDecoder):
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            first, last = start // acoustic_per_unit, -(-stop // acoustic_per_unit)
-            part = semantic[first * semantic_per_unit : last * semantic_per_unit]
+            part = semantic[pace.semantic_frames(start) : pace.semantic_frames(stop)]
             for filled in fill(self.model, codes, known, part, mulan, self.sampling, generators):
                 held = filled
                 done += 1
@@ -214,9 +211,9 @@ class StormAcoustic(AcousticDecoder):
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
         """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
-        windows, per_unit = [], self.model.config.acoustic_per_unit
+        windows = []
         while known < num_frames:
-            start = max(0, known - self.prompt) // per_unit * per_unit
+            start = self.model.config.pace.together(max(0, known - self.prompt))
             known = min(num_frames, start + self.window)
             windows.append((start, known))
         return windows

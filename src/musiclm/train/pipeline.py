@@ -27,6 +27,7 @@ from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.lm.task import LmTask
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.mulan.text_task import MuLanTextTask
+from musiclm.models.soundstream.bands_task import BandsTask, BandsTaskConfig
 from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
@@ -57,7 +58,8 @@ def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
 
 
 def _soundstream(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
-    return SoundStreamTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
+    network = BandsTask if isinstance(recipe.task, BandsTaskConfig) else SoundStreamTask
+    return network(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
 
 
 def _soundstream_decoder(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:

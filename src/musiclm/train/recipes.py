@@ -15,7 +15,8 @@ from musiclm.models.mulan.model import AudioConfig, MuLanConfig
 from musiclm.models.mulan.task import MuLanTaskConfig
 from musiclm.models.mulan.text import TextConfig
 from musiclm.models.mulan.text_task import MuLanTextTaskConfig
-from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.bands_task import BandsTaskConfig
+from musiclm.models.soundstream.config import Band, SoundStreamConfig
 from musiclm.models.soundstream.decoder_task import DecoderTaskConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
@@ -42,7 +43,7 @@ class Recipe(Generic[TaskConfig]):
 class Preset:
     """A recipe for each of `musiclm.core.streams.TRAINABLES`, and settings of `train all`."""
 
-    soundstream: Recipe[SoundStreamTaskConfig]
+    soundstream: Recipe[SoundStreamTaskConfig] | Recipe[BandsTaskConfig]
     w2vbert: Recipe[W2vBertTaskConfig]
     mulan: Recipe[MuLanTaskConfig]
     semantic: Recipe[LmTaskConfig]
@@ -74,7 +75,7 @@ def tiny() -> Preset:
     """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=1, frame_rate_hz=25.0)
-    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=50.0)
+    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -97,27 +98,34 @@ def tiny() -> Preset:
 
     return Preset(
         soundstream=Recipe(
-            task=SoundStreamTaskConfig(
+            task=BandsTaskConfig(
                 model=SoundStreamConfig(
-                    latent_dim=16, codebook_size=16, fast_width=48, slow_width=64, fast_blocks=1, slow_blocks=2
+                    network="bands",
+                    bands=(
+                        Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
+                        Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
+                    ),
+                    levels=12,
+                    codebook_size=16,
+                    group_dim=12,
+                    latent_dim=72,
+                    group_width=32,
+                    group_blocks=1,
+                    trunk_width=64,
+                    trunk_blocks=2,
                 ),
-                discriminator=DiscriminatorConfig(
-                    waveform_scales=1,
-                    waveform_channels=4,
-                    waveform_max_channels=16,
-                    stft_windows=(256,),
-                    stft_channels=8,
-                    stft_patch=16,
-                ),
-                spectral_windows=(256, 1024),
-                crop_s=0.48,
-                adversary_crop_s=0.24,
-                quantize_from_step=80,
-                discriminator_from_step=110,
-                adversary_from_step=120,
-                kmeans_batches=8,
+                crop_s=1.92,
+                adversary_crop_s=0.96,
                 eval_clips=4,
-                eval_clip_s=2.0,
+                eval_clip_s=1.92,
+                code_counts=(6, 8, 12),
+                code_count_shares=(0.4, 0.2, 0.4),
+                quantize_from_step=60,
+                kmeans_batches=8,
+                discriminator_patches=(8,),
+                discriminator_channels=8,
+                discriminator_from_step=100,
+                adversary_from_step=110,
             ),
             train=loop(160, 6, 2e-3),
         ),
@@ -158,21 +166,6 @@ def tiny() -> Preset:
         ),
         coarse=lm("coarse", 2),
         fine=lm("fine", 4),
-        soundstream_decoder=Recipe(
-            task=DecoderTaskConfig(
-                discriminator=DiscriminatorConfig(
-                    waveform_scales=0, stft_windows=(256,), stft_channels=8, stft_patch=16
-                ),
-                spectral_windows=(256, 1024),
-                crop_s=0.48,
-                adversary_crop_s=0.24,
-                discriminator_from_step=0,
-                adversary_from_step=5,
-                eval_clips=4,
-                eval_clip_s=2.0,
-            ),
-            train=loop(20, 6, 1e-3),
-        ),
         mulan_text=Recipe(task=MuLanTextTaskConfig(captions_per_window=2), train=loop(20, 8, 2e-3)),
     )
 

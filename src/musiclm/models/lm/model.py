@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
-from musiclm.models.lm.stages import SPECS, STAGES, Layout
+from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
 from musiclm.nn.embedding import project_codebooks
 from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
 
@@ -33,6 +33,7 @@ class TokenLMConfig:
     mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
     cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
     crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
+    coarse_levels: int = 4  # acoustic levels of the coarse stage; the fine stage has the rest
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class TokenLMConfig:
 
     @property
     def layout(self) -> Layout:
-        stage = STAGES[self.stage]
+        stage = split_levels(STAGES[self.stage], self.coarse_levels, self.specs)
         if self.crop_s is not None:
             stage = replace(stage, crop_s=self.crop_s)
         return Layout(stage, self.specs, self.mulan_levels)

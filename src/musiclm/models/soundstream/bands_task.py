@@ -148,7 +148,7 @@ class BandsTask:
         self.discriminators = BandDiscriminators(config)
         self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
         # what silence as output would score, discriminators that can't tell
-        self.chance = {"l1": 1.0, "rms": 1.0, "change": 1.0, "discriminator/loss": 2.0}
+        self.baseline = {"l1": 1.0, "rms": 1.0, "change": 1.0, "discriminator/loss": 2.0}
 
     @property
     def parts(self) -> tuple[BandsEncoder, BandsDecoder, GroupedVQ]:
@@ -289,7 +289,7 @@ class BandsTask:
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
-        facts = {**info, "chance": self.chance}
+        facts = {**info, "baseline": self.baseline}
         save_artifact(
             folder, "soundstream", self.config.model, module, facts, torch.float16, skip=training_state(module)
         )

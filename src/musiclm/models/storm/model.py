@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, common_rate_hz
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
 from musiclm.nn.embedding import project_codebooks
 
@@ -47,26 +47,16 @@ class SoundStormConfig:
             raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
-        if min(self.acoustic_per_unit, self.semantic_per_unit) != 1:
+        if min(self.pace.acoustic, self.pace.semantic) != 1:
             raise ValueError(
                 f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz (acoustic) "
                 f"and {self.semantic.frame_rate_hz} Hz (semantic)"
             )
 
     @property
-    def unit_rate_hz(self) -> float:
-        """How often frames of both streams begin together."""
-        return common_rate_hz([self.acoustic, self.semantic])
-
-    @property
-    def acoustic_per_unit(self) -> int:
-        """Acoustic frames between such moments."""
-        return round((self.acoustic.frame_rate_hz or 0) / self.unit_rate_hz)
-
-    @property
-    def semantic_per_unit(self) -> int:
-        """Semantic frames between such moments; more than one are read by one acoustic frame."""
-        return round((self.semantic.frame_rate_hz or 0) / self.unit_rate_hz)
+    def pace(self) -> Pace:
+        """Acoustic frames beside semantic ones; of several semantic codes each acoustic frame reads all."""
+        return Pace.of(self.acoustic, self.semantic)
 
 
 class SoundStorm(nn.Module):
@@ -80,9 +70,9 @@ class SoundStorm(nn.Module):
         # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
         # each of the semantic codes that one acoustic frame reads has rows of its own
-        self.semantic = nn.Embedding(config.semantic_per_unit * config.semantic.codebook_size, width)
-        if config.semantic_per_unit > 1:
-            nn.init.normal_(self.semantic.weight, std=config.semantic_per_unit**-0.5)
+        self.semantic = nn.Embedding(config.pace.semantic * config.semantic.codebook_size, width)
+        if config.pace.semantic > 1:
+            nn.init.normal_(self.semantic.weight, std=config.pace.semantic**-0.5)
         nn.init.normal_(self.embedding.weight, std=spread)
         with torch.no_grad():
             self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
@@ -135,10 +125,10 @@ class SoundStorm(nn.Module):
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
         x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
-        count = config.semantic_per_unit
+        count = config.pace.semantic
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
         units = self.semantic(semantic[:, 0].unflatten(1, (-1, count)) + own).sum(2)
-        x = x + units.repeat_interleave(config.acoustic_per_unit, dim=1)[:, :num_frames]
+        x = x + units.repeat_interleave(config.pace.acoustic, dim=1)[:, :num_frames]
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
@@ -194,7 +184,7 @@ class SoundStorm(nn.Module):
         if stream == ACOUSTIC.name:
             vectors = vectors[: config.acoustic.levels]
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
-        width, apart = config.conformer.width, stream == ACOUSTIC.name and config.semantic_per_unit > 1
+        width, apart = config.conformer.width, stream == ACOUSTIC.name and config.pace.semantic > 1
         rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
         if stream == "acoustic":
             table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
