@@ -13,7 +13,9 @@ from musiclm.core.streams import (
     STAGES,
     STREAMS,
     TRAINABLES,
+    Pace,
     TokenSpec,
+    common_rate_hz,
     from_ids,
     to_ids,
 )

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.precision import full_precision
 
 # moving averages that only training needs; artifacts of models with a quantizer named `rvq` leave them out
 TRAINING_STATE = ("rvq.counts", "rvq.sums")
@@ -94,10 +95,10 @@ class ResidualVQ(nn.Module):
 
         `num_levels` (quantizer dropout): levels used by each example, 1..levels. All by default.
         """
-        device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self(x.float(), num_levels)
+        with full_precision(x.device):
+            return self._forward(x.float(), num_levels)
+
+    def _forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None) -> Quantized:
         b, d, t = x.shape
         flat = x.transpose(1, 2).reshape(b * t, d)
         if self.training and not bool(self.started):
@@ -168,6 +169,10 @@ class GroupedVQ(nn.Module):
                 for _ in range(max(groups) + 1)
             ]
         )
+        self.last_places = [max(p for p, own in enumerate(groups) if own == group) for group in range(max(groups) + 1)]
+        for group in range(max(groups) + 1):
+            places = torch.tensor([place for place, own in enumerate(groups) if own == group])
+            self.register_buffer(f"places_{group}", places, persistent=False)
 
     @property
     def codebooks(self) -> Float[Tensor, "q v d"]:
@@ -179,9 +184,9 @@ class GroupedVQ(nn.Module):
         """Whether every group has codebooks."""
         return all(bool(quantizer.started) for quantizer in self.quantizers)
 
-    def places(self, group: int) -> list[int]:
+    def places(self, group: int) -> Int[Tensor, " p"]:
         """Which places have the codebooks of a group."""
-        return [place for place, own in enumerate(self.groups) if own == group]
+        return self.get_buffer(f"places_{group}")
 
     @torch.no_grad()
     def fit_kmeans(self, data: Float[Tensor, "n d"], num_iterations: int = 20, seed: int = 0, steps: int = 1) -> None:
@@ -234,7 +239,7 @@ class GroupedVQ(nn.Module):
             own = rows[:, :, places].flatten(1, 2).transpose(1, 2)
             depth = None
             if num_levels is not None:  # a group whose last place is still within the prefix has the level
-                depth = ((num_levels[:, None] - 1 - max(places)) // count + 1).clamp(1, self.depth)[:, 0]
+                depth = ((num_levels - 1 - self.last_places[group]) // count + 1).clamp(1, self.depth)
             found = quantizer(own, depth)
             output[:, :, places] = found.output.transpose(1, 2).unflatten(1, (t, len(places)))
             codes[:, :, :, places] = found.codes.unflatten(2, (t, len(places))).transpose(1, 2)

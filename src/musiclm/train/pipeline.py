@@ -18,7 +18,7 @@ from typing import Any
 
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
-from musiclm.core.config import to_json
+from musiclm.core.config import from_json, to_json
 from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
@@ -127,6 +127,14 @@ def build_task(
     return BUILDERS[stage](recipe, data, runs, start), recipe.train
 
 
+def same_sizes(config: dict[str, Any], model: Any) -> bool:
+    """Whether the configuration of an artifact is that of `model`; fields it was written without have their defaults."""
+    try:
+        return bool(from_json(type(model), config) == model)
+    except ValueError:
+        return False
+
+
 def train_stage(
     stage: str,
     preset: Preset,
@@ -160,7 +168,7 @@ def train_stage(
     if start is not None:
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
-        if not one.one_side and begin.config != recipe["task"]["model"]:
+        if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
             raise ArtifactError(
                 f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
             )

@@ -21,6 +21,7 @@ from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder, fit_lin
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss, feature_loss
 from musiclm.models.soundstream.model import SoundStream
+from musiclm.nn.precision import full_precision
 from musiclm.nn.rvq import GroupedVQ, perplexity, training_state
 from musiclm.train.loop import Update
 
@@ -174,7 +175,7 @@ class BandsTask:
         """The discriminators' step (from `discriminator_from_step`), then the codec's."""
         config = self.config
         encoder, decoder, rvq = self.parts
-        with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
+        with torch.no_grad(), full_precision(batch.device):
             target = self.model.magnitudes(batch)
         latent = encoder.encode(target)
         log: dict[str, float | Tensor] = {}
@@ -182,11 +183,9 @@ class BandsTask:
         if step >= config.quantize_from_step:
             if not rvq.started:
                 self._start_codebooks(step, batch.device)
-            counts = torch.tensor(config.code_counts, device=batch.device)
-            shares = torch.tensor(config.code_count_shares, device=batch.device)
-            drawn = counts[torch.multinomial(shares, batch.shape[0], replacement=True)]
-            with torch.autocast(batch.device.type, enabled=False):
-                quantized = rvq(latent.float(), drawn)
+            drawn = torch.multinomial(torch.tensor(config.code_count_shares), batch.shape[0], replacement=True)
+            drawn = torch.tensor(config.code_counts)[drawn].to(batch.device)
+            quantized = rvq(latent, drawn)
             used = perplexity(quantized.codes, config.model.codebook_size)
             log |= {
                 "commitment": quantized.commitment,
@@ -198,7 +197,7 @@ class BandsTask:
         output = decoder(latent)
         losses = torch.stack([magnitude_losses(o, t) for o, t in zip(output, target, strict=True)])
         mean = losses.mean(0)
-        total = total + (mean * mean.new_tensor(config.weights)).sum()
+        total = total + sum(weight * loss for weight, loss in zip(config.weights, mean, strict=True))
         log |= dict(zip(LOSS_NAMES, mean, strict=True))
         log |= {f"rms_band_{number + 1}": value for number, value in enumerate(losses[:, 1])}
         if step >= config.discriminator_from_step:
@@ -233,7 +232,7 @@ class BandsTask:
         """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
         encoder, _, rvq = self.parts
         num = self.config.kmeans_batches
-        with torch.autocast(device.type, enabled=False):
+        with full_precision(device):
             spectra = [self.model.magnitudes(self.batch(step + ahead).to(device)) for ahead in range(num)]
             latents = torch.cat([encoder.encode(part) for part in spectra])
             rvq.fit_kmeans(latents.transpose(1, 2).flatten(0, 1), num_iterations=10, steps=num)
@@ -269,7 +268,7 @@ class BandsTask:
             figures |= {
                 f"moved_band_{number + 1}{label}": float(value) for number, value in enumerate(sums["moved" + label])
             }
-        joined = torch.cat(codes)
+        joined = torch.cat(codes).cpu()
         used = perplexity(joined, module.config.codebook_size)
         for number, slots in enumerate(self._first_slots()):
             figures[f"repeats_band_{number + 1}"] = float(

@@ -1,5 +1,6 @@
 """Sizes of the codec."""
 
+import bisect
 import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,7 +8,6 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from musiclm.core.streams import TokenSpec
 
@@ -64,11 +64,14 @@ class Band:
             return torch.eye(last - first)
         if not 0 < self.num_pooled <= last - first:
             raise ValueError(f"num_pooled must lie in 1..{last - first}, the bins of the band, got {self.num_pooled}")
-        edges = torch.logspace(0, 1, self.num_pooled + 1, base=last / first, dtype=torch.float64) * first
-        for edge in range(1, self.num_pooled):  # where bands are narrower than a bin, one bin each
-            edges[edge] = max(float(edges[edge].round()), float(edges[edge - 1].round()) + 1)
-        member = torch.bucketize(torch.arange(first, last) + 0.5, edges[1:-1])
-        return F.one_hot(member, self.num_pooled).float()
+        ratio = (last / first) ** (1 / self.num_pooled)
+        edges = [first]
+        for band in range(1, self.num_pooled):  # where bands are narrower than a bin, one bin each
+            edges.append(max(round(first * ratio**band), edges[-1] + 1))
+        member = [bisect.bisect_right(edges, bin) - 1 for bin in range(first, last)]
+        pool = torch.zeros(last - first, self.num_pooled)
+        pool[torch.arange(last - first), torch.tensor(member)] = 1
+        return pool
 
     def group_width(self, sample_rate_hz: int) -> int:
         """Magnitudes of one spectrum that a group codes; the last group may have fewer."""

@@ -28,7 +28,7 @@ from musiclm.models.soundstream.loss import (
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
-from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
+from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ, perplexity, random_num_levels
 from musiclm.train.loop import Update
 
 
@@ -259,12 +259,13 @@ class SoundStreamTask(CodecTask):
         """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
         batches = [self.batch(step + ahead).to(device) for ahead in range(self.config.kmeans_batches)]
         latents = torch.cat([self.model.latents(audio) for audio in batches])
-        frames = latents.transpose(1, 2).flatten(0, 1)
-        self.model.rvq.fit_kmeans(frames, num_iterations=10)
+        rvq = self.model.rvq
+        assert isinstance(rvq, ResidualVQ)
+        rvq.fit_kmeans(latents.transpose(1, 2).flatten(0, 1), num_iterations=10)
         # the averages count use per step: scale what k-means counted over all its frames
         scale = batches[0].shape[0] / latents.shape[0]
-        self.model.rvq.counts.mul_(scale)
-        self.model.rvq.sums.mul_(scale)
+        rvq.counts.mul_(scale)
+        rvq.sums.mul_(scale)
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
