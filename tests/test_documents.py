@@ -22,8 +22,8 @@ from typing import Any
 
 import pytest
 
-from musiclm.core.audio import probe
 from musiclm.core.bundle import open_bundle
+from musiclm.generate.session import read_tags
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "src" / "musiclm" / "bundles" / "base"
@@ -141,7 +141,7 @@ def test_the_example_is_what_its_command_makes() -> None:
     command = re.search(r'<!-- command of (\S+) -->\n\n    musiclm generate "(.*)" --duration (\d+) --seed (\d+)', readme)
     assert command
     path, prompt, duration, seed = command.groups()
-    tags = probe(ROOT / path).tags
+    tags = read_tags(ROOT / path)
     assert (tags["prompt"], tags["seed"]) == (prompt, seed)
     assert tags["model"] == open_bundle("base").hash[:12], "make the example anew with the bundle that ships"
     assert (ROOT / path).stat().st_size <= 200_000
