@@ -138,7 +138,9 @@ def test_the_card_is_its_notes_and_what_the_parts_say() -> None:
 def test_the_example_is_what_its_command_makes() -> None:
     """By the tags that the program writes: prompt, seed and hash of the bundle; `make demo` has the same prompt."""
     readme = (ROOT / "README.md").read_text()
-    command = re.search(r'<!-- command of (\S+) -->\n\n    musiclm generate "(.*)" --duration (\d+) --seed (\d+)', readme)
+    command = re.search(
+        r'<!-- command of (\S+) -->\n\n    musiclm generate "(.*)" --duration (\d+) --seed (\d+)', readme
+    )
     assert command
     path, prompt, duration, seed = command.groups()
     tags = read_tags(ROOT / path)

@@ -214,7 +214,7 @@ def commands(path: Path) -> list[str]:
     return [line.split("   #")[0] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/usage.md"])
 def test_commands_in_the_documents_parse(document: str) -> None:
     import typer.main
 
@@ -230,16 +230,27 @@ def test_commands_in_the_documents_parse(document: str) -> None:
         command.make_context("musiclm", words)  # raises for an unknown option or a missing argument
 
 
-def test_files_named_in_the_documents_exist() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dev").rglob("*.md")]
+
+
+def test_files_and_headings_that_documents_link_to_exist() -> None:
+    seen = 0
+    for document in DOCUMENTS:
+        for target, heading in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", document.read_text()):
+            file = document.parent / target if target else document
+            assert file.exists(), f"{document.name} links to {target}"
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
+                anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+                assert heading in anchors, f"{document.name} links to {target}#{heading}"
+                seen += 1
+    assert seen
 
 
 def test_paths_named_in_the_documents_exist() -> None:
     """Paths between backquotes, below src/musiclm or the root. Names without a folder are not looked at."""
     found = set()
-    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for document in DOCUMENTS:
         for path in re.findall(
             r"`([a-z0-9_-]+/[a-z0-9_/-]*(?:\.(?:py|md|json|txt|csv|tsv|sh))?)`", document.read_text()
         ):
