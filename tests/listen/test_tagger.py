@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm.listen.tagger import MTT_TAGS, Tagger, read_checkpoint
+from musiclm.listen.tagger import MTT_TAGS, SAMPLE_RATE_HZ, Tagger, excerpts, pieces, read_checkpoint
 
 needs_weights = pytest.mark.skipif(find_spec("musicnn") is None, reason="the PyPI package musicnn is not installed")
 
@@ -67,6 +67,28 @@ def test_refuses_what_is_no_checkpoint(tmp_path):
     (tmp_path / "model.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(ValueError, match="magic"):
         read_checkpoint(tmp_path / "model")
+
+
+def ramp(seconds: float, rate_hz: int = 24000) -> np.ndarray:
+    """Rises from 0 to `seconds`, so that a sample's value is its time."""
+    return (np.arange(int(seconds * rate_hz)) / rate_hz).astype(np.float32)
+
+
+def test_pieces_follow_one_another() -> None:
+    found = pieces(ramp(7.5))
+    assert found.shape == (2, 3 * SAMPLE_RATE_HZ)
+    torch.testing.assert_close(found[:, 24000], torch.tensor([1.5, 4.5]), atol=1e-2, rtol=0)
+    assert pieces(ramp(3.0)).shape == (1, 48000)
+    assert pieces(ramp(9.0, 44100), 44100)[2, 24000].item() == pytest.approx(7.5, abs=1e-2)
+    with pytest.raises(ValueError, match="2.90 s; the tagger needs 3 s"):
+        pieces(ramp(2.9))
+
+
+def test_excerpts_lie_between_the_first_and_the_last_piece() -> None:
+    found = excerpts(ramp(10.0), (0.0, 0.2, 1.0))
+    assert found.shape == (3, 48000)
+    torch.testing.assert_close(found[:, 24000], torch.tensor([1.5, 2.9, 8.5]), atol=1e-2, rtol=0)
+    assert excerpts(ramp(2.0), (0.2, 0.8)).shape == (2, 32000)
 
 
 @needs_weights

@@ -7,15 +7,10 @@ last.fm wrote: genres, moods, decades, few instruments.
 from collections.abc import Iterable
 
 import numpy as np
-import soxr
-import torch
 from jaxtyping import Float
 
-from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
-from musiclm.listen.tagger import Tagger
+from musiclm.listen.tagger import Tagger, pieces
 
-PIECE_S = 3  # what the tagger was trained on; scores and embeddings of a clip are means over its pieces
 MSD_TAGS = tuple(
     [
         "rock",
@@ -86,11 +81,7 @@ class Judge:
         """Embeddings and tag scores of clips at 24 kHz, three seconds or longer. Raises: ValueError for a shorter one."""
         embeddings, scores = [], []
         for clip in clips:
-            if len(clip) < PIECE_S * SAMPLE_RATE_HZ:
-                raise ValueError(f"a clip of {len(clip) / SAMPLE_RATE_HZ:.2f} s; the judge needs {PIECE_S} s or more")
-            low = soxr.resample(np.asarray(clip, np.float32), SAMPLE_RATE_HZ, TAGGER_RATE_HZ)
-            pieces = torch.from_numpy(low).unfold(0, PIECE_S * TAGGER_RATE_HZ, PIECE_S * TAGGER_RATE_HZ)
-            embedding, score = self.tagger.embed_and_score(pieces)
+            embedding, score = self.tagger.embed_and_score(pieces(clip))
             embeddings.append(embedding.mean(0).numpy())
             scores.append(score.mean(0).numpy())
         return np.stack(embeddings).astype(np.float64), np.stack(scores).astype(np.float64)

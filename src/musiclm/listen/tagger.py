@@ -9,18 +9,23 @@ labels what we train on must not judge the result.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.core.features import SAMPLE_RATE_HZ as CLIP_RATE_HZ
+
 SAMPLE_RATE_HZ = 16000
+PIECE_S = 3  # the networks were trained on clips of this length
+PIECE_SAMPLES = PIECE_S * SAMPLE_RATE_HZ
 MTT_TAGS = (
     "guitar",
     "classical",
@@ -150,6 +155,30 @@ def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
             array = np.frombuffer(data[first : first + num_bytes], dtype="<f4")
             arrays[name.decode()] = array.reshape(shape).copy()
     return arrays
+
+
+def pieces(audio: Float[np.ndarray, " s"], sample_rate_hz: int = CLIP_RATE_HZ) -> Float[Tensor, "b 48000"]:
+    """All of a clip in pieces of 3 s, one after the other, at the tagger's 16 kHz; a rest of less than 3 s is left out.
+
+    Scores and embeddings of a clip are means over them. Raises: ValueError for a clip shorter than 3 s.
+    """
+    low = _at_tagger_rate(audio, sample_rate_hz)
+    if len(low) < PIECE_SAMPLES:
+        raise ValueError(f"a clip of {len(audio) / sample_rate_hz:.2f} s; the tagger needs {PIECE_S} s or more")
+    return low.unfold(0, PIECE_SAMPLES, PIECE_SAMPLES)
+
+
+def excerpts(
+    audio: Float[np.ndarray, " s"], places: Sequence[float], sample_rate_hz: int = CLIP_RATE_HZ
+) -> Float[Tensor, "b t"]:
+    """Some pieces of 3 s of a clip, at 16 kHz: at 0 the first, at 1 the last. A shorter clip is taken whole each time."""
+    low = _at_tagger_rate(audio, sample_rate_hz)
+    starts = [int(place * max(0, low.numel() - PIECE_SAMPLES)) for place in places]
+    return torch.stack([low[start : start + PIECE_SAMPLES] for start in starts])
+
+
+def _at_tagger_rate(audio: Float[np.ndarray, " s"], sample_rate_hz: int) -> Float[Tensor, " t"]:
+    return torch.from_numpy(soxr.resample(np.asarray(audio, np.float32), sample_rate_hz, SAMPLE_RATE_HZ))
 
 
 class Tagger(nn.Module):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from musiclm.arrange.facts.window import Facts
 from musiclm.data.captions import words
+from musiclm.data.captions.facts import Facts
 from musiclm.data.captions.slots import SLOTS
 from musiclm.data.captions.writer import ORDER, Claim, Unsaid, Writer
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 
-from musiclm.arrange.facts.traits import ENSEMBLES
-from musiclm.arrange.facts.window import Event, Player
 from musiclm.data.captions import naming, words
+from musiclm.data.captions.facts import Event, Player
 from musiclm.data.captions.writer import ORDER, PLAIN_SHARE, Claim, Unsaid, Writer
 
 BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
 NEARLY = ("about", "around", "roughly", "some", "approximately")
+ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet", 5: "quintet"}
 NOUNS = ("piece", "track", "song", "tune", "composition", "recording", "number", "arrangement")
 
 # what slots say

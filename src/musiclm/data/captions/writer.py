@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from musiclm.arrange.facts.window import Facts, Player
 from musiclm.data.captions import words
+from musiclm.data.captions.facts import Facts, Player
 from musiclm.data.captions.wording import RULES
 
 ORDER = (
