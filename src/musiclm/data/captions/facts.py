@@ -60,5 +60,11 @@ class Facts:
     electric: bool | None = None  # True: every instrument is, False: none is
     traits: tuple[str, ...] = ()  # "walking bass: double bass", "one chord"; rules of the grammar below `fact:`
     sound: tuple[str, ...] = ()  # of the recording: "reverberant", "muffled", ...; rules below `fact:` too
-    singing: str = ""  # "female voice", "male voice", "voice": who sings, a rule below `fact:`
+    singing: tuple[str, ...] = ()  # who sings: names of the table `singers`
     title: str = ""
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether it is known who plays the melody, the chords or the bass. Labels do not tell, nor do many finished works."""
+        roles = {player.role for player in self.players}
+        return not roles <= {"unknown", "drums", "percussion", "effects"} or bool(roles and "unknown" not in roles)
