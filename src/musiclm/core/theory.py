@@ -70,7 +70,10 @@ class KeyEstimate:
 
 
 def estimate_key(weights: Float[np.ndarray, "12"]) -> KeyEstimate | None:
-    """The key of twelve weights, from C on, by correlation with the profiles of Krumhansl and Kessler; None if all weights are equal."""
+    """The key of twelve weights, from C on, by correlation with the profiles of Krumhansl and Kessler.
+
+    None if all weights are equal.
+    """
     if float(np.std(weights)) < 1e-9:
         return None
     profiles = (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE))

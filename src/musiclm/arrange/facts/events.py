@@ -21,16 +21,16 @@ def events_of(excerpt: Excerpt) -> tuple[Event, ...]:
 
 def _entries_and_exits(excerpt: Excerpt) -> Iterator[Event]:
     """Of instruments that play one part alone, where others play too."""
-    if len(excerpt.heard) < 2:
+    if len(excerpt.audible) < 2:
         return
     start_s, end_s = excerpt.start_s, excerpt.end_s
-    for part in excerpt.heard:
+    for part in excerpt.audible:
         first, last, name = float(part.start.min()), float(part.end.max()), part.part.instrument
         if excerpt.count_of(name) != 1:
             continue
         if first - start_s >= LEAST_S and end_s - first >= LEAST_S:
             yield Event(kind="enters", at_s=round(first - start_s, 2), instrument=name)
-        goes_on = max(float(other.end.max()) for other in excerpt.heard) - last >= 1.5
+        goes_on = max(float(other.end.max()) for other in excerpt.audible) - last >= 1.5
         if end_s - last >= LEAST_S and last - start_s >= LEAST_S and goes_on:
             yield Event(kind="leaves", at_s=round(last - start_s, 2), instrument=name)
 
@@ -91,7 +91,7 @@ def _stop(excerpt: Excerpt) -> float | None:
 
 
 def dynamics_of(excerpt: Excerpt) -> str:
-    """ "louder" or "softer", where the power rises or falls from the first three tenths to the middle and on to the last three."""
+    """ "louder" or "softer", where the power goes one way: first three tenths, middle, last three tenths."""
     edges = np.linspace(excerpt.start_s, excerpt.end_s, 11)
     power = np.full(10, 1e-9)
     for part in excerpt.parts:
@@ -120,5 +120,5 @@ def section_of(excerpt: Excerpt) -> str:
 
 
 def ends_in(excerpt: Excerpt) -> bool:
-    """Whether the piece ends in the window. Finished works may be cut short, or made to go round: nothing is said of theirs."""
+    """Whether the piece ends in the window. False for finished works, which may be cut short or made to go round."""
     return excerpt.end_s >= excerpt.score.seconds - 0.05 and not excerpt.score.as_written

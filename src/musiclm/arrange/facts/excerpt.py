@@ -12,7 +12,7 @@ from musiclm.arrange.score import Score
 from musiclm.arrange.timeline import Played, timeline
 
 AUDIBLE_DB = 12.0  # a part further below the loudest one is not spoken of
-LEAST_NOTES, LEAST_S = 3, 2.0  # so many notes, or so long a sound, before a part counts as heard
+LEAST_NOTES, LEAST_S = 3, 2.0  # so many notes, or so long a sound, before a part counts as audible
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Excerpt:
         return [part for part in self.parts if part.start.size]
 
     @cached_property
-    def heard(self) -> list[Played]:
+    def audible(self) -> list[Played]:
         """Those that play enough, and loudly enough, for a listener to notice."""
-        return [part for part in self.sounding if self._is_heard(part)]
+        return [part for part in self.sounding if self._is_audible(part)]
 
     @cached_property
     def pitched(self) -> list[Played]:
-        """Those of `heard` that have pitches to speak of."""
-        return [part for part in self.heard if not part.is_drums and part.part.role != "effects"]
+        """Those of `audible` that have pitches to speak of."""
+        return [part for part in self.audible if not part.is_drums and part.part.role != "effects"]
 
     @cached_property
     def kits(self) -> list[Played]:
-        """Drum kits among those heard."""
-        return [part for part in self.heard if part.is_kit]
+        """Drum kits among the audible parts."""
+        return [part for part in self.audible if part.is_kit]
 
     @cached_property
     def strokes(self) -> list[Played]:
@@ -76,7 +76,7 @@ class Excerpt:
         """How many parts of the window an instrument plays."""
         return sum(part.part.instrument == instrument for part in self.sounding)
 
-    def _is_heard(self, part: Played) -> bool:
+    def _is_audible(self, part: Played) -> bool:
         loudest = max(loudness(other) for other in self.sounding)
         if loudness(part) < loudest - AUDIBLE_DB:
             return False
@@ -90,7 +90,10 @@ class Excerpt:
 
 
 def loudness(part: Played) -> float:
-    """Of its mean note, in dB against the same instrument at full velocity: General MIDI's square law, and the part's level."""
+    """Of its mean note, in dB against the same instrument at full velocity.
+
+    By General MIDI's square law and the part's level.
+    """
     return part.part.level_db + 40 * float(np.log10(max(1.0, part.velocity.mean()) / 127))
 
 

@@ -17,13 +17,16 @@ SUSTAINED_S = 1.5
 
 
 def players_of(excerpt: Excerpt) -> tuple[Player, ...]:
-    """The parts heard, in the score's order."""
-    return tuple(_player(part, excerpt) for part in excerpt.heard)
+    """The audible parts, in the score's order."""
+    return tuple(_player(part, excerpt) for part in excerpt.audible)
 
 
 def drums_of(excerpt: Excerpt) -> bool | None:
-    """Whether drums or percussion play; False only where not one stroke falls, nor rings on from 1.5 s before; None in between."""
-    if any(part.is_drums and part.part.role != "effects" for part in excerpt.heard):
+    """Whether drums or percussion play.
+
+    False only where not one stroke falls, nor rings on from 1.5 s before; None in between.
+    """
+    if any(part.is_drums and part.part.role != "effects" for part in excerpt.audible):
         return True
     from_s = max(0.0, excerpt.start_s - 1.5)
     rings = any(part.between(from_s, excerpt.end_s).start.size for part in excerpt.all_parts if part.is_drums)
@@ -42,8 +45,8 @@ def has_voices(excerpt: Excerpt) -> bool:
 
 
 def is_complete(excerpt: Excerpt) -> bool:
-    """Whether nothing sounds but the instruments heard."""
-    return instruments(excerpt.sounding) == instruments(excerpt.heard)
+    """Whether nothing sounds but the audible instruments."""
+    return instruments(excerpt.sounding) == instruments(excerpt.audible)
 
 
 def _player(part: Played, excerpt: Excerpt) -> Player:
@@ -90,15 +93,18 @@ def _staccato_and_pace(part: Played, begins: np.ndarray) -> tuple[bool, str]:
 
 
 def _role(part: Played, excerpt: Excerpt) -> Role:
-    """What a part of a finished work does in the window: chords where most of what it strikes is three notes or more, melody where
-    it alone plays one note at a time, high above all others and as loud; unknown otherwise."""
+    """What a part of a finished work does in the window.
+
+    Chords where most of what it strikes is three notes or more; melody where it alone plays one note at a time, high above
+    all others and as loud; unknown otherwise.
+    """
     begins = (part.start >= excerpt.start_s) & (part.start < excerpt.end_s)
     moments, sizes = np.unique(np.round(part.start[begins] / 0.03), return_counts=True)
     if len(moments) >= 3 and (sizes >= 3).mean() >= 0.6:
         return "chords"
     if len(moments) < 6 or (sizes > 1).any() or (part.start[1:] < part.end[:-1] - 0.1).mean() > 0.05:
         return "unknown"
-    others = [p for p in excerpt.heard if not p.is_drums and p.part is not part.part]
+    others = [p for p in excerpt.audible if not p.is_drums and p.part is not part.part]
     lowest = float(np.percentile(part.pitch[begins], 25))
     above = all(lowest > float(np.percentile(p.pitch, 90)) for p in others)
     loud = all(loudness(part) >= loudness(p) - 3.0 for p in others)

@@ -45,8 +45,11 @@ def in_time(excerpt: Excerpt) -> bool:
 
 
 def _keeps_time(excerpt: Excerpt) -> bool:
-    """Whether the notes of a finished work agree with the beats that its file counts: nearly all on a grid of sixteenths or triplets,
-    no other place of the grid struck more often than the beat, and most beats struck, 50 to 200 a minute."""
+    """Whether the notes of a finished work agree with the beats that its file counts.
+
+    Nearly all on a grid of sixteenths or triplets, no other place of the grid struck more often than the beat, and most
+    beats struck, 50 to 200 a minute.
+    """
     inside = excerpt.parts
     begun = [(part.start >= excerpt.start_s) & (part.start < excerpt.end_s) for part in inside]
     if sum(those.sum() for those in begun) < 8:
@@ -72,7 +75,7 @@ def _keeps_time(excerpt: Excerpt) -> bool:
 
 
 def speed_of(excerpt: Excerpt, bpm: int | None) -> str:
-    """A word for the tempo, unless a listener may hear another one: notes that go against it, half time, waltzes felt in bars."""
+    """A word for the tempo; none where listeners may feel another one: in half time, or in the bars of a waltz."""
     word = _word_for(bpm, excerpt.onset_rate_hz)
     return "" if word.endswith("fast") and (_is_half_time(excerpt) or excerpt.score.beats_per_bar == 3) else word
 
@@ -98,7 +101,7 @@ def _is_half_time(excerpt: Excerpt) -> bool:
 
 def swing_of(excerpt: Excerpt) -> bool | None:
     """Whether off-beat eighths come late; None with too few of them, a little swing, or a finished work."""
-    score, heard = excerpt.score, excerpt.heard
+    score, heard = excerpt.score, excerpt.audible
     if score.as_written or beat_quarters(score) != 1:
         return None
     places = np.concatenate([part.quarter for part in heard]) % 1 if heard else np.zeros(0)

@@ -23,8 +23,8 @@ HATS_SHARE = 0.85  # of a window, from the first hi-hat to the last
 
 
 def traits_of(excerpt: Excerpt) -> tuple[str, ...]:
-    """Of the parts heard, and of all together."""
-    score, heard = excerpt.score, excerpt.heard
+    """Of the audible parts, and of all together."""
+    score, heard = excerpt.score, excerpt.audible
     single = [part for part in heard if excerpt.count_of(part.part.instrument) == 1]
     found = [f"{trait}: {part.part.instrument}" for part in single for trait in _part(score, part)]
     return (*found, *_hats(score, heard, excerpt.seconds), *_harmony(score, excerpt.start_s, excerpt.end_s), *_timing(score, heard))  # fmt: skip

@@ -36,7 +36,7 @@ def facts_of(
     bpm, tempo_change = tempo_of(excerpt)
     speed, key, density, drums = speed_of(excerpt, bpm), key_of(excerpt), _density(excerpt), drums_of(excerpt)
     style = STYLES.get(score.style)
-    sound = sound_of(desk, excerpt.heard, lufs) if desk else ()
+    sound = sound_of(desk, excerpt.audible, lufs) if desk else ()
     return Facts(
         seconds=round(excerpt.seconds, 3),
         style="" if score.as_written else score.style,

@@ -1,6 +1,7 @@
 """What may be said of a piece of music, wherever it was learned: measured from a score, or likely by weak labels.
 
-`musiclm.arrange.facts` makes facts of scores, `musiclm.data.captions.weak` of labels; `writer` and `slots` say them, and nothing else.
+`musiclm.arrange.facts` makes facts of scores, `musiclm.data.captions.weak` of labels; `writer` and `slots` say them, and
+nothing else.
 """
 
 from dataclasses import dataclass
@@ -65,6 +66,6 @@ class Facts:
 
     @property
     def has_roles(self) -> bool:
-        """Whether it is known who plays the melody, the chords or the bass. Labels do not tell, nor do many finished works."""
+        """Whether it is known who plays melody, chords or bass. Labels do not tell, nor do many finished works."""
         roles = {player.role for player in self.players}
         return not roles <= {"unknown", "drums", "percussion", "effects"} or bool(roles and "unknown" not in roles)

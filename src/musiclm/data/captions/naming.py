@@ -41,7 +41,10 @@ ADJECTIVES = re.compile(
 
 
 def names_that_fit(style: str, instruments: set[str], metre: str) -> tuple[str, ...]:
-    """The names of a style that are true beside these instruments and this metre. May be empty. Genres from labels have no such needs."""
+    """The names of a style that are true beside these instruments and this metre. May be empty.
+
+    Genres from labels have no such needs.
+    """
     if style not in STYLE_NAMES:
         return NAMES.get(style, (style,))
 

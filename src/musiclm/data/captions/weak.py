@@ -1,7 +1,7 @@
 """Captions from weak labels, by the same grammar as those of scores (`sentences`), and never a guess.
 
-`facts_of` turns tags and measures into facts and drops what is uncertain; a mood is only named where several measures agree.
-The thresholds were set by listening to tracks of the `debian-games` corpus, by the spread of scores over it.
+`facts_of` turns tags and measures into facts and drops what is uncertain; a mood is only named where several measures
+agree. The thresholds were set by ear and by the spread of scores over the `debian-games` corpus.
 """
 
 import random
@@ -63,7 +63,10 @@ def captions(labels: Labels, rng: random.Random, *, held_out: bool = False) -> s
 
 
 def caption(facts: Facts, rng: random.Random, *, held_out: bool = False) -> Caption:
-    """One caption of a kind drawn by `rng`; `held_out`: in wording that is kept from training. "music" where nothing is known."""
+    """One caption of a kind drawn by `rng`; `held_out`: in wording that is kept from training.
+
+    "music" where nothing is known.
+    """
     for _ in range(4):  # a kind may find nothing to say
         kind = rng.choices(list(KIND_WEIGHTS), list(KIND_WEIGHTS.values()))[0]
         found = write(facts, kind, rng, held_out=held_out, least_words=LEAST_WORDS)
@@ -104,7 +107,7 @@ def _score(labels: Labels, *tags: str) -> float:
 
 
 def _genres(labels: Labels) -> list[str]:
-    """Names of the genres: the file's own first, then those of the tagger, the surest first, then what its format tells."""
+    """Names of genres: the file's own, then those of the tagger, the surest first, then what the format tells."""
     found = []
     written = re.sub(r"\s+", " ", labels.genre.strip().lower())
     is_soundtrack = bool(re.search(r"game|vgm|sound ?track", written))
@@ -132,7 +135,7 @@ def _players(labels: Labels) -> tuple[Player, ...]:
 
 
 def _guitar(labels: Labels) -> str:
-    """The class of the guitar, "" for none: electric in loud rock, acoustic where nothing speaks for rock or for machines."""
+    """The class of the guitar, "" for none: electric in loud rock, acoustic far from rock and machines."""
     if _score(labels, "rock", "metal") >= 0.3 and labels.level_db > -20:
         return "any electric guitar"
     if _score(labels, "guitar") >= 0.45 and _score(labels, "rock", "metal", "techno", "electronic") < 0.12:
@@ -141,7 +144,7 @@ def _guitar(labels: Labels) -> str:
 
 
 def _speed(labels: Labels) -> tuple[str, int]:
-    """Fast, medium or slow where tagger, tempo and onsets do not contradict each other; beats a minute where the beat is clear, else 0."""
+    """Fast, medium or slow where tagger, tempo and onsets agree; beats a minute where the beat is clear, else 0."""
     fast, slow = _score(labels, "fast"), _score(labels, "slow")
     sure = labels.tempo_confidence > 0.3
     bpm = round(labels.tempo_bpm) if labels.tempo_confidence > 0.45 else 0
@@ -236,7 +239,7 @@ def _title(title: str) -> str:
 
 
 def _uses(labels: Labels, moods: tuple[str, ...], title: str) -> tuple[str, ...]:
-    """What the music is for: the kind of game it is from, words of its title or file name, what music of such moods goes with."""
+    """What it is for: the kind of game it is from, words of its title or file name, what such moods go with."""
     names = " ".join((title, PurePosixPath(labels.origin).stem))
     spoken = re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", names).lower())
     sources: list[tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]] = [

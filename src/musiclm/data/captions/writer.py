@@ -70,7 +70,10 @@ class Writer:
         return wording
 
     def expand(self, rule: str) -> str:
-        """A way of the rule that the facts can fill; music without style and moods has rules of its own, music without roles further ways. Raises: Unsaid if there is none."""
+        """A way of the rule that the facts can fill. Raises: Unsaid if there is none.
+
+        Music without style and moods has rules of its own, music without roles further ways.
+        """
         plain = rule
         if not (self.facts.style or self.facts.moods) and f"{rule} of no style" in RULES:
             rule = f"{rule} of no style"
