@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm.listen.tagger import MTT_TAGS, SAMPLE_RATE_HZ, Tagger, excerpts, pieces, read_checkpoint
+from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces, read_checkpoint
 
 needs_weights = pytest.mark.skipif(find_spec("musicnn") is None, reason="the PyPI package musicnn is not installed")
 
@@ -69,26 +69,16 @@ def test_refuses_what_is_no_checkpoint(tmp_path):
         read_checkpoint(tmp_path / "model")
 
 
-def ramp(seconds: float, rate_hz: int = 24000) -> np.ndarray:
-    """Rises from 0 to `seconds`, so that a sample's value is its time."""
-    return (np.arange(int(seconds * rate_hz)) / rate_hz).astype(np.float32)
-
-
-def test_pieces_follow_one_another() -> None:
-    found = pieces(ramp(7.5))
-    assert found.shape == (2, 3 * SAMPLE_RATE_HZ)
-    torch.testing.assert_close(found[:, 24000], torch.tensor([1.5, 4.5]), atol=1e-2, rtol=0)
-    assert pieces(ramp(3.0)).shape == (1, 48000)
-    assert pieces(ramp(9.0, 44100), 44100)[2, 24000].item() == pytest.approx(7.5, abs=1e-2)
-    with pytest.raises(ValueError, match="2.90 s; the tagger needs 3 s"):
-        pieces(ramp(2.9))
-
-
-def test_excerpts_lie_between_the_first_and_the_last_piece() -> None:
-    found = excerpts(ramp(10.0), (0.0, 0.2, 1.0))
-    assert found.shape == (3, 48000)
-    torch.testing.assert_close(found[:, 24000], torch.tensor([1.5, 2.9, 8.5]), atol=1e-2, rtol=0)
-    assert excerpts(ramp(2.0), (0.2, 0.8)).shape == (2, 32000)
+def test_pieces_of_three_seconds() -> None:
+    ramp = np.linspace(0, 1, 8 * 24000, dtype=np.float32)  # says where a piece lies
+    two = pieces(ramp)
+    assert two.shape == (2, 48000), "two seconds are left over"
+    assert two[:, 24000].tolist() == pytest.approx([1.5 / 8, 4.5 / 8], abs=1e-3)
+    spread = pieces(ramp, (0.0, 0.5, 1.0))
+    assert spread[:, 24000].tolist() == pytest.approx([1.5 / 8, 4 / 8, 6.5 / 8], abs=1e-3)
+    assert torch.equal(spread[0], two[0])
+    with pytest.raises(ValueError, match=r"1\.00 s; the tagger needs 3 s"):
+        pieces(ramp[:24000])
 
 
 @needs_weights

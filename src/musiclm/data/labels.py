@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.core.theory import estimate_key
-from musiclm.listen.tagger import MTT_TAGS, Tagger, excerpts
+from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces
 
 WINDOW_S = 10.0
 LABELS_FILE = "labels.jsonl"
@@ -111,7 +111,7 @@ class Labeller:
         x = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
         tags = {}
         if self.tagger is not None:
-            scores = self.tagger(excerpts(audio, (0.2, 0.8))).mean(0).tolist()  # two cost 60 % of the whole window
+            scores = self.tagger(pieces(audio, (0.2, 0.8))).mean(0).tolist()  # two cost 60 % of the whole window
             tags = {tag: round(score, 3) for tag, score in zip(MTT_TAGS, scores, strict=True) if score >= 0.02}
         tempo = measure_tempo(self.log_mel(x[None])[0].numpy(), SAMPLE_RATE_HZ / 240)
         n_fft = 8192

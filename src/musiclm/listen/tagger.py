@@ -1,11 +1,12 @@
 """The taggers of the PyPI package `musicnn`, read and run without TensorFlow.
 
-The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint is a TensorFlow V2 one, a sorted table of
-names (`.index`) beside the raw arrays (`.data-00000-of-00001`); `read_checkpoint` reads that layout, forty lines.
+The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint
+is a TensorFlow V2 one, a sorted table of names (`.index`) beside the raw arrays (`.data-00000-of-00001`);
+`read_checkpoint` reads that layout, forty lines.
 
-Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here all
-is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.listen.judge`), since a model that
-labels what we train on must not judge the result.
+Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here
+all is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.listen.judge`), since a
+model that labels what we train on must not judge the result.
 """
 
 import struct
@@ -24,60 +25,14 @@ from torch.nn import functional as F
 from musiclm.core.features import SAMPLE_RATE_HZ as CLIP_RATE_HZ
 
 SAMPLE_RATE_HZ = 16000
-PIECE_S = 3  # the networks were trained on clips of this length
-PIECE_SAMPLES = PIECE_S * SAMPLE_RATE_HZ
+PIECE_S = 3  # what the networks were trained on; scores and embeddings of a clip are means over its pieces
 MTT_TAGS = (
-    "guitar",
-    "classical",
-    "slow",
-    "techno",
-    "strings",
-    "drums",
-    "electronic",
-    "rock",
-    "fast",
-    "piano",
-    "ambient",
-    "beat",
-    "violin",
-    "vocal",
-    "synth",
-    "female",
-    "indian",
-    "opera",
-    "male",
-    "singing",
-    "vocals",
-    "no_vocals",
-    "harpsichord",
-    "loud",
-    "quiet",
-    "flute",
-    "woman",
-    "male_vocal",
-    "no_vocal",
-    "pop",
-    "soft",
-    "sitar",
-    "solo",
-    "man",
-    "classic",
-    "choir",
-    "voice",
-    "new_age",
-    "dance",
-    "male_voice",
-    "female_vocal",
-    "beats",
-    "harp",
-    "cello",
-    "no_voice",
-    "weird",
-    "country",
-    "metal",
-    "female_voice",
-    "choral",
-)
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
+    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no_vocals",
+    "harpsichord", "loud", "quiet", "flute", "woman", "male_vocal", "no_vocal", "pop", "soft", "sitar", "solo", "man",
+    "classic", "choir", "voice", "new_age", "dance", "male_voice", "female_vocal", "beats", "harp", "cello",
+    "no_voice", "weird", "country", "metal", "female_voice", "choral",
+)  # fmt: skip
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -131,8 +86,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
     """All float32 arrays of a TensorFlow V2 checkpoint of one shard, by variable name.
 
-    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix + ".data-00000-of-00001"`.
-    Raises: ValueError if it is no such checkpoint.
+    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix +
+    ".data-00000-of-00001"`. Raises: ValueError if it is no such checkpoint.
     """
     table = Path(f"{prefix}.index").read_bytes()
     data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
@@ -157,28 +112,19 @@ def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
     return arrays
 
 
-def pieces(audio: Float[np.ndarray, " s"], sample_rate_hz: int = CLIP_RATE_HZ) -> Float[Tensor, "b 48000"]:
-    """All of a clip in pieces of 3 s, one after the other, at the tagger's 16 kHz; a rest of less than 3 s is left out.
+def pieces(clip: Float[np.ndarray, " s"], shares: Sequence[float] | None = None) -> Float[Tensor, "n t"]:
+    """Pieces of 3 s at 16 kHz, as the taggers take them, of a clip at 24 kHz.
 
-    Scores and embeddings of a clip are means over them. Raises: ValueError for a clip shorter than 3 s.
+    One after another, what is left over at the end dropped; or with `shares` one for each of them, from the first that
+    there could be (0) to the last (1). Raises: ValueError for a clip shorter than 3 s.
     """
-    low = _at_tagger_rate(audio, sample_rate_hz)
-    if len(low) < PIECE_SAMPLES:
-        raise ValueError(f"a clip of {len(audio) / sample_rate_hz:.2f} s; the tagger needs {PIECE_S} s or more")
-    return low.unfold(0, PIECE_SAMPLES, PIECE_SAMPLES)
-
-
-def excerpts(
-    audio: Float[np.ndarray, " s"], places: Sequence[float], sample_rate_hz: int = CLIP_RATE_HZ
-) -> Float[Tensor, "b t"]:
-    """Some pieces of 3 s of a clip, at 16 kHz: at 0 the first, at 1 the last. A shorter clip is taken whole each time."""
-    low = _at_tagger_rate(audio, sample_rate_hz)
-    starts = [int(place * max(0, low.numel() - PIECE_SAMPLES)) for place in places]
-    return torch.stack([low[start : start + PIECE_SAMPLES] for start in starts])
-
-
-def _at_tagger_rate(audio: Float[np.ndarray, " s"], sample_rate_hz: int) -> Float[Tensor, " t"]:
-    return torch.from_numpy(soxr.resample(np.asarray(audio, np.float32), sample_rate_hz, SAMPLE_RATE_HZ))
+    if len(clip) < PIECE_S * CLIP_RATE_HZ:
+        raise ValueError(f"a clip of {len(clip) / CLIP_RATE_HZ:.2f} s; the tagger needs {PIECE_S} s or more")
+    low = torch.from_numpy(soxr.resample(np.asarray(clip, np.float32), CLIP_RATE_HZ, SAMPLE_RATE_HZ))
+    size = PIECE_S * SAMPLE_RATE_HZ
+    if shares is None:
+        return low.unfold(0, size, size)
+    return torch.stack([low[int(share * (low.numel() - size)) :][:size] for share in shares])
 
 
 class Tagger(nn.Module):
@@ -200,6 +146,12 @@ class Tagger(nn.Module):
         if spec is None or spec.origin is None:
             raise ValueError("the tagger's weights are not installed; run: pip install --no-deps musicnn==0.1.0")
         return cls(read_checkpoint(str(Path(spec.origin).parent / f"{weights}_musicnn") + "/"), tags)
+
+    @torch.no_grad()
+    def embed_clip(self, clip: Float[np.ndarray, " s"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " tags"]]:
+        """Embedding and scores of a clip at 24 kHz, means over its pieces. Raises: ValueError as `pieces`."""
+        embeddings, scores = self.embed_and_score(pieces(clip))
+        return embeddings.mean(0), scores.mean(0)
 
     def _norm(self, x: Tensor, index: int, axis: int = 1) -> Tensor:
         name = "batch_normalization" + (f"_{index}" if index else "")

@@ -17,7 +17,7 @@ SCALES = {
 
 
 def key_of(excerpt: Excerpt) -> str:
-    """The score's key, if the window's notes show it: nearly all in its scale, the tonic and the mode's third among them.
+    """The score's key, if the window's notes show it: nearly all in its scale, tonic and third among them.
 
     The key of a finished work is itself measured from all its notes; the window's own must be the same by a margin.
     """

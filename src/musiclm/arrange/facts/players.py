@@ -95,8 +95,8 @@ def _staccato_and_pace(part: Played, begins: np.ndarray) -> tuple[bool, str]:
 def _role(part: Played, excerpt: Excerpt) -> Role:
     """What a part of a finished work does in the window.
 
-    Chords where most of what it strikes is three notes or more; melody where it alone plays one note at a time, high above
-    all others and as loud; unknown otherwise.
+    Chords where most of what it strikes is three notes or more; melody where it alone plays one note at a time, high
+    above all others and as loud; unknown otherwise.
     """
     begins = (part.start >= excerpt.start_s) & (part.start < excerpt.end_s)
     moments, sizes = np.unique(np.round(part.start[begins] / 0.03), return_counts=True)

@@ -1,7 +1,7 @@
 """What may be said of a piece of music, wherever it was learned: measured from a score, or likely by weak labels.
 
-`musiclm.arrange.facts` makes facts of scores, `musiclm.data.captions.weak` of labels; `writer` and `slots` say them, and
-nothing else.
+`musiclm.arrange.facts` makes facts of scores, `musiclm.data.captions.weak` of labels; `writer` and `slots` say them,
+and nothing else.
 """
 
 from dataclasses import dataclass

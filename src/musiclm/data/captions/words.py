@@ -12,8 +12,8 @@ from musiclm.data.captions import wording
 
 HELD_OUT_SHARE = 0.2  # of all wordings but the plain ones, chosen by their hash: training never meets them
 TABLES = wording.TABLES
-# with articles; names without one that end in s take a plural verb, "brass" does not. "any piano" is a class of instruments:
-# labels do not tell which piano it is
+# with articles; names without one that end in s take a plural verb, "brass" does not. "any piano" is a class of
+# instruments: labels do not tell which piano it is
 INSTRUMENT_NAMES = {**TABLES["instruments"], **TABLES["instrument classes"]}
 SOUNDS = TABLES["sounds"]  # of an instrument, or of its family: what it sounds like by nature; put before plain names
 KINDS = TABLES["kinds"]  # a wider name, and the instruments it is true of
