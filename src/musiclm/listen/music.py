@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, PITCHES, parse_key
+from musiclm.core.theory import estimate_key, parse_key
 
 Clip = Float[np.ndarray, " s"]
 HOP = 512
@@ -143,15 +143,8 @@ def jitter(beats: Any) -> float:
 
 def find_key(pitch_classes: Float[np.ndarray, " 12"]) -> tuple[str, float]:
     """The key whose profile correlates best with twelve energies, and that correlation; ("", 0) for a flat one."""
-    if float(np.std(pitch_classes)) < 1e-9:
-        return "", 0.0
-    scores = {
-        f"{PITCHES[tonic]} {mode}": float(np.corrcoef(np.roll(profile, tonic), pitch_classes)[0, 1])
-        for tonic in range(12)
-        for mode, profile in (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE))
-    }
-    key = max(scores, key=lambda name: scores[name])
-    return key, scores[key]
+    found = estimate_key(pitch_classes)
+    return (found.name, found.correlation) if found else ("", 0.0)
 
 
 def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) -> tuple[float, float]:
