@@ -15,7 +15,7 @@ from musiclm.models.mulan.model import AudioConfig, MuLanConfig
 from musiclm.models.mulan.task import MuLanTaskConfig
 from musiclm.models.mulan.text import TextConfig
 from musiclm.models.mulan.text_task import MuLanTextTaskConfig
-from musiclm.models.soundstream.bands_task import BandsTaskConfig
+from musiclm.models.soundstream.bands_task import BandsDecoderTaskConfig, BandsTaskConfig
 from musiclm.models.soundstream.config import Band, SoundStreamConfig
 from musiclm.models.soundstream.decoder_task import DecoderTaskConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig
@@ -51,7 +51,7 @@ class Preset:
     coarse: Recipe[LmTaskConfig]
     fine: Recipe[LmTaskConfig]
     # one side of a bundle's model, every code as it was; None where the preset has no such recipe
-    soundstream_decoder: Recipe[DecoderTaskConfig] | None = None
+    soundstream_decoder: Recipe[DecoderTaskConfig] | Recipe[BandsDecoderTaskConfig] | None = None
     mulan_text: Recipe[MuLanTextTaskConfig] | None = None
     label_windows_per_track: int = 6  # of 10 s, at most, that get captions
     max_seconds_per_track: float | None = None  # of a longer track only the middle becomes acoustic tokens
@@ -115,17 +115,12 @@ def tiny() -> Preset:
                     trunk_blocks=2,
                 ),
                 crop_s=1.92,
-                adversary_crop_s=0.96,
                 eval_clips=4,
                 eval_clip_s=1.92,
                 code_counts=(6, 8, 12),
                 code_count_shares=(0.4, 0.2, 0.4),
                 quantize_from_step=60,
                 kmeans_batches=8,
-                discriminator_patches=(8,),
-                discriminator_channels=8,
-                discriminator_from_step=100,
-                adversary_from_step=110,
             ),
             train=loop(160, 6, 2e-3),
         ),
@@ -166,6 +161,20 @@ def tiny() -> Preset:
         ),
         coarse=lm("coarse", 2),
         fine=lm("fine", 4),
+        soundstream_decoder=Recipe(
+            task=BandsDecoderTaskConfig(
+                crop_s=1.92,
+                eval_clips=4,
+                eval_clip_s=1.92,
+                code_counts=(6, 8, 12),
+                code_count_shares=(0.4, 0.2, 0.4),
+                discriminator_patches=(8,),
+                discriminator_channels=8,
+                adversary_from_step=5,
+                adversary_crop_s=0.96,
+            ),
+            train=loop(20, 6, 1e-3),
+        ),
         mulan_text=Recipe(task=MuLanTextTaskConfig(captions_per_window=2), train=loop(20, 8, 2e-3)),
     )
 
