@@ -190,14 +190,15 @@ def adherence(
     return Adherence(
         concepts=concepts,
         positives={name: int(named[name].sum()) for name in used},
-        mean_auc=bootstrap(_mean_auc, values, truth, draws=draws, seed=seed),
-        mean_auc_shuffled=float(np.mean([_mean_auc(values, truth[order]) for order in shuffles])),
+        mean_auc=bootstrap(mean_auc, values, truth, draws=draws, seed=seed),
+        mean_auc_shuffled=float(np.mean([mean_auc(values, truth[order]) for order in shuffles])),
         num=n,
         **figures,
     )
 
 
-def _mean_auc(values: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> float:
+def mean_auc(values: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> float:
+    """Of k concepts; those without positives, or without negatives, are left out; nan without any other."""
     areas = [area_under_curve(values[:, k], truth[:, k]) for k in range(values.shape[1])]
     areas = [area for area in areas if np.isfinite(area)]
     return float(np.mean(areas)) if areas else float("nan")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
@@ -33,8 +32,8 @@ from musiclm.evaluate.adherence import Prompt, adherence, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve
 from musiclm.listen.judge import Judge
 from musiclm.listen.music import Description, describe
+from musiclm.listen.signal import sanity
 from musiclm.listen.tagger import MTT_TAGS, Tagger
-from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
 from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
 
 WINDOW_S = 10.0
@@ -130,29 +129,25 @@ class Heard:
     descriptions: list[Description]
     tags: Float[np.ndarray, "n 50"]  # of the judge
     instruments: Float[np.ndarray, "n 50"]  # of the tagger of instruments
-    level_db: list[float]
+    loudness_lufs: list[float]
     rise_db: list[float]  # last third against the first
 
 
 def listen(audio: Sequence[Float[np.ndarray, " s"]]) -> Heard:
     """Raises: ValueError with the command that installs what is missing."""
     tagger = Tagger.load("MTT", MTT_TAGS)
-    rows = []
-    for clip in audio:
-        low = torch.from_numpy(soxr.resample(np.asarray(clip, np.float32), SAMPLE_RATE_HZ, TAGGER_RATE_HZ))
-        rows.append(tagger(low.unfold(0, 3 * TAGGER_RATE_HZ, 3 * TAGGER_RATE_HZ)).mean(0).numpy())
     return Heard(
         descriptions=[describe(clip) for clip in audio],
         tags=Judge()(audio)[1],
-        instruments=np.stack(rows),
-        level_db=[rms_db(clip) for clip in audio],
+        instruments=np.stack([tagger.embed_clip(clip)[1].numpy() for clip in audio]),
+        loudness_lufs=[sanity(clip).loudness_lufs for clip in audio],
         rise_db=[rms_db(clip[-(len(clip) // 3) :]) - rms_db(clip[: len(clip) // 3]) for clip in audio],
     )
 
 
 def agreement(facts: Sequence[dict[str, Any]], heard: Heard, seed: int = 0) -> dict[str, Any]:
     """What is said against what is heard; `*_shuffled` are the controls."""
-    scores = concept_scores(heard.tags, heard.descriptions, heard.level_db)
+    scores = concept_scores(heard.tags, heard.descriptions, heard.loudness_lufs)
     found = adherence([prompt_of(one) for one in facts], scores, heard.descriptions, seed=seed)
     swells = {
         word: _auc(sign * np.array(heard.rise_db), np.array([one.get("dynamics") == word for one in facts]), seed)

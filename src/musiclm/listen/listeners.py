@@ -16,7 +16,7 @@ from musiclm.listen.notes import NoteListener
 from musiclm.listen.signal import sanity
 
 Clip = Float[np.ndarray, " s"]
-MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", "basic-pitch"
+MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", NoteListener.name
 LIBROSA = "librosa-3"  # another number when its figures change: what was kept of the one before is not read
 
 
