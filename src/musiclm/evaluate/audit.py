@@ -24,14 +24,13 @@ from tokenizers import Tokenizer
 from musiclm import __version__
 from musiclm.arrange.corpus.describe import SCORES, load_score
 from musiclm.core.artifact import git_revision
-from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.data.corpus.clips import read_clip, rms_db
 from musiclm.data.corpus.manifest import CorpusError, Track, load_manifest
 from musiclm.evaluate.adherence import Prompt, adherence, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve
 from musiclm.listen.judge import Judge
-from musiclm.listen.music import Description, describe
+from musiclm.listen.music import Description, chroma_blocks, describe
 from musiclm.listen.signal import sanity
 from musiclm.listen.tagger import MTT_TAGS, Tagger
 from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
@@ -198,12 +197,8 @@ def duplicates(
 
 
 def harmony_print(clip: Float[np.ndarray, " s"]) -> Float[np.ndarray, "12 t"]:
-    """Chroma of half seconds, centred, of norm 1."""
-    import librosa
-
-    chroma = librosa.feature.chroma_stft(y=np.asarray(clip, np.float32), sr=SAMPLE_RATE_HZ, n_fft=8192, hop_length=2400)
-    chroma = chroma[:, : chroma.shape[1] // 5 * 5].reshape(12, -1, 5).mean(2)
-    chroma = chroma - chroma.mean()
+    """Chroma of half seconds, of norm 1: the product of two clips' is the mean correlation of their blocks."""
+    chroma = chroma_blocks(clip).T
     return chroma / max(float(np.linalg.norm(chroma)), 1e-9)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.real_or_not import at_random, real_or_not
+from musiclm.evaluate.real_or_not import FOLDS, at_random, real_or_not
 from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sets import ClipSets, spread
 from musiclm.listen.listeners import MUSICNN
@@ -26,9 +26,12 @@ def measure(sets: ClipSets, analyses: Analyses, embedder: str = MUSICNN) -> Figu
         except ValueError as error:
             if clips is not sets.opus:
                 raise
-            left_out["opus"] = str(error)
+            left_out[clips.name] = str(error)
             continue
         num = min(len(own), len(real))
+        if num < 2 * FOLDS:
+            left_out[clips.name] = f"{num} clips; wanted {2 * FOLDS}"
+            continue
         rows[clips.name] = {"auc": real_or_not(real[spread(len(real), num)], own[spread(len(own), num)])}
     every = np.concatenate([real, analyses.embeddings(embedder, sets.reference)])
     rows["at_random"] = {"auc": at_random(every, len(every) // 2)}
