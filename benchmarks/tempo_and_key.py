@@ -82,7 +82,10 @@ def main() -> None:
 
 
 def tempi_and_keys(corpus: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """Beats a minute and key of each piece long enough that has one tempo throughout, by track. Of a mode, major or minor by its third."""
+    """Beats a minute and key of each piece long enough that has one tempo throughout, by track.
+
+    Of a mode, major or minor by its third.
+    """
     tempi, keys = {}, {}
     for track in load_manifest(corpus):
         score = json.loads((corpus / "scores" / f"{track.id}.json").read_text())

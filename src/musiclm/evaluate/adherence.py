@@ -1,8 +1,10 @@
 """Is what a prompt names to be heard? A concept at a time, by listeners that had no part in training.
 
-- concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not. 0.5 is chance, 1 is
-  perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa (`musiclm.listen.music`) and by loudness.
-- tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double. key: mean MIREX score.
+- concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not.
+  0.5 is chance, 1 is perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa
+  (`musiclm.listen.music`) and by loudness.
+- tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double.
+  key: mean MIREX score.
 
 Beside each stands the same with prompts shuffled among the clips, which is what a model that does not read would get.
 """

@@ -1,9 +1,14 @@
-"""Is it true, is it various? Clips of a captioned corpus measured by tools that know nothing of the scores, beside what the captions say.
+"""Is it true, is it various?
 
-- agreement: tempo and key by librosa, concepts by the judge's tags and librosa's measures (`musiclm.evaluate.adherence`), instruments by
-  musicnn's MagnaTagATune tags, swells by level; each beside the same with clips and captions shuffled.
-- duplicates: the same samples; the same harmony at the same times in any key; melodies that share most of their intervals.
-- wording: vocabulary, lengths, and how close the texts lie to reference captions, whose own distance to one another is the control.
+Clips of a captioned corpus measured by tools that know nothing of the scores, beside what the captions say.
+
+- agreement: tempo and key by librosa, concepts by the judge's tags and librosa's measures
+  (`musiclm.evaluate.adherence`), instruments by musicnn's MagnaTagATune tags, swells by level; each beside the same
+  with clips and captions shuffled.
+- duplicates: the same samples; the same harmony at the same times in any key; melodies that share most of their
+  intervals.
+- wording: vocabulary, lengths, and how close the texts lie to reference captions, whose own distance to one another is
+  the control.
 """
 
 import csv
@@ -54,7 +59,10 @@ Say = Callable[[str], None]
 def audit(
     corpus_dir: Path, clips: int = 500, reference: Path | None = None, seed: int = 0, say: Say = print
 ) -> dict[str, Any]:
-    """The report, of JSON types. Raises: CorpusError for a corpus without captions or a reference without a column "caption"."""
+    """The report, of JSON types.
+
+    Raises: CorpusError for a corpus without captions or a reference without a column "caption".
+    """
     corpus_dir = Path(corpus_dir)
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
     records = [record for record in _records(corpus_dir) if record["track"] in tracks]
@@ -102,7 +110,10 @@ def hours_by_style(records: Sequence[dict[str, Any]], tracks: dict[str, Track]) 
 
 
 def prompt_of(facts: dict[str, Any]) -> Prompt:
-    """What the captions of a window say, as `evaluate.adherence` reads it. Church modes count as major or minor by their third."""
+    """What the captions of a window say, as `evaluate.adherence` reads it.
+
+    Church modes count as major or minor by their third.
+    """
     said = " | ".join([facts.get("style", ""), *facts.get("genres", ()), *facts.get("moods", ()), facts.get("era", "")])
     concepts = {name for name, ways in SAYS.items() if any(re.search(rf"\b{way}\b", said) for way in ways)}
     names = [player["instrument"] for player in facts.get("players", ())]

@@ -15,8 +15,8 @@
 - real-time factor: seconds of encoding and decoding per second of audio; lower is better. That of Opus includes
   starting ffmpeg twice.
 
-Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio, EnCodec, DAC and Mimi what they
-were made for. The row "another clip" puts other music in the place of each copy: what no copy scores.
+Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio, EnCodec, DAC and Mimi what
+they were made for. The row "another clip" puts other music in the place of each copy: what no copy scores.
 """
 
 import shutil
@@ -67,7 +67,9 @@ def si_sdr_db(output: Clip, target: Clip) -> float:
 
 
 def pitch_correlation(output: Clip, target: Clip) -> float:
-    """Correlation of two clips' fine log-frequency spectrograms, -1..1; 0 if one is silent. Needs clips of 0.7 s or more.
+    """Correlation of two clips' fine log-frequency spectrograms, -1..1; 0 if one is silent.
+
+    Needs clips of 0.7 s or more.
 
     Raises: ValueError for clips of different or too short lengths.
     """
@@ -107,7 +109,10 @@ def make_visqol() -> Callable[[Clip, Clip], float]:
 
 
 def through_opus(clip: Clip, bits_per_second: int) -> Clip:
-    """The clip through Opus by ffmpeg, aligned with the original. Raises ValueError if ffmpeg with libopus is missing."""
+    """The clip through Opus by ffmpeg, aligned with the original.
+
+    Raises ValueError if ffmpeg with libopus is missing.
+    """
     if not shutil.which("ffmpeg"):
         raise ValueError("Opus needs the ffmpeg program; install ffmpeg")
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +132,10 @@ def through_opus(clip: Clip, bits_per_second: int) -> Clip:
 
 
 class PretrainedCodec:
-    """EnCodec, DAC or Mimi of transformers, by folder or hub name. Raises: ValueError if it can't be loaded or is no codec."""
+    """EnCodec, DAC or Mimi of transformers, by folder or hub name.
+
+    Raises: ValueError if it can't be loaded or is no codec.
+    """
 
     def __init__(self, name: str) -> None:
         try:

@@ -1,16 +1,16 @@
 """Does the semantic stage give back its training music? The paper's study (MusicLM, section 5.3 and appendix).
 
-For clips of the training split: condition on the clip's own MuLan codes and on its first T semantic codes (0 to 10 s), decode the next 5 s greedily,
-and compare with how the clip goes on.
+For clips of the training split: condition on the clip's own MuLan codes and on its first T semantic codes (0 to 10 s),
+decode the next 5 s greedily, and compare with how the clip goes on.
 
 - exact: share of clips whose codes are all the same.
-- approximate: share of clips whose code histogram lies near the true one: Sinkhorn's optimal transport cost, ground distance between the k-means
-  centroids, below a threshold. The threshold is that which one in ten thousand pairs of different clips (permuted, of all splits together) falls below;
-  with fewer pairs, none.
+- approximate: share of clips whose code histogram lies near the true one: Sinkhorn's optimal transport cost, ground
+  distance between the k-means centroids, below a threshold. The threshold is that which one in ten thousand pairs of
+  different clips (permuted, of all splits together) falls below; with fewer pairs, none.
 - entropy: of the decoded codes, bits; matches of low entropy are silence and held notes rather than theft.
 
-Lower is better. The control is the same with clips of the test split: a model can't have memorised what it has not seen, so what it scores
-there is the baseline.
+Lower is better. The control is the same with clips of the test split: a model can't have memorised what it has not
+seen, so what it scores there is the baseline.
 """
 
 from collections.abc import Sequence
@@ -105,7 +105,10 @@ def compare(
     prompt_s: float,
     permutations: int = 16,
 ) -> list[Memorisation]:
-    """Matches of decoded codes with the true ones at the same places, by split; one threshold for all, from pairs that do not belong together."""
+    """Matches of decoded codes with the true ones at the same places, by split.
+
+    One threshold for all, from pairs that do not belong together.
+    """
     own = {
         split: np.array([transport_cost(a, b, cost) for a, b in zip(*both, strict=True)])
         for split, both in pairs.items()

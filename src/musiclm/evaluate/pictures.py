@@ -1,4 +1,4 @@
-"""Clips to look at: what distances and classifiers may miss, a missing bass line or a cloud in place of chords, is seen.
+"""Clips to look at: what distances and classifiers miss, a missing bass line or a cloud in place of chords, is seen.
 
 A constant-Q picture has a row for each third of a semitone, so that a note is a line and its partials are lines above.
 """

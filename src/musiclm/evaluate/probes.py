@@ -1,13 +1,13 @@
 """What semantic tokens hold: small probes on held-out music (AudioLM, section 3.3, probes phonetics; here it is music).
 
-Frame targets, 25 a second, computed from the audio: chroma (what is played), onset strength (when), loudness (how loud).
-They are the cues that a tokenizer may have been made with (`musiclm.models.w2vbert.cues`); what a token keeps of tags
-(with what, in which style), the clip target, it was not made for. Every figure is `skill` = 1 - error / error of always
-answering the training mean, a squared error over all dimensions: 0 is knowing nothing, 1 is knowing all, below 0 worse
-than nothing.
+Frame targets, 25 a second, computed from the audio: chroma (what is played), onset strength (when), loudness (how
+loud). They are the cues that a tokenizer may have been made with (`musiclm.models.w2vbert.cues`); what a token keeps of
+tags (with what, in which style), the clip target, it was not made for. Every figure is `skill` = 1 - error / error of
+always answering the training mean, a squared error over all dimensions: 0 is knowing nothing, 1 is knowing all, below 0
+worse than nothing.
 
-A probe answers, for each token, the mean target that token had in training music: it is the best that a reader of single
-tokens can do. The baseline is the same with the tokens shuffled in time and over clips.
+A probe answers, for each token, the mean target that token had in training music: it is the best that a reader of
+single tokens can do. The baseline is the same with the tokens shuffled in time and over clips.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,10 @@ def token_probe(
     num_codes: int,
     prior: float = 5.0,
 ) -> float:
-    """Skill of answering each token's mean target; a token seen n times is drawn to the overall mean as if seen `prior` times there."""
+    """Skill of answering each token's mean target.
+
+    A token seen n times is drawn to the overall mean as if seen `prior` times there.
+    """
     mean = train_target.mean(0)
     sums = torch.zeros(num_codes, train_target.shape[1]).index_add_(0, train_codes, train_target)
     counts = torch.bincount(train_codes, minlength=num_codes)[:, None]
@@ -99,7 +102,7 @@ def probe_tokens(
 
 
 def clip_ridge(train_x: Tensor, train_tags: Tensor, test_x: Tensor, test_tags: Tensor) -> float:
-    """A ridge for few clips and many features: fitted in the kernel form, its strength chosen on the last quarter of training."""
+    """A ridge for few clips and many features, in the kernel form; its strength is chosen on the last quarter."""
     cut = max(1, len(train_x) * 3 // 4)
     scores = {
         strength: _kernel_ridge(train_x[:cut], train_tags[:cut], train_x[cut:], train_tags[cut:], strength)

@@ -1,7 +1,9 @@
-"""Does MuLan find the music a text describes, and the text of a piece of music? On held-out pieces, beside the baseline of guessing (MuLan, section 4).
+"""Does MuLan find the music a text describes, and the text of a piece of music?
 
-Texts are captions written from the weak labels of the same windows (`musiclm.data.captions.weak`), so the figures say how
-much of what the labels know both towers share, not how people would judge. For texts that people wrote there is
+On held-out pieces, beside the baseline of guessing (MuLan, section 4).
+
+Texts are captions written from the weak labels of the same windows (`musiclm.data.captions.weak`), so the figures say
+how much of what the labels know both towers share, not how people would judge. For texts that people wrote there is
 `musiclm.evaluate.match`.
 """
 
@@ -49,8 +51,8 @@ def evaluate_retrieval(
 ) -> RetrievalReport:
     """Retrieval among `tracks` (at least two with labels), with captions no training step has seen (another seed).
 
-    One window and one caption per track are drawn for the first figures, so that no candidate but the pair is of the same piece.
-    Raises: ValueError if fewer than two tracks have labels.
+    One window and one caption per track are drawn for the first figures, so that no candidate but the pair is of the
+    same piece. Raises: ValueError if fewer than two tracks have labels.
     """
     by_track: dict[str, list[Labels]] = {}
     for entry in labels:

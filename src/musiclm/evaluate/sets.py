@@ -74,7 +74,7 @@ class ClipSets:
         return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.model.device)
 
     def short(self) -> tuple[ClipSet, ...]:
-        """Those of `clip_s` that tables compare: without a corpus what was generated, without w2v-BERT no resynthesis."""
+        """Those of `clip_s` that tables compare; without a corpus, what was generated alone."""
         if not self.has_corpus:
             return (self.generated,)
         resynthesis = (self.resynthesis,) if "w2vbert" in self.bundle.parts else ()
@@ -252,7 +252,7 @@ class ClipSets:
 
     @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Clip:
-        """A clip from its semantic and MuLan codes: what the acoustic stages make when the semantic stage makes no mistake."""
+        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without mistakes."""
         model, config = self.model, self.model.default_config()
         audio = torch.from_numpy(clip)[None, None].to(model.device)
         codes = self.tokenizer.encode(audio)
@@ -297,7 +297,7 @@ def pink_noise(num_samples: int, rms: float, rng: np.random.Generator) -> Clip:
 
 
 def break_clip(clip: Clip, other: Clip, seams_s: Sequence[float]) -> Clip:
-    """With another clip between its seams, overdriven, muffled (moving averages of 1 ms), offset, its first tenth silent."""
+    """With another clip between its seams, overdriven, muffled by averages of 1 ms, offset, its first tenth silent."""
     out = clip.copy()
     cuts = [0, *(round(seam_s * SAMPLE_RATE_HZ) for seam_s in seams_s), len(clip)]
     for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):

@@ -1,7 +1,7 @@
 """The listener of `musiclm evaluate`: musicnn trained on the Million Song Dataset (Pons and Serra 2019).
 
-It had no part in training: labels for MuLan come from the MTT weights, these are others, of other music. Its 50 tags are
-what users of last.fm wrote: genres, moods, decades, few instruments.
+It had no part in training: labels for MuLan come from the MTT weights, these are others, of other music. Its 50 tags
+are what users of last.fm wrote: genres, moods, decades, few instruments.
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,10 @@ class Judge:
     def __call__(
         self, clips: Iterable[Float[np.ndarray, " s"]]
     ) -> tuple[Float[np.ndarray, "n 200"], Float[np.ndarray, "n 50"]]:
-        """Embeddings and tag scores of clips at 24 kHz, three seconds or longer. Raises: ValueError for a shorter one."""
+        """Embeddings and tag scores of clips at 24 kHz, three seconds or longer.
+
+        Raises: ValueError for a shorter one.
+        """
         rows = [self.tagger.embed_clip(clip) for clip in clips]
         embeddings, scores = (np.stack([row[i].numpy() for row in rows]).astype(np.float64) for i in (0, 1))
         return embeddings, scores

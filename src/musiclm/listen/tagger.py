@@ -1,8 +1,8 @@
 """The taggers of the PyPI package `musicnn`, read and run without TensorFlow.
 
-The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint is
-a TensorFlow V2 one, a sorted table of names (`.index`) beside the raw arrays (`.data-00000-of-00001`); `read_checkpoint`
-reads that layout, forty lines.
+The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint
+is a TensorFlow V2 one, a sorted table of names (`.index`) beside the raw arrays (`.data-00000-of-00001`);
+`read_checkpoint` reads that layout, forty lines.
 
 Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here
 all is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.listen.judge`), since a
@@ -86,8 +86,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
     """All float32 arrays of a TensorFlow V2 checkpoint of one shard, by variable name.
 
-    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix + ".data-00000-of-00001"`.
-    Raises: ValueError if it is no such checkpoint.
+    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix +
+    ".data-00000-of-00001"`. Raises: ValueError if it is no such checkpoint.
     """
     table = Path(f"{prefix}.index").read_bytes()
     data = Path(f"{prefix}.data-00000-of-00001").read_bytes()

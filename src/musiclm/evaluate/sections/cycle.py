@@ -1,4 +1,4 @@
-"""MuLan cycle consistency (MusicLM, section 5): cosine of a prompt's embedding and its clip's, beside shuffled pairs."""
+"""MuLan cycle consistency (MusicLM, section 5): cosine of prompt and clip by MuLan, beside shuffled pairs."""
 
 import numpy as np
 

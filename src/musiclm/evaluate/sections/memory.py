@@ -1,7 +1,7 @@
 """Has the bundle memorised training music?
 
-The memorisation study (`musiclm.evaluate.memorisation`), training clips beside test clips; and how near each set lies to
-clips of the training split, by the judge's embedding and by the best common passage of chroma.
+The memorisation study (`musiclm.evaluate.memorisation`), training clips beside test clips; and how near each set lies
+to clips of the training split, by the judge's embedding and by the best common passage of chroma.
 """
 
 from dataclasses import asdict

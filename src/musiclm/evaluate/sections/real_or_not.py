@@ -1,8 +1,8 @@
 """Can a classifier tell each set from real clips (`musiclm.evaluate.real_or_not`)?
 
-All sets are cut to as many clips as there are of `real`, so that the figures compare. `codec`, `opus`, `resynthesis` and
-`noise` are made of the very clips of `real`; `reference` are other real clips. `at_random` are real clips divided at
-random, many times: its interval is what a classifier gets of sets that do not differ.
+All sets are cut to as many clips as there are of `real`, so that the figures compare. `codec`, `opus`, `resynthesis`
+and `noise` are made of the very clips of `real`; `reference` are other real clips. `at_random` are real clips divided
+at random, many times: its interval is what a classifier gets of sets that do not differ.
 """
 
 import numpy as np
