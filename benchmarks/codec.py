@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--held-out", action="store_true", help="only tracks of packages that no split trains on")
-    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--clips", type=int, default=48, help="real-or-not needs many")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--played", type=int)
     parser.add_argument("--embedder", action="append", help="for real-or-not; default: the judge and aisfx")
