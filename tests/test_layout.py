@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("arrange", "arrange.styles", "arrange.read", "arrange.compose", "arrange.render", "arrange.facts"),
     ),
     "train.loop": ("core.artifact", "core.config"),  # it knows nothing of audio
+    "train.tokens": ("core", "data.store"),
     "models": (),
     "models.soundstream": ("core", "nn", "data.corpus", "train.loop"),
     "models.w2vbert": ("core", "nn", "train.loop"),
@@ -42,8 +43,8 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "nn", "data.corpus", "data.labels", "train.loop"),
         *("data.captions.weak", "data.captions.wrong"),
     ),
-    "models.lm": ("core", "nn", "data.store", "train.loop"),
-    "models.storm": ("core", "nn", "data.store", "train.loop"),
+    "models.lm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
+    "models.storm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
     "data.codes": ("core", "models.soundstream"),
     "data.tokenize": ("core", "data.corpus", "data.store", *(f"models.{model}" for model in MODELS[:3])),
     "generate": ("core", "nn", *(f"models.{model}" for model in MODELS)),
@@ -222,12 +223,12 @@ def test_all_forms_of_import_are_seen(tmp_path: Path) -> None:
 
 
 def commands(path: Path) -> list[str]:
-    text = path.read_text()
+    text = re.sub(r"\\\n {4}", "", path.read_text())  # a line that a backslash carries on
     found = re.findall(r"^(?: {4}|\$ )(musiclm .+?)(?:\s{2,}#.*)?$", text, re.M)
     return [line.split("   #")[0] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/usage.md"])
 def test_commands_in_the_documents_parse(document: str) -> None:
     import typer.main
 
@@ -243,16 +244,27 @@ def test_commands_in_the_documents_parse(document: str) -> None:
         command.make_context("musiclm", words)  # raises for an unknown option or a missing argument
 
 
-def test_files_named_in_the_documents_exist() -> None:
-    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dev").rglob("*.md")]
+
+
+def test_files_and_headings_that_documents_link_to_exist() -> None:
+    seen = 0
+    for document in DOCUMENTS:
+        for target, heading in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", document.read_text()):
+            file = document.parent / target if target else document
+            assert file.exists(), f"{document.name} links to {target}"
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
+                anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+                assert heading in anchors, f"{document.name} links to {target}#{heading}"
+                seen += 1
+    assert seen
 
 
 def test_paths_named_in_the_documents_exist() -> None:
     """Paths between backquotes, below src/musiclm or the root. Names without a folder are not looked at."""
     found = set()
-    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for document in DOCUMENTS:
         for path in re.findall(
             r"`([a-z0-9_-]+/[a-z0-9_/-]*(?:\.(?:py|md|json|txt|csv|tsv|sh))?)`", document.read_text()
         ):
