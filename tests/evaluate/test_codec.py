@@ -1,21 +1,30 @@
 """The codec metrics put clips in an order that is known, and agree with cases worked by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import musiclm.evaluate.codec as module
+from musiclm.data.corpus.manifest import Track
 from musiclm.evaluate.codec import (
     Comparison,
     PretrainedCodec,
+    evaluate_codec,
     level_counts,
     mel_distance_db,
     pitch_correlation,
     si_sdr_db,
 )
 from musiclm.listen.notes import Transcription
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
 
 RATE = 24000
+FACTS = ("path", "sha256", "source", "package", "origin", "title", "artist", "genre", "licence", "piece")
+TRACK: dict[str, Any] = {**dict.fromkeys(FACTS, "x"), "split": "test", "held_out": False}
 
 
 def tone(hz: float, seconds: float = 2.0) -> np.ndarray:
@@ -65,10 +74,41 @@ def test_pitch_correlation_hears_what_mels_do_not() -> None:
         pitch_correlation(clip[:1000], clip[:1000])
 
 
+BANDS = SoundStreamConfig(network="bands", levels=48, latent_dim=768)
+
+
 def test_level_counts_follow_the_codec() -> None:
-    assert level_counts(12, 4) == [1, 3, 4, 6, 12]
-    assert level_counts(48, 24) == [6, 12, 24, 48] == level_counts(48)
-    assert level_counts(1) == [1] and level_counts(3, 9) == [1, 3]
+    assert level_counts(SoundStreamConfig(levels=12), 4) == [1, 3, 4, 6, 12]
+    assert level_counts(BANDS, 24) == [24, 48] == level_counts(BANDS), "a level of every group, and two"
+    assert level_counts(SoundStreamConfig(levels=1)) == [1]
+    assert level_counts(SoundStreamConfig(levels=3), 9) == [1, 3]
+
+
+@pytest.mark.parametrize("config", [SoundStreamConfig(), BANDS])
+def test_a_report_of_any_network(monkeypatch: pytest.MonkeyPatch, config: SoundStreamConfig) -> None:
+    """Rows, rates and the other clip, of random weights; the clips' lengths are no whole number of frames."""
+    clips = [0.3 * tone(hz, 1.01) for hz in (110, 220, 330, 440)]
+    tracks = [Track(id=str(k), seconds=2.0, **TRACK) for k in (0, 1, 0, 1)]  # the second round is of the same tracks
+    found = torch.from_numpy(np.stack(clips))[:, None], tracks, [0.0] * 4
+    monkeypatch.setattr(module, "eval_clips", lambda *_: found)
+    report = evaluate_codec(
+        SoundStream(config).eval(),
+        Path(),
+        tracks,
+        opus_kbps=(),
+        num_clips=2,
+        clip_s=1.01,
+        notes=Bassless(),  # type: ignore[arg-type]
+    )
+    rows = {row.name: row for row in report.rows}
+    counts = level_counts(config)
+    assert list(rows) == [*(f"{num} levels" for num in counts), "another clip"]
+    assert rows[f"{counts[-1]} levels"].kbps == pytest.approx(6.0)
+    assert report.sounding_below_c4 and report.sounding_below_c4.value == 1.0
+    # 440 Hz is put beside 110 Hz and 330 beside 220: never a clip of the same track
+    expected = [pitch_correlation(clips[3], clips[0]), pitch_correlation(clips[2], clips[1])]
+    assert rows["another clip"].pitch_correlation.value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert len(report.perplexity) == config.levels
 
 
 class Bassless:

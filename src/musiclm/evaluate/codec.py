@@ -42,6 +42,7 @@ from musiclm.evaluate.notes_kept import notes_kept
 from musiclm.evaluate.real_or_not import real_or_not
 from musiclm.listen.listeners import Listener
 from musiclm.listen.notes import NoteListener, Transcription, count_notes
+from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.rvq import perplexity
 
@@ -217,9 +218,17 @@ class CodecReport:
         return asdict(self)
 
 
-def level_counts(total: int, played: int | None = None) -> list[int]:
-    """How many of a codec's levels to measure: all, halves of them down to an eighth, and what is played."""
-    return sorted({max(1, total // part) for part in (1, 2, 4, 8)} | ({min(played, total)} if played else set()))
+def level_counts(config: SoundStreamConfig, played: int | None = None) -> list[int]:
+    """How many of a codec's codes a frame to measure: what is played, all, and what is whole with fewer of them.
+
+    The bands network's codes are whole with one level of every group, two, and so on; of others any number is, and
+    halves down to an eighth are taken.
+    """
+    if config.network == "bands":
+        whole = {config.levels * level // config.group_levels for level in range(1, config.group_levels + 1)}
+    else:
+        whole = {max(1, config.levels // part) for part in (1, 2, 4, 8)}
+    return sorted(whole | ({min(played, config.levels)} if played else set()))
 
 
 class Comparison:
@@ -315,7 +324,7 @@ def evaluate_codec(
     def through(code: torch.Tensor, num: int, samples: int) -> Clip:
         return codec.decode(code[:, :num])[0, 0, :samples].clamp(-1, 1).numpy()
 
-    for num in levels or level_counts(codec.config.levels):
+    for num in levels or level_counts(codec.config):
         started = time.perf_counter()
         outputs = [through(c, num, len(t)) for c, t in zip(codes, targets, strict=True)]
         took = encode_s + time.perf_counter() - started

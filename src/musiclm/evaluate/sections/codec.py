@@ -18,7 +18,7 @@ def measure(sets: ClipSets, analyses: Analyses, codecs: Sequence[str] = ()) -> F
         soundstream.to("cpu"),
         sets.corpus,
         sets.tracks("test"),
-        levels=level_counts(soundstream.config.levels, sets.model.default_config().levels),
+        levels=level_counts(soundstream.config, sets.model.default_config().levels),
         others=[PretrainedCodec(name) for name in codecs],
         num_clips=sets.config.num_codec,
         clip_s=CLIP_S,
