@@ -7,6 +7,7 @@ from torch import nn
 from musiclm.core.config import from_json, override, to_json
 from musiclm.core.streams import STAGES, TRAINABLES
 from musiclm.models.lm.model import TokenLM
+from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
 from musiclm.models.w2vbert.model import W2vBert
@@ -95,3 +96,11 @@ def test_settings_that_do_nothing_are_refused() -> None:
             configure("base", setting.split(".")[0], [setting])
     with pytest.raises(ValueError, match="no recipe for soundstream-decoder"):
         configure("paper", "soundstream-decoder", [])
+
+
+def test_the_decoder_alone_is_not_of_the_bands_codec() -> None:
+    decoder, bands = load_preset("base").soundstream_decoder, load_preset("tiny").soundstream.task.model
+    assert decoder is not None and bands.network == "bands"
+    with pytest.raises(ValueError, match="got 'bands'"):
+        decoder.task.check_fits(bands)
+    decoder.task.check_fits(SoundStreamConfig())

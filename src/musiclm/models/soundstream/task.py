@@ -61,7 +61,9 @@ class CodecTaskConfig:
             )
 
     def check_fits(self, model: SoundStreamConfig) -> None:
-        """Raises ValueError where crops or discriminators do not fit the sizes of the codec."""
+        """Raises ValueError where crops or discriminators do not fit the sizes of the codec, or its network is another."""
+        if model.network == "bands":
+            raise ValueError("this training is of the networks spectrogram and waveform, got 'bands'")
         frame_s = model.samples_per_frame / model.sample_rate_hz
         for name in ("crop_s", "adversary_crop_s"):
             frames = getattr(self, name) / frame_s
