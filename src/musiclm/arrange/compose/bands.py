@@ -22,7 +22,7 @@ from musiclm.arrange.timeline import bar_quarters
 _MELODY_SHARE = 0.85  # of pieces
 _FILL_SHARE = 0.5  # of sections that are followed by another
 _UNSURE_SWING = 0.55  # between straight and swung: nothing is said of it
-_OFFBEATS = {0.5: (0.46, 0.54), 0.67: (0.6, 0.72)}
+_OFFBEATS = {0.5: (0.45, 0.55), 0.67: (0.6, 0.71)}
 
 
 def playable_bands(program: Mma) -> tuple[Band, ...]:
@@ -96,10 +96,10 @@ def notation(score: Score, band: Band, rng: random.Random) -> list[str]:
 
 
 def measured_swing(parts: Sequence[Part]) -> tuple[float, float]:
-    """0.5 or 0.67 where nearly all notes between two beats fall there (sixteenths aside), otherwise something between; and where
+    """0.5 or 0.67 where nearly all notes between two beats fall there (sixteenths are later), otherwise something between; and where
     most of them do, for a melody to go with."""
     places = np.array([note.start % 1 for part in parts for note in part.notes])
-    between = places[(places > 0.4) & (places < 0.8) & ~((places > 0.73) & (places < 0.77))]
+    between = places[(places > 0.4) & (places < 0.71)]
     if len(between) < 16:
         return _UNSURE_SWING, 0.5
     shares = {swing: np.mean((between >= low) & (between <= high)) for swing, (low, high) in _OFFBEATS.items()}

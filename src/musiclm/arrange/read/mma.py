@@ -70,13 +70,19 @@ class Band:
 
 
 def find_mma(folder: Path | None = None) -> Mma | None:
-    """The program in `folder` (its own, or the root of an unpacked package) or, without one, on PATH. None if it isn't there.
+    """The program in `folder` (its own, or the root of an unpacked package) or, without one, on PATH (and MMA_HOME, its own
+    variable). None if it isn't there.
 
     Raises: MmaError if a folder is named and holds no such program.
     """
     if folder is None:
         found = shutil.which("mma")
-        homes = [home for home in _HOMES if (home / "MMA").is_dir() and (home / "lib").is_dir()]
+        named = os.environ.get("MMA_HOME")
+        homes = [
+            home
+            for home in ((Path(named),) if named else _HOMES)
+            if (home / "MMA").is_dir() and (home / "lib").is_dir()
+        ]
         return Mma(Path(found), homes[0]) if found and homes else None
     for home in (folder / "usr/share/mma", folder):
         for script in (folder / "usr/bin/mma", folder / "mma", folder / "mma.py"):
