@@ -14,6 +14,7 @@ from musiclm.arrange.styles.bands import BAND_KITS, BAND_STYLES, find_style
 from musiclm.arrange.timeline import bar_quarters
 from musiclm.data.captions.sentences import captions
 from tests.arrange.toy_mma import write_mma
+from tests.arrange.truth import Heard, is_true
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,26 @@ def test_its_captions_name_the_style_and_no_melody_where_there_is_none(program: 
     assert "waltz" in texts.lower()
 
 
+def false_claims(scores: list[Score]) -> list[tuple[object, str]]:
+    """Claims of captions of these scores that `truth` does not find in the notes."""
+    wrong = []
+    for score in scores:
+        for start_s in (0.0, score.seconds / 2, score.seconds - 10.0):
+            facts, heard = facts_of(score, start_s), Heard(score, start_s, 10.0)
+            for held_out in (False, True):
+                rng = random.Random(f"{score.seed} {start_s}")
+                for caption in captions(facts, rng, each=1, held_out=held_out):
+                    wrong += [(c, caption.text) for c in caption.claims if not is_true(c.kind, c.value, heard)]
+    return wrong
+
+
+def test_every_claim_holds_against_the_notes(program: Mma) -> None:
+    names = ("stdlib/bossanova", "stdlib/waltz")
+    assert not false_claims(
+        [arrange_for_band(band(program, name), program, seed) for name in names for seed in range(4)]
+    )
+
+
 def test_accompaniment_makes_way_for_the_melody(program: Mma) -> None:
     scores = [arrange_for_band(band(program, "stdlib/bossanova"), program, seed) for seed in range(4)]
     score = next(score for score in scores if any(part.role == "melody" for part in score.parts))
@@ -155,5 +176,11 @@ def test_the_real_program_plays_what_it_is_told() -> None:
     found = next(b for b in playable_bands(real) if b.name == "stdlib/bossanova")
     score: Score = arrange_for_band(found, real, 5)
     assert score == arrange_for_band(found, real, 5) and score.style == "bossa nova" and score.swing == 0.5
+    others = [
+        b
+        for b in playable_bands(real)
+        if b.name in ("stdlib/swing", "stdlib/rb", "yamaha/salsa1", "stdlib/countrywaltz")
+    ]
+    assert len(others) == 4 and not false_claims([score, *(arrange_for_band(b, real, 2) for b in others)])
     roles = {part.role for part in score.parts}
     assert {"bass", "chords", "percussion"} <= roles

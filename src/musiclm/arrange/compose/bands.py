@@ -22,7 +22,7 @@ from musiclm.arrange.timeline import bar_quarters
 _MELODY_SHARE = 0.85  # of pieces
 _FILL_SHARE = 0.5  # of sections that are followed by another
 _UNSURE_SWING = 0.55  # between straight and swung: nothing is said of it
-_OFFBEATS = {0.5: (0.45, 0.55), 0.67: (0.6, 0.71)}
+_OFFBEATS = {0.5: (0.42, 0.585), 0.67: (0.6, 0.71)}
 
 
 def playable_bands(program: Mma) -> tuple[Band, ...]:
