@@ -29,8 +29,8 @@ def render(
     bands: Annotated[
         float,
         typer.Option(
-            help="Share of the pieces played in grooves of Musical MIDI Accompaniment (Debian's mma): bossa nova, swing, salsa, country, "
-            "rhythm and blues ...",
+            help="Share of the pieces played in grooves of Musical MIDI Accompaniment (Debian's mma): bossa nova, "
+            "swing, salsa, country, rhythm and blues ...",
             min=0.0,
             max=1.0,
         ),
@@ -45,7 +45,8 @@ def render(
     drum_kits: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of drum kits (Hydrogen's, or the soundfonts of avldrums.lv2), searched before the system's own; may be given again."
+            help="Folder of drum kits (Hydrogen's, or the soundfonts of avldrums.lv2), searched before the system's own; "
+            "may be given again."
         ),
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,

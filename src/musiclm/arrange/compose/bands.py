@@ -1,7 +1,7 @@
-"""A piece for a band of Musical MIDI Accompaniment: form, chords and a melody of our own, everything else in the band's grooves.
+"""A piece for a band of Musical MIDI Accompaniment: form, chords and a melody of our own, all else by the band.
 
-What the score says is what was written: chords, key, form, tempo and metre go into the program, who plays what comes out of it.
-Whether the groove swings is measured from its notes, and the melody is played so.
+What the score says is what was written: chords, key, form, tempo and metre go into the program, who plays what comes
+out of it. Whether the groove swings is measured from its notes, and the melody is played so.
 """
 
 import random
@@ -96,8 +96,11 @@ def notation(score: Score, band: Band, rng: random.Random) -> list[str]:
 
 
 def measured_swing(parts: Sequence[Part]) -> tuple[float, float]:
-    """0.5 or 0.67 where nearly all notes between two beats fall there (sixteenths are later), otherwise something between; and where
-    most of them do, for a melody to go with."""
+    """Where second eighths fall, as told and as played.
+
+    Told: 0.5 or 0.67 where nearly all notes in the middle of a beat fall there, strummed ones a little later; else
+    0.55, of which nothing is said. Played: the one of the two where most fall, for a melody to go with.
+    """
     places = np.array([note.start % 1 for part in parts for note in part.notes])
     between = places[(places > 0.4) & (places < 0.71)]
     if len(between) < 16:

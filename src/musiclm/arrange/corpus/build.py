@@ -9,8 +9,8 @@ DIR/works.json          the finished pieces read from there, with --works
 
 Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the number of processes
 and however often the work was interrupted; more hours with the same seed add pieces and change none. With a share of finished
-works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without works. A share
-of pieces for bands of Musical MIDI Accompaniment takes numbers that works leave free, likewise.
+works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without
+works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that works leave free, likewise.
 """
 
 import concurrent.futures
@@ -109,7 +109,7 @@ class Job:
         return order[place], turn
 
     def band_of(self, number: int) -> int | None:
-        """Which band of `playable_bands` plays at a number that no work has: every band once, shuffled, then again. None for others."""
+        """Which band of `playable_bands` plays at a number: each once, shuffled, then again. None for other numbers."""
         if self.mma is None or self.work_of(number) is not None:
             return None
         works = int(number * self.works_share) if self.works else 0
@@ -140,8 +140,8 @@ def render_corpus(
 ) -> RenderReport:
     """Renders (or goes on rendering) at least `hours` hours of music into `out`, then writes manifest and captions.
 
-    `works` is the share of the pieces that are finished ones from `sources`, played as written; `bands` that of pieces in grooves of the
-    program `mma`, which is in the folder of that name or on PATH.
+    `works` is the share of the pieces that are finished ones from `sources`, played as written; `bands` that of pieces
+    in grooves of the program `mma`, which is in the folder of that name or on PATH.
 
     Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or renderer
     is missing (it names the package), ValueError if `sources` holds nothing.
@@ -253,11 +253,12 @@ def _program(folder: Path | None) -> Mma:
         raise CorpusError(str(error)) from error
     if found is None:
         raise CorpusError(
-            "--bands needs the program mma, which is not on PATH; install the Debian package mma, or unpack it and name its folder: --mma DIR"
+            "--bands needs the program mma, which is not on PATH; "
+            "install the Debian package mma, or unpack it and name its folder: --mma DIR"
         )
     if not playable_bands(found):
         raise CorpusError(
-            f"{found.library}: none of its style files is known; bands are listed in musiclm/arrange/styles/bands.py"
+            f"{found.library}: none of its style files is known; the known ones are in musiclm/arrange/styles/bands.py"
         )
     return found
 

@@ -1,8 +1,8 @@
-"""Bands from Musical MIDI Accompaniment (`mma`, GPL-2+), a program that plays chords in some 2000 written-out grooves. Optional.
+"""Bands from Musical MIDI Accompaniment (`mma`, GPL-2+), a program that plays chords in some 2000 grooves. Optional.
 
-A library of the program is folders of style files; a style file defines grooves: the pattern itself, others of the same band, an
-introduction, fills, an ending. `read_library` lists what can be used, `play` lets the program write a band's MIDI and reads it back as
-parts whose roles are known, since each of the program's tracks says what it is for.
+A library of the program is folders of style files; a style file defines grooves: the pattern itself, others of the same
+band, an introduction, fills, an ending. `read_library` lists what can be used. `play` lets the program write a band's
+MIDI and reads it back as parts whose roles are known, since each of the program's tracks says what it is for.
 """
 
 import hashlib
@@ -70,8 +70,8 @@ class Band:
 
 
 def find_mma(folder: Path | None = None) -> Mma | None:
-    """The program in `folder` (its own, or the root of an unpacked package) or, without one, on PATH (and MMA_HOME, its own
-    variable). None if it isn't there.
+    """The program in `folder`: its own, or the root of an unpacked package. Without one, that on PATH, with its files
+    where its own variable MMA_HOME says. None if it isn't there.
 
     Raises: MmaError if a folder is named and holds no such program.
     """

@@ -264,7 +264,7 @@ def _midi_of_xml(name: str, data: bytes, origin: Origin) -> tuple[bytes, Origin]
 
 
 def _let_sing(part: Any, name: str) -> None:
-    """A part for a voice gets an instrument of its register, by the hash of the piece's name: files give them all the same, if any."""
+    """A part for a voice gets an instrument of its register, by the hash of the piece's name. Files give all the same."""
     from music21 import instrument
 
     pitches = sorted(pitch.midi for pitch in part.pitches)

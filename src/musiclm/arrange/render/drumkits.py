@@ -1,7 +1,8 @@
-"""Sampled drum kits beside those of soundfonts: Hydrogen's (a drumkit.xml and its samples) and the soundfonts of avldrums.lv2. Optional.
+"""Sampled drum kits beside those of soundfonts: Hydrogen's (a drumkit.xml and samples) and avldrums.lv2's. Optional.
 
-A kit plays the drum parts of an arranged piece, if it has every drum that they strike. Which one is drawn from the piece's style and seed,
-each kit by a number of its own: where a kit is missing, only pieces that it would have played change.
+A kit plays the drum parts of an arranged piece, if it has every drum that they strike. Which one is drawn from the
+piece's style and seed, each kit by a number of its own: where one is missing, only pieces
+that it would have played change.
 """
 
 import random
@@ -30,8 +31,9 @@ _CLOSED, _OPEN = (42, 44), 46
 _LONGEST_S = 4.0
 # of an instrument's name -> the drum it is; the first that fits counts. "": none that is played here
 _NAMES: tuple[tuple[str, str], ...] = (
-    (r"choke|swish|flink|semi.?open|hat free|roll|rimshot|crash/ride|dry|off\b", ""), (r"stick|side|rim", "rim"), (r"clap", "clap"),
-    (r"kick|bass ?drum", "kick"), (r"snare", "snare"), (r"cowbell", "cowbell"), (r"tamb", "tambourine"), (r"splash", "splash"),
+    (r"choke|swish|flink|semi.?open|hat free|roll|rimshot|crash/ride|dry|off\b", ""),
+    (r"stick|side|rim", "rim"), (r"clap", "clap"), (r"kick|bass ?drum", "kick"), (r"snare", "snare"),
+    (r"cowbell", "cowbell"), (r"tamb", "tambourine"), (r"splash", "splash"),
     (r"china", "china"), (r"bell|cup", "bell"), (r"ride", "ride"), (r"crash", "crash"),
     (r"(hat|hh\b).*(pedal|pd|foot|pe\b)|pedal hh", "pedal"), (r"(hat|hh\b).*\bop|open(ed)? (hat|hh)", "open"),
     (r"(hat|hh\b).*\bcl|closed (hat|hh)", "closed"), (r"(low|floor).*tom|tom.*(low|floor)", "low tom"),
@@ -39,11 +41,12 @@ _NAMES: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 # keys of the General MIDI drum map -> drums that will do, best first
 _KEYS: dict[int, tuple[str, ...]] = {
-    **dict.fromkeys(DRUM_KEYS["kick"], ("kick",)), **dict.fromkeys(DRUM_KEYS["snare"], ("snare",)), 37: ("rim",), 39: ("clap",),
+    **dict.fromkeys(DRUM_KEYS["kick"], ("kick",)), **dict.fromkeys(DRUM_KEYS["snare"], ("snare",)),
+    37: ("rim",), 39: ("clap",),
     **dict.fromkeys((41, 43), ("low tom", "mid tom")), **dict.fromkeys((45, 47), ("mid tom", "low tom", "high tom")),
     **dict.fromkeys((48, 50), ("high tom", "mid tom")), 42: ("closed",), 44: ("pedal", "closed"), 46: ("open",),
-    49: ("crash",), 57: ("crash",), 52: ("china", "crash"), 55: ("splash", "crash"), 51: ("ride",), 59: ("ride",), 53: ("bell", "ride"),
-    54: ("tambourine",), 56: ("cowbell",),
+    49: ("crash",), 57: ("crash",), 52: ("china", "crash"), 55: ("splash", "crash"),
+    51: ("ride",), 59: ("ride",), 53: ("bell", "ride"), 54: ("tambourine",), 56: ("cowbell",),
 }  # fmt: skip
 
 
@@ -80,7 +83,10 @@ class DrumKit:
         return all(note.pitch in there for note in part.notes)
 
     def play(self, score: Score, part: Part, num_samples: int) -> Audio:
-        """The part's stem, mono at 24 kHz. Raises: RenderError for a damaged sample or, of a soundfont, a missing renderer."""
+        """The part's stem, mono at 24 kHz.
+
+        Raises: RenderError for a damaged sample or, of a soundfont, a missing renderer.
+        """
         return (
             _soundfont_stem(self, score, part, num_samples) if self.keys else _stem(self.path, score, part, num_samples)
         )
@@ -119,7 +125,7 @@ def find_kits(folders: Sequence[Path] = KIT_FOLDERS) -> list[DrumKit]:
 
 
 def choose_kit(score: Score, kits: Sequence[DrumKit]) -> DrumKit | None:
-    """The kit for a piece, or None: the soundfont's. The first in an order of the piece's own that is here and can play it all."""
+    """The kit for a piece, or None: the soundfont's. Of an order of the piece's own, the first that can play it all."""
     drums = [part for part in score.parts if part.role == "drums"]
 
     def place(name: str, weight: float) -> float:
@@ -221,7 +227,7 @@ def _choked(sound: Audio, after_s: float) -> Audio:
 
 
 def _soundfont_stem(kit: DrumKit, score: Score, part: Part, num_samples: int) -> Audio:
-    """These soundfonts hold their kit as the first melodic preset, "piano" to a player; strokes ring on until the next on their drum."""
+    """These soundfonts hold their kit as the first melodic preset, a piano's. Strokes ring on until the next on their drum."""
     part = replace(part, notes=tuple(replace(n, pitch=36) if n.pitch == 35 else n for n in part.notes))  # one bass drum
     following: dict[int, float] = {}
     notes: list[Note] = []

@@ -58,8 +58,10 @@ def choose_desk(
     renderers: Sequence[str] = ("symusic",),
     kits: Sequence[DrumKit] = (),
 ) -> Desk:
-    """A soundfont, a renderer and the style's sound a little changed. The same score and choices give the same desk; drum kits are drawn
-    by a generator of their own and change nothing else."""
+    """A soundfont, a renderer, the style's sound a little changed, and a drum kit, which is drawn apart.
+
+    The same score and choices give the same desk.
+    """
     if not soundfonts:
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
     rng = random.Random(f"{score.style}/{score.seed}/desk")

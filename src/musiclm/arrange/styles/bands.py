@@ -1,8 +1,8 @@
 """What the style files of Musical MIDI Accompaniment are called, and what is composed for them.
 
-A row names style files of its library, the style they play, the style of ours whose chords, melodies and sound suit it, the tempo (where a
-file's author advises one, his) and wider genres. Where the style is one of ours by name, all that is said of that style may be said of the
-band; otherwise only the name and the genres of the row.
+A row names style files of its library, the style they play, the style of ours whose chords, melodies and sound suit it,
+the tempo, wider genres and, if it needs others, the pool of progressions. Where the style is one of ours by name, all
+that is said of that style may be said of the band; otherwise only the name and the genres of the row.
 """
 
 from dataclasses import replace
@@ -10,7 +10,11 @@ from dataclasses import replace
 from musiclm.arrange.styles import STYLES, Style
 from musiclm.arrange.styles.recipe import line
 
-_MELODY = line("melody", "flute | alto sax | clarinet | trumpet | violin | vibraphone | clean electric guitar | harmonica", enters=0.25)  # fmt: skip
+_MELODY = line(
+    "melody",
+    "flute | alto sax | clarinet | trumpet | violin | vibraphone | clean electric guitar | harmonica",
+    enters=0.25,
+)
 # style files | style | style of ours | quarters a minute | genres | pools of progressions, if not those of ours
 _ROWS = """
 bossanova, kbossa, jazzbossa | bossa nova | bossa nova | 112-140
@@ -70,12 +74,14 @@ spiritual, popspiritual, slowspiritual | spiritual | gospel | 80-130 | gospel
 60spop | 1960s pop | pop | 110-140 | pop
 80spop | 1980s pop | pop | 100-130 | pop
 twist, fasttwist, twi | twist | rock | 140-170 | rock and roll
-8beat, 8beat1, 8beat2, 8beatpop1, 8beatpop2, 8beatpop3, 8beatdance, pop, poprock1, poprock2, bubblerock | pop rock | pop | 100-140 | pop, rock
+8beat, 8beat1, 8beat2, 8beatpop1, 8beatpop2, 8beatpop3, 8beatdance | pop rock | pop | 100-140 | pop, rock
+pop, poprock1, poprock2, bubblerock | pop rock | pop | 100-140 | pop, rock
 basicrock, rock1, rock2, w-rock, strut, highfive, 16beat1 | rock | rock | 100-140 | rock
 softrock, slowrock | soft rock | pop | 72-112 | rock
 shufflerock, popshuffle1, popshuffle2, happyshuffle | shuffle | pop | 110-140 | pop, rock
 16shuffle1, 16beat2, 16beat3, slow16beat | sixteen-beat pop | pop | 84-112 | pop
-rockballad, popballad, ballad, 8beatballad1, 16beatballad1, 16beatballad2, 16beatballad3, oldieballad, serenade, guitarballad | ballad | soft rock ballad | 64-88 | ballad
+rockballad, popballad, ballad, oldieballad, serenade, guitarballad | ballad | soft rock ballad | 64-88 | ballad
+8beatballad1, 16beatballad1, 16beatballad2, 16beatballad3 | ballad | soft rock ballad | 64-88 | ballad
 pianoballad, stringballad | slow ballad | soft rock ballad | 58-80 | ballad
 rockwaltz, popwaltz | pop waltz | pop | 100-150 | pop, waltz
 waltz, fastwaltz, broadwaywaltz, latinwaltz, arpeggiowaltz | waltz | waltz | 110-170 | waltz
@@ -123,8 +129,14 @@ def _kinds() -> tuple[dict[str, Style], dict[str, str], dict[str, tuple[str, ...
         if like in _PLAIN:
             melody = (_MELODY,)
         styles[name] = replace(
-            style, name=name, tempo=(low, high), lines=melody, progressions=progressions, swing=(0.5, 0.5), endings=("final chord",)
-        )  # fmt: skip
+            style,
+            name=name,
+            tempo=(low, high),
+            lines=melody,
+            progressions=progressions,
+            swing=(0.5, 0.5),
+            endings=("final chord",),
+        )
         kits[name] = next((player.instruments for player in base.lines if player.role == "drums"), ("drum kit",))
         names |= {file.strip(): name for file in files.split(",")}
     return styles, names, kits
