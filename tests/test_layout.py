@@ -60,13 +60,26 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "nn", "listen", "data.corpus", "data.labels", "data.captions", "arrange", "arrange.corpus"),
         *("generate", *(f"models.{model}" for model in MODELS)),
     ),
+    "evaluate.sections": (*("core", "listen", "data.corpus", "data.labels", "evaluate"),),
+    "evaluate.report": ("core", "evaluate", "evaluate.sections"),
+    "evaluate.run": ("core", "data.corpus", "evaluate", "evaluate.sections"),
     "bench": (
         *("core", "nn", "data.corpus", "data.labels", "data.store", "train.loop", "train", "generate"),
         *(f"models.{model}" for model in MODELS),
     ),
     "cli": (
         *("core", "nn", "data.corpus", "data.store", "data.codes", "arrange.corpus", "arrange.render"),
-        *("models.soundstream", "models.mulan", "train.loop", "train", "generate", "evaluate", "bench"),
+        *(
+            "models.soundstream",
+            "models.mulan",
+            "train.loop",
+            "train",
+            "generate",
+            "evaluate",
+            "evaluate.report",
+            "evaluate.run",
+            "bench",
+        ),
     ),
 }
 

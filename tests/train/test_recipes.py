@@ -7,10 +7,7 @@ from torch import nn
 from musiclm.core.config import from_json, override, to_json
 from musiclm.core.streams import STAGES, TRAINABLES
 from musiclm.models.lm.model import TokenLM
-from musiclm.models.soundstream.bands_task import BandDiscriminators, BandsTaskConfig
-from musiclm.models.soundstream.discriminator import Discriminators
 from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStorm
 from musiclm.models.w2vbert.model import W2vBert
 from musiclm.train.recipes import PRESETS, Preset, configure, load_preset
@@ -20,15 +17,10 @@ def build(preset: Preset) -> dict[str, nn.Module]:
     with torch.device("meta"):
         return {
             "soundstream": SoundStream(preset.soundstream.task.model),
-            "discriminators": discriminators(preset.soundstream.task),
             "w2vbert": W2vBert(preset.w2vbert.task.model),
             "storm": SoundStorm(preset.storm.task.model),
             **{stage: TokenLM(getattr(preset, stage).task.model) for stage in ("semantic", "coarse", "fine")},
         }
-
-
-def discriminators(task: BandsTaskConfig | SoundStreamTaskConfig) -> nn.Module:
-    return BandDiscriminators(task) if isinstance(task, BandsTaskConfig) else Discriminators(task.discriminator)
 
 
 def millions(module: nn.Module) -> float:
@@ -75,7 +67,7 @@ def test_overrides_reach_every_stage() -> None:
 def test_every_stage_has_a_recipe_or_says_that_it_has_none(name: str) -> None:
     preset = load_preset(name)
     for stage in TRAINABLES:
-        if stage in STAGES or name == "base":
+        if stage in STAGES or name != "paper":
             assert preset.recipe(stage).train.steps > 0
     with pytest.raises(ValueError, match="no stage 'stormy'"):
         preset.recipe("stormy")

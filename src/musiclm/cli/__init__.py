@@ -279,7 +279,7 @@ def train_command(
     ],
     data: DataDir,
     runs: RunsDir,
-    preset: Annotated[str, typer.Option(help="tiny, base or paper.")] = "base",
+    preset: Annotated[str, typer.Option(help="tiny, base, bands or paper.")] = "base",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,

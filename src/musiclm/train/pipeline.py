@@ -27,7 +27,12 @@ from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.lm.task import LmTask
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.mulan.text_task import MuLanTextTask
-from musiclm.models.soundstream.bands_task import BandsTask, BandsTaskConfig
+from musiclm.models.soundstream.bands_task import (
+    BandsDecoderTask,
+    BandsDecoderTaskConfig,
+    BandsTask,
+    BandsTaskConfig,
+)
 from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
@@ -64,7 +69,8 @@ def _soundstream(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None
 
 def _soundstream_decoder(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     assert start is not None
-    return DecoderTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed, start)
+    alone = BandsDecoderTask if isinstance(recipe.task, BandsDecoderTaskConfig) else DecoderTask
+    return alone(recipe.task, data, recipe.train.batch_size, recipe.train.seed, start)
 
 
 def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
