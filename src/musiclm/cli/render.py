@@ -26,9 +26,28 @@ def render(
             max=1.0,
         ),
     ] = 0.0,
+    bands: Annotated[
+        float,
+        typer.Option(
+            help="Share of the pieces played in grooves of Musical MIDI Accompaniment (Debian's mma): bossa nova, "
+            "swing, salsa, country, rhythm and blues ...",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.0,
+    mma: Annotated[
+        Path | None, typer.Option(help="Folder with the program mma, if it is not installed: the package, unpacked.")
+    ] = None,
     style: Annotated[list[str] | None, typer.Option(help="Only this style; may be given again.")] = None,
     soundfonts: Annotated[
         Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")
+    ] = None,
+    drum_kits: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of drum kits (Hydrogen's, or the soundfonts of avldrums.lv2), searched before the system's own; "
+            "may be given again."
+        ),
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -36,6 +55,7 @@ def render(
     import os
 
     from musiclm.arrange.corpus.build import render_corpus
+    from musiclm.arrange.render.drumkits import KIT_FOLDERS
     from musiclm.arrange.render.soundfonts import FOLDERS
 
     try:
@@ -49,6 +69,9 @@ def render(
             soundfont_folders=(soundfonts, *FOLDERS) if soundfonts else FOLDERS,
             progress=progress,
             works=works,
+            bands=bands,
+            mma=mma,
+            drum_kit_folders=(*(drum_kits or ()), *KIT_FOLDERS),
         )
     except KeyboardInterrupt:
         typer.echo(f"stopped; the same command goes on where this one was ({out})", err=True)

@@ -1,6 +1,7 @@
 """`corpus render`: a corpus like any other; stopped and resumed equals never stopped."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -9,10 +10,12 @@ import pytest
 import soundfile
 
 from musiclm.arrange.corpus import build as corpus
+from musiclm.arrange.read.mma import find_mma
 from musiclm.arrange.render.soundfonts import SOUNDFONTS, RenderError
 from musiclm.arrange.score import from_json
 from musiclm.data.corpus.manifest import CorpusError, load_manifest
 from tests.arrange.soundfont import write_soundfont
+from tests.arrange.toy_mma import write_mma
 from tests.arrange.toy_works import chords, drums, midi, scale
 
 STYLES = ("piano nocturne", "tango", "lullaby music box")  # small bands; one is held out
@@ -145,3 +148,54 @@ def test_finished_works_take_the_places_of_some_pieces(whole: Path, fonts: Path,
         make(tmp_path / "other", fonts, works=0.5)
     with pytest.raises(CorpusError, match="share"):
         make(tmp_path / "other", fonts, sources=folder, works=1.5)
+
+
+def test_bands_take_the_places_of_some_pieces_beside_works(whole: Path, fonts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "60.mid").write_bytes(midi(scale(), chords(), drums()))
+    out, program = tmp_path / "corpus", write_mma(tmp_path / "mma")
+    settings = {"sources": folder, "works": 0.25, "bands": 0.5, "mma": program, "drum_kit_folders": [tmp_path]}
+    make(out, fonts, HOURS, **settings)
+    records = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines() if line]
+    kinds = {r["number"]: r["style"] if r["style"] == "as written" else r.get("groove", "arranged") for r in records}
+    kinds = dict(sorted(kinds.items()))
+    assert all((kind == "as written") == (number % 4 == 3) for number, kind in kinds.items())
+    # a band that the program fails on leaves its number to the arranger
+    assert (
+        {"stdlib/bossanova", "arranged"}
+        <= set(kinds.values())
+        <= {"stdlib/bossanova", "stdlib/waltz", "arranged", "as written"}
+    )
+    before = {track.origin: track.id for track in load_manifest(whole)}
+    for record in records:
+        if "groove" in record:
+            assert "mma: GPL-2+" in record["licence"] and record["id"] not in before.values()
+            assert record["style"] == {"stdlib/bossanova": "bossa nova", "stdlib/waltz": "waltz"}[record["groove"]]
+        elif kinds[record["number"]] == "arranged":
+            assert before.get(f"{record['number']:06d}", record["id"]) == record["id"]
+    assert make(out, fonts, HOURS, **settings).num_rendered == 0
+    assert any("bossa" in line.lower() for line in (out / "captions.jsonl").read_text().splitlines())
+
+
+def test_bands_have_the_share_that_is_asked_for(tmp_path: Path) -> None:
+    program = find_mma(write_mma(tmp_path))
+    settings = {"styles": STYLES, "soundfonts": (), "renderers": ("symusic",), "sources": None}
+    job = corpus.Job(seed=3, out=tmp_path, mma=program, bands_share=0.3, **settings)  # type: ignore[arg-type]
+    bands = [job.band_of(number) for number in range(1000)]
+    assert sum(band is not None for band in bands) == 300
+    assert all([band for band in bands if band is not None].count(band) == 100 for band in range(3))
+    longest = max(len(run) for run in "".join("." if band is None else "x" for band in bands).split("x"))
+    assert longest <= 4
+    assert job.stamp != replace(job, bands_share=0.4).stamp != replace(job, mma=None).stamp
+
+
+def test_bands_without_the_program_are_refused(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CorpusError, match="install the Debian package mma"):
+        make(tmp_path / "out", fonts, bands=0.5)
+    with pytest.raises(CorpusError, match="no program mma"):
+        make(tmp_path / "out", fonts, bands=0.5, mma=tmp_path)
+    with pytest.raises(CorpusError, match="together at most 1"):
+        make(tmp_path / "out", fonts, bands=0.5, works=0.6, sources=tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -231,3 +231,34 @@ def test_voices_without_instruments_get_an_ensemble() -> None:
     played = {part.instrument for part in score.parts}
     assert sum(len(part.notes) for part in score.parts) == 96 and "piano" not in played
     assert score.origins[0].name == "psalm" and [name for name, _ in works.skipped] == ["mine/torn.musicxml"]
+
+
+def song(name: str, octave: int) -> bytes:
+    """MusicXML of a part by this name, which says that an oboe plays, and a piano below it, six bars each."""
+    heads, parts = "", ""
+    for part, (called, height, program) in {"P1": (name, octave, 69), "P2": ("Piano", 2, 1)}.items():
+        midi_part = f"<midi-instrument id='{part}-I1'><midi-program>{program}</midi-program></midi-instrument>"
+        named = f"<score-instrument id='{part}-I1'><instrument-name>{called}</instrument-name></score-instrument>"
+        heads += f"<score-part id='{part}'><part-name>{called}</part-name>{named}{midi_part}</score-part>"
+        note = f"<note><pitch><step>C</step><octave>{height}</octave></pitch><duration>1</duration></note>"
+        time = "<attributes><divisions>1</divisions><time><beats>4</beats><beat-type>4</beat-type></time></attributes>"
+        bars = "".join(f"<measure number='{k + 1}'>{time if k == 0 else ''}{note * 4}</measure>" for k in range(6))
+        parts += f"<part id='{part}'>{bars}</part>"
+    return f"<score-partwise version='3.0'><part-list>{heads}</part-list>{parts}</score-partwise>".encode()
+
+
+def test_a_singer_is_played_by_an_instrument_of_that_register_and_the_piano_keeps_its_bass() -> None:
+    high = {f"lieder/{k}/high{k}.musicxml": song("Singstimme\nVoice", 5) + b" " * k for k in range(12)}
+    low = {f"lieder/{k}/low{k}.musicxml": song("Voice", 3) + b" " * k for k in range(6)}
+    other = {"lieder/oboe.musicxml": song("Oboe", 5)}
+    files = {**high, **low, **other, "lieder/LICENSE.txt": b"Creative Commons Legal Code\n\n  CC0 1.0 Universal\n"}
+    scores = [from_json(text) for text in read_works(dict(files)).scores]
+    assert len(scores) == 19 and {score.origins[0].licence for score in scores} == {"CC0"}
+    singers: dict[str, set[str]] = {"high": set(), "low": set(), "oboe": set()}
+    for score in scores:
+        piano, singer = part(score, "piano"), next(p for p in score.parts if p.instrument != "piano")
+        assert {note.pitch for note in piano.notes} == {36} and len(singer.notes) == 24
+        singers[score.origins[0].name.rstrip("0123456789")].add(singer.instrument)
+        assert INSTRUMENTS[singer.instrument].low <= singer.notes[0].pitch <= INSTRUMENTS[singer.instrument].high
+    assert len(singers["high"]) >= 3 and len(singers["low"]) >= 2 and singers["oboe"] == {"oboe"}
+    assert singers["low"] <= {"cello", "bassoon", "trombone", "french horn"}

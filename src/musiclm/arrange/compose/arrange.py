@@ -47,17 +47,22 @@ def arrange(style_name: str, seed: int, sources: Sources = NO_SOURCES) -> Score:
     """
     if style_name not in STYLES:
         raise ValueError(f"no style {style_name!r}; there are {', '.join(sorted(STYLES))}")
+    return arrange_in(STYLES[style_name], seed, sources)
+
+
+def arrange_in(style: Style, seed: int, sources: Sources = NO_SOURCES) -> Score:
+    """The same for a style that need not be one of `STYLES`."""
 
     def rng(what: str) -> random.Random:
-        return random.Random(f"{style_name}/{seed}/{what}")
+        return random.Random(f"{style.name}/{seed}/{what}")
 
-    piece = plan(STYLES[style_name], sources, rng)
+    piece = plan(style, sources, rng)
     drumming, origins = _drum(piece, sources, rng)
     parts = _parts(piece, drumming, rng)
     end = piece.places[-1].end
     beats, unit = piece.style.metre
     return Score(
-        style=style_name,
+        style=style.name,
         seed=seed,
         tempo_bpm=piece.tempo_bpm,
         tempo_changes=slowing(piece.places[-1].bars, piece.tempo_bpm, rng("slowing"))

@@ -9,7 +9,8 @@ DIR/works.json          the finished pieces read from there, with --works
 
 Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the number of processes
 and however often the work was interrupted; more hours with the same seed add pieces and change none. With a share of finished
-works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without works.
+works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without
+works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that works leave free, likewise.
 """
 
 import concurrent.futures
@@ -31,15 +32,19 @@ import soundfile
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from musiclm.arrange.compose.arrange import arrange
+from musiclm.arrange.compose.bands import arrange_for_band, playable_bands
 from musiclm.arrange.corpus.describe import write_captions
 from musiclm.arrange.facts.recording import JOURNAL
+from musiclm.arrange.read.mma import Mma, MmaError, digest, find_mma
 from musiclm.arrange.read.sources import NO_SOURCES, Sources, from_dict, load_sources
 from musiclm.arrange.read.works import Works, cached_works, load_works
+from musiclm.arrange.render.drumkits import KIT_FOLDERS, DrumKit, find_kits
 from musiclm.arrange.render.midi import save_midi
 from musiclm.arrange.render.render import FORMAT_VERSION, choose_desk, render
 from musiclm.arrange.render.soundfonts import FOLDERS, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.score import Score, from_json, to_json
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.styles.bands import find_style
 from musiclm.core.audio import SAMPLE_RATE_HZ
 from musiclm.data.corpus.assemble import assemble
 from musiclm.data.corpus.build import locked
@@ -74,13 +79,18 @@ class Job:
     sources: Path | None  # the cache that `load_sources` wrote
     works: Path | None = None  # the cache that `load_works` wrote
     works_share: float = 0.0  # of the numbers
+    mma: Mma | None = None  # the program whose bands play
+    bands_share: float = 0.0  # of the numbers
+    kits: tuple[DrumKit, ...] = ()
 
     @property
     def stamp(self) -> str:
         fonts = ",".join(font.package for font in self.soundfonts)
         known = json.loads(self.sources.read_text(encoding="utf-8"))["stamp"][:16] if self.sources else "own"
-        works = f":{self.works_share}:{cached_works(self.works).stamp[:16]}" if self.works else ""
-        return f"{FORMAT_VERSION}:{self.seed}:{fonts}:{','.join(self.renderers)}:{known}:{len(self.styles)}{works}"
+        more = f":{self.works_share}:{cached_works(self.works).stamp[:16]}" if self.works else ""
+        more += f":bands {self.bands_share} {digest(self.mma.library)}" if self.mma else ""
+        more += f":kits {','.join(kit.name for kit in self.kits)}" if self.kits else ""
+        return f"{FORMAT_VERSION}:{self.seed}:{fonts}:{','.join(self.renderers)}:{known}:{len(self.styles)}{more}"
 
     def style_of(self, number: int) -> str:
         """Every style once, shuffled, then again."""
@@ -98,6 +108,20 @@ class Job:
         random.Random(f"{self.seed}/works/{turn}").shuffle(order)
         return order[place], turn
 
+    def band_of(self, number: int) -> int | None:
+        """Which band of `playable_bands` plays at a number: each once, shuffled, then again. None for other numbers."""
+        if self.mma is None or self.work_of(number) is not None:
+            return None
+        works = int(number * self.works_share) if self.works else 0
+        share = min(1.0, self.bands_share / (1 - self.works_share)) if self.works_share < 1 else 0.0
+        place = int((number - works) * share)
+        if int((number - works + 1) * share) == place:
+            return None
+        order = list(range(len(playable_bands(self.mma))))
+        turn, place = divmod(place, len(order))
+        random.Random(f"{self.seed}/bands/{turn}").shuffle(order)
+        return order[place]
+
 
 def render_corpus(
     hours: float,
@@ -110,15 +134,20 @@ def render_corpus(
     renderers: Sequence[str] = RENDERERS,
     progress: bool = True,
     works: float = 0.0,
+    bands: float = 0.0,
+    mma: Path | None = None,
+    drum_kit_folders: Sequence[Path] = KIT_FOLDERS,
 ) -> RenderReport:
     """Renders (or goes on rendering) at least `hours` hours of music into `out`, then writes manifest and captions.
 
-    `works` is the share of the pieces that are finished ones from `sources`, played as written.
+    `works` is the share of the pieces that are finished ones from `sources`, played as written; `bands` that of pieces
+    in grooves of the program `mma`, which is in the folder of that name or on PATH.
 
     Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or renderer
     is missing (it names the package), ValueError if `sources` holds nothing.
     """
-    _check(hours, jobs, styles, works, sources)
+    _check(hours, jobs, styles, works, sources, bands)
+    program = _program(mma) if bands else None
     started_s = time.monotonic()
     check_renderers(renderers)
     fonts = find_soundfonts(soundfont_folders)
@@ -139,6 +168,9 @@ def render_corpus(
             sources=cache,
             works=works_cache if works else None,
             works_share=works,
+            mma=program,
+            bands_share=bands,
+            kits=tuple(find_kits(drum_kit_folders)),
         )
         records = _finished(job)
         there = set(records)
@@ -163,13 +195,18 @@ def render_corpus(
 def make_piece(number: int, job: Job) -> dict[str, Any]:
     """Arranges, renders and writes one piece; returns its record for the journal."""
     seed = job.seed * 1_000_003 + number
-    work = job.work_of(number)
-    if work is not None and job.works is not None:
+    work, band = job.work_of(number), job.band_of(number)
+    score: Score | None = None
+    if band is not None and job.mma is not None:
+        score = _for_band(band, job.mma, seed, job)
+    if score is not None:
+        soundfonts: Sequence[Soundfont] = job.soundfonts
+    elif work is not None and job.works is not None:
         score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
-        soundfonts: Sequence[Soundfont] = _soundfont_in_turn(score, *work, job)
+        soundfonts = _soundfont_in_turn(score, *work, job)
     else:
         score, soundfonts = arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts
-    desk = choose_desk(score, soundfonts, job.renderers)
+    desk = choose_desk(score, soundfonts, job.renderers, job.kits)
     audio = render(score, desk)
     samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
     envelope = Envelope()
@@ -178,6 +215,10 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
     _write(job.out, sha256[:16], samples, score)
     font = desk.soundfont
     licences = {f"{font.package}: {font.licence}", *(f"{item.source}: {item.licence}" for item in score.origins)}
+    if desk.kit:
+        licences.add(f"{desk.kit.package}/{desk.kit.name}: {desk.kit.licence}")
+    groove = next((item.name for item in score.origins if item.source == "mma"), "")
+    style = find_style(score.style)
     return {
         "number": number,
         "stamp": job.stamp,
@@ -189,10 +230,37 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
         "title": score.origins[0].name if score.as_written else f"{score.style} {number}",
         "soundfont": font.package,
         "renderer": desk.renderer,
+        **({"drum_kit": desk.kit.name} if desk.kit else {}),
+        **({"groove": groove} if groove else {}),
         "licence": "; ".join(sorted(licences)),
-        "held_out": font.held_out or (not score.as_written and STYLES[score.style].held_out),
+        "held_out": font.held_out or (style is not None and style.held_out),
         "piece": _piece_name(score),
     }
+
+
+def _for_band(band: int, program: Mma, seed: int, job: Job) -> Score | None:
+    """A piece for the band; None where the program fails on it, and the arranger has the number instead."""
+    try:
+        return arrange_for_band(playable_bands(program)[band], program, seed, _sources(job.sources))
+    except MmaError:
+        return None
+
+
+def _program(folder: Path | None) -> Mma:
+    try:
+        found = find_mma(folder)
+    except MmaError as error:
+        raise CorpusError(str(error)) from error
+    if found is None:
+        raise CorpusError(
+            "--bands needs the program mma, which is not on PATH; "
+            "install the Debian package mma, or unpack it and name its folder: --mma DIR"
+        )
+    if not playable_bands(found):
+        raise CorpusError(
+            f"{found.library}: none of its style files is known; the known ones are in musiclm/arrange/styles/bands.py"
+        )
+    return found
 
 
 def _soundfont_in_turn(score: Score, index: int, turn: int, job: Job) -> list[Soundfont]:
@@ -206,13 +274,17 @@ def _soundfont_in_turn(score: Score, index: int, turn: int, job: Job) -> list[So
     return [fonts[turn % len(fonts)]]
 
 
-def _check(hours: float, jobs: int, styles: Sequence[str], works: float, sources: Path | None) -> None:
+def _check(
+    hours: float, jobs: int, styles: Sequence[str], works: float, sources: Path | None, bands: float = 0.0
+) -> None:
     if not 0 < hours <= 100_000:
         raise CorpusError(f"--hours is {hours}; it must be above 0 and at most 100000")
     if jobs < 1:
         raise CorpusError(f"--jobs is {jobs}; it must be at least 1")
     if not 0 <= works <= 1:
         raise CorpusError(f"--works is {works}; it is a share, from 0 to 1")
+    if not 0 <= bands <= 1 or works + bands > 1:
+        raise CorpusError(f"--bands is {bands} and --works {works}; they are shares of the pieces, together at most 1")
     if works and not sources:
         raise CorpusError("--works needs --sources, the folder that holds the finished pieces")
     for style in styles:

@@ -14,7 +14,7 @@ from musiclm.arrange.facts.rhythm import beat_of, drum_sounds_of, speed_of, swin
 from musiclm.arrange.facts.traits import traits_of
 from musiclm.arrange.render.render import Desk
 from musiclm.arrange.score import Score
-from musiclm.arrange.styles import STYLES
+from musiclm.arrange.styles.bands import find_style
 from musiclm.data.captions.facts import Facts
 from musiclm.data.captions.wording import TABLES
 from musiclm.data.captions.words import CALM, HAPPY, LIVELY, MEASURED, SAD
@@ -35,7 +35,7 @@ def facts_of(
     excerpt = Excerpt(score, start_s, min(start_s + seconds, score.seconds))
     bpm, tempo_change = tempo_of(excerpt)
     speed, key, density, drums = speed_of(excerpt, bpm), key_of(excerpt), _density(excerpt), drums_of(excerpt)
-    style = STYLES.get(score.style)
+    style = find_style(score.style)
     sound = sound_of(desk, excerpt.audible, lufs) if desk else ()
     return Facts(
         seconds=round(excerpt.seconds, 3),

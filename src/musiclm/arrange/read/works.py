@@ -31,7 +31,7 @@ from musiclm.core.theory import estimate_key
 MOST_S = 300.0  # what is longer ends at the last bar line before
 LEAST_S = 10.0
 GAP_S = 4.0  # silence longer than this is shortened by whole bars
-_READ_VERSION = 1  # raise when reading changes, so that caches are made anew
+_READ_VERSION = 2  # raise when reading changes, so that caches are made anew
 _SUFFIXES = (".mid", ".midi", ".wad", ".mxl", ".musicxml", "info.csv", "chord_midi.txt")
 _LICENCE_FILES = re.compile(r"(^|/)(copyright|(LICEN[CS]E|COPYING|COPYRIGHT)(\.\w+)?)$")
 _DRUM_CHANNEL = 9
@@ -45,6 +45,9 @@ _CHOIRS = {
     "string quartet": (40, 40, 41, 42), "choir": (52, 52, 52, 52), "church organ": (19, 19, 19, 19), "woodwinds": (73, 68, 71, 70),
     "brass": (56, 60, 57, 57), "harpsichord": (6, 6, 6, 6),
 }  # fmt: skip
+# a part for a voice, and what plays it: programs by the lowest MIDI pitch that its median may have
+_VOICE = re.compile(r"\b(voices?|vocals?|singer|singstimme|stimme|gesang|chant|canto)\b", re.IGNORECASE)
+_SINGERS = {0: (42, 70, 57, 60), 62: (41, 69, 71, 66, 60), 69: (40, 73, 68, 71, 40, 64, 52)}
 _FREE = {"freedoom-license": "BSD-3-Clause", "GPL-2.0": "GPL-2", "GPL-3.0": "GPL-3"}  # as Debian writes them, as we do
 
 
@@ -141,6 +144,8 @@ def licence_of(name: str, files: Files) -> str:
         if len(found) == 1:
             text = files[found[0]].decode("utf-8", "replace")
             stated = re.search(r"^License: *(\S+)", text, re.MULTILINE)
+            if not stated and re.search(r"^\s*CC0 1\.0 Universal", text, re.MULTILINE):
+                return "CC0"
             return _FREE.get(stated[1], stated[1]) if stated else f"see {found[0]}"
         if found:
             return f"see {', '.join(found)}"
@@ -168,6 +173,15 @@ def read_midi(data: bytes, origin: Origin) -> Score:
         raise ValueError(f"{score.seconds:.1f} s of music, less than {LEAST_S:.0f}")
     key = estimate_key(_weights(score.parts))
     return replace(score, tonic=key.tonic, mode=key.mode) if key else score
+
+
+def read_track(messages: Iterable[Any], ticks: int) -> tuple[Part, ...]:
+    """The parts of one track: its messages in order, `ticks` a quarter note. None if it strikes no note.
+
+    Raises: ValueError if its notes can't be heard.
+    """
+    struck, channels, _, _ = _played(messages)
+    return _parts(struck, channels, ticks) if struck else ()
 
 
 def _from_cache(known: dict[str, Any]) -> Works:
@@ -238,12 +252,30 @@ def _midi_of_xml(name: str, data: bytes, origin: Origin) -> tuple[bytes, Origin]
             for part, program in zip(parts, _CHOIRS[ensemble], strict=True):
                 part.removeByClass(instrument.Instrument)
                 part.insert(0, instrument.instrumentFromMidiProgram(program))
+        else:
+            for part in parts:
+                _let_sing(part, origin.name)
         midi = Path(scratch, "piece.mid")
         stream.write("midi", midi)
         stated = stream.metadata.copyright if stream.metadata else None
         credit = re.search(r"(?:©|\(c\)|[Cc]opyright)[^\n]{3,80}", str(stated) if stated else _credits(stream))
         licence = origin.licence if origin.licence != "unknown" or not credit else f"as the file says: {credit[0]}"
         return midi.read_bytes(), replace(origin, licence=licence)
+
+
+def _let_sing(part: Any, name: str) -> None:
+    """A part for a voice gets an instrument of its register, by the hash of the piece's name. Files give all the same."""
+    from music21 import instrument
+
+    pitches = sorted(pitch.midi for pitch in part.pitches)
+    if not pitches or not _VOICE.search(str(part.partName or "")):
+        return
+    middle = pitches[len(pitches) // 2]
+    choice = _SINGERS[max(low for low in _SINGERS if low <= middle)]
+    program = choice[hashlib.sha256(f"{name}/{part.partName}".encode()).digest()[0] % len(choice)]
+    for found in list(part.recurse().getElementsByClass(instrument.Instrument)):
+        found.activeSite.remove(found)
+    part.insert(0, instrument.instrumentFromMidiProgram(program))
 
 
 def _credits(stream: Any) -> str:

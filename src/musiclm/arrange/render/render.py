@@ -11,9 +11,10 @@ from musiclm.arrange.compose.grooves import KEYS
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.packages import need
 from musiclm.arrange.render import effects, synth
+from musiclm.arrange.render.drumkits import DrumKit, choose_kit
 from musiclm.arrange.render.soundfonts import RenderError, Soundfont, render_stems
 from musiclm.arrange.score import Part, Role, Score
-from musiclm.arrange.styles import STYLES
+from musiclm.arrange.styles.bands import find_style
 from musiclm.arrange.styles.recipe import Room, Sound
 from musiclm.core.audio import SAMPLE_RATE_HZ
 
@@ -29,6 +30,7 @@ _ROLE_DB: dict[Role, float] = {
     "pad": -6.0,
     "percussion": -7.0,
     "effects": -8.0,
+    "unknown": -4.0,
 }
 _ROOM_SEND: dict[Role, float] = {"bass": 0.15, "drums": 0.5, "percussion": 0.7}
 FORMAT_VERSION = 5  # raise when the same seed would sound different: every piece is then made anew
@@ -47,14 +49,24 @@ class Desk:
     sound: Sound
     room_seed: int
     synth: bool = False  # whether the synthesizer plays what it can; the soundfont plays the rest
+    kit: DrumKit | None = None  # plays drum parts in place of the soundfont
 
 
-def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequence[str] = ("symusic",)) -> Desk:
-    """A soundfont, a renderer and the style's sound a little changed. The same score and choices give the same desk."""
+def choose_desk(
+    score: Score,
+    soundfonts: Sequence[Soundfont],
+    renderers: Sequence[str] = ("symusic",),
+    kits: Sequence[DrumKit] = (),
+) -> Desk:
+    """A soundfont, a renderer, the style's sound a little changed, and a drum kit, which is drawn apart.
+
+    The same score and choices give the same desk.
+    """
     if not soundfonts:
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
     rng = random.Random(f"{score.style}/{score.seed}/desk")
-    sound = Sound(room=rng.choice(_ROOMS_AS_WRITTEN)) if score.as_written else STYLES[score.style].sound
+    style = find_style(score.style)
+    sound = style.sound if style else Sound(room=rng.choice(_ROOMS_AS_WRITTEN))
     soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts
     soundfonts = [font for font in soundfonts if font.can_play(score)] or soundfonts
     weights = [font.chip_weight if sound.chips else font.weight for font in soundfonts]
@@ -77,7 +89,14 @@ def choose_desk(score: Score, soundfonts: Sequence[Soundfont], renderers: Sequen
     )
     room_seed = rng.randrange(4)
     plays = any(synth.can_play(part.instrument) for part in score.parts) and not (score.as_written or font.is_chip)
-    return Desk(soundfont=font, renderer=renderer, sound=changed, room_seed=room_seed, synth=plays and rng.random() < _SYNTH_SHARE)  # fmt: skip
+    by_synth = plays and rng.random() < _SYNTH_SHARE
+    kit = None if score.as_written or font.is_chip else choose_kit(_left_to_samples(score, by_synth), kits)
+    return Desk(soundfont=font, renderer=renderer, sound=changed, room_seed=room_seed, synth=by_synth, kit=kit)
+
+
+def _left_to_samples(score: Score, by_synth: bool) -> Score:
+    """The score without what the synthesizer plays."""
+    return replace(score, parts=tuple(p for p in score.parts if not (by_synth and synth.can_play(p.instrument))))
 
 
 def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
@@ -86,16 +105,20 @@ def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
     Raises: RenderError if the soundfont or the renderer is missing.
     """
     num_samples = round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
-    played = [desk.synth and synth.can_play(part.instrument) for part in score.parts]
-    rest = [part for part, by_synth in zip(score.parts, played, strict=True) if not by_synth]
+    stems: list[Float[np.ndarray, " s"] | None] = []
+    for part in score.parts:
+        if desk.synth and synth.can_play(part.instrument):
+            stems.append(synth.play(score, part, num_samples))
+        elif desk.kit and desk.kit.can_play(part):
+            stems.append(desk.kit.play(score, part, num_samples))
+        else:
+            stems.append(None)
+    rest = tuple(part for part, stem in zip(score.parts, stems, strict=True) if stem is None)
     sampled = iter(
-        render_stems(replace(score, parts=tuple(rest)), desk.soundfont.path, desk.renderer, num_samples) if rest else ()
+        render_stems(replace(score, parts=rest), desk.soundfont.path, desk.renderer, num_samples) if rest else ()
     )
-    stems = [
-        synth.play(score, part, num_samples) if by_synth else next(sampled)
-        for part, by_synth in zip(score.parts, played, strict=True)
-    ]
-    return mix(score, stems, desk.sound, desk.room_seed)
+    stems = [next(sampled) if stem is None else stem for stem in stems]
+    return mix(score, [stem for stem in stems if stem is not None], desk.sound, desk.room_seed)
 
 
 def mix(
