@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from musiclm.artifact import git_revision, read_config
-from musiclm.corpus.manifest import load_manifest
+from musiclm.core.artifact import git_revision, read_config
+from musiclm.data.corpus.manifest import load_manifest
 from musiclm.evaluate.codec import evaluate_codec, make_visqol, save_report
-from musiclm.soundstream.model import SoundStream
+from musiclm.models.soundstream.model import SoundStream
 
 
 def main() -> None:

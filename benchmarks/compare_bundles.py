@@ -17,19 +17,19 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from musiclm.artifact import git_revision
-from musiclm.bundle import open_bundle
-from musiclm.config import override
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import RENDERED, load_manifest
+from musiclm.core.artifact import git_revision
+from musiclm.core.bundle import open_bundle
+from musiclm.core.config import override
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import RENDERED, load_manifest
 from musiclm.evaluate.adherence import CONCEPTS, MIN_POSITIVES, Prompt, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve, bootstrap
 from musiclm.evaluate.distance import frechet_distance
-from musiclm.evaluate.embedders import Aisfx
-from musiclm.evaluate.listeners import LIBROSA, METER, MUSICNN, make_listener
 from musiclm.evaluate.match import CLIP_S, read_texts
-from musiclm.evaluate.music import Description
-from musiclm.generate import MusicLM
+from musiclm.generate.session import MusicLM
+from musiclm.listen.embedders import Aisfx
+from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, make_listener
+from musiclm.listen.music import Description
 
 LISTENERS = (MUSICNN, LIBROSA, METER, Aisfx.name)
 MEASURES = ("beat_strength", "periodicity_2s", "periodicity_8s", "tonal_clarity", "onset_density", "repetition")

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from musiclm.artifact import git_revision, read_config
-from musiclm.corpus.clips import read_clip
-from musiclm.corpus.manifest import load_manifest
+from musiclm.core.artifact import git_revision, read_config
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.labels import LABELS_FILE, WINDOW_S, load_labels
 from musiclm.evaluate.retrieval import evaluate_retrieval, word_precision
-from musiclm.mulan.labels import LABELS_FILE, WINDOW_S, load_labels
-from musiclm.mulan.model import MuLan
+from musiclm.models.mulan.model import MuLan
 
 
 def main() -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musiclm.artifact import git_revision
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import load_manifest
+from musiclm.core.artifact import git_revision
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import load_manifest
 from musiclm.evaluate.codec import make_visqol, mel_distance_db, pitch_correlation
-from musiclm.soundstream.config import SoundStreamConfig
-from musiclm.soundstream.model import SoundStream
-from musiclm.soundstream.phase import PhaseSynthesis
-from musiclm.soundstream.spectrogram import Spectra
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.phase import PhaseSynthesis
+from musiclm.models.soundstream.spectrogram import Spectra
 
 WAYS = ((0, 0), (0, 4), (0, 16), (64, 0), (64, 4), (64, 16), (481, 0), (481, 4))  # bins with their turn, iterations
 

@@ -4,8 +4,8 @@
 
 `rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly over their tempi, is the truth.
 Each bundle plays the same tempi three times: told by the clip's own MuLan codes, which is all a language model ever learns from, told by a sentence, both
-without steering, and by the sentence and the key with it (`musiclm.lm.steer`), if its codes tell onsets and pitch.
-pulse: correlation of the logarithms of the pulse (`musiclm.evaluate.music`) and of the true tempo. met: share of clips whose tracked tempo is within
+without steering, and by the sentence and the key with it (`musiclm.generate.steer`), if its codes tell onsets and pitch.
+pulse: correlation of the logarithms of the pulse (`musiclm.listen.music`) and of the true tempo. met: share of clips whose tracked tempo is within
 8 % of it, its half or its double; key: MIREX score of the key that is heard; beside both the same for clips mixed up. Also what linear probes, fitted to training
 pieces, find of tempo and key in MuLan's vectors.
 """
@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from musiclm.artifact import git_revision
-from musiclm.bundle import open_bundle
-from musiclm.corpus.clips import read_clip
-from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.core.artifact import git_revision
+from musiclm.core.bundle import open_bundle
+from musiclm.core.theory import PITCHES
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.bootstrap import bootstrap
-from musiclm.evaluate.music import Description, describe, key_score, same_tempo
-from musiclm.generate import MusicLM
-from musiclm.lm.steer import Steer
-from musiclm.mulan.model import MuLan
-from musiclm.tempo_key import PITCHES
+from musiclm.generate.session import MusicLM
+from musiclm.generate.steer import Steer
+from musiclm.listen.music import Description, describe, key_score, same_tempo
+from musiclm.models.mulan.model import MuLan
 
 CLIP_S = 10.0
 STYLES = ("rock", "piano music", "techno", "folk", "an orchestra", "hip hop", "jazz", "a synthesizer tune", "funk", "an acoustic guitar", "metal", "a marching band")  # fmt: skip

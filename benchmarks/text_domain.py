@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from musiclm.artifact import git_revision
-from musiclm.bundle import open_bundle
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import RENDERED, load_manifest
+from musiclm.core.artifact import git_revision
+from musiclm.core.bundle import open_bundle
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import RENDERED, load_manifest
 from musiclm.evaluate.match import CLIP_S, read_texts
-from musiclm.generate import MusicLM
-from musiclm.mulan.model import MuLan
+from musiclm.generate.session import MusicLM
+from musiclm.models.mulan.model import MuLan
 
 
 def main() -> None:

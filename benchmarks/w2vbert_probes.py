@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from musiclm.artifact import git_revision, read_config
-from musiclm.audio import resample
-from musiclm.config import from_json
+from musiclm.core.artifact import git_revision, read_config
+from musiclm.core.audio import resample
+from musiclm.core.config import from_json
+from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.evaluate.probes import probe_semantic_tokens
-from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
-from musiclm.mulan.tagger import Tagger
-from musiclm.train import STATE_FILE
-from musiclm.w2vbert.model import W2vBert
-from musiclm.w2vbert.task import W2vBertTaskConfig
+from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.listen.tagger import Tagger
+from musiclm.models.w2vbert.model import W2vBert
+from musiclm.models.w2vbert.task import W2vBertTaskConfig
+from musiclm.train.loop import STATE_FILE
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from jaxtyping import config as jaxtyping_config
 
-from musiclm.bundle import Bundle
+from musiclm.core.bundle import Bundle
 
 
 @pytest.fixture(autouse=True)

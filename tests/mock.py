@@ -7,23 +7,23 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
-from musiclm.artifact import save_artifact
-from musiclm.bundle import Bundle, assemble
-from musiclm.lm.model import KIND as LM_KIND
-from musiclm.lm.model import TokenLM, TokenLMConfig
-from musiclm.mulan.model import AudioConfig, MuLan, MuLanConfig
-from musiclm.mulan.text import TextConfig
+from musiclm.core.artifact import save_artifact
+from musiclm.core.bundle import Bundle, assemble
+from musiclm.core.streams import TokenSpec
+from musiclm.models.lm.model import KIND as LM_KIND
+from musiclm.models.lm.model import TokenLM, TokenLMConfig
+from musiclm.models.mulan.model import AudioConfig, MuLan, MuLanConfig
+from musiclm.models.mulan.text import TextConfig
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.storm.model import KIND as STORM_KIND
+from musiclm.models.storm.model import SoundStorm, SoundStormConfig
+from musiclm.models.w2vbert.cues import NUM_CUES
+from musiclm.models.w2vbert.model import W2vBertConfig
+from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
-from musiclm.soundstream.config import SoundStreamConfig
-from musiclm.soundstream.model import SoundStream
-from musiclm.storm.model import KIND as STORM_KIND
-from musiclm.storm.model import SoundStorm, SoundStormConfig
-from musiclm.tokens import TokenSpec
-from musiclm.w2vbert.cues import NUM_CUES
-from musiclm.w2vbert.model import W2vBertConfig
-from musiclm.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig
-from tests.mulan.test_text import small_tokenizer
+from tests.models.mulan.test_text import small_tokenizer
 
 SPECS = (
     TokenSpec(name="mulan", codebook_size=8, levels=12, frame_rate_hz=None),

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from musiclm.bundle import Bundle
-from musiclm.config import override
-from musiclm.corpus.build import build_corpus
-from musiclm.generate import GenerateConfig, MusicLM
-from musiclm.mulan.labels import label_corpus
-from musiclm.pipeline import make_bundle, tokenize, train_stage
-from musiclm.presets import STAGES, Preset, load_preset
+from musiclm.core.bundle import Bundle
+from musiclm.core.config import override
+from musiclm.data.corpus.build import build_corpus
+from musiclm.data.labels import label_corpus
+from musiclm.generate.session import GenerateConfig, MusicLM
+from musiclm.train.pipeline import make_bundle, tokenize, train_stage
+from musiclm.train.recipes import STAGES, Preset, load_preset
 from tests.away import AWAY, Away, AwayDevice
 
 CLIPS = Path(__file__).parent / "data" / "clips"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from musiclm.store import STREAMS, StreamHeader, StreamWriter, TokenStore
-from musiclm.tokens import TokenSpec
+from musiclm.core.streams import TokenSpec
+from musiclm.data.store import STREAMS, StreamHeader, StreamWriter, TokenStore
 
 SIZE = 16
 SPECS = (

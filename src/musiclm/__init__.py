@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from musiclm.generate import GenerateConfig, Music, MusicLM
+    from musiclm.generate.session import GenerateConfig, Music, MusicLM
 
 __version__ = "0.1.0"
 __all__ = ["GenerateConfig", "Music", "MusicLM", "__version__"]
@@ -12,7 +12,7 @@ __all__ = ["GenerateConfig", "Music", "MusicLM", "__version__"]
 def __getattr__(name: str) -> Any:
     """Loads torch and the models only when one of the names above is asked for, so that `import musiclm` is quick."""
     if name in ("GenerateConfig", "Music", "MusicLM"):
-        from musiclm import generate
+        from musiclm.generate import session
 
-        return getattr(generate, name)
+        return getattr(session, name)
     raise AttributeError(f"module 'musiclm' has no attribute {name!r}")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from musiclm.arrange.captions import write_captions
+from musiclm.arrange.corpus.describe import write_captions
 from musiclm.arrange.score import Origin, Score, to_json
 from musiclm.arrange.timeline import timeline
-from musiclm.corpus.manifest import Track
+from musiclm.data.corpus.manifest import Track
 from tests.arrange.toy_scores import beat, piece, scale
 
 RATE = 24000

@@ -2,7 +2,7 @@
 
 import random
 
-from musiclm.arrange.facts import SCALES
+from musiclm.arrange.facts.window import SCALES
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.score import Note, Part, Score, Section
 from musiclm.arrange.styles import STYLES, Line

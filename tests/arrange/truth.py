@@ -7,11 +7,11 @@ from functools import lru_cache
 import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
-from musiclm.arrange.render import Desk, mix
+from musiclm.arrange.render.render import Desk, mix
 from musiclm.arrange.score import Note, Part, Score
 from musiclm.arrange.styles import STYLES
-from musiclm.arrange.wording import TABLES
-from musiclm.audio import SAMPLE_RATE_HZ
+from musiclm.core.audio import SAMPLE_RATE_HZ
+from musiclm.data.captions.wording import TABLES
 
 NAMES = {
     "C": 0,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from musiclm.bench.compare import Row, ratios, table
-from tests.test_cli import run
+from tests.cli.test_cli import run
 
 A = {
     "bundle": "aa",

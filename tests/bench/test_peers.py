@@ -17,11 +17,11 @@ from musiclm.bench.peers import (
     summary,
 )
 from musiclm.bench.run import bench_peers
-from musiclm.bundle import Bundle
-from musiclm.generate import MusicLM
-from musiclm.soundstream.config import SoundStreamConfig
-from musiclm.soundstream.model import SoundStream
-from tests.test_cli import run
+from musiclm.core.bundle import Bundle
+from musiclm.generate.session import MusicLM
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
+from tests.cli.test_cli import run
 
 NEAR = 0.1  # how far from the peer's number of parameters ours may be
 

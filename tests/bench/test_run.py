@@ -12,8 +12,8 @@ from musiclm.bench.fresh import peak_memory_mb
 from musiclm.bench.measure import matrix_rate, timed
 from musiclm.bench.run import BenchConfig, bench, save
 from musiclm.bench.speed import in_fresh_process, stages
-from musiclm.bundle import Bundle
-from musiclm.generate import MusicLM
+from musiclm.core.bundle import Bundle
+from musiclm.generate.session import MusicLM
 from tests.away import AWAY, AwayDevice
 
 

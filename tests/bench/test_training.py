@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from musiclm.bench.training import count_flop, crop_s, rows, training
-from musiclm.presets import STAGES, load_preset
+from musiclm.train.recipes import STAGES, load_preset
 
 
 def test_every_stage_has_its_row() -> None:
@@ -25,7 +25,7 @@ def test_every_stage_has_its_row() -> None:
 
 
 def test_bf16_has_figures_or_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from musiclm.storm.task import StormTask
+    from musiclm.models.storm.task import StormTask
 
     def broken(*_: object) -> None:
         raise RuntimeError("no such operation in this type\nand a long tail")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from musiclm.evaluate.adherence import CONCEPTS, MIN_POSITIVES, Prompt, adherence, concept_scores, load_prompts
-from musiclm.evaluate.judge import MSD_TAGS
-from musiclm.evaluate.music import Description
+from musiclm.listen.judge import MSD_TAGS
+from musiclm.listen.music import Description
 
 PLAIN = Description(
     tempo_bpm=100.0,

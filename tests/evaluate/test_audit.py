@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from musiclm.corpus.captions import CAPTIONS_FILE
-from musiclm.corpus.manifest import CorpusError, load_manifest
+from musiclm.data.corpus.captions import CAPTIONS_FILE
+from musiclm.data.corpus.manifest import CorpusError, load_manifest
 from musiclm.evaluate.audit import (
     agreement,
     audit,

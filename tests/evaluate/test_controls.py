@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import musiclm.evaluate.run as run
-from musiclm.audio import load, write_audio
-from musiclm.bundle import open_bundle
-from musiclm.corpus.manifest import Track, save_manifest
+from musiclm.core.audio import load, write_audio
+from musiclm.core.bundle import open_bundle
+from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.controls import ORDERS, reliable
 from musiclm.evaluate.distance import frechet_distance, frechet_infinity, kernel_distance
-from musiclm.evaluate.judge import Judge
 from musiclm.evaluate.run import EvaluateConfig, Study
 from musiclm.evaluate.sets import pink_noise
-from musiclm.soundstream.model import SoundStream
+from musiclm.listen.judge import Judge
+from musiclm.models.soundstream.model import SoundStream
 
 CLIPS = sorted((Path(__file__).parent.parent / "data" / "clips").glob("*.ogg"))
 

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import linprog
 
 from musiclm.evaluate.memorisation import code_entropy_bits, compare, memorisation, transport_cost
-from musiclm.lm.model import TokenLM, TokenLMConfig
+from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.nn.transformer import TransformerConfig
 from tests.toy import SIZE, SPECS
 

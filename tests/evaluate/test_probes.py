@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from musiclm.corpus.manifest import Track, save_manifest
+from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.probes import (
     histogram,
     linear_probe,
@@ -16,9 +16,9 @@ from musiclm.evaluate.probes import (
     skill,
     token_probe,
 )
+from musiclm.models.w2vbert.cues import chroma, loudness_db, onset_strength
+from musiclm.models.w2vbert.model import W2vBert, W2vBertConfig
 from musiclm.nn.conformer import ConformerConfig
-from musiclm.w2vbert.cues import chroma, loudness_db, onset_strength
-from musiclm.w2vbert.model import W2vBert, W2vBertConfig
 
 
 def tone(hz: float, seconds: float = 1.0) -> torch.Tensor:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from musiclm.corpus.manifest import load_manifest
+from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.labels import LABELS_FILE, Labels, load_labels
 from musiclm.evaluate.retrieval import evaluate_retrieval, report, word_precision
-from musiclm.mulan.labels import LABELS_FILE, Labels, load_labels
-from tests.mulan.test_model import small_model
-from tests.mulan.test_task import corpus, pytestmark
+from tests.models.mulan.test_model import small_model
+from tests.models.mulan.test_task import corpus, pytestmark
 
 __all__ = ["corpus", "pytestmark"]
 

@@ -12,13 +12,13 @@ import pytest
 import musiclm.evaluate.match as matching
 import musiclm.evaluate.run as run
 from musiclm import cli
-from musiclm.audio import write_audio
-from musiclm.bundle import Bundle
-from musiclm.corpus.manifest import Track, save_manifest
-from musiclm.evaluate.listeners import Listener, make_listener
+from musiclm.core.audio import write_audio
+from musiclm.core.bundle import Bundle
+from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.report import compare, write_html
 from musiclm.evaluate.run import EvaluateConfig, Study
-from tests.evaluate.test_music import cadence, clicks
+from musiclm.listen.listeners import Listener, make_listener
+from tests.listen.test_music import cadence, clicks
 
 RATE = 24000
 CONFIG = EvaluateConfig(

@@ -30,7 +30,7 @@ def run(bundle: str, duration_s: float, device: str, threads: int, mode: str) ->
     started = time.perf_counter()
     import torch
 
-    from musiclm.generate import MusicLM
+    from musiclm.generate.session import MusicLM
 
     imported = time.perf_counter()
     torch.set_num_threads(threads)

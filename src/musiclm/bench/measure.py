@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from musiclm.train import pick_precision
+from musiclm.train.loop import pick_precision
 
 
 def wait(device: str) -> None:

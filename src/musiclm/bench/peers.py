@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from musiclm.bench.measure import num_parameters, use_threads, wait
-from musiclm.generate import GenerateConfig, MusicLM, item_generator
-from musiclm.lm.model import TokenLM
-from musiclm.lm.sample import generate_semantic
-from musiclm.soundstream.config import SoundStreamConfig
-from musiclm.soundstream.model import SoundStream
-from musiclm.storm.model import SoundStorm
-from musiclm.storm.sample import StormAcoustic
+from musiclm.generate.autoregressive import generate_semantic
+from musiclm.generate.session import GenerateConfig, MusicLM, item_generator
+from musiclm.generate.storm import StormAcoustic
+from musiclm.models.lm.model import TokenLM
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.storm.model import SoundStorm
 
 Say = Callable[[str], None]
 Contestant = Callable[[], dict[str, float]]  # one run: figure -> real-time factor (or seconds)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from musiclm import __version__
-from musiclm.artifact import git_revision
 from musiclm.bench import speed
 from musiclm.bench.measure import machine, use_threads
 from musiclm.bench.peers import PeersConfig, load_transformers, peers
 from musiclm.bench.training import training
-from musiclm.bundle import open_bundle
-from musiclm.generate import MusicLM
-from musiclm.presets import load_preset
+from musiclm.core.artifact import git_revision
+from musiclm.core.bundle import open_bundle
+from musiclm.generate.session import MusicLM
+from musiclm.train.recipes import load_preset
 
 Say = Callable[[str], None]
 

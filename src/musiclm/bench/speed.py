@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
-from musiclm.generate import GenerateConfig, MusicLM, item_generator
-from musiclm.lm.model import TokenLM
-from musiclm.lm.sample import ArAcoustic, collect, decode, generate_semantic
+from musiclm.generate.autoregressive import ArAcoustic, collect, decode, generate_semantic
+from musiclm.generate.session import GenerateConfig, MusicLM, item_generator
+from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, uniforms
 
 PROMPT = "a fast arcade theme with electric guitar and drums"

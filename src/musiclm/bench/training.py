@@ -23,16 +23,16 @@ from tokenizers import Tokenizer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 from musiclm.bench.measure import matrix_rate, num_parameters, timed
-from musiclm.corpus.manifest import Track, save_manifest
-from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.mulan.labels import LABELS_FILE, Labels
-from musiclm.mulan.task import MuLanTask
-from musiclm.mulan.text import END, PAD, START, UNKNOWN, Pretrained, TextConfig, TextEncoder
-from musiclm.pipeline import build_task
-from musiclm.presets import STAGES, Preset
-from musiclm.store import MULAN_WINDOW_S, StreamHeader, StreamWriter
-from musiclm.tokens import TokenSpec
-from musiclm.train import Run, Task, TrainConfig, one_step, pick_precision, to_device
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.core.streams import TokenSpec
+from musiclm.data.corpus.manifest import Track, save_manifest
+from musiclm.data.labels import LABELS_FILE, Labels
+from musiclm.data.store import MULAN_WINDOW_S, StreamHeader, StreamWriter
+from musiclm.models.mulan.task import MuLanTask
+from musiclm.models.mulan.text import END, PAD, START, UNKNOWN, Pretrained, TextConfig, TextEncoder
+from musiclm.train.loop import Run, Task, TrainConfig, one_step, pick_precision, to_device
+from musiclm.train.pipeline import build_task
+from musiclm.train.recipes import STAGES, Preset
 
 TRACK_S = 40  # longer than any crop
 EMBEDDING_DIM = 16  # of the vectors behind the codes; only quantizing MuLan's, between steps, costs by it

@@ -1,7 +1,7 @@
 """Is what a prompt names to be heard? A concept at a time, by listeners that had no part in training.
 
 - concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not. 0.5 is chance, 1 is
-  perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa (`musiclm.evaluate.music`) and by loudness.
+  perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa (`musiclm.listen.music`) and by loudness.
 - tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double. key: mean MIREX score.
 
 Beside each stands the same with prompts shuffled among the clips, which is what a model that does not read would get.
@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from musiclm.evaluate.bootstrap import Estimate, area_under_curve, bootstrap
-from musiclm.evaluate.judge import MSD_TAGS
-from musiclm.evaluate.music import Description, key_score, same_tempo
+from musiclm.listen.judge import MSD_TAGS
+from musiclm.listen.music import Description, key_score, same_tempo
 
 
 @dataclass(frozen=True)

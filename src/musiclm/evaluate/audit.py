@@ -23,19 +23,19 @@ from jaxtyping import Float
 from tokenizers import Tokenizer
 
 from musiclm import __version__
-from musiclm.arrange.captions import SCORES, load_score
-from musiclm.artifact import git_revision
-from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
-from musiclm.corpus.clips import read_clip, rms_db
-from musiclm.corpus.manifest import CorpusError, Track, load_manifest
+from musiclm.arrange.corpus.describe import SCORES, load_score
+from musiclm.core.artifact import git_revision
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
+from musiclm.data.corpus.clips import read_clip, rms_db
+from musiclm.data.corpus.manifest import CorpusError, Track, load_manifest
 from musiclm.evaluate.adherence import Prompt, adherence, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve
-from musiclm.evaluate.judge import Judge
-from musiclm.evaluate.music import Description, describe
-from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.mulan.tagger import MTT_TAGS, Tagger
-from musiclm.mulan.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
-from musiclm.mulan.text import TextEncoder, load_pretrained, tokenize
+from musiclm.listen.judge import Judge
+from musiclm.listen.music import Description, describe
+from musiclm.listen.tagger import MTT_TAGS, Tagger
+from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
 
 WINDOW_S = 10.0
 # concept of `evaluate.adherence` -> words of which one stands in a window's style, genres, moods or era

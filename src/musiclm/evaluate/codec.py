@@ -28,12 +28,12 @@ import soundfile
 import torch
 from jaxtyping import Float
 
-from musiclm.audio import resample
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import Track
-from musiclm.features import SAMPLE_RATE_HZ, LogMel
+from musiclm.core.audio import resample
+from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import Track
+from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.rvq import perplexity
-from musiclm.soundstream.model import SoundStream
 
 Clip = Float[np.ndarray, " s"]
 

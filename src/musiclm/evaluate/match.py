@@ -20,14 +20,14 @@ import torch
 from jaxtyping import Float
 from scipy.stats import rankdata
 
-from musiclm.artifact import write_atomic
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import RENDERED, Split, load_manifest
+from musiclm.core.artifact import write_atomic
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import RENDERED, Split, load_manifest
 from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
-from musiclm.evaluate.listeners import LIBROSA, METER, MUSICNN, make_listener
-from musiclm.evaluate.music import Description
-from musiclm.mulan.model import MuLan
+from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, make_listener
+from musiclm.listen.music import Description
+from musiclm.models.mulan.model import MuLan
 
 CLIP_S = 10.0
 # how people say it; whole words, ends of words where they matter, and never after "no", "not" or "without"

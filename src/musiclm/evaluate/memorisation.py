@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.lm.model import TokenLM
-from musiclm.lm.sample import stream_semantic
+from musiclm.generate.autoregressive import stream_semantic
+from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling
 
 CONTINUATION_FRAMES = 125  # 5 s

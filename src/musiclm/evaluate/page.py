@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from musiclm.arrange.captions import load_score
+from musiclm.arrange.corpus.describe import load_score
 from musiclm.arrange.score import Score
 from musiclm.arrange.timeline import timeline
-from musiclm.artifact import write_atomic
-from musiclm.corpus.captions import CAPTIONS_FILE, load_captions
-from musiclm.corpus.clips import read_clip
-from musiclm.corpus.manifest import CorpusError, Track, load_manifest
+from musiclm.core.artifact import write_atomic
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import CorpusError, Track, load_manifest
 from musiclm.evaluate.audit import spread
 from musiclm.evaluate.report import spectrogram_png
-from musiclm.features import SAMPLE_RATE_HZ
 
 WINDOW_S = 10.0
 STYLE = (

@@ -1,7 +1,7 @@
 """What semantic tokens hold: small probes on held-out music (AudioLM, section 3.3, probes phonetics; here it is music).
 
 Frame targets, 25 a second, computed from the audio: chroma (what is played), onset strength (when), loudness (how loud). They are the cues that a
-tokenizer may have been made with (`musiclm.w2vbert.cues`); what a token keeps of tags (with what, in which style), the clip target, it was not made for. Every figure is `skill` = 1 - error / error of always answering the training mean, a
+tokenizer may have been made with (`musiclm.models.w2vbert.cues`); what a token keeps of tags (with what, in which style), the clip target, it was not made for. Every figure is `skill` = 1 - error / error of always answering the training mean, a
 squared error over all dimensions: 0 is knowing nothing, 1 is knowing all, below 0 worse than nothing.
 
 A token probe answers, for each token, the mean target that token had in training music: it is the best that a reader of single
@@ -19,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import Track, load_manifest
+from musiclm.models.w2vbert.cues import cues_of
+from musiclm.models.w2vbert.model import W2vBert, stack_mel
 from musiclm.nn.kmeans import assign, kmeans
-from musiclm.w2vbert.cues import cues_of
-from musiclm.w2vbert.model import W2vBert, stack_mel
 
 FRAME_TARGETS = ("chroma", "onset", "loudness")
 TagScores = Callable[[Float[Tensor, "b 1 s"]], Float[Tensor, "b n"]]  # clip-level targets, e.g. logits of a tagger

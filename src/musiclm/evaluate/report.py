@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from musiclm.artifact import write_atomic
-from musiclm.audio import load
-from musiclm.features import SAMPLE_RATE_HZ, LogMel
+from musiclm.core.artifact import write_atomic
+from musiclm.core.audio import load
+from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"

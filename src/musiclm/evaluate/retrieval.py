@@ -1,6 +1,6 @@
 """Does MuLan find the music a text describes, and the text of a piece of music? On held-out pieces, beside chance (MuLan, section 4).
 
-Texts are captions written from the weak labels of the same windows (`musiclm.mulan.captions`), so the figures say how much of what the
+Texts are captions written from the weak labels of the same windows (`musiclm.data.captions.weak`), so the figures say how much of what the
 labels know both towers share, not how people would judge. For the latter there is `word_precision`: human captions as queries, and the
 share of pieces found that the tagger agrees with.
 """
@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from musiclm.corpus.clips import read_clip
-from musiclm.corpus.manifest import Track
-from musiclm.mulan.captions import captions
-from musiclm.mulan.gap import Gap, Retrieval, gap_of, retrieval
-from musiclm.mulan.labels import WINDOW_S, Labels
-from musiclm.mulan.model import MuLan
+from musiclm.data.captions.weak import captions
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import Track
+from musiclm.data.labels import WINDOW_S, Labels
+from musiclm.models.mulan.gap import Gap, Retrieval, gap_of, retrieval
+from musiclm.models.mulan.model import MuLan
 
 
 @dataclass(frozen=True, kw_only=True)

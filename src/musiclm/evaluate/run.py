@@ -23,24 +23,24 @@ import torch
 from jaxtyping import Float
 
 from musiclm import __version__
-from musiclm.artifact import git_revision, write_atomic
-from musiclm.bundle import open_bundle
-from musiclm.corpus.clips import eval_clips
-from musiclm.corpus.manifest import load_manifest
+from musiclm.core.artifact import git_revision, write_atomic
+from musiclm.core.bundle import open_bundle
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.labels import LABELS_FILE, load_labels
 from musiclm.evaluate.adherence import Adherence, Prompt, adherence, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import Estimate, area_under_curve, bootstrap, mean
 from musiclm.evaluate.codec import PretrainedCodec, evaluate_codec, make_visqol
 from musiclm.evaluate.controls import reliable
 from musiclm.evaluate.distance import frechet_distance, frechet_infinity, kernel_distance, posterior_divergence
-from musiclm.evaluate.judge import MSD_TAGS
-from musiclm.evaluate.listeners import CHROMA, LIBROSA, METER, MUSICNN, NOTES, Listener, make_listener
 from musiclm.evaluate.memorisation import memorisation
-from musiclm.evaluate.music import Description, chroma_agreement, onset_agreement, passage_likeness
 from musiclm.evaluate.probes import load_probe_clips, probe_tokens
 from musiclm.evaluate.retrieval import evaluate_retrieval
 from musiclm.evaluate.sets import ClipSets, EvaluateConfig, Say, spread
-from musiclm.evaluate.signal import Sanity
-from musiclm.mulan.labels import LABELS_FILE, load_labels
+from musiclm.listen.judge import MSD_TAGS
+from musiclm.listen.listeners import CHROMA, LIBROSA, METER, MUSICNN, NOTES, Listener, make_listener
+from musiclm.listen.music import Description, chroma_agreement, onset_agreement, passage_likeness
+from musiclm.listen.signal import Sanity
 
 CLIP_S, LONG_S, PROBE_S = 10.0, 40.0, 8.0
 NAN = float("nan")

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from musiclm.acoustic import SemanticSource
-from musiclm.audio import AudioError, load, write_audio
-from musiclm.bundle import Bundle
-from musiclm.corpus.clips import eval_clips, read_clip
-from musiclm.corpus.manifest import Track, load_manifest
+from musiclm.core.audio import AudioError, load, write_audio
+from musiclm.core.bundle import Bundle
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.data.corpus.clips import eval_clips, read_clip
+from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.adherence import Prompt
-from musiclm.features import SAMPLE_RATE_HZ
-from musiclm.generate import MusicLM, item_generator
-from musiclm.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.generate.acoustic import SemanticSource
+from musiclm.generate.session import MusicLM, item_generator
+from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
 
 Clip = Float[np.ndarray, " s"]
 Say = Callable[[str], None]

@@ -4,7 +4,7 @@ MusicLM (section 3.2) and AudioLM (section 3.2) use 24 layers, 16 heads, width 1
 bias. Here: pre-norm RMSNorm and a gated (SiLU) feed-forward, which is what makes the published sizes add up to 430 M, and a choice
 of positions. `t5` is the published bias over distances in the sequence. `rotary` turns queries and keys by positions the caller
 gives, which need not be places in the sequence: the stages pass times, so that a condition and the target it belongs to stand
-at distance 0 (`musiclm.lm.stages`). Dropout acts on the embeddings and on what each sub-layer adds, not on attention weights,
+at distance 0 (`musiclm.models.lm.stages`). Dropout acts on the embeddings and on what each sub-layer adds, not on attention weights,
 because that would rule out the fused attention kernels.
 """
 

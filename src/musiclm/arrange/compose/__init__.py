@@ -1,0 +1,1 @@
+"""From a style and a seed to a score: form, chords, melodies, accompaniment, drums."""

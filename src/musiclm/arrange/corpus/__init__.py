@@ -1,0 +1,1 @@
+"""Rendered corpora: `build` makes one, `describe` writes its captions."""

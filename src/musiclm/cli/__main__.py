@@ -1,0 +1,5 @@
+"""`python -m musiclm.cli`."""
+
+from musiclm.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""`musiclm corpus render`. Registered by `musiclm.cli`, since a corpus of recordings knows nothing of arranging."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def render(
+    hours: Annotated[float, typer.Option(help="How much music; the last piece may pass it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus; an unfinished run in it goes on.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pieces.", min=0)] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Processes that render; all cores by default.", min=1)] = None,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with tunes, songs and drum grooves (Nottingham, POP909, Groove MIDI) as files or .tar.xz."
+        ),
+    ] = None,
+    works: Annotated[
+        float,
+        typer.Option(
+            help="Share of the pieces that are finished ones from --sources (MIDI, MusicXML, Doom WADs), played as written, "
+            "each in one soundfont after another; 1: nothing else.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.0,
+    style: Annotated[list[str] | None, typer.Option(help="Only this style; may be given again.")] = None,
+    soundfonts: Annotated[
+        Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Arrange and render music of many styles, with its scores and captions. May be stopped and started again at any time."""
+    import os
+
+    from musiclm.arrange.corpus.build import render_corpus
+    from musiclm.arrange.render.soundfonts import FOLDERS
+
+    try:
+        report = render_corpus(
+            hours,
+            seed,
+            out,
+            jobs=jobs or os.cpu_count() or 1,
+            sources=sources,
+            styles=style or (),
+            soundfont_folders=(soundfonts, *FOLDERS) if soundfonts else FOLDERS,
+            progress=progress,
+            works=works,
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command goes on where this one was ({out})", err=True)
+        raise typer.Exit(130) from None
+    skipped = f", {report.skipped_sources} files of --sources skipped" if report.skipped_sources else ""
+    typer.echo(
+        f"{report.hours:.2f} h in {report.num_tracks} pieces, {report.num_rendered} rendered now"
+        f" at {report.times_real_time:.0f} x real time{skipped}; corpus in {out}"
+    )

@@ -1,0 +1,235 @@
+"""A trained model on disk: a folder with `config.json` and `model.safetensors`, checked by hash and never by pickle.
+
+`config.json` says what the weights are without another file: kind, sizes, the hash of the weights, and `info` (data, licences, steps,
+metrics, the encoders a language model learned from, the git revision). A bundle (`musiclm.core.bundle`) is an index over such folders.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from musiclm.core.config import to_json
+
+FORMAT = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class ArtifactError(ValueError):
+    """A folder is not the trained model it should be."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What `load_artifact` found."""
+
+    kind: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    info: dict[str, Any]
+    hash: str  # sha256 of model.safetensors
+    folder: Path
+
+    @property
+    def codes_hash(self) -> str:
+        """See the function of that name."""
+        return codes_hash({"info": self.info, "hash": self.hash})
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, as hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Writes a file so that it is whole under its name or not there at all."""
+    path = Path(path)
+    payload = data.encode() if isinstance(data, str) else data
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def git_revision() -> str:
+    """The revision of the source tree this code runs from, or '' outside a checkout."""
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        return out.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def save_artifact(
+    folder: Path,
+    kind: str,
+    config: Any,
+    module: nn.Module,
+    info: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+    files: Mapping[str, Path | bytes] | None = None,
+    skip: Collection[str] = (),
+) -> str:
+    """Writes a model folder under its name only when it is whole; an older one there is replaced. Returns the hash of the weights.
+
+    Floating tensors are stored as `dtype`; `files` are further files by name, each kept with its hash. Tensors named in `skip`
+    are left out: what training needs and use does not.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        state = {
+            name: (value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()).contiguous()
+            for name, value in module.state_dict().items()
+            if name not in skip
+        }
+        save_file(state, work / WEIGHTS_FILE)
+        digest = file_hash(work / WEIGHTS_FILE)
+        hashes = {}
+        for name, source in (files or {}).items():
+            (work / name).write_bytes(source if isinstance(source, bytes) else Path(source).read_bytes())
+            hashes[name] = file_hash(work / name)
+        document = {
+            "format": FORMAT,
+            "kind": kind,
+            "config": to_json(config),
+            "hash": digest,
+            "files": hashes,
+            "info": {"git_revision": git_revision(), **info},
+        }
+        (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        for path in work.iterdir():
+            path.chmod(0o644)  # safetensors and mkdtemp keep others out
+        work.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+            os.replace(folder, old / folder.name)
+            os.replace(work, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(work, folder)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return digest
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a model folder, without its weights. Raises ArtifactError when it is not one."""
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is no trained model: it has no {CONFIG_FILE}")
+    try:
+        document = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not readable JSON ({error}); the folder is damaged, copy it again") from None
+    missing = {"format", "kind", "config", "hash", "info"} - set(document)
+    if missing:
+        raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}; it was not written by musiclm")
+    if document["format"] != FORMAT:
+        raise ArtifactError(
+            f"{path} has format {document['format']}, this version reads {FORMAT}; install the version of musiclm that wrote it"
+        )
+    return document
+
+
+def codes_hash(document: Mapping[str, Any]) -> str:
+    """Which codes an encoder gives, from its `config.json`: the hash of the first artifact that gave them.
+
+    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm train mulan --from`).
+    Language models and token streams are bound to it.
+    """
+    return str(document["info"].get("codes_of", document["hash"]))
+
+
+def load_artifact(folder: Path, kind: str) -> Artifact:
+    """Reads a model folder; floating tensors come back as float32.
+
+    Raises: ArtifactError when a file is missing, the hash is wrong, the kind is another, or the weights are not safetensors.
+    """
+    folder = Path(folder)
+    document = read_config(folder)
+    if document["kind"] != kind:
+        raise ArtifactError(f"{folder} holds a {document['kind']!r} model where a {kind!r} model is wanted")
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        others = [p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
+        hint = f" ({', '.join(others)} is pickle, which is never read; convert it to safetensors)" if others else ""
+        raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}{hint}")
+    for name, expected in {WEIGHTS_FILE: document["hash"], **document.get("files", {})}.items():
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder} has no {name}; the model is incomplete, copy it again")
+        with open(folder / name, "rb") as file:
+            head = file.read(9)
+        # safetensors: 8 bytes of header length, which may well begin with pickle's 0x80, then a JSON object
+        if name == WEIGHTS_FILE and head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
+            raise ArtifactError(f"{weights} is a pickle, which is never read; convert it to safetensors")
+        actual = file_hash(folder / name)
+        if actual != expected:
+            raise ArtifactError(
+                f"{folder / name} has hash {actual[:12]}… but its {CONFIG_FILE} says {expected[:12]}…; "
+                "the file is damaged or from another model, copy the folder again"
+            )
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    return Artifact(
+        kind=kind,
+        config=document["config"],
+        state=state,
+        info=document["info"],
+        hash=document["hash"],
+        folder=folder,
+    )
+
+
+def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()) -> None:
+    """Puts the weights of `artifact` into `module`; tensors named in `skip` may be missing and stay as they are. Raises ArtifactError naming what is missing, unexpected or of another shape."""
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in artifact.state and name not in skip]
+    problems += [f"unexpected {name}" for name in artifact.state if name not in own]
+    problems += [
+        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+        for name, value in artifact.state.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    if problems:
+        raise ArtifactError(
+            f"the weights in {artifact.folder} do not fit their configuration: {'; '.join(problems[:3])}"
+            + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
+        )
+    module.load_state_dict(artifact.state, strict=False)  # what may be missing was checked above

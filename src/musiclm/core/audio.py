@@ -1,0 +1,411 @@
+"""Audio files: read (whole or streamed), resample, mix to mono, write with tags.
+
+Everything in the project is float32 in [-1, 1] and, between the files, mono at 24 kHz. Files are read by libsndfile
+(wav, flac, ogg, opus, mp3, ...); what it can't open (tracker modules, aac, ...) goes through an `ffmpeg` program where
+there is one. Streamed reading never holds more than a block, so a three-hour file costs no more memory than a short one.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float
+
+from musiclm.core.tags import fix_ogg_serial, prepend_id3
+
+SAMPLE_RATE_HZ = 24000
+MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
+
+TRACKER_SUFFIXES = frozenset({".mod", ".xm", ".it", ".s3m", ".mptm", ".stm", ".med", ".mtm", ".umx", ".669"})
+SNDFILE_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".rf64", ".caf"}
+)
+FFMPEG_SUFFIXES = TRACKER_SUFFIXES | {
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".mp4",
+    ".mka",
+    ".webm",
+    ".ape",
+    ".wv",
+    ".ac3",
+    ".mpc",
+    ".tta",
+}
+AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
+
+# suffix -> (libsndfile format, subtype)
+WRITE_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+# The only tags libsndfile can store; write_audio puts any other into the comment, as JSON.
+_NATIVE_TAGS = frozenset(
+    {"title", "copyright", "software", "artist", "comment", "date", "album", "license", "tracknumber", "genre"}
+)
+_BLOCK_FRAMES = 1 << 18
+
+
+class AudioError(ValueError):
+    """A file that can't be read or written as audio. The message is one line: which file, what is wrong, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioInfo:
+    sample_rate_hz: int
+    channels: int
+    seconds: float | None  # None: not known before decoding
+    tags: dict[str, str] = field(default_factory=dict)  # title, artist, genre, license, ... where the file has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoder:
+    info: AudioInfo
+    blocks: Iterator[np.ndarray]  # float32 (frames, channels)
+
+
+class _SequentialFile(soundfile.SoundFile):
+    """A file read from front to back. soundfile seeks to where it is after each read of a seekable file, and an MP3
+    loses there the bits it keeps from earlier frames: a click of 0.2 at the start of every block."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Rate, channels, length and tags of a file, without decoding it.
+
+    Raises: AudioError if the file is missing, empty or not audio.
+    """
+    with _open(Path(path)) as decoder:
+        return decoder.info
+
+
+def read_blocks(
+    path: str | Path, *, sample_rate_hz: int | None = SAMPLE_RATE_HZ, mono: bool = True
+) -> Iterator[Float[np.ndarray, "c s"]]:
+    """Streams a file block by block (about 250 000 frames each), resampled and, if `mono`, mixed to one channel.
+
+    The blocks joined are exactly what `read_audio` and `resample` give on the whole file. `sample_rate_hz` None keeps
+    the file's own rate. Mixing is the mean over channels.
+
+    Raises: AudioError, possibly after some blocks, if the file turns out damaged, truncated or without a sample.
+    """
+    path = Path(path)
+    with _open(path) as decoder:
+        blocks = _checked(path, decoder.blocks, mono)
+        yield from resample_blocks(blocks, decoder.info.sample_rate_hz, sample_rate_hz or decoder.info.sample_rate_hz)
+
+
+def _checked(path: Path, blocks: Iterable[np.ndarray], mono: bool) -> Iterator[np.ndarray]:
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        if mono and block.shape[1] > 1:
+            # The mean over channels, as a product: numpy's mean over so short an axis takes five times as long.
+            block = block @ np.full((block.shape[1], 1), 1 / block.shape[1], np.float32)
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
+        yield np.ascontiguousarray(block.T)
+    if frames == 0:
+        raise AudioError(f"{path}: holds no audio (0 samples); leave it out or export it again")
+
+
+def resample_blocks(
+    blocks: Iterable[Float[np.ndarray, "c s"]], from_hz: int, to_hz: int
+) -> Iterator[Float[np.ndarray, "c t"]]:
+    """`resample` of audio that comes in blocks: joined, they are what it gives on the whole."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream, channels = None, 0
+    for block in blocks:
+        if stream is None:
+            channels = len(block)
+            stream = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
+        out = stream.resample_chunk(block.T)
+        if len(out):
+            yield np.ascontiguousarray(out.T)
+    if stream is not None:
+        yield np.ascontiguousarray(stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T)
+
+
+def read_audio(path: str | Path) -> tuple[Float[np.ndarray, "c s"], int]:
+    """A whole file at its own rate: (audio in [-1, 1], sample_rate_hz). Raises: AudioError."""
+    info = probe(path)
+    return np.concatenate(list(read_blocks(path, sample_rate_hz=None, mono=False)), axis=1), info.sample_rate_hz
+
+
+def load(path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Float[np.ndarray, " s"]:
+    """A whole file, mono, at `sample_rate_hz`. Raises: AudioError."""
+    return np.concatenate(list(read_blocks(path, sample_rate_hz=sample_rate_hz)), axis=1)[0]
+
+
+def resample(audio: Float[np.ndarray, "c s"], from_hz: float, to_hz: float) -> Float[np.ndarray, "c t"]:
+    """Resamples by soxr (HQ); the length becomes s * to_hz / from_hz, rounded. Raises: AudioError for a rate below 1 Hz."""
+    if from_hz < 1 or to_hz < 1:
+        raise AudioError(f"can't resample from {from_hz} to {to_hz} Hz: both rates must be positive")
+    if from_hz == to_hz:
+        return audio
+    return np.ascontiguousarray(soxr.resample(audio.T, from_hz, to_hz, quality="HQ").T)
+
+
+def write_audio(
+    path: str | Path,
+    audio: Float[np.ndarray, "..."],
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    tags: Mapping[str, str] | None = None,
+) -> Path:
+    """`write_blocks` of one block, (s,) or (c, s)."""
+    audio = np.asarray(audio, np.float32)
+    return write_blocks(path, [audio[None] if audio.ndim == 1 else audio], sample_rate_hz, tags)
+
+
+def write_blocks(
+    path: str | Path,
+    blocks: Iterable[Float[np.ndarray, "c s"]],
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    tags: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has bits.
+
+    Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
+    [-1, 1] are clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
+    below it libsndfile's encoder makes frames that overrun their bit count, which decoders hear differently.
+
+    Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
+    """
+    path = Path(path)
+    check_writable(path)
+    sound_format, subtype = WRITE_FORMATS[path.suffix.lower()]
+    if sound_format == "MP3" and sample_rate_hz < 32000:
+        blocks, sample_rate_hz = resample_blocks(blocks, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, AssertionError) as error:
+        reason = str(error).replace("\n", " ") or "the disk took only a part"
+        raise AudioError(f"{path}: could not be written ({reason}); check free space and permissions") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name."""
+    path = Path(path)
+    if path.suffix.lower() not in WRITE_FORMATS:
+        raise AudioError(f"{path}: can't write '{path.suffix}' files; use one of {', '.join(WRITE_FORMATS)}")
+    if not path.parent.is_dir():
+        raise AudioError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; give a file name")
+    if not os.access(path.parent, os.W_OK):
+        raise AudioError(f"{path}: the folder {path.parent} is not writable; choose another or change its permissions")
+
+
+def _write(
+    temporary: Path,
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    rate_hz: int,
+    sound_format: str,
+    subtype: str,
+    tags: Mapping[str, str],
+) -> None:
+    num_frames = 0
+    with contextlib.ExitStack() as stack:
+        file: soundfile.SoundFile | None = None
+        for block in blocks:
+            block = np.asarray(block, np.float32)
+            if block.ndim != 2:
+                raise AudioError(f"{path}: audio of shape {block.shape} can't be written; give (s,) or (c, s)")
+            if not np.isfinite(block).all():
+                raise AudioError(f"{path}: not written, the audio holds NaN or infinite samples")
+            frames = block.T
+            if file is None:
+                file = stack.enter_context(
+                    soundfile.SoundFile(temporary, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype)
+                )
+                if sound_format != "MP3":  # there libsndfile mangles all but ASCII
+                    for name, value in tags.items():
+                        setattr(file, name, value)
+            # Vorbis: one long sf_write overflows libsndfile's stack, hence pieces.
+            for start in range(0, len(frames), 1 << 15):
+                file.write(np.clip(frames[start : start + (1 << 15)], -1.0, 1.0))
+            num_frames += len(frames)
+    if num_frames == 0:
+        raise AudioError(f"{path}: nothing to write, the audio has no samples")
+    if sound_format == "OGG":
+        fix_ogg_serial(temporary)
+    elif sound_format == "MP3":
+        prepend_id3(temporary, tags)
+    with open(temporary, "rb+") as handle:
+        os.fsync(handle.fileno())
+    # libsndfile does not report what fails while closing (a full disk), so count what arrived.
+    written = soundfile.info(temporary).frames
+    if written < num_frames:
+        raise OSError(f"{written} of {num_frames} frames arrived")
+
+
+def _native_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    native = {name: str(value) for name, value in tags.items() if name in _NATIVE_TAGS}
+    other = {name: value for name, value in tags.items() if name not in _NATIVE_TAGS}
+    if other:
+        if "comment" in native:
+            other["comment"] = native["comment"]
+        native["comment"] = json.dumps(other, ensure_ascii=False)
+    return native
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[_Decoder]:
+    if not path.exists():
+        raise AudioError(f"{path}: no such file; check the name")
+    if not path.is_file():
+        raise AudioError(f"{path}: not a file; give an audio file")
+    try:
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path}: the file is empty (0 bytes); leave it out or copy it again")
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise AudioError(f"{path}: can't be opened ({error.strerror}); check its permissions") from error
+    with contextlib.ExitStack() as stack:
+        file = None
+        if path.suffix.lower() not in FFMPEG_SUFFIXES:
+            try:
+                file = stack.enter_context(_SequentialFile(path))
+            except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+                decoder = stack.enter_context(_ffmpeg(path, str(error)))
+        else:
+            decoder = stack.enter_context(_ffmpeg(path, "not a format of libsndfile"))
+        if file is not None:
+            _check_whole(path)
+            seconds = file.frames / file.samplerate
+            tags = {name: value for name, value in file.copy_metadata().items() if value}
+            info = AudioInfo(sample_rate_hz=file.samplerate, channels=file.channels, seconds=seconds, tags=tags)
+            decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, file))
+        rate_hz = decoder.info.sample_rate_hz
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise AudioError(
+                f"{path}: a sample rate of {rate_hz} Hz; only {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read, resample it"
+            )
+        yield decoder
+
+
+def _sndfile_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    frames = 0
+    try:
+        while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+            frames += len(block)
+            yield block
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        at_s = frames / file.samplerate
+        raise AudioError(
+            f"{path}: damaged after {at_s:.1f} s ({_one_line(error)}); leave it out or copy it again"
+        ) from error
+    # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
+    if file.frames < 1 << 62 and frames < file.frames - file.samplerate // 2:
+        raise AudioError(
+            f"{path}: truncated, {frames / file.samplerate:.1f} of {file.frames / file.samplerate:.1f} s could be read;"
+            " copy it again"
+        )
+
+
+def _check_whole(path: Path) -> None:
+    """Raises AudioError if a RIFF or Ogg file ends before its own structure does; libsndfile reads such files silently."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+            promised = struct.unpack("<I", head[4:8])[0] + 8
+            # 0 and 0xFFFFFFFF are what programs write that stream to a pipe.
+            if promised > size + 1 and promised not in (8, 8 + 0xFFFFFFFF, 8 + 0x7FFFFFFF):
+                raise AudioError(f"{path}: truncated, {size} of {promised} bytes are there; copy it again")
+        elif head[:4] == b"OggS":
+            file.seek(max(0, size - (1 << 17)))
+            tail = file.read()
+            start = tail.rfind(b"OggS")
+            page = tail[start : start + 27] if start >= 0 else b""
+            end = math.inf
+            if len(page) == 27 and len(tail) >= start + 27 + page[26]:
+                end = start + 27 + page[26] + sum(tail[start + 27 : start + 27 + page[26]])
+            if end > len(tail):
+                raise AudioError(f"{path}: truncated, its last Ogg page is cut off; copy it again")
+
+
+@contextlib.contextmanager
+def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
+    """Decodes by ffmpeg, to a pipe. Only local files may be opened: a playlist posing as music reaches no network."""
+    if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
+        hint = (
+            "install ffmpeg to read this kind"
+            if path.suffix.lower() in FFMPEG_SUFFIXES
+            else "leave it out or convert it to wav"
+        )
+        raise AudioError(f"{path}: not readable as audio ({_one_line(why)}); {hint}")
+    safe = ["-v", "error", "-protocol_whitelist", "file,pipe"]
+    name = f"file:{path}"
+    entries = "stream=sample_rate,channels:format=duration:format_tags=title,artist,genre,license,copyright"
+    asked = subprocess.run(
+        ["ffprobe", *safe, "-select_streams", "a:0", "-show_entries", entries, "-of", "json", name],
+        capture_output=True,
+    )
+    answer = json.loads(asked.stdout or b"{}") if asked.returncode == 0 else {}
+    if not answer.get("streams") or 0 in (
+        int(answer["streams"][0].get(name, 0)) for name in ("sample_rate", "channels")
+    ):
+        raise AudioError(f"{path}: not audio, or damaged ({_one_line(why)}); leave it out or copy it again")
+    rate_hz, channels = int(answer["streams"][0]["sample_rate"]), int(answer["streams"][0]["channels"])
+    duration = answer.get("format", {}).get("duration")
+    tags = {key.lower(): value for key, value in answer.get("format", {}).get("tags", {}).items() if value}
+    info = AudioInfo(
+        sample_rate_hz=rate_hz, channels=channels, seconds=float(duration) if duration else None, tags=tags
+    )
+    command = ["ffmpeg", *safe, "-nostdin", "-xerror", "-i", name, "-map", "0:a:0", "-f", "f32le"]
+    command += ["-ar", str(rate_hz), "-ac", str(channels), "pipe:1"]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        assert process.stdout is not None
+
+        def blocks() -> Iterator[np.ndarray]:
+            assert process.stdout is not None
+            frames = 0
+            while raw := process.stdout.read(4 * channels * _BLOCK_FRAMES):
+                block = np.frombuffer(raw[: len(raw) // (4 * channels) * 4 * channels], "<f4").reshape(-1, channels)
+                frames += len(block)
+                yield block
+            if process.wait() != 0:
+                errors.seek(0)
+                said = _one_line(errors.read().decode(errors="replace"))
+                raise AudioError(
+                    f"{path}: damaged after {frames / rate_hz:.1f} s ({said}); leave it out or copy it again"
+                )
+
+        try:
+            yield _Decoder(info=info, blocks=blocks())
+        finally:
+            process.stdout.close()
+            process.kill()
+            process.wait()
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())[:200]

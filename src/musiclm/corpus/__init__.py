@@ -1,7 +1,0 @@
-"""The corpus: sources of music, the build that decodes them, the manifest, and clips cut from it."""
-
-from musiclm.corpus.build import BuildReport, build_corpus
-from musiclm.corpus.manifest import CorpusError, Track, load_manifest
-from musiclm.corpus.show import describe_corpus
-
-__all__ = ["BuildReport", "CorpusError", "Track", "build_corpus", "describe_corpus", "load_manifest"]

@@ -1,0 +1,116 @@
+"""Whole files through the codec in constant memory, and files of codes.
+
+Audio is read, encoded, decoded and written block by block; only the codes, about 1 kB a second, are held. A file of codes is safetensors: `codes`
+int16 (q, t), with the hash of the codec and the exact number of samples in its metadata.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from musiclm.core.artifact import ArtifactError
+from musiclm.core.audio import AudioError, read_blocks
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
+
+BLOCK_FRAMES = 500  # 10 s decoded at a time
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A clip as codes."""
+
+    codes: Int[Tensor, "q t"]
+    num_samples: int  # of the audio, so that its length comes back exactly
+    codec_hash: str
+
+    def bits_per_second(self, config: SoundStreamConfig) -> float:
+        """Bitrate of these levels before any entropy coding."""
+        assert config.spec.frame_rate_hz is not None
+        return self.codes.shape[0] * config.spec.frame_rate_hz * float(np.log2(config.codebook_size))
+
+
+def encode_file(codec: SoundStream, path: Path, levels: int | None = None) -> Encoded:
+    """Codes of any audio file, mixed to mono and resampled. Raises AudioError; ValueError for levels out of range."""
+    if levels is not None and not 1 <= levels <= codec.config.levels:
+        raise ValueError(f"--levels must lie in 1..{codec.config.levels}, got {levels}")
+    stream = EncoderStream(codec, levels)
+    pieces = []
+    for block in read_blocks(path, sample_rate_hz=codec.config.sample_rate_hz):
+        # seconds at a time: a block of a low-rate file can be long after resampling
+        for piece in np.split(block, range(240_000, block.shape[1], 240_000), axis=1):
+            pieces.append(stream.push(torch.from_numpy(np.ascontiguousarray(piece))[None]).to(torch.int16))
+    pieces.append(stream.flush().to(torch.int16))
+    if stream.num_samples == 0:
+        raise AudioError(f"{path}: there is no audio in it")
+    return Encoded(torch.cat(pieces, -1)[0], stream.num_samples, codec.codes_hash)
+
+
+def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.ndarray, "1 s"]]:
+    """Audio of an encoded clip, block by block, exactly `num_samples` long."""
+    stream, left = DecoderStream(codec), encoded.num_samples
+    for codes in encoded.codes.split(BLOCK_FRAMES, 1):
+        audio = stream.push(codes[None].long())[0, :, :left].numpy()
+        left -= audio.shape[1]
+        if audio.shape[1]:
+            yield audio
+    rest = stream.flush()[0, :, :left].numpy()
+    if rest.shape[1]:
+        yield rest
+
+
+def save_codes(path: Path, encoded: Encoded) -> None:
+    """Writes a file of codes; it appears under its name only when whole. Raises OSError."""
+    if not path.parent.is_dir():
+        raise ArtifactError(f"{path}: the folder {path.parent} does not exist; create it first")
+    about = {"kind": "musiclm codes", "samples": str(encoded.num_samples), "codec": encoded.codec_hash}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file({"codes": encoded.codes.contiguous()}, temporary, metadata=about)
+        os.replace(temporary, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: could not be written ({error}); check free space and permissions") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def describe_codes(path: Path) -> dict[str, Any]:
+    """Metadata and shape of a file of codes. Raises ArtifactError if it is not one."""
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            shape = file.get_slice("codes").get_shape()
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path}: no file of codes ({error}); make one with `musiclm codec encode`") from None
+    if about.get("kind") != "musiclm codes":
+        raise ArtifactError(f"{path}: no file of codes; make one with `musiclm codec encode`")
+    return {**about, "levels": shape[0], "frames": shape[1]}
+
+
+def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Encoded:
+    """Reads a file of codes for this codec, the first `levels` levels.
+
+    Raises: ArtifactError if it is damaged or from another codec; ValueError for levels it does not have.
+    """
+    about = describe_codes(path)
+    if about["codec"] != codec.codes_hash:
+        raise ArtifactError(
+            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right --model"
+        )
+    if levels is not None and not 1 <= levels <= about["levels"]:
+        raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
+    with safe_open(path, "pt") as file:
+        codes = file.get_tensor("codes")
+    return Encoded(codes[:levels], int(about["samples"]), about["codec"])

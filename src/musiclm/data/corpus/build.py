@@ -1,0 +1,362 @@
+"""Builds a corpus: sources -> decoded, trimmed, deduplicated tracks, split by piece.
+
+A build may be killed at any moment. What is finished stands in DIR/journal.jsonl, a line per original, written after its
+audio is in place; a new run decodes only what is not in the journal (or has changed since). The manifest is computed from
+the journal and the sources alone, never from the order in which tracks were finished, and is rewritten while the build
+goes on, so training can start on what is there.
+"""
+
+import concurrent.futures
+import fcntl
+import heapq
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from musiclm.core.audio import AudioError
+from musiclm.data.corpus.assemble import assemble
+from musiclm.data.corpus.ingest import FORMAT_VERSION, Silent, ingest
+from musiclm.data.corpus.manifest import CorpusError, save_manifest
+from musiclm.data.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
+
+_MANIFEST_EVERY_S = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    out: Path
+    num_tracks: int
+    num_skipped: int
+    num_decoded: int  # in this run; the rest was there already
+    hours: float
+    hours_by_split: dict[str, float] = field(default_factory=dict)
+    elapsed_s: float
+
+
+def default_cache() -> Path:
+    """Where packages are kept: $XDG_CACHE_HOME/musiclm/debian, or the same below ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musiclm" / "debian"
+
+
+def build_corpus(
+    sources: list[str], out: Path, jobs: int = 2, cache: Path | None = None, progress: bool = True
+) -> BuildReport:
+    """Builds (or goes on building) the corpus `out` from folders and named sources.
+
+    Files that can't be used are listed with their reason in out/skipped.jsonl and never stop the build. The manifest
+    holds exactly what the given sources hold. `jobs` processes decode; with 1 it all happens in this one.
+
+    Raises: CorpusError if a source is missing, `out` can't be written or is being built by another process, or nothing
+    at all could be used.
+    """
+    if not sources:
+        raise CorpusError(f"no source given; name a folder of audio, or '{DEBIAN_GAMES}'")
+    if jobs < 1:
+        raise CorpusError(f"jobs is {jobs}; it must be at least 1")
+    started_s = time.monotonic()
+    out, cache = Path(out), Path(cache) if cache else default_cache()
+    items = _collect(sources, cache)
+    with ExitStack() as locks:
+        locks.enter_context(locked(out, "--out"))
+        _sweep(out / "audio")
+        if any(item.source == DEBIAN_GAMES for item in items):
+            locks.enter_context(locked(cache, "--cache"))
+            _sweep(cache / "unpacked")
+        journal = Journal(out)
+        todo = [item for item in items if item.use == "music" and not journal.has(item)]
+        done = set(items).difference(todo)
+        hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
+        saved_s = time.monotonic()
+        with _progress(progress) as bar:
+            task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
+            for item, record in _decode_all(todo, out / "audio", cache, jobs):
+                journal.add(item, record)
+                hours += record.get("seconds", 0.0) / 3600
+                bar.update(task, advance=1, hours=hours)
+                # Rewriting takes longer as the corpus grows; it never takes more than a tenth of the time.
+                if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
+                    began_s = time.monotonic()
+                    save_manifest(out, *assemble(items, journal.records, final=False))
+                    saved_s = time.monotonic() + 10 * (time.monotonic() - began_s)
+        tracks, skipped = assemble(items, journal.records, final=True)
+        save_manifest(out, tracks, skipped)
+    if not tracks:
+        reasons = (
+            f"; the first of {len(skipped)} reasons: {skipped[0]['origin']}: {skipped[0]['reason']}" if skipped else ""
+        )
+        raise CorpusError(f"{', '.join(sources)}: no usable audio{reasons}")
+    hours_by_split: dict[str, float] = {}
+    for track in tracks:
+        hours_by_split[track.split] = hours_by_split.get(track.split, 0.0) + track.seconds / 3600
+    return BuildReport(
+        out=out,
+        num_tracks=len(tracks),
+        num_skipped=len(skipped),
+        num_decoded=len(todo),
+        hours=sum(hours_by_split.values()),
+        hours_by_split=hours_by_split,
+        elapsed_s=time.monotonic() - started_s,
+    )
+
+
+class Journal:
+    """Append-only record of finished originals. A line cut short by a kill is ignored: that original is done again."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "journal.jsonl"
+        self.audio_dir = out / "audio"
+        self.records: dict[str, dict[str, Any]] = {}
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    record = json.loads(line)
+                    self.records[record["key"]] = record
+                except (ValueError, KeyError, TypeError):
+                    continue
+        try:
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open as long as the journal)
+            self._file.write(b"\n")  # ends a line that a kill may have cut
+        except OSError as error:
+            raise CorpusError(f"{self.path}: can't be written ({error.strerror}); choose another --out") from error
+
+    def has(self, item: Item) -> bool:
+        record = self.records.get(item.key)
+        if record is None or record["stamp"] != _stamp(item):
+            return False
+        # A package that could not be fetched may be there today.
+        if "id" not in record:
+            return not record.get("again", False)
+        return (self.audio_dir / f"{record['id']}.flac").is_file()
+
+    def add(self, item: Item, record: dict[str, Any]) -> None:
+        record = {"key": item.key, "stamp": _stamp(item), **record}
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise CorpusError(
+                f"{self.path}: can't be written ({error.strerror}); free some space and start again"
+            ) from error
+        self.records[item.key] = record
+
+
+def _stamp(item: Item) -> str:
+    return f"{FORMAT_VERSION}:{item.stamp}"
+
+
+def _collect(sources: list[str], cache: Path) -> list[Item]:
+    items: dict[str, Item] = {}
+    for source in sources:
+        if source == DEBIAN_GAMES:
+            check_tools(cache)
+            found = debian_items(cache)
+        else:
+            found = folder_items(Path(source))
+        items.update((item.key, item) for item in found)
+    return sorted(items.values(), key=lambda item: (item.source, item.package, item.origin, item.key))
+
+
+@contextmanager
+def locked(folder: Path, option: str) -> Iterator[None]:
+    """Creates the folder and keeps other builds out of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise CorpusError(f"{folder}: can't be written ({error.strerror}); choose another {option}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise CorpusError(
+            f"{folder}: another build is at work there; wait for it or choose another {option}"
+        ) from error
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what a killed build left half done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink()
+
+
+def _progress(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[hours]:.1f} h"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not visible,
+    )
+
+
+def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
+    """A journal record: what was made, or the reason why nothing was."""
+    files = [item.root / part for part in item.parts]
+    try:
+        return asdict(ingest(files, audio_dir))
+    except CorpusError:
+        raise
+    except (AudioError, Silent) as error:
+        reason = str(error)
+        for path in files:
+            reason = reason.removeprefix(f"{path}: ")
+            if item.source == DEBIAN_GAMES and not path.exists():
+                return {"skipped": "not in the package"}
+        return {"skipped": reason}
+    except Exception as error:  # whatever one odd file does to a decoder, the others go on
+        return {"skipped": f"failed to decode ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
+
+
+def _decode_all(todo: list[Item], audio_dir: Path, cache: Path, jobs: int) -> Iterator[tuple[Item, dict[str, Any]]]:
+    """Yields each item with its record, in the order of finishing.
+
+    Packages are taken in turns, a track of each per round, so that an unfinished corpus is already a varied one.
+    A package is unpacked just before its first track and removed after its last.
+    """
+    packages: dict[str, list[Item]] = {}
+    for each in todo:
+        packages.setdefault(f"{each.source}:{each.package}", []).append(each)
+    remaining = {name: len(items) for name, items in packages.items()}
+    # Entries are (round, turn, ...): an entry of an earlier round goes first. Small packages come first, and one is opened
+    # per round, or the first tracks would wait until everything is unpacked.
+    turns = {
+        name: turn for turn, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
+    }
+    queue: list[tuple[int, int, int, str, Item | None]] = []
+    for name, items in packages.items():
+        if items[0].source == DEBIAN_GAMES:
+            heapq.heappush(queue, (turns[name] // jobs, turns[name], 0, name, None))
+        else:
+            for number, each in enumerate(items):
+                heapq.heappush(queue, (number, turns[name], number, name, each))
+
+    def finished(name: str) -> None:
+        remaining[name] -= 1
+        first = packages[name][0]
+        if remaining[name] == 0 and first.source == DEBIAN_GAMES:
+            shutil.rmtree(first.root, ignore_errors=True)
+
+    with _Workers(jobs) as workers:
+        while queue or workers.pending:
+            while queue and len(workers.pending) < 2 * jobs:
+                _, _, _, name, item = heapq.heappop(queue)
+                if item is None:
+                    parts = sorted({part for each in packages[name] for part in each.parts})
+                    workers.submit((name, None), unpack, packages[name][0].package, parts, cache)
+                else:
+                    workers.submit((name, item), _decode_item, item, audio_dir)
+            for (name, item), result, crash in workers.wait():
+                if item is not None:
+                    yield item, {"skipped": crash} if crash else result
+                    finished(name)
+                elif crash or result:
+                    for each in packages[name]:
+                        yield each, {"skipped": crash or result, "again": True}
+                        finished(name)
+                else:
+                    for number, each in enumerate(packages[name]):
+                        heapq.heappush(queue, (turns[name] // jobs + number, turns[name], 1 + number, name, each))
+
+
+def _unpack_cost(items: list[Item], cache: Path) -> int:
+    """Bytes to read before a package's first track: 0 for a folder, a guess for what is not here yet."""
+    if items[0].source != DEBIAN_GAMES:
+        return 0
+    deb = find_deb(items[0].package, cache)
+    return deb.stat().st_size if deb else 3_000_000 * len(items)
+
+
+class _Workers:
+    """A process pool that survives its processes: a job that takes a process down is reported, and the others are run again."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.pending: dict[concurrent.futures.Future[Any], tuple[Any, Any]] = {}
+        self.pool: concurrent.futures.Executor | None = None
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=error[0] is None, cancel_futures=True)
+
+    def submit(self, name: Any, function: Any, *arguments: Any) -> None:
+        if self.jobs == 1:
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            try:
+                future.set_result(function(*arguments))
+            except Exception as error:
+                future.set_exception(error)
+        else:
+            if self.pool is None:
+                self.pool = _new_pool(self.jobs)
+            try:
+                future = self.pool.submit(function, *arguments)
+            except BrokenProcessPool as error:
+                future = concurrent.futures.Future()
+                future.set_exception(error)
+        self.pending[future] = (name, (function, arguments))
+
+    def wait(self) -> list[tuple[Any, Any, str]]:
+        """(name, result, "") of the jobs that ended; (name, None, reason) of one that killed its process."""
+        done, _ = concurrent.futures.wait(self.pending, return_when=concurrent.futures.FIRST_COMPLETED)
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+            return self._one_by_one()
+        return [(self.pending.pop(future)[0], future.result(), "") for future in done]
+
+    def _one_by_one(self) -> list[tuple[Any, Any, str]]:
+        """A process died and took the pool with it; nobody knows whose job it was, so each runs alone."""
+        suspects, self.pending = self.pending, {}
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            self.pool = None
+        ended = []
+        for future, (name, (function, arguments)) in suspects.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                ended.append((name, future.result(), ""))
+                continue
+            with _new_pool(1) as alone:
+                try:
+                    ended.append((name, alone.submit(function, *arguments).result(), ""))
+                except BrokenProcessPool:
+                    ended.append((name, None, "the decoder crashed on it; convert it to wav"))
+        return ended
+
+
+def _new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
+    # spawn: the caller may hold threads (a progress bar, torch), which fork does not survive.
+    return concurrent.futures.ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+
+
+def _start_worker() -> None:
+    """Ends the worker when its parent is gone; after a kill -9 it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,405 @@
+"""The token store: what the encoders made of a corpus, as the language models read it.
+
+    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, whenever that is trained:
+        header.json                the stream's spec and the encoder by hash
+        codebooks.safetensors      the vectors behind the codes, (q v c)
+        shard-00000.safetensors    by track id: codes (q t) int16, for MuLan embeddings (n c) float16; tracks in the metadata
+
+MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows (MusicLM,
+section 3.1), and noise can be added before quantizing. Files appear under their names only when they are whole.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from musiclm.core.artifact import write_atomic
+from musiclm.core.streams import TokenSpec
+from musiclm.data.corpus.manifest import RENDERED
+from musiclm.nn.rvq import ResidualVQ
+
+FORMAT = 2
+HEADER_FILE = "header.json"
+CODEBOOK_FILE = "codebooks.safetensors"
+STREAMS = ("mulan", "semantic", "acoustic")
+ENCODER_OF = {"mulan": "mulan", "semantic": "w2vbert", "acoustic": "soundstream"}  # which model makes a stream
+MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
+
+
+class StoreError(ValueError):
+    """A token store that can't be written or read. The message is one line: what is wrong, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamHeader:
+    """What the codes of a stream are and who made them."""
+
+    spec: TokenSpec
+    encoder: str  # hash of its weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """The part of a track that a stream covers."""
+
+    id: str  # of the track; "ID xSPEED" where it is played at another speed
+    split: str
+    start_s: float  # a whole number of seconds
+    seconds: float
+    num_frames: int  # of the stream; for MuLan windows
+    source: str = ""  # of the track, as in the manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTrack:
+    """A track of the store: the part of it that all streams cover."""
+
+    id: str
+    split: str
+    num_frames: int  # semantic frames
+    offset_s: dict[str, int]  # by stream: where in its stretch that part begins
+    rendered: bool = False  # from a score, not a recording
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Pieces of tracks, cut at the same moments from all streams. Past the end of a short track codes are 0."""
+
+    codes: dict[str, Int[Tensor, "b _q _f"]]  # "semantic" and, where the store has been opened with it, "acoustic"
+    embedding: Float[Tensor, "b c"]  # mean MuLan embedding of the windows in the crop, not normalised
+    num_frames: Int[Tensor, " b"]  # semantic frames that are real
+    tracks: tuple[int, ...]  # index into TokenStore.tracks
+
+
+def read_header(folder: Path) -> StreamHeader:
+    """The header of a stream. Raises: StoreError if there is none or it is not one."""
+    path = Path(folder) / HEADER_FILE
+    if not path.is_file():
+        raise StoreError(f"{folder} holds no tokens (no {HEADER_FILE}); make them with `musiclm tokenize`")
+    try:
+        data = json.loads(path.read_text())
+        if data["format"] != FORMAT:
+            raise StoreError(f"{path} has format {data['format']}, this version reads {FORMAT}; tokenize again")
+        return StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is not the header of a token stream ({error}); tokenize again") from None
+
+
+def list_shards(folder: Path) -> list[Path]:
+    return sorted(Path(folder).glob("shard-*.safetensors"))
+
+
+class StreamWriter:
+    """Adds tracks to a stream of a store, new or begun before.
+
+    Raises: StoreError if the folder holds tokens of another encoder.
+    """
+
+    def __init__(
+        self, store: Path, header: StreamHeader, codebooks: Float[Tensor, "q v c"], tracks_per_shard: int = 16
+    ):
+        self.header, self.tracks_per_shard = header, tracks_per_shard
+        self.folder = Path(store) / header.spec.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / HEADER_FILE).exists():
+            found = read_header(self.folder)
+            if found != header:
+                raise StoreError(
+                    f"{self.folder} holds tokens of another {ENCODER_OF[header.spec.name]} ({found.encoder[:12]}, "
+                    f"now {header.encoder[:12]}); tokenize into a new folder"
+                )
+        else:
+            _save(self.folder / CODEBOOK_FILE, {"codebooks": codebooks.detach().float().cpu().numpy()}, {})
+            document = {"format": FORMAT, **asdict(header)}
+            write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
+        shards = list_shards(self.folder)
+        self.done = {stretch.id for shard in shards for stretch in shard_stretches(shard)}
+        self.next_shard = 1 + int(shards[-1].stem.split("-")[1]) if shards else 0
+        self.pending: list[tuple[Stretch, np.ndarray]] = []
+
+    def add(
+        self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
+    ) -> None:
+        """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or at `flush`.
+
+        Raises: StoreError if they are none or do not fit the spec.
+        """
+        spec = self.header.spec
+        if spec.name == "mulan":
+            fit, num_frames = tokens.ndim == 2 and len(tokens) > 0, len(tokens)
+        else:
+            fit = len(tokens) == spec.levels and tokens.size > 0
+            fit = fit and 0 <= tokens.min() and tokens.max() < spec.codebook_size
+            num_frames = tokens.shape[-1]
+        if not fit:
+            raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
+        stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
+        array = tokens.astype(np.float16 if spec.name == "mulan" else np.int16)
+        self.pending.append((stretch, np.ascontiguousarray(array)))
+        self.done.add(id)
+        if len(self.pending) == self.tracks_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is pending as a shard."""
+        if not self.pending:
+            return
+        records = [asdict(stretch) for stretch, _ in self.pending]
+        arrays = {stretch.id: array for stretch, array in self.pending}
+        _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
+        self.next_shard += 1
+        self.pending = []
+
+
+def shard_stretches(path: Path) -> list[Stretch]:
+    """What is in a shard. Raises: StoreError if the file is damaged."""
+    try:
+        with safe_open(path, "np") as file:
+            return [Stretch(**record) for record in json.loads((file.metadata() or {})["tracks"])]
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise StoreError(f"{path} is not a shard of a token store ({error}); delete it and tokenize again") from None
+
+
+class TokenStream:
+    """One stream of a store. Shards are mapped, not loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.header = read_header(folder)
+        try:
+            with safe_open(folder / CODEBOOK_FILE, "pt") as file:
+                self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
+        self.stretches: dict[str, Stretch] = {}
+        self._files: dict[str, Any] = {}
+        for shard in list_shards(folder):
+            found = shard_stretches(shard)
+            file = safe_open(shard, "np").__enter__()
+            self.stretches |= {stretch.id: stretch for stretch in found}
+            self._files |= {stretch.id: file for stretch in found}
+
+    def __getitem__(self, id: str) -> Any:
+        """The tokens of a track, to be sliced: only what is cut out is read."""
+        return self._files[id].get_slice(id)
+
+
+class TokenStore:
+    """Reads a store: of each track that all the streams have the part that they all cover, on the clock of the semantic one.
+
+    Raises: StoreError if a stream is missing, none has tracks, or streams cover no second of a track in common.
+    """
+
+    def __init__(self, folder: Path | str, streams: Sequence[str] = STREAMS) -> None:
+        self.folder = Path(folder)
+        self._streams = {name: TokenStream(self.folder / name) for name in STREAMS if name in streams}
+        self.specs = tuple(stream.header.spec for stream in self._streams.values())
+        self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
+        self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}
+        self.semantic_rate_hz = float(self.spec("semantic").frame_rate_hz or 0)
+        self.ratio = self._ratio("acoustic") if "acoustic" in self._streams else 0
+        self.tracks = [self._track(id) for id in self._streams["mulan"].stretches if self._everywhere(id)]
+        if not self.tracks:
+            raise StoreError(f"{folder} holds no tracks yet; fill it with `musiclm tokenize`")
+        levels, size, dim = self.codebooks["mulan"].shape
+        self._rvq = ResidualVQ(dim=dim, codebook_size=size, levels=levels)
+        self._rvq.codebooks.copy_(self.codebooks["mulan"])
+
+    def spec(self, stream: str) -> TokenSpec:
+        return self._streams[stream].header.spec
+
+    def _everywhere(self, id: str) -> bool:
+        return all(id in stream.stretches for stream in self._streams.values())
+
+    def _ratio(self, stream: str) -> int:
+        """Frames of a stream per semantic frame."""
+        rate = self.spec(stream).frame_rate_hz
+        if not rate or not self.semantic_rate_hz or rate % self.semantic_rate_hz:
+            raise StoreError(
+                f"{stream} frames at {rate} Hz are no multiple of semantic frames at {self.semantic_rate_hz} Hz"
+            )
+        return int(rate // self.semantic_rate_hz)
+
+    def _track(self, id: str) -> StoredTrack:
+        found = {name: stream.stretches[id] for name, stream in self._streams.items()}
+        start = max(stretch.start_s for stretch in found.values())
+        offsets = {name: round(start - stretch.start_s) for name, stretch in found.items()}
+        for name, stretch in found.items():
+            rate = self.spec(name).frame_rate_hz
+            if rate and stretch.num_frames < int(stretch.seconds * rate - 0.01):  # resampling may lack a sample
+                raise StoreError(
+                    f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
+                )
+        left = {
+            name: stretch.num_frames // self._ratio(name) - round(offsets[name] * self.semantic_rate_hz)
+            for name, stretch in found.items()
+            if name != "mulan"
+        }
+        offsets["mulan"] = min(offsets["mulan"], found["mulan"].num_frames - 1)  # windows are longer than their stride
+        if min(left.values()) < 1:
+            raise StoreError(
+                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one --max-seconds for all"
+            )
+        return StoredTrack(
+            id=id,
+            split=found["semantic"].split,
+            num_frames=min(left.values()),
+            offset_s=offsets,
+            rendered=found["semantic"].source == RENDERED,
+        )
+
+    def _slice(self, track: StoredTrack, stream: str, start: int, stop: int) -> NDArray[np.int16]:
+        """Codes (q, frames of the stream) of semantic frames [start, stop) of a track."""
+        n, skip = self._ratio(stream), round(track.offset_s[stream] * self.semantic_rate_hz)
+        codes: NDArray[np.int16] = self._streams[stream][track.id][:, (skip + start) * n : (skip + stop) * n]
+        return codes
+
+    def of_split(self, split: str, rendered: bool | None = None) -> list[int]:
+        """Indices of the tracks of a split: all, only the rendered ones, or only the real ones."""
+        return [
+            index
+            for index, track in enumerate(self.tracks)
+            if track.split == split and rendered in (None, track.rendered)
+        ]
+
+    def hours(self, split: str) -> float:
+        frames = sum(self.tracks[index].num_frames for index in self.of_split(split))
+        return frames / self.semantic_rate_hz / 3600
+
+    def crops(
+        self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
+    ) -> Crops:
+        """Random crops, a pure function of the arguments; every second of music is equally likely.
+
+        rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
+        Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
+        """
+        length = round(crop_s * self.semantic_rate_hz)
+        random = np.random.default_rng((seed, step, 0x746F6B))
+        parts: list[tuple[bool | None, int]] = [(None, batch_size)]
+        if rendered_share is not None:
+            num = int(rendered_share * batch_size + random.random())
+            parts = [(True, num), (False, batch_size - num)]
+        places = []
+        for rendered, num in parts:
+            if num:
+                tracks = np.array(self._some(split, rendered))
+                frames = np.array([self.tracks[index].num_frames for index in tracks])
+                ends = np.cumsum(frames)
+            for _ in range(num):
+                chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
+                places.append((int(tracks[chosen]), int(random.integers(max(0, frames[chosen] - length) + 1))))
+        return self.cut(places, length)
+
+    def eval_crops(self, split: str, crop_s: float, num: int) -> Crops:
+        """`num` fixed crops, spread over the tracks of a split and over each track; neighbours are of different tracks.
+
+        Rendered tracks are left out where there are real ones. Raises: StoreError if the split is empty.
+        """
+        tracks = self.of_split(split, rendered=False) or self._some(split)
+        length = round(crop_s * self.semantic_rate_hz)
+        per_track = math.ceil(num / len(tracks))
+        # where there are more tracks than crops, take them evenly from the list, which is ordered by source
+        chosen = [tracks[i * len(tracks) // num] for i in range(num)] if per_track == 1 else tracks
+        places = []
+        for index in range(num):
+            track = chosen[index % len(chosen)]
+            room = max(0, self.tracks[track].num_frames - length)
+            places.append((track, room * (2 * (index // len(chosen)) + 1) // (2 * per_track)))
+        return self.cut(places, length)
+
+    def cut(self, places: Sequence[tuple[int, int]], length: int) -> Crops:
+        """Crops of `length` semantic frames at (track index, first semantic frame)."""
+        rates = {name: self._ratio(name) for name in self._streams if name != "mulan"}
+        codes = {
+            name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64) for name, n in rates.items()
+        }
+        embedding = np.zeros((len(places), self.codebooks["mulan"].shape[2]), np.float32)
+        real = []
+        for row, (index, start) in enumerate(places):
+            track = self.tracks[index]
+            stop = min(start + length, track.num_frames)
+            real.append(stop - start)
+            for name, n in rates.items():
+                codes[name][row, :, : (stop - start) * n] = self._slice(track, name, start, stop)
+            windows, skip = self._streams["mulan"][track.id], track.offset_s["mulan"]
+            first, last = self.windows(start, stop, windows.get_shape()[0] - skip)
+            embedding[row] = windows[skip + first : skip + last].astype(np.float32).mean(0)
+        return Crops(
+            {name: torch.from_numpy(value) for name, value in codes.items()},
+            torch.from_numpy(embedding),
+            torch.tensor(real),
+            tuple(index for index, _ in places),
+        )
+
+    def windows(self, start: int, stop: int, num: int) -> tuple[int, int]:
+        """Which of a track's `num` MuLan windows lie in semantic frames [start, stop): those wholly inside, or the one nearest."""
+        first = math.ceil(start / self.semantic_rate_hz)
+        last = math.floor(stop / self.semantic_rate_hz) - MULAN_WINDOW_S
+        if first > last:
+            middle = (start + stop) / 2 / self.semantic_rate_hz
+            first = last = round(middle - MULAN_WINDOW_S / 2)
+        first, last = min(max(first, 0), num - 1), min(max(last, 0), num - 1)
+        return first, last + 1
+
+    def mulan_codes(
+        self, embedding: Float[Tensor, "b c"], noise: float = 0.0, generator: torch.Generator | None = None
+    ) -> Int[Tensor, "b q 1"]:
+        """MuLan tokens, as `MuLan.quantize` makes them: of the embedding at length 1.
+
+        noise: a vector of random direction and of length up to `noise` (uniform per item) is added before.
+        """
+        unit = F.normalize(embedding.float(), dim=-1)
+        if noise:
+            random = F.normalize(torch.randn(unit.shape, generator=generator), dim=-1)
+            unit = F.normalize(unit + random * noise * torch.rand(len(unit), 1, generator=generator), dim=-1)
+        return self._rvq.encode(unit)[..., None]
+
+    def streams(self, crops: Crops, noise: float = 0.0, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """The crops as codes by stream name: "semantic" b 1 t, "acoustic" b q f, "mulan" b q 1."""
+        return {**crops.codes, "mulan": self.mulan_codes(crops.embedding, noise, generator)}
+
+    def unigram_loss(
+        self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
+    ) -> Float[Tensor, " q"]:
+        """Chance for a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
+        often each code occurs in the training split (counted from one, so that no code is impossible)."""
+        spec = self.spec(stream)
+        counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
+        for index in self._some("train"):
+            seen = self._slice(self.tracks[index], stream, 0, self.tracks[index].num_frames)
+            for level in range(spec.levels):
+                counts[level] += torch.from_numpy(np.bincount(seen[level], minlength=spec.codebook_size))
+        nats = -(counts / counts.sum(1, keepdim=True)).log()
+        real = torch.arange(codes.shape[2]) < num_frames[:, None]
+        return torch.stack([nats[level][codes[:, level][real]].mean() for level in range(spec.levels)]).float()
+
+    def _some(self, split: str, rendered: bool | None = None) -> list[int]:
+        tracks = self.of_split(split, rendered)
+        if not tracks:
+            kind = {None: "", True: "rendered ", False: "real "}[rendered]
+            raise StoreError(f"{self.folder} holds no {kind}tracks of split {split!r}; tokenize some")
+        return tracks
+
+
+def _save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(arrays, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path} could not be written ({error}); check free space and permissions") from error
+    finally:
+        temporary.unlink(missing_ok=True)

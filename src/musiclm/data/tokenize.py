@@ -1,0 +1,98 @@
+"""Runs a frozen encoder over a corpus and fills its stream of the token store (MusicLM, section 3.1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from musiclm.core.audio import resample
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.core.streams import TokenSpec
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.store import ENCODER_OF, StoreError, StreamHeader, StreamWriter
+from musiclm.models.mulan.model import MuLan
+from musiclm.models.soundstream.model import EncoderStream, SoundStream
+from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A frozen encoder as the store needs it. `Encoder.of` makes one from a model."""
+
+    encode: Callable[[Float[Tensor, "1 1 s"]], Shaped[Tensor, "_ _"]]  # codes (q t); of MuLan embeddings (n c)
+    header: StreamHeader
+    codebooks: Float[Tensor, "q v c"]
+
+    @classmethod
+    def of(cls, model: SoundStream | SemanticTokenizer | MuLan, device: str = "cpu") -> "Encoder":
+        """Raises: StoreError if the model has no hash, that is, was not loaded from an artifact."""
+        model.eval().to(device)
+        if isinstance(model, SoundStream):
+            spec, codebooks = model.spec, model.rvq.codebooks
+            encode: Callable[[Tensor], Tensor] = lambda audio: encode_long(model, audio.to(device))[0]  # noqa: E731
+        elif isinstance(model, SemanticTokenizer):
+            spec, codebooks = model.spec, model.centroids[None]
+            encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
+        else:
+            rvq = model.rvq
+            spec = TokenSpec(name="mulan", codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+            codebooks = rvq.codebooks
+            encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
+        if not model.codes_hash:
+            raise StoreError(f"the {ENCODER_OF[spec.name]} encoder has no hash; load it from a trained artifact")
+        return cls(encode=encode, header=StreamHeader(spec=spec, encoder=model.codes_hash), codebooks=codebooks)
+
+
+def encode_long(model: SoundStream, audio: Float[Tensor, "1 1 s"], piece_s: float = 20.0) -> Int[Tensor, "1 q f"]:
+    """Acoustic codes of audio of any length in constant memory; the codes of pieces equal those of the whole."""
+    stream = EncoderStream(model)
+    codes = [stream.push(piece) for piece in audio.split(round(piece_s * SAMPLE_RATE_HZ), dim=-1)]
+    return torch.cat([piece.to(audio.device) for piece in [*codes, stream.flush()]], -1)
+
+
+@torch.no_grad()
+def tokenize_corpus(
+    corpus_dir: Path,
+    encoder: Encoder,
+    out: Path,
+    splits: Sequence[str] = ("train", "validation", "test"),
+    max_seconds_per_track: float | None = None,
+    speeds: Sequence[float] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the same call goes on.
+
+    max_seconds_per_track: of a longer track only the middle. Tracks shorter than a second are left out.
+    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more music than there is.
+    on_progress: (tracks done, tracks in all), a track at another speed being another one.
+
+    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a speed outside 0.5 to 2.
+    """
+    for speed in speeds:
+        if not 0.5 <= speed <= 2:
+            raise ValueError(f"speed is {speed}; it must be between 0.5 and 2")
+    tracks = [track for track in load_manifest(corpus_dir) if track.split in splits and track.seconds >= 1]
+    altered = [speed for speed in dict.fromkeys(speeds) if speed != 1]
+    plays = [(track, speed) for track in tracks for speed in (1.0, *(altered if track.split == "train" else ()))]
+    writer = StreamWriter(out, encoder.header, encoder.codebooks)
+    try:
+        for index, (track, speed) in enumerate(plays):
+            id = track.id if speed == 1 else f"{track.id} x{speed:g}"
+            if id not in writer.done:
+                seconds = track.seconds / speed
+                length = min(seconds, max_seconds_per_track or seconds)
+                start = float(int((seconds - length) / 2))  # a whole second, where a MuLan window begins
+                audio = read_clip(corpus_dir, track, start * speed, length * speed)
+                if speed != 1:
+                    audio = resample(audio[None], SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)[0]
+                tokens = encoder.encode(torch.from_numpy(audio)[None, None]).cpu().numpy()
+                writer.add(id, track.split, start, length, tokens, track.source)
+            if on_progress is not None:
+                on_progress(index + 1, len(plays))
+    finally:
+        writer.flush()  # also what was finished when an error or Ctrl-C came
+    return Path(out)

@@ -1,0 +1,76 @@
+"""What any acoustic decoder is: semantic codes in, acoustic codes out, whole or streamed.
+
+Two are built: the coarse and fine stages of AudioLM and MusicLM (`musiclm.generate.autoregressive.ArAcoustic`) and SoundStorm
+(`musiclm.generate.storm.StormAcoustic`). They read and write the same tokens, so either follows the semantic stage.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+Progress = Callable[[int, int], None]  # steps done, steps in all
+
+
+class SemanticSource:
+    """Semantic codes that may still be in the making: a decoder asks for no more than it needs, so the first sound comes early."""
+
+    def __init__(self, pieces: Iterator[Int[Tensor, "b 1 n"]], batch: int, num_frames: int) -> None:
+        """`pieces` together hold `num_frames` frames of `batch` items."""
+        self.batch, self.num_frames = batch, num_frames
+        self._pieces = pieces
+        self._known = torch.zeros(batch, 1, 0, dtype=torch.long)
+
+    @classmethod
+    def of(cls, codes: "Int[Tensor, 'b 1 t'] | SemanticSource") -> "SemanticSource":
+        """Codes that are all there already."""
+        return codes if isinstance(codes, SemanticSource) else cls(iter([codes]), codes.shape[0], codes.shape[2])
+
+    def __getitem__(self, frames: slice) -> Int[Tensor, "b 1 n"]:
+        """Frames start..stop, made now if need be. Raises ValueError if the pieces end before `stop`."""
+        stop = min(frames.stop, self.num_frames)
+        while self._known.shape[2] < stop:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise ValueError(f"{self._known.shape[2]} semantic frames came of the {self.num_frames} announced")
+            self._known = torch.cat([self._known.to(piece.device), piece.long()], 2)
+        return self._known[:, :, frames.start : stop]
+
+
+class AcousticDecoder(ABC):
+    """Semantic codes to acoustic codes."""
+
+    @abstractmethod
+    def seams_s(self, duration_s: float) -> tuple[float, ...]:
+        """Where windows meet in `duration_s` of music without a prompt: places to listen for clicks."""
+
+    @abstractmethod
+    def stream(
+        self,
+        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        prompt: Int[Tensor, "b q p"] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Int[Tensor, "b q n"]]:
+        """Acoustic codes in pieces, as soon as each is final; together they are what `generate` returns.
+
+        mulan: the condition; None is none (the null condition).
+        generators: one per item, on the CPU, so that an item's draws depend neither on its neighbours nor on the device.
+        prompt: the first acoustic frames, all levels, belonging to the beginning of `semantic`; they come back unchanged.
+
+        Raises: ValueError if the generators or the prompt do not fit.
+        """
+
+    def generate(
+        self,
+        semantic: Int[Tensor, "b 1 t"],
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        prompt: Int[Tensor, "b q p"] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Int[Tensor, "b q f"]:
+        """All acoustic frames of `semantic`: f = t * acoustic rate / semantic rate."""
+        return torch.cat(list(self.stream(semantic, mulan, generators, prompt, on_progress)), 2)

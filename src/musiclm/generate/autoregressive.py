@@ -1,0 +1,306 @@
+"""Sampling from the language models (MusicLM section 3.2): temperature, top-k, top-p, guidance; long audio by sliding windows.
+
+Each step reads one id per row into a static cache and computes one row of logits. Guided and unguided halves share a batch. All
+randomness is one uniform number per id, drawn ahead from each item's own generator and turned into a code by the inverse of the
+cumulative distribution: an item's draws depend neither on the batch around it nor on the device.
+
+(Bits: a CPU picks other matrix kernels for other batch sizes, so logits of a batch and of a single run differ in their last
+bits, and a draw that falls into such a gap, about one in a million, differs. `musiclm.generate.session` runs items singly where that matters.)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
+from musiclm.generate.steer import Steering
+from musiclm.models.lm.model import TokenLM
+from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
+
+
+@torch.inference_mode()
+def decode(
+    model: TokenLM,
+    streams: dict[str, Tensor],
+    num_frames: int,
+    sampling: Sampling,
+    u: Float[Tensor, "b n"],
+    given: Int[Tensor, "b q p"] | None = None,
+    steering: Sequence[Steering] = (),
+) -> Iterator[Int[Tensor, " b"]]:
+    """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
+
+    `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
+    is for targets of one level; what was given it has heard before.
+    """
+    layout = model.layout
+    target = layout.target_spec
+    levels = target.levels
+    batch = u.shape[0]
+    conditioned = "mulan" in streams
+    streams = with_null(model, streams, batch)
+    guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
+    device = model.embedding.weight.device
+    null = torch.ones(batch, dtype=torch.bool, device=device)
+    prefix, positions = layout.prefix(streams, None if conditioned else null)
+    if guided:
+        prefix = torch.cat([prefix, layout.prefix(streams, null)[0]])
+    ids = prefix
+    first = 0
+    if given is not None and given.shape[2]:
+        known = layout.target_ids(given)
+        first = known.shape[1]
+        ids = torch.cat([prefix, torch.cat([known, known]) if guided else known], 1)
+        positions = torch.cat([positions, layout.target_positions(0, first, device)])
+    total = num_frames * levels
+    cache = model.transformer.new_cache(ids.shape[0], prefix.shape[1] + total)
+    times = layout.target_positions(0, total, device)
+    assert u.shape[1] == total - first, (u.shape, total, first)
+    hidden, moved = model.read(ids, positions, cache)
+    for step in range(first, total):
+        level = step % levels
+        logits = model.logits(hidden[:, -1], level)
+        if guided:
+            logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
+        if steering:
+            logits = logits + torch.stack([each.bias() for each in steering]).to(device)
+        if sampling.temperature == 0:
+            code = logits.argmax(-1)
+        else:
+            code = draw(probabilities(logits, sampling), u[:, step - first])
+        if steering:
+            for each, drawn in zip(steering, code.tolist(), strict=True):
+                each.hear(drawn)
+        yield code
+        if step + 1 < total:
+            row = (code + (layout.target_offset + level * target.codebook_size))[:, None]
+            hidden, moved = model.read(torch.cat([row, row]) if guided else row, times[step : step + 1], moved)
+
+
+def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """`streams`, with codes of 0 for a missing MuLan condition (they become null ids)."""
+    part, spec = model.layout.parts[0], model.layout.specs[0]
+    if part.stream != "mulan" or "mulan" in streams:
+        return streams
+    zeros = torch.zeros(batch, spec.levels, 1, dtype=torch.long, device=model.embedding.weight.device)
+    return {**streams, "mulan": zeros}
+
+
+def collect(steps: Iterator[Int[Tensor, " b"]], levels: int, on_step: Callable[[], None]) -> Int[Tensor, "b q n"]:
+    """Codes out of the steps of `decode`, of which there is at least one."""
+    codes = []
+    for code in steps:
+        codes.append(code)
+        on_step()
+    return torch.stack(codes, 1).unflatten(1, (-1, levels)).transpose(1, 2)
+
+
+def stream_semantic(
+    model: TokenLM,
+    mulan: Int[Tensor, "b m 1"] | None,
+    num_frames: int,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    prompt: Int[Tensor, "b 1 p"] | None = None,
+    on_progress: Progress | None = None,
+    chunk_frames: int = 25,
+    steering: Sequence[Steering] = (),
+) -> Iterator[Int[Tensor, "b 1 n"]]:
+    """Semantic codes of a clip of any length, `chunk_frames` at a time (MusicLM, section 3.2).
+
+    Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
+    frames come first. steering: one for each item, new ones; none: nothing is steered.
+
+    Raises: ValueError if the generators, the prompt or the steering do not fit.
+    """
+    batch = len(generators)
+    if mulan is not None:
+        check_generators(generators, mulan.shape[0])
+    device = model.embedding.weight.device
+    window = model.layout.crop_frames()
+    held = torch.zeros(batch, 1, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
+    if held.shape[2] > num_frames:
+        raise ValueError(f"the prompt has {held.shape[2]} frames, more than the {num_frames} asked for")
+    check_generators(generators, held.shape[0])
+    if steering and len(steering) != batch:
+        raise ValueError(f"{len(steering)} steerings for {batch} items; pass one per item, or none")
+    for each, row in zip(steering, held[:, 0].tolist(), strict=False):
+        for code in row:
+            each.hear(code)
+    streams = {} if mulan is None else {"mulan": mulan}
+    if held.shape[2]:
+        yield held
+    done = first = held.shape[2]
+    fresh: list[Tensor] = []
+    while done < num_frames:
+        if held.shape[2] >= window:
+            held = held[:, :, -(window - window // 2) :]
+        length = min(window, held.shape[2] + num_frames - done)
+        new = []
+        u = uniforms(generators, length - held.shape[2], device)
+        for code in decode(model, streams, length, sampling, u, held, steering):
+            new.append(code)
+            fresh.append(code)
+            done += 1
+            if on_progress is not None:
+                on_progress(done - first, num_frames - first)
+            if len(fresh) == chunk_frames or done == num_frames:
+                yield torch.stack(fresh, 1)[:, None]
+                fresh = []
+        held = torch.cat([held, torch.stack(new, 1)[:, None]], 2)
+
+
+def generate_semantic(
+    model: TokenLM,
+    mulan: Int[Tensor, "b m 1"] | None,
+    num_frames: int,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    prompt: Int[Tensor, "b 1 p"] | None = None,
+    on_progress: Progress | None = None,
+) -> Int[Tensor, "b 1 t"]:
+    """`stream_semantic`, whole."""
+    pieces = stream_semantic(model, mulan, num_frames, sampling, generators, prompt, on_progress)
+    return torch.cat(list(pieces), 2)
+
+
+class ArAcoustic(AcousticDecoder):
+    """The coarse and fine stages as an `AcousticDecoder` (AudioLM, sections 3.3 and 3.4).
+
+    Coarse ids come in 10 s windows whose first half is the last half of the window before; fine ones in 3 s chunks on their own,
+    those of a window side by side in one batch. Without a fine stage only the coarse levels come out.
+    """
+
+    def __init__(
+        self,
+        coarse: TokenLM,
+        fine: TokenLM | None,
+        coarse_sampling: Sampling | None = None,
+        fine_sampling: Sampling | None = None,
+    ) -> None:
+        """Raises ValueError if the models are of other stages or of other streams."""
+        for model, stage in ((coarse, "coarse"), (fine, "fine")):
+            if model is not None and model.config.stage != stage:
+                raise ValueError(f"the {stage} model is of stage {model.config.stage!r}")
+        if fine is not None and coarse.config.specs != fine.config.specs:
+            raise ValueError("the coarse and the fine model were trained on different streams")
+        self.coarse, self.fine = coarse, fine
+        self.coarse_sampling = coarse_sampling or Sampling(temperature=0.95)
+        self.fine_sampling = fine_sampling or Sampling(temperature=0.4)
+
+    def seams_s(self, duration_s: float) -> tuple[float, ...]:
+        """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's chunks."""
+        rate = self.coarse.layout.target_spec.frame_rate_hz or 0.0
+        ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
+        window, stop = self.coarse.layout.crop_frames(), round(duration_s * rate)
+        seams = set(range(window, stop, window - window // 2 // ratio * ratio))
+        if self.fine is not None:
+            seams |= set(range(self.fine.layout.crop_frames(), stop, self.fine.layout.crop_frames()))
+        return tuple(frame / rate for frame in sorted(seams))
+
+    def stream(
+        self,
+        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        prompt: Int[Tensor, "b q p"] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Int[Tensor, "b q n"]]:
+        """See `AcousticDecoder.stream`. Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage."""
+        semantic = SemanticSource.of(semantic)
+        batch = semantic.batch
+        check_generators(generators, batch)
+        coarse_levels = self.coarse.layout.target_spec.levels
+        fine_levels = self.fine.layout.target_spec.levels if self.fine is not None else 0
+        ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
+        num_frames = semantic.num_frames * ratio
+        levels = coarse_levels + fine_levels
+        if prompt is None:
+            prompt = torch.zeros(batch, levels, 0, dtype=torch.long, device=self.coarse.embedding.weight.device)
+        if prompt.shape[1] != levels or prompt.shape[2] > num_frames:
+            raise ValueError(f"the prompt must be (b, {levels}, at most {num_frames}), got {tuple(prompt.shape)}")
+        chunk = self.fine.layout.crop_frames() if self.fine is not None else 1
+        new = num_frames - prompt.shape[2]
+        # fine chunks side by side take one step; this only serves the progress bar
+        count = _Counter(new * coarse_levels + new * fine_levels, on_progress)
+        known = prompt[:, :coarse_levels].long()
+        emitted = 0
+        for coarse in self._coarse(semantic, mulan, known, ratio, generators, count):
+            stop = coarse.shape[2] if coarse.shape[2] == num_frames else coarse.shape[2] // chunk * chunk
+            if stop > emitted and self.fine is None:
+                yield coarse[:, :, emitted:stop]
+                emitted = stop
+            elif stop > emitted:
+                fine = self._fine(coarse[:, :, emitted:stop], prompt[:, coarse_levels:, emitted:], generators, count)
+                yield torch.cat([coarse[:, :, emitted:stop], fine], 1)
+                emitted = stop
+
+    def _coarse(
+        self,
+        semantic: SemanticSource,
+        mulan: Tensor | None,
+        codes: Tensor,
+        ratio: int,
+        generators: Sequence[torch.Generator],
+        count: "_Counter",
+    ) -> Iterator[Int[Tensor, "b q t"]]:
+        """All coarse codes so far, after each window."""
+        layout = self.coarse.layout
+        window, num_frames = layout.crop_frames(), semantic.num_frames * ratio
+        keep = window // 2 // ratio * ratio
+        if codes.shape[2] == num_frames:
+            yield codes
+        while codes.shape[2] < num_frames:
+            # windows begin at a semantic frame, also after a prompt of any length
+            start = 0 if codes.shape[2] < window else (codes.shape[2] - keep) // ratio * ratio
+            length = min(window, num_frames - start)
+            part = semantic[start // ratio : (start + length + ratio - 1) // ratio]
+            streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
+            given = codes[:, :, start:]
+            levels = layout.target_spec.levels
+            u = uniforms(generators, (length - given.shape[2]) * levels, codes.device)
+            steps = decode(self.coarse, streams, length, self.coarse_sampling, u, given)
+            codes = torch.cat([codes, collect(steps, levels, lambda: count.add(1))], 2)
+            yield codes
+
+    def _fine(
+        self, coarse: Tensor, given: Tensor, generators: Sequence[torch.Generator], count: "_Counter"
+    ) -> Int[Tensor, "b q t"]:
+        """Fine codes of whole chunks and perhaps a shorter last one; `given` are fine frames known from a prompt."""
+        assert self.fine is not None
+        layout = self.fine.layout
+        chunk, batch, levels = layout.crop_frames(), coarse.shape[0], layout.target_spec.levels
+        given = given[:, :, : coarse.shape[2]].long()
+        known = given.shape[2] // chunk * chunk  # chunks that the prompt fills
+        out = [given[:, :, :known]]
+        position = known
+        while position < coarse.shape[2]:
+            prefix = given[:, :, position : position + chunk]
+            length = min(chunk, coarse.shape[2] - position)
+            if prefix.shape[2] == length:  # the prompt ends with the audio
+                out.append(prefix)
+                break
+            # as many whole chunks side by side as there are; one that the prompt begins is alone
+            num = 1 if prefix.shape[2] else max(1, (coarse.shape[2] - position) // chunk)
+            part = coarse[:, :, position : position + num * length]
+            rows = part.unflatten(2, (num, length)).transpose(1, 2).flatten(0, 1)  # (b num) q t
+            u = uniforms(generators, num * (length - prefix.shape[2]) * levels, coarse.device)
+            steps = decode(self.fine, {"acoustic": rows}, length, self.fine_sampling, u.view(batch * num, -1), prefix)
+            new = collect(steps, levels, lambda num=num: count.add(num))  # type: ignore[misc]
+            out += [prefix, new.unflatten(0, (batch, num)).transpose(1, 2).flatten(2)]
+            position += num * length
+        return torch.cat(out, 2)
+
+
+class _Counter:
+    """Adds steps up for a progress callback."""
+
+    def __init__(self, total: int, on_progress: Progress | None) -> None:
+        self.done, self.total, self.on_progress = 0, total, on_progress
+
+    def add(self, steps: int) -> None:
+        self.done += steps
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)

@@ -1,0 +1,157 @@
+"""Keeping time and staying in key: the semantic stage's next code is drawn to what the music so far, or the user, expects.
+
+Not in MusicLM. A small model's music has a pulse for two seconds and drifts over eight, though each code says well how hard something is
+struck in its frame (`musiclm.models.w2vbert.cues`). So what codes say of onsets is summed up as the clip goes on; its autocorrelation tells how strong
+a stroke is due next, and by that much codes with strokes become likelier: `logits += strength * due * onset of the code`. A tempo in numbers
+puts a metronome in place of the autocorrelation's lags; a key makes codes likelier by how well their pitches fit it (docs/decisions/010-steering.md).
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, key_of, parse_key, tempo_of
+
+SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
+SHORTEST_LAG_S, LONGEST_LAG_S = 0.3, 4.0  # after which strokes may return: from a fast beat to a slow bar
+NUM_LAGS = 6  # of them, those where the music is most like itself
+CHANCE = 2.0  # standard errors of an autocorrelation that noise may have
+WARM_UP_S = 2.0  # without a tempo in numbers nothing is expected before
+MEMORY_S = 10.0  # of past strokes
+STROKE_FRAMES = 0.6  # deviation of a metronome's stroke
+HALF_BEATS = 0.3  # share of a metronome's strokes that fall between beats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steer:
+    """How hard the semantic stage is steered; strengths are of deviations in logits, 0 leaves it alone."""
+
+    beat: float = 1.2  # to the pulse that the music has so far
+    tempo: float = 1.8  # to a tempo in numbers
+    key: float = 1.4  # to a key
+    tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
+    key_name: str | None = None  # such as "D minor"; None: what the prompt says
+
+    def __post_init__(self) -> None:
+        for name in ("beat", "tempo", "key"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"the strength of {name} is {getattr(self, name)}; it must be 0 or more")
+        if self.tempo_bpm is not None and not SLOWEST_BPM <= self.tempo_bpm <= FASTEST_BPM:
+            raise ValueError(
+                f"the tempo is {self.tempo_bpm} BPM; it must lie between {SLOWEST_BPM:.0f} and {FASTEST_BPM:.0f}"
+            )
+        if self.key_name is not None:
+            parse_key(self.key_name)
+
+    def as_asked(self, prompt: str) -> "Steer":
+        """With the tempo (between 30 and 300 BPM) and the key that a prompt names, where none is set."""
+        bpm = tempo_of(prompt)
+        said = float(bpm) if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
+        return replace(self, tempo_bpm=self.tempo_bpm or said, key_name=self.key_name or key_of(prompt))
+
+
+@dataclass(frozen=True)
+class CodeTraits:
+    """What each semantic code says of its frame: strength of an onset, and how much of each pitch class; standardised over the codes."""
+
+    onset: Float[Tensor, " v"]
+    chroma: Float[Tensor, "v 12"]
+    frame_rate_hz: float
+
+    @classmethod
+    def of(cls, cues: Float[Tensor, "v 14"], frame_rate_hz: float) -> "CodeTraits":
+        """From each code's guesses: twelve pitch classes, onset, loudness (`musiclm.models.w2vbert.tokenizer.cues_of_codes`)."""
+        cues = (cues - cues.mean(0)) / cues.std(0).clamp(min=1e-6)
+        return cls(cues[:, 12], cues[:, :12], frame_rate_hz)
+
+
+class Steering:
+    """The bias of one item's next code. `hear` is told every code, drawn or given, in order."""
+
+    def __init__(self, traits: CodeTraits, steer: Steer) -> None:
+        self.traits = traits
+        self.steer = steer
+        self.period = None  # of a beat, in frames
+        if steer.tempo_bpm is not None and steer.tempo > 0:
+            self.period = 60 * traits.frame_rate_hz / steer.tempo_bpm
+        self.onsets = traits.onset.double().numpy()
+        self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
+        self.frame = 0
+        self.in_key = torch.zeros_like(traits.onset)
+        if steer.key_name is not None:
+            self.in_key = steer.key * fit_of_key(traits.chroma, steer.key_name)
+
+    def hear(self, code: int) -> None:
+        self.past.append(float(self.onsets[code]))
+        self.frame += 1
+
+    def bias(self) -> Float[Tensor, " v"]:
+        """To be added to the logits of the next code."""
+        due = self.steer.beat * self.due_by_itself() if self.period is None else self.steer.tempo * self.due_at_tempo()
+        return self.in_key + due * self.traits.onset
+
+    def due_by_itself(self) -> float:
+        """How strong a stroke is due now, in deviations, times how like itself the music has been; 0 before `WARM_UP_S`."""
+        rate = self.traits.frame_rate_hz
+        if self.frame < round(WARM_UP_S * rate) or self.steer.beat == 0:
+            return 0.0
+        past, likeness = autocorrelation(np.array(self.past))
+        first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(past) // 2)
+        inner = likeness[first + 1 : last]
+        highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
+        by_chance = CHANCE / np.sqrt(len(past) - np.arange(first + 1, last))
+        peaks = np.where(highest, np.maximum(inner - by_chance, 0.0), 0.0)
+        best = np.argsort(-peaks, kind="stable")[:NUM_LAGS]
+        if peaks[best].sum() < 1e-6:
+            return 0.0
+        due = float(peaks[best] @ past[len(past) - (best + first + 1)] / peaks[best].sum())
+        return float(peaks.max() * np.clip(due / past.std(), -2, 2))
+
+    def due_at_tempo(self) -> float:
+        """The same with a beat that is given: what a metronome strikes, and what came whole beats before."""
+        assert self.period is not None
+        due = metronome(self.frame, self.period)
+        if len(self.past) > 2 * self.period:
+            past, likeness = autocorrelation(np.array(self.past))
+            lags = self.period * np.arange(1, int(len(past) / 2 / self.period) + 1)
+            weights = np.maximum(np.interp(lags, np.arange(len(likeness)), likeness), 0.0)
+            if weights.sum() > 1e-6:
+                before = np.interp(len(past) - lags, np.arange(len(past)), past)
+                due += float(weights @ before / weights.sum() / past.std())
+        return float(np.clip(due, -2, 2))
+
+
+def metronome(frame: int, period: float) -> float:
+    """Strokes on beats `period` frames apart, weaker ones between them; three on a beat, and 0 in the mean."""
+
+    def stroke(spacing: float) -> float:
+        away = abs(frame / spacing - round(frame / spacing)) * spacing
+        share_of_time = STROKE_FRAMES * np.sqrt(2 * np.pi) / spacing
+        return float(np.exp(-0.5 * (away / STROKE_FRAMES) ** 2) - share_of_time)
+
+    return 3.0 * ((1 - HALF_BEATS) * stroke(period) + HALF_BEATS * stroke(period / 2))
+
+
+def autocorrelation(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`x` without its mean, and its autocorrelation at lags 0 to n - 1, 1 at 0, as if every lag had n products; zeros without variance."""
+    x = x - x.mean()
+    n, energy = len(x), float(x @ x)
+    if energy < 1e-9:
+        return x, np.zeros(n)
+    return x, np.correlate(x, x, "full")[n - 1 :] / energy * n / np.arange(n, 0, -1)
+
+
+def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
+    """How well each code's pitches fit a key (profiles of Krumhansl and Kessler), standardised. Raises: ValueError for a name that is no key."""
+    tonic, mode = parse_key(name)
+    profile = torch.tensor(np.roll(MAJOR_PROFILE if mode == "major" else MINOR_PROFILE, tonic), dtype=torch.float32)
+    fit = chroma @ (profile - profile.mean())
+    return (fit - fit.mean()) / fit.std().clamp(min=1e-6)
+
+
+__all__ = ["CodeTraits", "Steer", "Steering"]

@@ -1,0 +1,1 @@
+"""Programs that say something of a clip, for evaluation, audit and labels alike. One a file."""

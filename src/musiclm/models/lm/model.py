@@ -1,0 +1,166 @@
+"""TokenLM: one decoder-only language model for every stage (MusicLM section 3.2, AudioLM section 3).
+
+Which ids come in what order is the layout's affair (`musiclm.models.lm.stages`); here are the embedding, the transformer and the logits.
+Target id j belongs to level j mod levels, so only that level's codes can follow: the head holds one matrix per level and computes
+that slice alone, never the whole vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.config import from_json
+from musiclm.core.streams import TokenSpec
+from musiclm.models.lm.stages import SPECS, STAGES, Layout
+from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
+
+KIND = "lm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLMConfig:
+    """A stage and the size of its model. MusicLM: `TransformerConfig` of 24 x 1024, 16 heads, feed-forward 4096, T5 positions."""
+
+    stage: str  # "semantic", "coarse" or "fine" (musiclm.models.lm.stages.STAGES)
+    transformer: TransformerConfig
+    mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
+    cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
+    crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
+    specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"stage is {self.stage!r}; it must be one of {', '.join(STAGES)}")
+        if self.mulan_levels < 1:
+            raise ValueError(f"mulan_levels is {self.mulan_levels}; it must be at least 1")
+        if self.crop_s is not None and not 1 <= self.crop_s <= 600:
+            raise ValueError(f"crop_s is {self.crop_s}; it must lie in 1..600 s, or be None for the stage's own")
+        _ = self.layout  # raises if the streams do not fit
+
+    @property
+    def layout(self) -> Layout:
+        stage = STAGES[self.stage]
+        if self.crop_s is not None:
+            stage = replace(stage, crop_s=self.crop_s)
+        return Layout(stage, self.specs, self.mulan_levels)
+
+
+@dataclass(frozen=True)
+class LmLoss:
+    """Cross-entropies in nats per id."""
+
+    total: Float[Tensor, ""]  # over all ids that count
+    per_level: Float[Tensor, " q"]
+
+
+class TokenLM(nn.Module):
+    """Next-id logits of one stage."""
+
+    def __init__(self, config: TokenLMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layout = config.layout
+        width, target = config.transformer.width, self.layout.target_spec
+        self.embedding = nn.Embedding(self.layout.num_ids, width)
+        self.transformer = Transformer(config.transformer)
+        self.head = nn.Parameter(torch.empty(target.levels, target.codebook_size, width))
+        nn.init.normal_(self.head, std=0.02)
+        self.artifact_hash = ""
+
+    @classmethod
+    def from_artifact(cls, folder: Path) -> "TokenLM":
+        """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
+        artifact = load_artifact(folder, KIND)
+        model = cls(from_json(TokenLMConfig, artifact.config))
+        load_state(model, artifact)
+        model.artifact_hash = artifact.hash
+        return model.eval()
+
+    def read(
+        self, ids: Int[Tensor, "b l"], positions: Float[Tensor, " l"], cache: KvCache | None = None
+    ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
+        """Hidden states after each id, and the cache moved on."""
+        return self.transformer(self.embed(ids, 0 if cache is None else cache.length), positions, cache)
+
+    def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
+        """Embeddings of ids that begin at place `start` of the sequence.
+
+        With `cumulative_mulan` the MuLan condition comes as ever finer versions of one vector, as its quantizer means it, rather
+        than as vectors of residuals: the norms ahead of each layer would make the smallest residual as loud as the first.
+        """
+        x = self.embedding(ids)
+        stop = 1 + self.layout.specs[0].levels
+        if not self.config.cumulative_mulan or start > 0 or self.layout.parts[0].stream != "mulan":
+            return x
+        return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
+
+    def logits(self, hidden: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b v"]:
+        """Logits of the codes of a target level, float32."""
+        return F.linear(hidden, self.head[level]).float()
+
+    def forward(
+        self,
+        prefix: Int[Tensor, "b c"],
+        prefix_positions: Float[Tensor, " c"],
+        target: Int[Tensor, "b q t"],
+    ) -> Float[Tensor, "b q t v"]:
+        """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it."""
+        ids = self.layout.target_ids(target)
+        levels, num_ids = target.shape[1], ids.shape[1]
+        positions = self.layout.target_positions(0, num_ids - 1, ids.device)
+        hidden, _ = self.read(torch.cat([prefix, ids[:, :-1]], 1), torch.cat([prefix_positions, positions]))
+        hidden = hidden[:, prefix.shape[1] - 1 :].unflatten(1, (-1, levels))  # b t q d: what comes before each id
+        return torch.stack([self.logits(hidden[:, :, level], level) for level in range(levels)], dim=1)
+
+    def loss(
+        self,
+        conditions: Mapping[str, Int[Tensor, "b _q _t"]],
+        target: Int[Tensor, "b q t"],
+        num_frames: Mapping[str, Int[Tensor, " b"]] | None = None,
+        drop: Bool[Tensor, " b"] | None = None,
+        context: Int[Tensor, "b q t"] | None = None,
+    ) -> LmLoss:
+        """Cross-entropy of the target's levels (`Layout.target_codes`) given the conditions (whole streams by name).
+
+        num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is left out.
+        context: what the model reads in the target's place; the target itself if None.
+        """
+        prefix, positions = self.layout.prefix(conditions, drop, num_frames)
+        target = target.long()
+        logits = self(prefix, positions, target if context is None else context.long())
+        losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
+        name = self.layout.target_spec.name
+        if num_frames is None or name not in num_frames:
+            return LmLoss(losses.mean(), losses.mean(dim=(0, 2)))
+        real = torch.arange(target.shape[2], device=target.device) < num_frames[name][:, None]
+        per_level = (losses * real[:, None]).sum(dim=(0, 2)) / real.sum().clamp(min=1)
+        return LmLoss(per_level.mean(), per_level)
+
+    @torch.no_grad()
+    def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
+        """Starts the embeddings of a stream's ids from what its codes mean.
+
+        The rows become a random projection of the quantizer's vectors, each level scaled to spread 1 (MuLan's all like the first where
+        they are summed). Codes near one another then start near one another, and one that training has seen rarely or never (text
+        reaches MuLan codes that little audio does) is not noise. A no-op for a stage without that stream.
+        """
+        for index, part in enumerate(self.layout.parts):
+            if part.stream != stream:
+                continue
+            chosen = vectors[part.start : part.stop].float().cpu()
+            width = self.embedding.weight.shape[1]
+            generator = torch.Generator().manual_seed(seed)
+            rows = chosen @ torch.randn(chosen.shape[-1], width, generator=generator)
+            rows = rows - rows.mean(1, keepdim=True)
+            spread = rows.flatten(1).std(dim=1)[:, None, None]
+            if stream == "mulan" and self.config.cumulative_mulan:
+                spread = spread[:1]
+            rows = (rows / spread.clamp(min=1e-9)).flatten(0, 1)
+            offset = self.layout.offsets[index]
+            self.embedding.weight[offset : offset + rows.shape[0]] = rows.to(self.embedding.weight)

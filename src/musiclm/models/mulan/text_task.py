@@ -1,0 +1,210 @@
+"""Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan --from BUNDLE`.
+
+Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
+captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers, or
+a mood, must lie nearer to its music than the same caption with another number or mood (`musiclm.data.captions.wrong`): among unlike captions a model
+has no need to read such a word, and does not. `text_anchor` holds captions where they lay before.
+"""
+
+import copy
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.core.artifact import ArtifactError, codes_hash, read_config
+from musiclm.core.theory import tempo_of
+from musiclm.data.captions.wrong import names_mood, other_moods, with_other_mood, with_other_tempo
+from musiclm.models.mulan.gap import fit_projection, gap_of
+from musiclm.models.mulan.model import MuLan, contrastive_loss
+from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
+from musiclm.models.mulan.text import Pretrained
+from musiclm.train.loop import Update
+
+OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
+# of a window that have wrong ones beside them: the shortest that name a mood, for there it weighs most
+FELT_CAPTIONS = 3
+Wrong = tuple[int, int, list[str]]  # window, caption, the same caption with other words
+
+
+class TextSide(nn.Module):
+    """What is trained."""
+
+    def __init__(self, model: MuLan) -> None:
+        super().__init__()
+        self.text = model.text
+        self.log_scale = model.log_scale
+
+
+class MuLanTextTask(MuLanTask):
+    """See `musiclm.train.loop.Task`.
+
+    start: a MuLan's artifact. Raises: ArtifactError if its sizes are not the configuration's, or its text encoder is to be trained too; ValueError as `MuLanTask`.
+    """
+
+    def __init__(
+        self,
+        config: MuLanTaskConfig,
+        corpus_dir: Path,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        start: Path,
+        cache_dir: Path | None = None,
+    ) -> None:
+        if config.model.text_trained_layers:
+            raise ArtifactError(
+                f"mulan.task.model.text_trained_layers is {config.model.text_trained_layers}; with --from only the head over the text encoder is "
+                "trained: set it to 0, or train MuLan from the start"
+            )
+        model = MuLan.from_artifact(start)
+        if model.config != config.model:
+            raise ArtifactError(
+                f"the mulan model in {start} has other sizes than this preset's; choose its preset, or set them"
+            )
+        assert model.tokenizer is not None
+        pretrained = Pretrained(model.config.text, model.text_encoder.state_dict(), model.tokenizer.to_str())
+        cache_dir = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
+        super().__init__(
+            config, corpus_dir, batch_size=batch_size, seed=seed, pretrained=pretrained, cache_dir=cache_dir
+        )
+        self.mulan = model.requires_grad_(False)
+        self.before = copy.deepcopy(model.text).eval()
+        self.side = TextSide(model).requires_grad_(True)
+        self.groups = {"model": self.side}
+        self.codes_of = codes_hash(read_config(start))
+        keys = [f"{window.track.sha256} {window.start_s}" for window in self.windows]
+        rows = cached_rows(
+            cache_dir / f"vectors-{self.codes_of[:16]}.npz",
+            keys,
+            lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
+        )
+        self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+        self.wrong = {"tempo": self._encoded(self._other_tempi()), "mood": self._encoded(self._other_moods())}
+        self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
+        self.chance |= {kind: math.log(1 + OTHERS) for kind in self.wrong}
+        self.names_tempo = torch.tensor([[tempo_of(text) is not None for text in row] for row in self.data.captions])
+
+    def _other_tempi(self) -> Iterator[Wrong]:
+        """The training captions that name their tempo in numbers."""
+        for window in map(int, self.train):
+            for caption, text in enumerate(self.data.captions[window]):
+                rng = random.Random(f"{self.seed} {window} {caption}")
+                wrong = [other for _ in range(OTHERS) if (other := with_other_tempo(text, rng)) is not None]
+                if wrong:
+                    yield window, caption, wrong
+
+    def _other_moods(self) -> Iterator[Wrong]:
+        """The shortest training captions of each window that name a mood."""
+        for window in map(int, self.train):
+            pool = self.data.captions[window]
+            others = other_moods([*pool, *self.windows[window].captions])
+            felt = [caption for caption, text in enumerate(pool) if names_mood(text)] if others else []
+            for caption in sorted(felt, key=lambda k: len(pool[k]))[:FELT_CAPTIONS]:
+                rng = random.Random(f"{self.seed} {window} {caption} mood")
+                yield window, caption, [with_other_mood(pool[caption], others, rng) for _ in range(OTHERS)]
+
+    def _encoded(self, wrong: Iterable[Wrong]) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Window and caption of each (n 2), and text features of its wrong captions (n 3 d)."""
+        found = list(wrong)
+        texts = [text for _, _, row in found for text in row]
+        if not texts:
+            return np.zeros((0, 2), np.int64), np.zeros((0, OTHERS, 1), np.float16)
+        rows = cached_rows(
+            self.data.captions_file,
+            texts,
+            lambda missing: encode_texts(self.mulan, [texts[i] for i in missing]).numpy().astype(np.float16),
+        )
+        return np.array([place for *place, _ in found]), rows.reshape(len(found), OTHERS, -1)
+
+    def start(self, device: torch.device) -> None:
+        """Nothing: all weights are there."""
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood, with wrong ones beside them."""
+        rng = np.random.default_rng([self.seed, step])
+        picked = np.concatenate([self._pick(rng, tracks, num) for tracks, num in self._parts(rng) if num])
+        choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
+        pooled = self.data.pooled
+        assert pooled is not None
+        batch = {
+            "audio": self.audio[torch.from_numpy(picked)],
+            "pooled": torch.tensor(pooled[picked, choices[:, 0]], dtype=torch.float32),
+            "same": self._same(picked, choices)[0],
+            "names_tempo": self.names_tempo[picked, choices[:, 0]],
+        }
+        for kind, (places, others) in self.wrong.items():
+            if len(places):
+                some = rng.integers(len(places), size=self.batch_size)
+                window, caption = places[some].T
+                texts = np.concatenate([pooled[window, caption][:, None], others[some]], axis=1)
+                batch[f"{kind}_audio"] = self.audio[torch.from_numpy(window)]
+                batch[f"{kind}_pooled"] = torch.tensor(texts, dtype=torch.float32)
+        return batch
+
+    def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
+        text = self._vectors(self.side.text, batch["pooled"])
+        result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
+        loss = result.loss
+        log: dict[str, float | Tensor] = {
+            "contrastive": result.loss,
+            "audio_to_text": result.audio_to_text,
+            "text_to_audio": result.text_to_audio,
+            "temperature": (-self.side.log_scale).exp(),
+        }
+        if self.config.text_anchor:
+            with torch.no_grad():
+                was = self._vectors(self.before.to(text.device), batch["pooled"])
+            held = ~batch["names_tempo"]
+            log["moved"] = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
+            loss = loss + self.config.text_anchor * log["moved"]
+        for kind in self.wrong:
+            if f"{kind}_pooled" in batch:
+                pooled = batch[f"{kind}_pooled"]
+                texts = self._vectors(self.side.text, pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
+                scale = self.side.log_scale.clamp(max=math.log(100.0)).exp()
+                likeness = (texts * batch[f"{kind}_audio"][:, None]).sum(-1) * scale
+                log[kind] = F.cross_entropy(likeness, torch.zeros(len(likeness), dtype=torch.long, device=texts.device))
+                loss = loss + log[kind]
+        yield Update(group="model", loss=loss, log=log)
+
+    def _vectors(self, head: nn.Module, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
+        raw = F.normalize(head(pooled), dim=-1)
+        return F.normalize(raw - self.mulan.text_mean.to(raw.device), dim=-1)
+
+    @torch.no_grad()
+    def pairs(
+        self, module: nn.Module, windows: NDArray[np.int64]
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
+        assert isinstance(module, TextSide)
+        device = module.log_scale.device
+        text = self._vectors(module.text, self.pooled(self.mulan, windows, 0).to(device))
+        return self.audio[torch.from_numpy(windows)].to(device), text, module.log_scale
+
+    @torch.no_grad()
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        """Fits how far text is drawn to audio, and writes the artifact, whose codes of audio are those of the one it began with."""
+        assert isinstance(module, TextSide)
+        model = copy.deepcopy(self.mulan)
+        model.text.load_state_dict(module.text.state_dict())
+        model.log_scale.copy_(module.log_scale)
+        audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
+        fit_projection(model, audio, text, self.config.projection)
+        gap = gap_of(model, audio, model.project_text(text))
+        windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
+        facts = {
+            "windows": windows,
+            "chance": self.chance,
+            "gap_validation": {"after": asdict(gap)},
+            "codes_of": self.codes_of,
+        }
+        model.save(folder, {**info, **facts})

@@ -1,0 +1,190 @@
+"""SoundStream (Zeghidour et al. 2021): audio -> residual codes -> audio, 24 kHz, 50 frames a second, 12 levels of 1024 in MusicLM.
+
+Two networks behind one interface. `waveform` is the paper's (`waveform.py`). `spectrogram` (`spectrogram.py`, `phase.py`) reads spectra at 100 Hz and codes
+them at 50 Hz; nothing learned runs at the full sample rate, which is what two CPU cores need. Its STFT frames are centred on their hop, so
+the encoder looks `lookahead` samples ahead (15 ms in `base`), the decoder `decoder_lookahead` (135 ms).
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.config import from_json
+from musiclm.core.streams import TokenSpec
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.phase import PhaseStream, PhaseSynthesis
+from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder
+from musiclm.models.soundstream.waveform import WaveformDecoder, WaveformEncoder
+from musiclm.nn.rvq import TRAINING_STATE, Quantized, ResidualVQ
+from musiclm.nn.stream import StreamState
+
+
+class SoundStream(nn.Module):
+    """The codec. `encode` and `decode` take a whole clip; `EncoderStream` and `DecoderStream` the same in pieces."""
+
+    codes_hash: str = ""
+
+    def __init__(self, config: SoundStreamConfig) -> None:
+        super().__init__()
+        self.config = config
+        waveform = config.network == "waveform"
+        self.encoder = WaveformEncoder(config) if waveform else SpectrogramEncoder(config)
+        self.decoder = WaveformDecoder(config) if waveform else SpectrogramDecoder(config)
+        self.phase = None if waveform else PhaseSynthesis(config)
+        self.rvq = ResidualVQ(
+            dim=config.latent_dim,
+            codebook_size=config.codebook_size,
+            levels=config.levels,
+            decay=config.codebook_decay,
+        )
+
+    @classmethod
+    def from_artifact(cls, folder: Path) -> "SoundStream":
+        """Loads a trained codec in eval mode. Raises ArtifactError when the folder is not one."""
+        artifact = load_artifact(folder, "soundstream")
+        model = cls(from_json(SoundStreamConfig, artifact.config))
+        load_state(model, artifact, skip=TRAINING_STATE)
+        model.codes_hash = artifact.codes_hash
+        return model.eval()
+
+    @property
+    def spec(self) -> TokenSpec:
+        return self.config.spec
+
+    def latents(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d t"]:
+        """Frames before quantization of ceil(s / samples_per_frame) frames; the end is padded with zeros."""
+        frame, ahead = self.config.samples_per_frame, self.config.lookahead
+        s = audio.shape[-1]
+        length = math.ceil(s / frame) * frame
+        if not ahead:
+            return self.encoder(F.pad(audio, (0, length - s)))
+        # the first `ahead` samples make no code of their own: they go in as a fast frame whose output is dropped by the advance below
+        padded = F.pad(audio, (0, length - s + ahead))
+        return self._advanced(padded, length)
+
+    def _advanced(self, padded: Float[Tensor, "b 1 s"], length: int) -> Float[Tensor, "b d t"]:
+        """Encodes [0, length) with every STFT frame shifted ahead by `lookahead`; `padded` is that much longer."""
+        state = self.initial_encoder_state(padded[..., : self.config.lookahead])
+        return self.encoder(padded[..., self.config.lookahead : self.config.lookahead + length], state)
+
+    def initial_encoder_state(self, first: Float[Tensor, "b 1 s"]) -> StreamState:
+        """The state of a stream that has taken in the first `lookahead` samples."""
+        state = StreamState()
+        if self.config.lookahead:
+            state.extend(self.encoder, first, self.config.n_fft)
+        return state
+
+    @torch.no_grad()
+    def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]:
+        """Codes of mono audio at the model's rate in [-1, 1]; t = ceil(s / samples_per_frame); the first `levels` levels.
+
+        Raises: ValueError if `levels` is outside 1..config.levels.
+        """
+        return self.quantize(self.latents(audio), levels)
+
+    def quantize(self, latent: Float[Tensor, "b d t"], levels: int | None = None) -> Int[Tensor, "b q t"]:
+        """Codes of latents."""
+        if levels is not None and not 1 <= levels <= self.config.levels:
+            raise ValueError(f"levels must lie in 1..{self.config.levels}, got {levels}")
+        b, d, t = latent.shape
+        codes = self.rvq.encode(latent.transpose(1, 2).reshape(b * t, d), levels)
+        return codes.reshape(b, t, -1).transpose(1, 2)
+
+    def dequantize(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b d t"]:
+        """Latents of codes of any number of levels, the first ones first."""
+        b, q, t = codes.shape
+        return self.rvq.decode(codes.transpose(1, 2).reshape(b * t, q)).reshape(b, t, -1).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
+        """Audio of s = t * samples_per_frame samples from codes of 1..config.levels levels."""
+        return self.synthesize(self.dequantize(codes))
+
+    def synthesize(self, latent: Float[Tensor, "b d t"]) -> Float[Tensor, "b 1 s"]:
+        """Audio from (quantized) latents."""
+        decoded = self.decoder(latent)
+        return decoded if self.phase is None else self.phase(decoded)
+
+    def spectra(self, audio: Float[Tensor, "b 1 s"]) -> Spectra:
+        """What a perfect decoder of the spectrogram network would tell of `audio`, s in whole frames."""
+        assert isinstance(self.encoder, SpectrogramEncoder)
+        padded = F.pad(audio, (0, self.config.lookahead))
+        state = self.initial_encoder_state(padded[..., : self.config.lookahead])
+        return self.encoder.analyse(padded[..., self.config.lookahead :], state)
+
+    def forward(
+        self, audio: Float[Tensor, "b 1 s"], num_levels: Int[Tensor, " b"] | None = None
+    ) -> tuple[Float[Tensor, "b 1 s"], Quantized]:
+        """Training: reconstruction of the same length and what the quantizer did. s must be whole frames."""
+        quantized = self.rvq(self.latents(audio), num_levels)
+        return self.synthesize(quantized.output), quantized
+
+
+class EncoderStream:
+    """Encodes a stream piece by piece; the codes equal those of the whole. One per stream."""
+
+    def __init__(self, model: SoundStream, levels: int | None = None) -> None:
+        self.model, self.levels = model, levels
+        self.pending = torch.zeros(1, 1, 0)
+        self.state: StreamState | None = None
+        self.num_samples = self.num_frames = 0
+
+    @torch.no_grad()
+    def push(self, audio: Float[Tensor, "1 1 s"]) -> Int[Tensor, "1 q t"]:
+        """The codes that have become certain with these samples, maybe none."""
+        self.num_samples += audio.shape[-1]
+        return self._encode(audio)
+
+    def _encode(self, audio: Float[Tensor, "1 1 s"]) -> Int[Tensor, "1 q t"]:
+        self.pending = torch.cat([self.pending.to(audio), audio], -1)
+        ahead, frame = self.model.config.lookahead, self.model.config.samples_per_frame
+        if self.state is None:
+            if self.pending.shape[-1] < ahead:
+                return self._none()
+            self.state = self.model.initial_encoder_state(self.pending[..., :ahead])
+            self.pending = self.pending[..., ahead:]
+        num = self.pending.shape[-1] // frame
+        if not num:
+            return self._none()
+        latent = self.model.encoder(self.pending[..., : num * frame], self.state)
+        self.pending = self.pending[..., num * frame :]
+        self.num_frames += num
+        return self.model.quantize(latent, self.levels)
+
+    @torch.no_grad()
+    def flush(self) -> Int[Tensor, "1 q t"]:
+        """The last codes; the end is padded with zeros, which `num_samples` does not count."""
+        frame, samples = self.model.config.samples_per_frame, self.num_samples
+        missing = math.ceil(samples / frame) - self.num_frames
+        if not missing:
+            return self._none()
+        total = (self.num_frames + missing) * frame + self.model.config.lookahead
+        return self._encode(self.pending.new_zeros(1, 1, total - samples))
+
+    def _none(self) -> Int[Tensor, "1 q t"]:
+        return torch.zeros(1, self.levels or self.model.config.levels, 0, dtype=torch.long)
+
+
+class DecoderStream:
+    """Decodes a stream piece by piece; the audio equals that of the whole. One per stream."""
+
+    def __init__(self, model: SoundStream) -> None:
+        self.model = model
+        self.state = StreamState()
+        self.phase = None if model.phase is None else PhaseStream(model.phase)
+
+    @torch.no_grad()
+    def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
+        """The samples that have become certain with these codes."""
+        decoded = self.model.decoder(self.model.dequantize(codes), self.state)
+        return decoded if self.phase is None else self.phase.push(decoded)
+
+    @torch.no_grad()
+    def flush(self) -> Float[Tensor, "b 1 s"]:
+        """The last samples."""
+        return torch.zeros(1, 1, 0) if self.phase is None else self.phase.flush()

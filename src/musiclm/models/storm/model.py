@@ -1,0 +1,203 @@
+"""SoundStorm's network: a Conformer that fills in masked acoustic codes (SoundStorm, sections 3.1 and 3.2).
+
+One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the semantic code of
+that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also adds the sum of that many
+MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what semantic tokens do not hold.
+
+`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of an item, and of it the
+masked frames: one code in thirty. With it frames are masked whole, and a small network per frame reads the Conformer's state and the
+frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
+level of every masked frame; decoding takes the rounds of the first level alone.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.config import from_json
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec
+from musiclm.nn.conformer import Conformer, ConformerConfig
+
+KIND = "storm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormConfig:
+    """Sizes. The paper: 12 layers x 1024, 16 heads, feed-forward 4096, kernel 5 (350 M), no MuLan condition."""
+
+    conformer: ConformerConfig
+    mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
+    depth_width: int = (
+        0  # hidden width of the network per frame that predicts its levels in turn; 0 is none, as published
+    )
+    acoustic: TokenSpec = field(default=ACOUSTIC)
+    semantic: TokenSpec = field(default=SEMANTIC)
+    mulan: TokenSpec = field(default=MULAN)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mulan_levels <= self.mulan.levels:
+            raise ValueError(f"mulan_levels is {self.mulan_levels}; it must lie in 0..{self.mulan.levels}")
+        if self.depth_width < 0:
+            raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
+        if self.conformer.causal:
+            raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
+        if not (self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1) % 1 == 0:
+            raise ValueError("the acoustic frame rate must be a multiple of the semantic one")
+
+    @property
+    def ratio(self) -> int:
+        """Acoustic frames per semantic frame."""
+        return round((self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1))
+
+
+class SoundStorm(nn.Module):
+    """Hidden states of frames with some codes masked, and logits of one level."""
+
+    def __init__(self, config: SoundStormConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, acoustic = config.conformer.width, config.acoustic
+        spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
+        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
+        self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
+        self.semantic = nn.Embedding(config.semantic.codebook_size, width)
+        nn.init.normal_(self.embedding.weight, std=spread)
+        with torch.no_grad():
+            self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
+        if config.mulan_levels:
+            # one more row stands for no condition
+            self.mulan = nn.Embedding(config.mulan_levels * config.mulan.codebook_size + 1, width)
+            nn.init.normal_(self.mulan.weight, std=0.5 * config.mulan_levels**-0.5)
+        if config.depth_width:
+            self.depth = Depth(width, config.depth_width, acoustic.levels)
+        self.conformer = Conformer(config.conformer)
+        self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, width))
+        nn.init.normal_(self.head, std=0.02)
+        self.head_bias = nn.Parameter(torch.zeros(acoustic.levels, acoustic.codebook_size))
+        self.artifact_hash = ""
+
+    @classmethod
+    def from_artifact(cls, folder: Path) -> "SoundStorm":
+        """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
+        artifact = load_artifact(folder, KIND)
+        model = cls(from_json(SoundStormConfig, artifact.config))
+        load_state(model, artifact)
+        model.artifact_hash = artifact.hash
+        return model.eval()
+
+    @property
+    def mask_code(self) -> int:
+        """What stands in `codes` where a code is not known."""
+        return self.config.acoustic.codebook_size
+
+    def forward(
+        self,
+        codes: Int[Tensor, "b q f"],
+        semantic: Int[Tensor, "b 1 t"],
+        mulan: Int[Tensor, "b m 1"] | None = None,
+        real: Bool[Tensor, "b f"] | None = None,
+    ) -> Float[Tensor, "b f d"]:
+        """Hidden states of acoustic frames.
+
+        codes: in [0, codebook_size], codebook_size where masked. semantic: t * ratio covers at least the f frames.
+        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
+        """
+        return self.conformer(self.embed(codes, semantic, mulan), real)
+
+    def embed(
+        self, codes: Int[Tensor, "b q f"], semantic: Int[Tensor, "b 1 t"], mulan: Int[Tensor, "b m 1"] | None
+    ) -> Float[Tensor, "b f d"]:
+        """The input of the Conformer: a sum per frame."""
+        config = self.config
+        b, levels, num_frames = codes.shape
+        base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
+        rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
+        x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
+        x = x + self.semantic(semantic[:, 0]).repeat_interleave(config.ratio, dim=1)[:, :num_frames]
+        if config.mulan_levels:
+            x = x + self.condition(mulan, b)[:, None]
+        return x
+
+    def condition(self, mulan: Int[Tensor, "b m 1"] | None, batch: int) -> Float[Tensor, "b d"]:
+        """Sum of the MuLan embeddings; a code below 0 at the first level, or None, is no condition."""
+        config = self.config
+        null = config.mulan_levels * config.mulan.codebook_size
+        if mulan is None:
+            return self.mulan.weight[null].expand(batch, -1)
+        codes = mulan[:, : config.mulan_levels, 0]
+        base = torch.arange(config.mulan_levels, device=codes.device) * config.mulan.codebook_size
+        summed = F.embedding_bag((codes.clamp(min=0) + base), self.mulan.weight, mode="sum")
+        return torch.where(codes[:, :1] < 0, self.mulan.weight[null], summed)
+
+    def logits(self, hidden: Float[Tensor, "b f d"], level: int) -> Float[Tensor, "b f v"]:
+        """Logits of one level for all rows, float32."""
+        return F.linear(hidden, self.head[level], self.head_bias[level]).float()
+
+    def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
+        """Logits of a level of frames, float32. `state` is the Conformer's output plus the embeddings of the lower levels."""
+        hidden = self.depth(state[:, None], slice(level, level + 1))[:, 0]
+        return self.logits(hidden[None], level)[0]
+
+    def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """`state` with the codes of a level added to it."""
+        return state + self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
+
+    def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
+        """Logits of all levels of frames, each given the frame's true codes below: `depth_logits` at every level at once."""
+        base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
+        below = self.embedding(codes[:, :-1] + base).cumsum(1)
+        states = torch.cat([hidden[:, None], hidden[:, None] + below], 1)
+        hidden = self.depth(states, slice(None))
+        return (torch.einsum("nqd,qvd->nqv", hidden, self.head) + self.head_bias).float()
+
+    def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
+        """Logits of each row's own level, float32."""
+        logits = hidden @ self.head[level].transpose(1, 2)
+        return (logits + self.head_bias[level][:, None]).float()
+
+    @torch.no_grad()
+    def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
+        """Starts a stream's embeddings as a random projection of the quantizer's vectors, each level scaled to the spread it had.
+
+        Codes near one another then start near one another. A no-op for MuLan where it is no condition.
+        """
+        config = self.config
+        generator = torch.Generator().manual_seed(seed)
+        if stream == "mulan":
+            if not config.mulan_levels:
+                return
+            vectors = vectors[: config.mulan_levels]
+        projection = torch.randn(vectors.shape[-1], config.conformer.width, generator=generator)
+        rows = vectors.float().cpu() @ projection
+        rows = rows - rows.mean(1, keepdim=True)
+        # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
+        by_level = rows[:1].std() if stream == "mulan" else rows.flatten(1).std(dim=1)[:, None, None]
+        rows = rows / by_level.clamp(min=1e-9)
+        if stream == "acoustic":
+            table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
+        else:
+            weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
+            table = weight.view(rows.shape)
+        table.copy_(rows.to(table) * table.std())
+
+
+class Depth(nn.Module):
+    """A gated feed-forward per frame and level, with a level's own offset."""
+
+    def __init__(self, width: int, hidden: int, levels: int) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(levels, width))
+        self.norm = nn.LayerNorm(width)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.out_norm = nn.LayerNorm(width)
+
+    def forward(self, state: Float[Tensor, "n q d"], levels: slice) -> Float[Tensor, "n q d"]:
+        state = state + self.level[levels]
+        gate, up = self.gate_up(self.norm(state)).chunk(2, dim=-1)
+        return self.out_norm(state + self.down(F.silu(gate) * up))

@@ -1,0 +1,264 @@
+"""Training of SoundStorm over the token store (SoundStorm, section 3.2), as a Task of the loop (`musiclm.train.loop`).
+
+Each item draws a prompt (frames before a random cut, known at all levels), a level, and a share of that level's frames to mask; the levels
+above are masked throughout, and the loss counts the masked codes of that level alone. Two departures, both towards what decoding
+does: a share of the items has no prompt, and at levels after the first, which are decoded in one pass, a share has every frame masked.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from musiclm.core.artifact import save_artifact
+from musiclm.core.config import check_shares
+from musiclm.data.store import StoreError, TokenStore
+from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
+from musiclm.train.loop import Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class StormTaskConfig:
+    """The model and what training it needs beside the loop's settings."""
+
+    model: SoundStormConfig
+    crop_s: float = 10.0  # the paper: 30 s
+    prompt_share: float = 0.5  # items with a prompt; the paper: all
+    level_power: float = (
+        1.0  # level k is drawn (with depth_width: weighs) in proportion to (k + 1)^-level_power; the paper: 0
+    )
+    full_mask_share: float = (
+        0.5  # items at levels after the first whose frames are all masked; the paper: none on purpose
+    )
+    condition_dropout: float = 0.1  # share of items without MuLan condition
+    mulan_noise: float = 0.0  # as in LmTaskConfig
+    start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
+    rendered_share: float | None = None  # as in LmTaskConfig
+    num_validation: int = 16  # fixed crops of the validation split; each is read once per level and once per condition
+
+    def __post_init__(self) -> None:
+        check_shares(self, "prompt_share", "full_mask_share", "condition_dropout", "rendered_share")
+        if self.mulan_noise < 0 or self.crop_s <= 0:
+            raise ValueError(f"mulan_noise {self.mulan_noise} must be 0 or more and crop_s {self.crop_s} above 0")
+        if self.num_validation < 2:
+            raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What is hidden from SoundStorm in a batch."""
+
+    level: Int[Tensor, " b"]
+    cut: Int[Tensor, " b"]  # frames before it are the prompt
+    masked: Bool[Tensor, "b f"]  # of the level; all of them from the cut on
+
+
+def draw_masking(
+    num_frames: Int[Tensor, " b"],
+    length: int,
+    levels: int,
+    config: StormTaskConfig,
+    generator: torch.Generator,
+) -> Masking:
+    """A masking of crops of `length` frames, the first `num_frames` of which are real; at least one real frame is masked."""
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    b = len(num_frames)
+    weights = torch.arange(1.0, levels + 1) ** -config.level_power
+    level = torch.multinomial(weights, b, replacement=True, generator=generator)
+    cut = (rand(b) * num_frames).long() * (rand(b) < config.prompt_share)
+    share = torch.cos(rand(b) * math.pi / 2)
+    share = torch.where((level > 0) & (rand(b) < config.full_mask_share), 1.0, share)
+    frame = torch.arange(length)
+    free = (frame >= cut[:, None]) & (frame < num_frames[:, None])
+    order = rand(b, length).masked_fill(~free, 2.0)
+    masked = free & ((order < share[:, None]) | (order == order.min(dim=1, keepdim=True).values))
+    return Masking(level, cut, masked)
+
+
+def hide(codes: Int[Tensor, "b q f"], masking: Masking, mask_code: int) -> Int[Tensor, "b q f"]:
+    """`codes` with the masked frames of the level, and all levels above from the cut on, replaced by `mask_code`."""
+    level = torch.arange(codes.shape[1], device=codes.device)[:, None]
+    frame = torch.arange(codes.shape[2], device=codes.device)
+    own = masking.level[:, None, None]
+    above = (level > own) & (frame >= masking.cut[:, None, None])
+    return codes.masked_fill(above | ((level == own) & masking.masked[:, None]), mask_code)
+
+
+def whole_frame_losses(
+    model: SoundStorm,
+    streams: dict[str, Tensor],
+    num_frames: Int[Tensor, " b"],
+    masked: Bool[Tensor, "b f"],
+) -> Float[Tensor, "n q"]:
+    """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`."""
+    codes = streams["acoustic"]
+    real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
+    hidden = model(
+        codes.masked_fill(masked[:, None], model.mask_code),
+        streams["semantic"],
+        streams.get("mulan"),
+        None if bool(real.all()) else real,
+    )
+    target = codes.transpose(1, 2)[masked]
+    logits = model.all_depth_logits(hidden[masked], target)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+
+
+def masked_losses(
+    model: SoundStorm,
+    streams: dict[str, Tensor],
+    num_frames: Int[Tensor, " b"],
+    masking: Masking,
+) -> Float[Tensor, "b f"]:
+    """Cross-entropy in nats at the masked codes of each item's level, 0 elsewhere."""
+    codes = streams["acoustic"]
+    real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
+    hidden = model(
+        hide(codes, masking, model.mask_code),
+        streams["semantic"],
+        streams.get("mulan"),
+        None if bool(real.all()) else real,
+    )
+    logits = model.logits_per_row(hidden, masking.level)
+    target = codes.gather(1, masking.level[:, None, None].expand(-1, 1, codes.shape[2]))[:, 0]
+    losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+    return losses * masking.masked
+
+
+class StormTask:
+    """Trains SoundStorm on crops of a store's train split.
+
+    Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
+    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds what code frequencies alone score), `loss` their mean,
+    `first_round`: the first level with every frame hidden, as decoding begins, and `worth_STREAM`: how much that rises when a crop gets the condition of another.
+    (Half hidden, a model that has learned to read the frames it is given needs the condition less, and one that has not looks as if it listened better.)
+    """
+
+    name = "storm"
+    ema_group = "model"
+
+    def __init__(
+        self,
+        config: StormTaskConfig,
+        store: TokenStore,
+        batch_size: int,
+        seed: int = 0,
+        validation_split: str = "validation",
+    ) -> None:
+        """Raises: StoreError if the store holds other streams than the model reads."""
+        self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
+        specs = {config.model.acoustic, config.model.semantic, config.model.mulan}
+        if specs != set(store.specs):
+            raise StoreError(f"{store.folder} holds streams {store.specs}, the model reads {specs}; set them to match")
+        torch.manual_seed(seed)
+        self.model = SoundStorm(config.model)
+        self.groups: dict[str, nn.Module] = {"model": self.model}
+        crops = store.eval_crops(validation_split, config.crop_s, config.num_validation)
+        self.validation: dict[str, Any] = {
+            "streams": self._needed(store.streams(crops)),
+            "num_frames": crops.num_frames * store.ratio,
+        }
+        unigram = store.unigram_loss("acoustic", self.validation["streams"]["acoustic"], self.validation["num_frames"])
+        self.chance = {"loss": float(unigram.mean())} | {f"level_{k}": float(v) for k, v in enumerate(unigram)}
+
+    def _needed(self, streams: dict[str, Tensor]) -> dict[str, Tensor]:
+        return streams if self.config.model.mulan_levels else {n: c for n, c in streams.items() if n != "mulan"}
+
+    def batch(self, step: int) -> dict[str, Any]:
+        """A pure function of (seed, step)."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        share = self.config.rendered_share
+        crops = self.store.crops("train", self.config.crop_s, self.batch_size, self.seed, step, share)
+        streams = self._needed(self.store.streams(crops, self.config.mulan_noise, generator))
+        if "mulan" in streams:
+            drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
+            streams["mulan"] = streams["mulan"].masked_fill(drop[:, None, None], -1)
+        num_frames = crops.num_frames * self.store.ratio
+        _, levels, length = streams["acoustic"].shape
+        masking = draw_masking(num_frames, length, levels, self.config, generator)
+        return {
+            "streams": streams,
+            "num_frames": num_frames,
+            "masking": {"level": masking.level, "cut": masking.cut, "masked": masking.masked},
+        }
+
+    def start(self, device: torch.device) -> None:
+        """Embeddings begin from what codes mean."""
+        if self.config.start_from_codebooks:
+            for stream, vectors in self.store.codebooks.items():
+                self.model.start_embeddings(stream, vectors, self.seed)
+
+    def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
+        masking = Masking(**batch["masking"])
+        if self.config.model.depth_width:
+            losses = whole_frame_losses(self.model, batch["streams"], batch["num_frames"], masking.masked).mean(0)
+            weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power
+            levels: dict[str, float | Tensor] = {f"level_{k}": losses[k].detach() for k in (0, 1, 3, len(losses) - 1)}
+            yield Update(group="model", loss=(losses * weight).sum() / weight.sum(), log=levels)
+            return
+        losses = masked_losses(self.model, batch["streams"], batch["num_frames"], masking)
+        loss = losses.sum() / masking.masked.sum()
+        with torch.no_grad():
+            rows, per_row = masking.level.tolist(), losses.sum(1) / masking.masked.sum(1)
+            first = [value for level, value in zip(rows, per_row, strict=True) if level == 0]
+        yield Update(group="model", loss=loss, log={"level_0": torch.stack(first).mean()} if first else {})
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, SoundStorm)
+        streams = self.validation["streams"]
+        levels = streams["acoustic"].shape[1]
+        per_level = self._losses(module, streams, list(range(levels)))
+        figures = {"loss": sum(per_level) / levels}
+        figures |= {f"level_{level}": value for level, value in enumerate(per_level)}
+        figures["first_round"] = self._losses(module, streams, [0], hidden=1.0)[0]
+        for name in streams:
+            if name != "acoustic":
+                other = {**streams, name: streams[name].roll(1, 0)}
+                figures[f"worth_{name}"] = self._losses(module, other, [0], hidden=1.0)[0] - figures["first_round"]
+        return figures
+
+    @torch.no_grad()
+    def _losses(
+        self, module: SoundStorm, streams: dict[str, Tensor], levels: list[int], hidden: float = 0.5
+    ) -> list[float]:
+        """Loss of some levels over the validation crops, in nats per masked code; `hidden` is the share of frames masked at the first level."""
+        device = module.semantic.weight.device
+        b, _, length = streams["acoustic"].shape
+        num_frames = self.validation["num_frames"]
+        real = torch.arange(length) < num_frames[:, None]
+        first = real & (torch.rand(b, length, generator=torch.Generator().manual_seed(self.seed)) < hidden)
+        totals, counts = torch.zeros(len(levels)), torch.zeros(len(levels))
+        for start in range(0, b, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            own = num_frames[rows].to(device)
+            part = {name: codes[rows].to(device) for name, codes in streams.items()}
+            if module.config.depth_width:
+                losses = whole_frame_losses(module, part, own, first[rows].to(device))
+                totals += losses.sum(0)[levels].cpu()
+                counts += len(losses)
+                continue
+            for index, level in enumerate(levels):
+                masked = (first if level == 0 else real)[rows].to(device)
+                masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked)
+                totals[index] += float(masked_losses(module, part, own, masking).sum())
+                counts[index] += int(masked.sum())
+        return (totals / counts).tolist()
+
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
+        facts: dict[str, Any] = {
+            "encoders": self.store.encoders,
+            "chance": self.chance,
+            "crop_s": self.config.crop_s,
+            "train_hours": round(self.store.hours("train"), 2),
+        }
+        save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)

@@ -1,0 +1,212 @@
+"""Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
+
+Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
+and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.config import from_json
+from musiclm.core.streams import TokenSpec
+from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
+from musiclm.models.w2vbert.model import FRAME_RATE_HZ, FrontEnd, W2vBert, W2vBertConfig
+from musiclm.nn.conformer import Conformer
+from musiclm.nn.kmeans import assign, kmeans
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticTokenizerConfig:
+    """What a semantic tokenizer is cut from, and how it reads long audio."""
+
+    w2vbert: W2vBertConfig  # as trained; layers above `layer` are not built
+    layer: int  # whose output is clustered; MusicLM: the 7th of the masked-prediction half
+    num_clusters: int = 1024
+    num_cues: int = 0  # values beside the features; 0 or `cues.NUM_CUES`
+    window_s: float = 10.0  # longest piece of audio the network sees at once
+    context_s: float = (
+        1.0  # overlap on either side, thrown away: frames near an inner edge lack half their surroundings
+    )
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.layer <= self.w2vbert.conformer.num_layers:
+            raise ValueError(f"layer is {self.layer}; the model has 1..{self.w2vbert.conformer.num_layers}")
+        if not 0 <= 2 * self.context_s < self.window_s:
+            raise ValueError(
+                f"context_s {self.context_s} on both sides must leave something of window_s {self.window_s}"
+            )
+
+
+class SemanticTokenizer(nn.Module):
+    """Audio to semantic codes, 25 a second. Use in eval mode; `from_artifact` and `fit_tokenizer` return it so."""
+
+    feature_mean: Tensor
+    feature_std: Tensor
+    cues: Tensor
+    centroids: Tensor
+
+    def __init__(self, config: SemanticTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.w2vbert.conformer.width
+        self.front_end = FrontEnd(config.w2vbert)
+        self.project = nn.Linear(width, width)
+        self.conformer = Conformer(replace(config.w2vbert.conformer, num_layers=config.layer))
+        self.register_buffer("feature_mean", torch.zeros(width))
+        self.register_buffer("feature_std", torch.ones(width))
+        self.register_buffer("cues", torch.zeros(width, config.num_cues), persistent=config.num_cues > 0)
+        self.register_buffer("centroids", torch.zeros(config.num_clusters, width + config.num_cues))
+        self.codes_hash: str | None = None
+
+    @property
+    def spec(self) -> TokenSpec:
+        return TokenSpec(
+            name="semantic", codebook_size=self.config.num_clusters, levels=1, frame_rate_hz=float(FRAME_RATE_HZ)
+        )
+
+    def features(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t d"]:
+        """Normalised features of the chosen layer for one window, t = s // 960, then what they say of the cues."""
+        x = self.conformer(self.project(self.front_end(self.front_end.mel_frames(audio))))
+        x = (x - self.feature_mean) / self.feature_std
+        return torch.cat([x, x @ self.cues], dim=-1)
+
+    @torch.no_grad()
+    def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b 1 t"]:
+        """Codes in [0, num_clusters), one for each whole 40 ms: t = floor(s / 960) at 24 kHz; up to 959 samples are left over.
+
+        Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
+        each frame's code comes from the window whose inside it lies in. The last window ends with the audio. Memory does not
+        grow with s beyond the codes themselves. Audio of under 960 samples gives no codes.
+        """
+        b, samples = audio.shape[0], self.config.w2vbert.frame_samples
+        num_frames = audio.shape[-1] // samples
+        codes = torch.zeros(b, num_frames, dtype=torch.long, device=audio.device)
+        if num_frames == 0:
+            return codes[:, None]
+        plan = plan_windows(num_frames, *self._window_frames())
+        size = plan[0].stop - plan[0].start
+        for first in range(0, len(plan), windows_at_once):
+            group = plan[first : first + windows_at_once]
+            pieces = torch.cat([audio[..., w.start * samples : w.stop * samples] for w in group])
+            features = self.features(pieces)
+            found = assign(features.flatten(0, 1), self.centroids).view(len(group), b, size)
+            for window, row in zip(group, found, strict=True):
+                inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
+                codes[:, window.keep_start : window.keep_stop] = row[:, inside]
+        return codes[:, None]
+
+    def _window_frames(self) -> tuple[int, int]:
+        return round(self.config.window_s * FRAME_RATE_HZ), round(self.config.context_s * FRAME_RATE_HZ)
+
+    @classmethod
+    def from_artifact(cls, folder: Path) -> "SemanticTokenizer":
+        """Reads a tokenizer (artifact kind "semantic"), in eval mode. Raises ArtifactError (a ValueError)."""
+        artifact = load_artifact(folder, "semantic")
+        tokenizer = cls(from_json(SemanticTokenizerConfig, artifact.config))
+        load_state(tokenizer, artifact)
+        tokenizer.codes_hash = artifact.codes_hash
+        return tokenizer.eval()
+
+
+def cues_of_codes(folder: Path) -> Float[Tensor, f"v {NUM_CUES}"] | None:
+    """What each code of a tokenizer says of pitch, onset and loudness, on scales of their own; None if it was made without cues. Raises: ArtifactError."""
+    artifact = load_artifact(folder, "semantic")
+    return artifact.state["centroids"][:, -NUM_CUES:].float() if artifact.config.get("num_cues") else None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames [start, stop) go through the network; the codes of [keep_start, keep_stop) are kept."""
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+def plan_windows(num_frames: int, window: int, context: int) -> list[Window]:
+    """Windows of equal length whose kept parts tile [0, num_frames); a frame is kept at least `context` frames from an inner edge."""
+    if num_frames <= window:
+        return [Window(0, num_frames, 0, num_frames)]
+    plan, kept = [], 0
+    while kept < num_frames:
+        start = min(max(0, kept - context), num_frames - window)
+        stop = start + window
+        keep_stop = num_frames if stop == num_frames else stop - context
+        plan.append(Window(start, stop, kept, keep_stop))
+        kept = keep_stop
+    return plan
+
+
+@torch.no_grad()
+def fit_tokenizer(
+    model: W2vBert,
+    clips: Iterable[Float[Tensor, "b 1 s"]],
+    layer: int,
+    num_clusters: int = 1024,
+    seed: int = 0,
+    num_iterations: int = 30,
+    window_s: float = 10.0,
+    context_s: float = 1.0,
+    cue_weights: CueWeights | None = None,
+) -> SemanticTokenizer:
+    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips, and over cues, if weighed.
+
+    Give it some tens of frames per cluster: 1024 clusters want 20 minutes of audio or more (25 frames a second).
+    Raises: ValueError if there is no clip or no such layer.
+    """
+    config = SemanticTokenizerConfig(
+        w2vbert=model.config,
+        layer=layer,
+        num_clusters=num_clusters,
+        num_cues=NUM_CUES if cue_weights else 0,
+        window_s=window_s,
+        context_s=context_s,
+    )
+    tokenizer = SemanticTokenizer(config)
+    wanted = tokenizer.state_dict()
+    kept = {name: value for name, value in model.state_dict().items() if name in wanted}
+    missing = set(wanted) - set(kept)
+    assert missing - {"cues"} == {"feature_mean", "feature_std", "centroids"}, missing
+    tokenizer.load_state_dict(kept, strict=False)
+    tokenizer.eval().to(next(model.parameters()).device)
+    fit_clusters(tokenizer, clips, seed, num_iterations, cue_weights)
+    return tokenizer
+
+
+@torch.no_grad()
+def fit_clusters(
+    tokenizer: SemanticTokenizer,
+    clips: Iterable[Float[Tensor, "b 1 s"]],
+    seed: int = 0,
+    num_iterations: int = 30,
+    cue_weights: CueWeights | None = None,
+) -> None:
+    """Fits statistics, cues and centroids of a tokenizer on clips, in place. Raises: ValueError if there is no clip."""
+    tokenizer.feature_mean.zero_()
+    tokenizer.feature_std.fill_(1.0)
+    width, device = tokenizer.feature_mean.shape[0], tokenizer.centroids.device
+    rows: list[Tensor] = []
+    heard: dict[str, list[Tensor]] = {}
+    for clip in clips:
+        rows.append(tokenizer.features(clip.to(device))[..., :width].flatten(0, 1))
+        if cue_weights:
+            for name, cue in cues_of(clip).items():
+                heard.setdefault(name, []).append(cue.flatten(0, 1))
+    if not rows:
+        raise ValueError("there are no clips to fit clusters on; give it training clips of the corpus")
+    data = torch.cat(rows)
+    tokenizer.feature_mean.copy_(data.mean(0))
+    tokenizer.feature_std.copy_(data.std(0).clamp(min=1e-4))
+    data = (data - tokenizer.feature_mean) / tokenizer.feature_std
+    if cue_weights:
+        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in heard.items()}, cue_weights)
+        tokenizer.cues.copy_(cues)
+    data = torch.cat([data, data @ tokenizer.cues], dim=1)
+    tokenizer.centroids.copy_(kmeans(data, tokenizer.config.num_clusters, num_iterations, seed))

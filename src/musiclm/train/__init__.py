@@ -1,0 +1,1 @@
+"""The training loop, whole configurations, and the order in which stages are trained."""

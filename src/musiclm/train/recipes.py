@@ -1,0 +1,371 @@
+"""Whole configurations: `tiny` trains in minutes, `base` is the bundled model, `paper` has the published sizes.
+
+A recipe holds one stage's task and its loop. Everything can be overridden by name: `--set storm.task.crop_s=6`.
+"""
+
+from dataclasses import dataclass
+
+from musiclm.core.streams import TokenSpec
+from musiclm.models.lm.model import TokenLMConfig
+from musiclm.models.lm.task import LmTaskConfig
+from musiclm.models.mulan.model import AudioConfig, MuLanConfig
+from musiclm.models.mulan.task import MuLanTaskConfig
+from musiclm.models.mulan.text import TextConfig
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.discriminator import DiscriminatorConfig
+from musiclm.models.soundstream.task import SoundStreamTaskConfig
+from musiclm.models.storm.model import SoundStormConfig
+from musiclm.models.storm.task import StormTaskConfig
+from musiclm.models.w2vbert.model import W2vBertConfig
+from musiclm.models.w2vbert.task import W2vBertTaskConfig
+from musiclm.nn.conformer import ConformerConfig
+from musiclm.nn.transformer import TransformerConfig
+from musiclm.train.loop import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStreamRecipe:
+    task: SoundStreamTaskConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class W2vBertRecipe:
+    task: W2vBertTaskConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuLanRecipe:
+    task: MuLanTaskConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmRecipe:
+    task: LmTaskConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StormRecipe:
+    task: StormTaskConfig
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Every stage's recipe, in the order in which they are trained."""
+
+    soundstream: SoundStreamRecipe
+    w2vbert: W2vBertRecipe
+    mulan: MuLanRecipe
+    semantic: LmRecipe
+    storm: StormRecipe
+    coarse: LmRecipe
+    fine: LmRecipe
+    label_windows_per_track: int = 6  # of 10 s, at most, that get captions
+    max_seconds_per_track: float | None = None  # of a longer track only the middle becomes acoustic tokens
+    speeds: tuple[float, ...] = ()  # training tracks become semantic tokens at these speeds as well
+
+
+# the encoder of all-MiniLM-L6-v2 with the word pieces that `musiclm.models.mulan.text` keeps
+MINILM = TextConfig(vocab_size=27628)
+
+STAGES = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine")
+
+
+def tiny() -> Preset:
+    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats chance and little more."""
+    mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
+    semantic = TokenSpec(name="semantic", codebook_size=64, levels=1, frame_rate_hz=25.0)
+    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=50.0)
+    specs = (mulan, semantic, acoustic)
+    transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
+    conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
+
+    def loop(steps: int, batch_size: int, rate: float) -> TrainConfig:
+        return TrainConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=rate,
+            warmup_steps=10,
+            ema_decay=0.98,
+            validate_every=steps,
+            save_every=50,
+            log_every=max(1, steps // 5),
+        )
+
+    def lm(stage: str, batch_size: int) -> LmRecipe:
+        model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
+        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
+
+    return Preset(
+        soundstream=SoundStreamRecipe(
+            task=SoundStreamTaskConfig(
+                model=SoundStreamConfig(
+                    latent_dim=16, codebook_size=16, fast_width=48, slow_width=64, fast_blocks=1, slow_blocks=2
+                ),
+                discriminator=DiscriminatorConfig(
+                    waveform_scales=1,
+                    waveform_channels=4,
+                    waveform_max_channels=16,
+                    stft_windows=(256,),
+                    stft_channels=8,
+                    stft_patch=16,
+                ),
+                spectral_windows=(256, 1024),
+                crop_s=0.48,
+                adversary_crop_s=0.24,
+                quantize_from_step=80,
+                discriminator_from_step=110,
+                adversary_from_step=120,
+                kmeans_batches=8,
+                eval_clips=4,
+                eval_clip_s=2.0,
+            ),
+            train=loop(160, 6, 2e-3),
+        ),
+        w2vbert=W2vBertRecipe(
+            task=W2vBertTaskConfig(
+                model=W2vBertConfig(
+                    conformer=conformer, contrastive_layers=1, num_codebooks=2, codebook_size=32, code_width=32
+                ),
+                crop_s=4.0,
+                layer=2,
+                num_clusters=64,
+                num_fit_clips=16,
+            ),
+            train=loop(80, 4, 2e-3),
+        ),
+        mulan=MuLanRecipe(
+            task=MuLanTaskConfig(
+                model=MuLanConfig(
+                    audio=AudioConfig(channels=(8, 16), width=64, num_layers=1),
+                    text=MINILM,
+                    rvq_size=16,
+                ),
+                captions_per_window=2,
+                captions_per_clip=1,
+            ),
+            train=loop(60, 8, 2e-3),
+        ),
+        semantic=lm("semantic", 4),
+        storm=StormRecipe(
+            task=StormTaskConfig(
+                model=SoundStormConfig(
+                    conformer=conformer, mulan_levels=2, acoustic=acoustic, semantic=semantic, mulan=mulan
+                ),
+                crop_s=4.0,
+                num_validation=4,
+            ),
+            train=loop(100, 8, 3e-3),
+        ),
+        coarse=lm("coarse", 2),
+        fine=lm("fine", 4),
+    )
+
+
+def paper() -> Preset:
+    """The published sizes and, as far as stated, training settings. For GPUs: 430 M a stage, 350 M SoundStorm, 600 M w2v-BERT."""
+
+    def loop(steps: int, batch_size: int, rate: float) -> TrainConfig:
+        return TrainConfig(
+            steps=steps, batch_size=batch_size, learning_rate=rate, warmup_steps=10_000, validate_every=5_000
+        )
+
+    def lm(stage: str) -> LmRecipe:
+        transformer = TransformerConfig(width=1024, num_layers=24, num_heads=16, ff_width=4096, positions="t5")
+        return LmRecipe(
+            task=LmTaskConfig(model=TokenLMConfig(stage=stage, transformer=transformer)),
+            train=loop(1_000_000, 256, 3e-4),
+        )
+
+    conformer = ConformerConfig(width=1024, num_heads=16, num_layers=24, ff_width=4096, kernel=5)
+    return Preset(
+        soundstream=SoundStreamRecipe(
+            task=SoundStreamTaskConfig(
+                model=SoundStreamConfig(network="waveform", latent_dim=256),
+                adversarial_weight=1.0,
+                feature_weight=100.0,
+                quantize_from_step=0,
+                discriminator_from_step=0,
+                adversary_from_step=0,
+            ),
+            train=loop(1_000_000, 64, 1e-4),
+        ),
+        w2vbert=W2vBertRecipe(
+            task=W2vBertTaskConfig(
+                model=W2vBertConfig(
+                    conformer=conformer,
+                    contrastive_layers=12,
+                    num_codebooks=1,
+                    codebook_size=1024,
+                    code_width=1024,
+                    mask_span=10,
+                    mask_fraction=0.45,
+                    mask_bridge=False,
+                ),
+                gumbel_decay=0.999995,
+                crop_s=30.0,
+                # the 7th layer of the masked-prediction half
+                layer=19,
+                cues=None,
+                num_fit_clips=10_000,
+            ),
+            train=loop(400_000, 512, 1e-4),
+        ),
+        mulan=MuLanRecipe(
+            task=MuLanTaskConfig(
+                model=MuLanConfig(
+                    audio=AudioConfig(
+                        num_mels=128, channels=(64, 256), width=768, num_layers=12, num_heads=12, tokens_per_s=6
+                    ),
+                    text=TextConfig(width=768, num_layers=12, num_heads=12, feed_forward=3072, max_tokens=512),
+                    text_trained_layers=12,
+                ),
+                seconds_per_clip=10,
+                tag_weight=0.0,
+            ),
+            train=loop(300_000, 4096, 1e-4),
+        ),
+        semantic=lm("semantic"),
+        storm=StormRecipe(
+            task=StormTaskConfig(
+                model=SoundStormConfig(
+                    conformer=ConformerConfig(width=1024, num_heads=16, num_layers=12, ff_width=4096, kernel=5)
+                ),
+                crop_s=30.0,
+                prompt_share=1.0,
+                level_power=0.0,
+                full_mask_share=0.0,
+            ),
+            train=loop(1_000_000, 256, 3e-4),
+        ),
+        coarse=lm("coarse"),
+        fine=lm("fine"),
+    )
+
+
+def base() -> Preset:
+    """The bundled model: hours on two CPU cores, under 100 MB in half precision, faster than real time there."""
+    return Preset(
+        soundstream=SoundStreamRecipe(
+            task=SoundStreamTaskConfig(
+                spectral_windows=(128, 256, 512, 1024, 2048),
+                discriminator=DiscriminatorConfig(
+                    waveform_scales=0, stft_windows=(2048, 1024, 256), stft_channels=48, stft_patch=16
+                ),
+                crop_s=1.92,
+                quantize_from_step=100,
+                discriminator_from_step=1100,
+                adversary_from_step=1600,
+            ),
+            # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
+            train=TrainConfig(
+                steps=2000,
+                batch_size=8,
+                learning_rate=1e-3,
+                decay_fraction=0.4,
+                beta1=0.8,
+                beta2=0.99,
+                weight_decay=0.0,
+                clip_norm=3.0,
+                ema_decay=0.997,
+                log_every=50,
+                validate_every=500,
+                save_every=250,
+            ),
+        ),
+        w2vbert=W2vBertRecipe(
+            task=W2vBertTaskConfig(
+                model=W2vBertConfig(
+                    conformer=ConformerConfig(
+                        width=192, num_heads=3, num_layers=4, ff_width=768, kernel=9, dropout=0.0
+                    ),
+                    contrastive_layers=2,
+                    num_codebooks=2,
+                    codebook_size=256,
+                ),
+                crop_s=5.12,
+                layer=2,  # docs/decisions/w2vbert-at-small-scale.md
+                num_fit_clips=320,
+            ),
+            train=TrainConfig(
+                steps=2000, batch_size=6, learning_rate=9e-4, warmup_steps=100, decay_fraction=0.3, ema_decay=0.995
+            ),
+        ),
+        mulan=MuLanRecipe(
+            task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
+            train=TrainConfig(
+                steps=900,
+                batch_size=96,
+                learning_rate=1e-3,
+                warmup_steps=30,
+                decay_fraction=0.4,
+                weight_decay=0.05,
+                ema_decay=0.98,
+                validate_every=1000,  # each fits the quantizer anew, which takes minutes
+                save_every=50,
+            ),
+        ),
+        # steps a second of all of these: `musiclm bench`
+        # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
+        semantic=_lm(
+            "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
+        ),
+        storm=StormRecipe(
+            task=StormTaskConfig(
+                model=SoundStormConfig(
+                    conformer=ConformerConfig(
+                        width=192, num_heads=4, num_layers=4, ff_width=768, kernel=5, dropout=0.0
+                    ),
+                    mulan_levels=4,
+                    depth_width=256,
+                ),
+                crop_s=5.0,
+                level_power=0.5,
+                mulan_noise=0.3,
+            ),
+            # 1.4 s a step on one thread
+            train=TrainConfig(steps=10_480, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+        ),
+        # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
+        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3),
+        label_windows_per_track=3,
+        max_seconds_per_track=90.0,
+        speeds=(0.8909, 1.1225),  # two semitones down and up
+    )
+
+
+def _lm(
+    stage: str,
+    *,
+    num_layers: int,
+    ff_width: int,
+    crop_s: float,
+    steps: int,
+    batch_size: int = 4,
+    learning_rate: float = 1.5e-3,
+    context_noise: float = 0.0,
+) -> LmRecipe:
+    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
+    # and all twelve name a training clip as a fingerprint would
+    width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
+    transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
+    model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
+    return LmRecipe(
+        task=LmTaskConfig(model=model, mulan_noise=0.3, context_noise=context_noise),
+        train=TrainConfig(steps=steps, batch_size=batch_size, learning_rate=learning_rate, decay_fraction=0.3),
+    )
+
+
+PRESETS = {"tiny": tiny, "base": base, "paper": paper}
+
+
+def load_preset(name: str) -> Preset:
+    """A preset by name. Raises ValueError naming those there are."""
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, from_ids, to_ids
+
+
+def test_the_papers_streams() -> None:
+    # MusicLM section 4.1: 25 semantic tokens, 600 acoustic ones a second, 12 MuLan tokens a clip
+    assert SEMANTIC.frame_rate_hz * SEMANTIC.levels == 25
+    assert ACOUSTIC.frame_rate_hz * ACOUSTIC.levels == 600
+    assert MULAN.levels == 12 and MULAN.frame_rate_hz is None
+
+
+def test_interleaves_frame_by_frame() -> None:
+    spec = TokenSpec(name="x", codebook_size=10, levels=2, frame_rate_hz=1.0)
+    codes = torch.tensor([[[3, 4], [7, 1]]])  # frames (3, 7) and (4, 1)
+    assert to_ids(codes, spec).tolist() == [[3, 17, 4, 11]]
+    assert to_ids(codes, spec, offset=100).tolist() == [[103, 117, 104, 111]]
+
+
+@given(
+    levels=st.integers(1, 5),
+    size=st.integers(2, 50),
+    frames=st.integers(0, 9),
+    offset=st.integers(0, 99),
+    seed=st.integers(0, 9),
+)
+def test_round_trip(levels: int, size: int, frames: int, offset: int, seed: int) -> None:
+    spec = TokenSpec(name="x", codebook_size=size, levels=levels, frame_rate_hz=1.0)
+    codes = torch.randint(size, (2, levels, frames), generator=torch.Generator().manual_seed(seed))
+    ids = to_ids(codes, spec, offset)
+    assert ids.shape == (2, levels * frames)
+    assert torch.equal(from_ids(ids, spec, offset), codes)
+    for level in range(levels):
+        own = ids[:, level::levels] - offset - level * size
+        assert ((own >= 0) & (own < size)).all(), "each level keeps to its own range"
+
+
+@pytest.mark.parametrize("codes", [torch.full((1, 12, 2), 1024), torch.full((1, 12, 2), -1)])
+def test_codes_outside_the_codebook_are_refused(codes: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1024\)"):
+        to_ids(codes, ACOUSTIC)
+
+
+def test_wrong_shapes_and_ranges_are_refused() -> None:
+    with pytest.raises(ValueError, match="12 levels"):
+        to_ids(torch.zeros(1, 3, 2, dtype=torch.long), ACOUSTIC)
+    with pytest.raises(ValueError, match="whole number"):
+        from_ids(torch.zeros(1, 13, dtype=torch.long), ACOUSTIC)
+    with pytest.raises(ValueError, match="range"):
+        from_ids(torch.zeros(1, 12, dtype=torch.long), ACOUSTIC)
+    with pytest.raises(ValueError, match="levels 4:13"):
+        ACOUSTIC.slice(4, 13)
+
+
+def test_slices_keep_the_rate() -> None:
+    fine = ACOUSTIC.slice(4, 12)
+    assert (fine.levels, fine.frame_rate_hz, fine.num_ids) == (8, 50.0, 8192)

@@ -1,0 +1,179 @@
+"""Promises of generation: exact length, same seed same bytes, batch = single, stream = whole, prompts that matter."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from musiclm.core.bundle import Bundle
+from musiclm.generate.session import GenerateConfig, Music, MusicLM, output_paths, read_tags
+from musiclm.generate.steer import Steer
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> MusicLM:
+    return MusicLM.from_pretrained(bundle.folder)
+
+
+@pytest.mark.parametrize("acoustic", ["storm", "ar"])
+@pytest.mark.parametrize("duration_s", [0.5, 0.77777, 2.0])
+def test_the_duration_is_exact_to_the_sample(model: MusicLM, acoustic: str, duration_s: float) -> None:
+    config = replace(model.default_config(), acoustic=acoustic)
+    music = model.generate("slow piano music", duration_s=duration_s, seed=3, config=config)
+    assert music.audio.shape == (1, round(duration_s * 24000)) and music.sample_rate_hz == 24000
+    assert np.abs(music.audio).max() <= 1 and np.isfinite(music.audio).all() and music.audio.std() > 0
+
+
+def test_past_the_window_of_30_s(model: MusicLM) -> None:
+    music = model.generate("fast music", duration_s=33.3)
+    assert music.audio.shape[1] == round(33.3 * 24000)
+
+
+@pytest.mark.parametrize("acoustic", ["storm", "ar"])
+def test_same_seed_same_bytes_other_seed_other_music(model: MusicLM, acoustic: str) -> None:
+    config = replace(model.default_config(), acoustic=acoustic)
+    first, again, other = (model.generate("slow music", 1.0, seed, config).audio for seed in (5, 5, 6))
+    assert first.tobytes() == again.tobytes()
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("acoustic", ["storm", "ar"])
+def test_an_item_of_a_batch_equals_the_single_run(model: MusicLM, acoustic: str) -> None:
+    config = replace(model.default_config(), acoustic=acoustic)
+    prompts = ["slow music", "fast music", "slow piano"]
+    batch = model.generate(prompts, 1.0, 10, config)
+    assert batch.seeds == (10, 11, 12) and len(batch) == 3
+    for i, prompt in enumerate(prompts):
+        single = model.generate(prompt, 1.0, batch.seeds[i], config)
+        assert single.audio[0].tobytes() == batch.audio[i].tobytes() == batch[i].audio[0].tobytes()
+
+
+def test_the_stream_equals_the_whole(model: MusicLM) -> None:
+    pieces = list(model.stream("slow music", 25.0, seed=2))
+    assert len(pieces) > 2, "it comes in pieces"
+    assert np.concatenate(pieces).tobytes() == model.generate("slow music", 25.0, seed=2).audio[0].tobytes()
+
+
+def test_the_first_sound_does_not_wait_for_all_semantic_tokens(model: MusicLM) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    stream = model.stream("slow music", 25.0, seed=2, on_progress=lambda stage, *done: seen.update({stage: done}))
+    first = next(stream)
+    made, total = seen["semantic"]
+    assert len(first) and made < total == 625
+    rest = list(stream)
+    assert seen["semantic"] == (625, 625) and sum(map(len, [first, *rest])) == 25 * 24000
+
+
+def test_fewer_levels_are_other_audio_of_the_same_codes(model: MusicLM) -> None:
+    config = model.default_config()
+    few, all_of_them = (model.generate("slow music", 1.0, 2, replace(config, levels=n)).audio for n in (1, 12))
+    assert few.shape == all_of_them.shape and not np.array_equal(few, all_of_them)
+    assert all_of_them.tobytes() == model.generate("slow music", 1.0, 2, replace(config, levels=None)).audio.tobytes()
+    with pytest.raises(ValueError, match="levels is 0"):
+        replace(config, levels=0)
+
+
+def test_the_random_state_outside_does_not_matter(model: MusicLM) -> None:
+    torch.manual_seed(1)
+    first = model.generate("slow music", 0.6, 4).audio
+    torch.manual_seed(2)
+    torch.rand(7)
+    assert first.tobytes() == model.generate("slow music", 0.6, 4).audio.tobytes()
+
+
+def test_two_prompts_differ(model: MusicLM) -> None:
+    assert not torch.equal(model.text_codes("slow piano"), model.text_codes("fast"))
+    slow, fast = (model.generate(prompt, 1.0, seed=1).audio for prompt in ("slow piano", "fast"))
+    assert not np.array_equal(slow, fast)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompts": ""}, "prompt is empty"),
+        ({"prompts": "   \n"}, "prompt is empty"),
+        ({"prompts": []}, "no prompts"),
+        ({"prompts": "a" * 10_001}, "10001 characters"),
+        ({"prompts": [3]}, "must be text, got int"),
+        ({"duration_s": 0.0}, r"duration is 0\.0 s"),
+        ({"duration_s": -1.0}, "must lie between"),
+        ({"duration_s": float("nan")}, "duration is nan"),
+        ({"duration_s": 601.0}, "600 s"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 1.5}, "seed must be"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_input_says_what_and_which(model: MusicLM, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.generate(**{"prompts": "music", "duration_s": 0.5, **arguments})
+
+
+def test_a_long_or_foreign_prompt_still_makes_music(model: MusicLM) -> None:
+    for prompt in ("slow " * 1999, "静かなピアノの曲", "🎹🎹"):
+        assert model.generate(prompt, 0.5).audio.std() > 0
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_decoders_and_devices_have_names(bundle: Bundle) -> None:
+    with pytest.raises(ValueError, match="storm or ar, got 'fast'"):
+        GenerateConfig(acoustic="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no device is called 'gpu'"):
+        MusicLM.from_pretrained(bundle.folder, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="'cuda' is not available"):
+            MusicLM.from_pretrained(bundle.folder, device="cuda")
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_a_saved_file_says_what_it_is(model: MusicLM, tmp_path: Path, suffix: str) -> None:
+    music = model.generate("slow café music", 1.0, seed=8)
+    (path,) = music.save(tmp_path / f"a{suffix}")
+    tags = read_tags(path)
+    assert (tags["prompt"], tags["seed"], tags["generated"]) == ("slow café music", "8", "true")
+    assert tags["model"] == model.bundle.hash
+    if suffix in (".wav", ".flac"):
+        audio, rate = soundfile.read(path)
+        assert rate == 24000 and len(audio) == 24000
+        np.testing.assert_allclose(audio, music.audio[0], atol=1 / 32000)
+
+
+def test_the_same_music_makes_the_same_file(model: MusicLM, tmp_path: Path) -> None:
+    for suffix in (".wav", ".flac", ".ogg", ".mp3"):
+        files = [model.generate("slow", 0.5, 1).save(tmp_path / f"{name}{suffix}")[0] for name in "ab"]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_several_items_are_numbered_and_play_in_a_notebook(model: MusicLM, tmp_path: Path) -> None:
+    music = model.generate(["slow", "fast <b>"], 0.5)
+    assert [path.name for path in music.save(tmp_path / "a.wav")] == ["a-1.wav", "a-2.wav"]
+    assert output_paths("x/y.ogg", 1) == [Path("x/y.ogg")]
+    html = music._repr_html_()
+    assert html.count("<audio") == 2 and "&lt;b>" in html
+    assert isinstance(music[1], Music) and music[1].prompts == ("fast <b>",) and music.duration_s == 0.5
+
+
+def test_a_tempo_and_a_key_steer_whether_said_or_set(model: MusicLM) -> None:
+    config = model.default_config()
+    said = model.generate("slow music at 150 BPM in D minor", 3.0, 1).audio
+    free = model.generate(
+        "slow music at 150 BPM in D minor", 3.0, 1, replace(config, steer=Steer(tempo=0, key=0))
+    ).audio
+    other = replace(config, steer=Steer(tempo_bpm=60.0))
+    assert not np.array_equal(said, free)
+    assert not np.array_equal(said, model.generate("slow music at 150 BPM in D minor", 3.0, 1, other).audio)
+    again = replace(config, steer=Steer(tempo_bpm=150.0, key_name="D minor"))
+    assert np.array_equal(said, model.generate("slow music at 150 BPM in D minor", 3.0, 1, again).audio)
+
+
+def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    model = MusicLM.from_pretrained(bundle.folder)
+    assert model.steering(Steer(), "at 150 BPM in D minor") == []
+    assert model.generate("slow music at 150 BPM", 1.0).audio.any()
+    for asked in (Steer(tempo_bpm=120.0), Steer(key_name="D minor")):
+        with pytest.raises(ValueError, match="made without cues"):
+            model.generate("slow music", 1.0, config=replace(model.default_config(), steer=asked))

@@ -1,0 +1,172 @@
+"""Steering, on codes whose onsets and pitches are known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from musiclm.core.artifact import save_artifact
+from musiclm.core.theory import PITCHES
+from musiclm.generate.autoregressive import stream_semantic
+from musiclm.generate.steer import CodeTraits, Steer, Steering, autocorrelation, fit_of_key, metronome
+from musiclm.models.w2vbert.cues import NUM_CUES
+from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
+from musiclm.nn.sampling import Sampling
+from tests.generate.test_autoregressive import MULAN, make
+from tests.models.w2vbert.test_model import tiny
+from tests.toy import SIZE, generators
+
+RATE = 25.0
+OFF = Steer(beat=0, tempo=0, key=0)
+
+
+def some_traits(codes: int = 60) -> CodeTraits:
+    """Onsets as in music: most codes without a stroke, some with a strong one; each code of one pitch class."""
+    generator = torch.Generator().manual_seed(3)
+    onset = torch.rand(codes, generator=generator) ** 3
+    chroma = torch.eye(12)[torch.arange(codes) % 12]
+    return CodeTraits((onset - onset.mean()) / onset.std(), chroma - chroma.mean(0), RATE)
+
+
+TRAITS = some_traits()
+
+
+def drawn(steer: Steer, frames: int, given: list[int] = [], traits: CodeTraits = TRAITS, seed: int = 0) -> np.ndarray:  # noqa: B006
+    """Codes of a model that knows nothing: all alike but for the steering."""
+    rng, steering = np.random.default_rng(seed), Steering(traits, steer)
+    for code in given:
+        steering.hear(code)
+    codes = []
+    for _ in range(frames):
+        p = torch.softmax(steering.bias().double(), 0).numpy()
+        codes.append(int(rng.choice(len(p), p=p / p.sum())))
+        steering.hear(codes[-1])
+    return np.array(codes)
+
+
+def likeness(codes: np.ndarray) -> np.ndarray:
+    return autocorrelation(TRAITS.onset.double().numpy()[codes])[1]
+
+
+def test_a_pulse_goes_on() -> None:
+    """Three seconds of strokes every 13 frames, then twelve of a model that would forget them."""
+    loud, soft = int(TRAITS.onset.argmax()), int(TRAITS.onset.argmin())
+    given = [loud if frame % 13 == 0 else soft for frame in range(75)]
+    kept, forgotten = (likeness(drawn(replace(OFF, beat=beat), 300, given)) for beat in (2.0, 0.0))
+    assert kept[13] > 0.3 > 0.15 > abs(forgotten[13])
+    assert kept[13] > 2 * kept[6:9].max()
+
+
+def test_nothing_is_expected_of_what_has_no_pulse() -> None:
+    steering = Steering(TRAITS, replace(OFF, beat=2.0))
+    for frame in range(200):
+        if frame < 50:
+            assert not steering.bias().any(), "the first two seconds are free"
+        steering.hear(5)
+    assert not steering.bias().any(), "one code for eight seconds"
+
+
+@pytest.mark.parametrize("bpm", [66.0, 97.0, 120.0, 161.0])
+def test_a_tempo_in_numbers(bpm: float) -> None:
+    """Strokes fall on its beats from the first on, also where a beat is no whole number of frames."""
+    codes = drawn(replace(OFF, tempo=2.0, tempo_bpm=bpm), 500)
+    beats = np.arange(500) * bpm / 60 / RATE
+    strokes = TRAITS.onset.double().numpy()[codes]
+    near = np.abs(beats - beats.round()) * 60 * RATE / bpm < 0.6
+    between = np.abs(np.abs(beats - beats.round()) - 0.25) < 0.08
+    assert strokes[near].mean() > strokes[between].mean() + 1.0
+    lags = np.arange(round(0.7 * 60 * RATE / bpm), round(1.4 * 60 * RATE / bpm))
+    best = lags[likeness(codes)[lags].argmax()]
+    assert abs(best - 60 * RATE / bpm) <= 1, best
+
+
+def test_a_metronome_has_no_level_of_its_own() -> None:
+    for period in (6.25, 12.5, 20.0, 37.5):
+        strokes = np.array([metronome(frame, period) for frame in range(1500)])
+        assert abs(strokes.mean()) < 0.02 and strokes[0] > 2
+        assert strokes[round(period / 2)] < strokes[round(period)] and strokes[round(period / 4)] < 0
+
+
+def test_a_key_in_so_many_words() -> None:
+    for name in ("C major", "F# minor", "Bb major"):
+        fit = fit_of_key(TRAITS.chroma, name)
+        assert fit.mean().abs() < 1e-5 and fit.std() == pytest.approx(1, abs=1e-3)
+    codes = drawn(replace(OFF, key=1.4, key_name="D major"), 2000)
+    often = [PITCHES[pitch] for pitch in np.argsort(-np.bincount(codes % 12, minlength=12))[:4]]
+    assert often[0] == "D" and set(often[1:]) <= {"A", "F#", "G", "E", "B"}
+    even = np.bincount(drawn(OFF, 2000) % 12, minlength=12)
+    assert even.max() < 1.5 * even.min(), "strengths of 0 leave it alone"
+
+
+def test_what_a_prompt_asks_for() -> None:
+    asked = Steer().as_asked("Melodic dance track in B minor, 126 BPM.")
+    assert asked.tempo_bpm == 126 and asked.key_name == "B minor"
+    own = Steer(tempo_bpm=90, key_name="C major").as_asked("Melodic dance track in B minor, 126 BPM.")
+    assert own.tempo_bpm == 90 and own.key_name == "C major", "what is set goes before"
+    assert Steer().as_asked("a song at 999 bpm in a minor key") == Steer()
+
+
+def test_errors_say_what_to_do() -> None:
+    for wrong, said in (
+        (dict(tempo_bpm=20.0), "between 30 and 300"),
+        (dict(tempo_bpm=float("nan")), "between 30 and 300"),
+        (dict(key_name="H dur"), "write one such as"),
+        (dict(beat=-1.0), "strength of beat is -1"),
+        (dict(key=float("inf")), "0 or more"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Steer(**wrong)
+
+
+def steering_of(count: int) -> list[Steering]:
+    return [Steering(some_traits(SIZE), Steer(tempo_bpm=130.0, key_name="G major")) for _ in range(count)]
+
+
+def codes_of(frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk: int = 25) -> Tensor:
+    pieces = stream_semantic(
+        make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, None, chunk, steering_of(len(seeds))
+    )  # fmt: skip
+    return torch.cat(list(pieces), 2)
+
+
+def test_steered_batch_equals_single_and_stream_equals_whole() -> None:
+    batch = codes_of(120, slice(0, 3), (1, 2, 3))
+    assert torch.equal(batch[1:2], codes_of(120, slice(1, 2), (2,)))
+    assert torch.equal(batch, codes_of(120, slice(0, 3), (1, 2, 3), chunk=7))
+    free = torch.cat(
+        list(stream_semantic(make("semantic"), MULAN, 120, Sampling(guidance=2.0), generators(1, 2, 3))), 2
+    )
+    assert not torch.equal(batch, free)
+
+
+def test_what_was_given_is_heard() -> None:
+    """A prompt keeps its place on the beat: greedy codes go on as if they had never been cut."""
+    greedy, model = Sampling(temperature=0.0), make("semantic")
+    whole = torch.cat(list(stream_semantic(model, MULAN[:1], 90, greedy, generators(0), steering=steering_of(1))), 2)
+    resumed = stream_semantic(
+        model, MULAN[:1], 90, greedy, generators(0), prompt=whole[..., :31], steering=steering_of(1)
+    )
+    assert torch.equal(whole, torch.cat(list(resumed), 2))
+    with pytest.raises(ValueError, match="1 steerings for 3 items"):
+        list(stream_semantic(model, MULAN, 5, greedy, generators(1, 2, 3), steering=steering_of(1)))
+
+
+@pytest.mark.parametrize("num_cues", [0, NUM_CUES])
+def test_traits_are_read_from_the_centroids(tmp_path: Path, num_cues: int) -> None:
+    config = SemanticTokenizerConfig(w2vbert=tiny(), layer=1, num_clusters=32, num_cues=num_cues)
+    tokenizer = SemanticTokenizer(config)
+    tokenizer.centroids.normal_()
+    save_artifact(tmp_path / "w2vbert", "semantic", config, tokenizer, {})
+    cues = cues_of_codes(tmp_path / "w2vbert")
+    if not num_cues:
+        assert cues is None, "such codes say nothing of onsets"
+        return
+    assert cues is not None and torch.equal(cues, tokenizer.centroids[:, -NUM_CUES:])
+    traits = CodeTraits.of(cues, RATE)
+    assert traits.onset.shape == (32,) and traits.chroma.shape == (32, 12)
+    onset = tokenizer.centroids[:, -2]
+    assert torch.allclose(traits.onset, (onset - onset.mean()) / onset.std(), atol=1e-5)
+    assert torch.allclose(traits.chroma.mean(0), torch.zeros(12), atol=1e-5)

@@ -1,0 +1,173 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musiclm.generate.acoustic import SemanticSource
+from musiclm.generate.storm import StormAcoustic, StormSampling, fill, num_masked
+from musiclm.models.storm.model import SoundStorm
+from tests.models.storm.test_model import make
+from tests.toy import generators, random_streams
+
+
+def lively(depth_width: int = 0) -> SoundStorm:
+    model = make(depth_width=depth_width)
+    torch.nn.init.normal_(model.head, std=0.4)
+    return model
+
+
+MODEL, DEEP = lively(), lively(24)
+BOTH = pytest.mark.parametrize("model", [MODEL, DEEP], ids=["published", "depth"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(frames=st.integers(1, 600), rounds=st.integers(1, 20))
+def test_every_round_fixes_some_and_the_last_all(frames: int, rounds: int) -> None:
+    left = [num_masked(frames, index, rounds) for index in range(rounds)]
+    assert left[-1] == 0 and left == sorted(left, reverse=True) and left[0] < frames
+
+
+def test_rounds_keep_what_they_fixed_and_the_prompt() -> None:
+    streams = random_streams(2, 10)
+    sampling = StormSampling(rounds=(4, 2))
+    prompt = streams["acoustic"][:, :, :6]
+    before = None
+    counts = []
+    codes = torch.cat([prompt, torch.zeros(2, 12, 14, dtype=torch.long)], 2)
+    for after in fill(MODEL, codes, 6, streams["semantic"], streams["mulan"], sampling, generators(1, 2)):
+        assert torch.equal(after[:, :, :6], prompt)
+        known = after != MODEL.mask_code
+        if before is not None:
+            old = before != MODEL.mask_code
+            assert torch.equal(after[old], before[old])
+        counts.append(int(known[0].sum()))
+        before = after.clone()
+    masked = [num_masked(14, index, 4) for index in range(4)]
+    # prompt, then level 0 by the cosine, level 1 in two rounds, ten more levels at once
+    assert counts[:4] == [6 * 12 + 14 - left for left in masked]
+    assert len(counts) == 4 + 2 + 10 and counts[-1] == 20 * 12
+
+
+def test_one_round_greedy_equals_the_slow_way() -> None:
+    streams = random_streams(1, 6)
+    out = StormAcoustic(MODEL, StormSampling(rounds=(1,), rest_temperature=0.0)).generate(
+        streams["semantic"], streams["mulan"], generators(0)
+    )
+    codes = torch.full((1, 12, 12), MODEL.mask_code)
+    for level in range(12):
+        hidden = MODEL(codes, streams["semantic"], streams["mulan"])
+        codes[:, level] = (hidden @ MODEL.head[level].T + MODEL.head_bias[level]).argmax(-1)
+    assert torch.equal(out, codes)
+
+
+@BOTH
+def test_same_seed_same_codes_and_a_batch_item_equals_the_single_run(model: SoundStorm) -> None:
+    streams = random_streams(3, 30)
+    decoder = StormAcoustic(model, StormSampling(rounds=(4,), rest_temperature=0.5))
+    batch = decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2, 3))
+    again = decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2, 3))
+    single = decoder.generate(streams["semantic"][1:2], streams["mulan"][1:2], generators(2))
+    assert torch.equal(batch, again) and torch.equal(batch[1:2], single)
+    assert int(batch.max()) < 16
+    assert not torch.equal(batch, decoder.generate(streams["semantic"], streams["mulan"], generators(4, 5, 6)))
+
+
+@BOTH
+def test_conditions_matter(model: SoundStorm) -> None:
+    streams, other = random_streams(1, 20), random_streams(1, 20, seed=9)
+    decoder = StormAcoustic(model)
+    out = decoder.generate(streams["semantic"], streams["mulan"], generators(1))
+    assert not torch.equal(out, decoder.generate(other["semantic"], streams["mulan"], generators(1)))
+    assert not torch.equal(out, decoder.generate(streams["semantic"], None, generators(1)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(frames=st.integers(1, 150), known=st.integers(0, 300), window=st.integers(2, 20), prompt=st.integers(0, 19))
+def test_windows_cover_all_that_is_unknown_once(frames: int, known: int, window: int, prompt: int) -> None:
+    frames, prompt, known = 2 * frames, min(prompt, window - 1), min(known, 2 * frames)
+    decoder = StormAcoustic(MODEL, StormSampling(window_s=window / 25, prompt_s=prompt / 25))
+    for start, stop in decoder.plan(frames, known):
+        assert start % 2 == 0 and start <= known < stop and stop - start <= 2 * window
+        assert known - start <= 2 * prompt + 1
+        known = stop
+    assert known == frames
+
+
+def test_whole_frames_are_fixed_and_kept() -> None:
+    streams = random_streams(2, 10)
+    prompt = streams["acoustic"][:, :, :6]
+    codes = torch.cat([prompt, torch.zeros(2, 12, 14, dtype=torch.long)], 2)
+    passes = list(
+        after.clone()
+        for after in fill(
+            DEEP, codes, 6, streams["semantic"], streams["mulan"], StormSampling(rounds=(4,)), generators(1, 2)
+        )
+    )
+    assert len(passes) == 4
+    for index, after in enumerate(passes):
+        masked = after == DEEP.mask_code
+        assert torch.equal(after[:, :, :6], prompt) and torch.equal(masked.all(1), masked.any(1))
+        assert masked.any(1).sum(1).tolist() == [num_masked(14, index, 4)] * 2
+        if index:
+            known = passes[index - 1] != DEEP.mask_code
+            assert torch.equal(after[known], passes[index - 1][known])
+
+
+def test_windows_stream_what_generate_returns() -> None:
+    streams = random_streams(2, 60)
+    decoder = StormAcoustic(MODEL, StormSampling(rounds=(2,), window_s=1.0, prompt_s=0.4))
+    seen: list[tuple[int, int]] = []
+    pieces = list(
+        decoder.stream(streams["semantic"], streams["mulan"], generators(1, 2), on_progress=lambda *x: seen.append(x))
+    )
+    assert [piece.shape[2] for piece in pieces] == [50, 30, 30, 10]
+    whole = torch.cat(pieces, 2)
+    assert torch.equal(whole, decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2)))
+    assert seen[0] == (1, 52) and seen[-1] == (52, 52)
+
+
+def test_semantic_codes_are_asked_for_as_windows_need_them() -> None:
+    streams = random_streams(2, 60)
+    made = []
+
+    def pieces() -> Iterator[torch.Tensor]:
+        for piece in streams["semantic"].split(7, 2):
+            made.append(piece.shape[2])
+            yield piece
+
+    decoder = StormAcoustic(MODEL, StormSampling(rounds=(2,), window_s=1.0, prompt_s=0.4))
+    stream = decoder.stream(SemanticSource(pieces(), 2, 60), streams["mulan"], generators(1, 2))
+    first = next(stream)
+    assert sum(made) == 28, "the first window needs 25 of 60 frames"
+    whole = torch.cat([first, *stream], 2)
+    assert sum(made) == 60
+    assert torch.equal(whole, decoder.generate(streams["semantic"], streams["mulan"], generators(1, 2)))
+    with pytest.raises(ValueError, match="7 semantic frames came of the 60 announced"):
+        short = SemanticSource(iter([streams["semantic"][:, :, :7]]), 2, 60)
+        list(decoder.stream(short, streams["mulan"], generators(1, 2)))
+
+
+@BOTH
+def test_a_prompt_comes_back_and_shapes_what_follows(model: SoundStorm) -> None:
+    streams = random_streams(1, 30)
+    decoder = StormAcoustic(model, StormSampling(rounds=(2,)))
+    outs = []
+    for prompt in (streams["acoustic"][:, :, :21], random_streams(1, 30, 5)["acoustic"][:, :, :21]):
+        out = decoder.generate(streams["semantic"], streams["mulan"], generators(1), prompt)
+        assert out.shape == (1, 12, 60) and torch.equal(out[:, :, :21], prompt)
+        outs.append(out[:, :, 21:])
+    assert not torch.equal(*outs)
+    full = streams["acoustic"]
+    assert torch.equal(decoder.generate(streams["semantic"], streams["mulan"], generators(1), full), full)
+    with pytest.raises(ValueError, match="prompt must be"):
+        decoder.generate(streams["semantic"], None, generators(1), torch.zeros(1, 12, 61).long())
+
+
+@pytest.mark.parametrize(
+    "values", [{"rounds": ()}, {"rounds": (0,)}, {"temperature": -1.0}, {"top_p": 0.0}, {"prompt_s": 10.0}]
+)
+def test_bad_settings_are_refused(values: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        StormSampling(**values)

@@ -1,0 +1,160 @@
+"""The loop: a stopped and resumed run ends with the weights of one that never stopped; NaN stops it; chance is printed."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from musiclm.core.artifact import ArtifactError, load_artifact, save_artifact
+from musiclm.train.loop import Run, TrainConfig, TrainingError, Update, learning_rate, pick_precision, train
+
+
+class Fit:
+    """Learns y = 3 x with dropout, from batches that depend on the step alone."""
+
+    name = "fit"
+    ema_group = "model"
+    chance: ClassVar = {"error": 9.0}
+
+    def __init__(self, width: int = 4, poison_at: int = -1, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.Linear(1, width), nn.Dropout(0.2), nn.BatchNorm1d(width), nn.Linear(width, 1))
+        self.groups: dict[str, nn.Module] = {"model": self.model}
+        self.poison_at = poison_at
+        self.started = 0
+
+    def start(self, device: torch.device) -> None:
+        self.started += 1
+
+    def batch(self, step: int) -> Tensor:
+        return torch.randn(16, 1, generator=torch.Generator().manual_seed(step))
+
+    def updates(self, batch: Tensor, step: int) -> Iterator[Update]:
+        error = (self.model(batch) - 3 * batch).square().mean()
+        yield Update("model", error * (float("nan") if step == self.poison_at else 1.0), {"error": error})
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        x = torch.linspace(-1, 1, 9)[:, None]
+        return {"error": float((module(x) - 3 * x).square().mean())}
+
+    def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        save_artifact(folder, "fit", CONFIG, module, info)
+
+
+CONFIG = TrainConfig(
+    steps=60, batch_size=16, learning_rate=0.05, warmup_steps=5, log_every=7, validate_every=25, save_every=10
+)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "state.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_learns_and_exports_the_average(tmp_path: Path) -> None:
+    task = Fit(width=16)
+    artifact = train(task, CONFIG, tmp_path / "run", quiet=True)
+    assert artifact is not None and task.started == 1
+    info = load_artifact(artifact, "fit").info
+    assert info["step"] == 60 and info["metrics"]["error"] < 0.5
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [25, 50, 60]
+
+
+def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    for seed in range(8):  # stopped again and again; only the first one's weights may count
+        train(Fit(seed=seed), CONFIG, tmp_path / "parts", max_minutes=0.02 / 60, quiet=True)
+    train(Fit(seed=9), CONFIG, tmp_path / "parts", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+SCRIPT = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_loop import CONFIG, Fit
+from musiclm.train.loop import train
+from pathlib import Path
+task = Fit()
+plain = task.batch
+task.batch = lambda step: (time.sleep(0.02), plain(step))[1]
+print("ready", flush=True)
+train(task, CONFIG, Path({folder!r}), quiet=True)
+"""
+
+
+def start_run(folder: Path) -> subprocess.Popen[bytes]:
+    """A training run in a process of its own, as a user's is: other tests' libraries change how this one computes."""
+    script = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+    return process
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    assert start_run(tmp_path / "whole").wait(120) == 0
+    process = start_run(tmp_path / "killed")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "state.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert start_run(tmp_path / "killed").wait(120) == 0
+    assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_loaded_state_lies_where_a_fresh_one_does(tmp_path: Path) -> None:
+    """Kernels may treat an array's first elements otherwise when it begins off a cache line."""
+    train(Fit(), CONFIG, tmp_path, quiet=True)
+    run = Run(Fit(), CONFIG, tmp_path, torch.device("cpu"))
+    run.load()
+    states = [value for one in run.optimizers.values() for state in one.state.values() for value in state.values()]
+    assert len(states) >= 6 and all(value.data_ptr() % 64 == 0 for value in states)
+
+
+def test_nan_stops_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"fit: the loss of 'model' is nan at step 33 .*checkpoint .* from before"):
+        train(Fit(poison_at=33), CONFIG, tmp_path / "run", quiet=True)
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_another_configuration_is_noticed(tmp_path: Path) -> None:
+    train(Fit(width=4), CONFIG, tmp_path / "run", max_minutes=0.0001, quiet=True)
+    with pytest.raises(ArtifactError, match="another configuration"):
+        train(Fit(width=8), CONFIG, tmp_path / "run", quiet=True)
+
+
+def test_chance_stands_beside_the_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(Fit(), CONFIG, tmp_path / "run")
+    assert "(chance 9)" in capsys.readouterr().err
+
+
+def test_the_schedule() -> None:
+    config = TrainConfig(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, decay_fraction=0.2)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[10:80] == [1.0] * 70
+    assert all(a > b for a, b in itertools.pairwise(rates[80:])) and 0 < rates[-1] < 0.1
+
+
+def test_precision_names() -> None:
+    cpu = torch.device("cpu")
+    assert pick_precision("fp32", cpu) is None and pick_precision("bf16", cpu) is torch.bfloat16
+    with pytest.raises(ValueError, match="auto, fp32 or bf16"):
+        pick_precision("fp8", cpu)

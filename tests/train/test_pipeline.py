@@ -1,0 +1,67 @@
+"""The stages as the pipeline builds them: what they begin with is their seed's doing, whatever the process did before."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from musiclm.data.corpus.build import build_corpus
+from musiclm.data.labels import label_corpus
+from musiclm.train.pipeline import build_task, tokenize, train_stage
+from musiclm.train.recipes import Preset, load_preset
+
+CLIPS = Path(__file__).parents[1] / "data" / "clips"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    build_corpus([str(CLIPS)], folder, jobs=1, progress=False)
+    for _ in label_corpus(folder, None, windows_per_track=1):
+        pass
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with tokens of base's encoders: the language models need some."""
+    folder = tmp_path_factory.mktemp("runs")
+    tokenize(corpus, folder, start="base", max_seconds_per_track=5)
+    return folder
+
+
+def first_weights(preset: Preset, stage: str, corpus: Path, runs: Path, before: int) -> dict[str, Tensor]:
+    torch.manual_seed(before)
+    task, _ = build_task(stage, preset, corpus, runs)
+    return {
+        f"{group}.{name}": value for group, module in task.groups.items() for name, value in module.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("stage", ["soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine"])
+def test_first_weights_are_a_function_of_the_seed(stage: str, corpus: Path, runs: Path) -> None:
+    preset = load_preset("base" if stage in ("semantic", "storm", "coarse", "fine") else "tiny")
+    weights = first_weights(preset, stage, corpus, runs, before=1)
+    again = first_weights(preset, stage, corpus, runs, before=2)
+    assert weights.keys() == again.keys() and all(weights[name].equal(again[name]) for name in weights)
+    recipe = getattr(preset, stage)
+    other = replace(preset, **{stage: replace(recipe, train=replace(recipe.train, seed=5))})
+    changed = first_weights(other, stage, corpus, runs, before=1)
+    assert any(not weights[name].equal(changed[name]) for name in weights)
+
+
+def test_two_runs_of_one_seed_end_with_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    """The codec's start fits a linear path and its codebooks by k-means: those too."""
+    preset = load_preset("tiny")
+    recipe = preset.soundstream
+    short = replace(recipe, train=replace(recipe.train, steps=3, batch_size=2))
+    preset = replace(preset, soundstream=replace(short, task=replace(short.task, quantize_from_step=1)))
+    hashes = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        folder = train_stage("soundstream", preset, corpus, tmp_path / str(seed), quiet=True)
+        assert folder is not None
+        hashes.add((folder / "model.safetensors").read_bytes())
+    assert len(hashes) == 1

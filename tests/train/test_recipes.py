@@ -1,0 +1,64 @@
+"""Every preset builds, the papers' sizes without memory; JSON brings each back; names are checked."""
+
+import pytest
+import torch
+from torch import nn
+
+from musiclm.core.config import from_json, override, to_json
+from musiclm.models.lm.model import TokenLM
+from musiclm.models.soundstream.discriminator import Discriminators
+from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.storm.model import SoundStorm
+from musiclm.models.w2vbert.model import W2vBert
+from musiclm.train.recipes import PRESETS, STAGES, Preset, load_preset
+
+
+def build(preset: Preset) -> dict[str, nn.Module]:
+    with torch.device("meta"):
+        return {
+            "soundstream": SoundStream(preset.soundstream.task.model),
+            "discriminators": Discriminators(preset.soundstream.task.discriminator),
+            "w2vbert": W2vBert(preset.w2vbert.task.model),
+            "storm": SoundStorm(preset.storm.task.model),
+            **{stage: TokenLM(getattr(preset, stage).task.model) for stage in ("semantic", "coarse", "fine")},
+        }
+
+
+def millions(module: nn.Module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_builds_and_comes_back_from_json(name: str) -> None:
+    preset = load_preset(name)
+    assert from_json(Preset, to_json(preset)) == preset
+    assert set(build(preset)) >= set(STAGES) - {"mulan"}
+
+
+def test_the_papers_sizes() -> None:
+    models = build(load_preset("paper"))
+    # MusicLM: 430 M a stage; SoundStorm: 350 M with its embeddings for another vocabulary; w2v-BERT XL: 0.6 B
+    for stage in ("semantic", "coarse", "fine"):
+        assert millions(models[stage]) == pytest.approx(430, rel=0.05)
+    assert millions(models["storm"]) == pytest.approx(350, rel=0.12)
+    assert millions(models["w2vbert"]) == pytest.approx(600, rel=0.15)
+    paper = load_preset("paper")
+    assert paper.soundstream.task.model.spec.frame_rate_hz == 50.0
+    assert (paper.soundstream.task.model.levels, paper.soundstream.task.model.codebook_size) == (12, 1024)
+    assert [stage.task.model.layout.stage.crop_s for stage in (paper.semantic, paper.coarse, paper.fine)] == [30, 10, 3]
+
+
+def test_base_fits_its_package() -> None:
+    """100 MB in half precision, MuLan's 32 MB apart."""
+    models = build(load_preset("base"))
+    total = sum(millions(models[name]) for name in ("soundstream", "semantic", "storm", "coarse", "fine"))
+    assert total * 2 < 64
+
+
+def test_overrides_reach_every_stage() -> None:
+    changed = override(load_preset("base"), ["storm.train.steps=7", "soundstream.task.model.fast_width=96"])
+    assert changed.storm.train.steps == 7 and changed.soundstream.task.model.fast_width == 96
+    with pytest.raises(ValueError, match="did you mean 'storm'"):
+        override(load_preset("base"), ["stormy.train.steps=7"])
+    with pytest.raises(ValueError, match="no preset 'large'"):
+        load_preset("large")
