@@ -467,10 +467,8 @@ def _events(
         begin, end = score.seconds_at(place), score.seconds_at(place + length)
         hits = np.concatenate([p.start[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes] or [np.zeros(0)])
         if begin >= start_s and end <= end_s and len(hits) >= 3:
-            gaps = np.diff(np.unique(np.round(np.sort(hits), 2)))
-            quick = len(gaps) >= 5 and float(np.median(gaps)) <= 0.13
-            same = _is_roll(strokes, begin, end)
-            events.append(Event(kind="roll" if quick and same else "fill", at_s=round(begin - start_s, 2)))
+            kind = "roll" if _is_roll(strokes, begin, end) else "fill"
+            events.append(Event(kind=kind, at_s=round(begin - start_s, 2)))
     for part in strokes:
         crashes = part.start[np.isin(part.pitch, list(DRUM_KEYS["crash"])) & (part.start >= start_s)]
         events += [
@@ -484,12 +482,17 @@ def _events(
 
 
 def _is_roll(strokes: list[Played], begin: float, end: float) -> bool:
-    """Whether one drum is struck nearly all the time."""
-    keys = np.concatenate(
-        [p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.is_kit] or [np.zeros(0)]
-    )
-    kinds = [int(np.isin(keys, list(DRUM_KEYS[name])).sum()) for name in ("snare", "tom")]
-    return len(keys) > 0 and max(kinds) >= 0.7 * len(keys)
+    """Whether nearly all strokes of the kit are of one drum, six or more in quick succession."""
+    kits = [part for part in strokes if part.is_kit]
+    if not kits:
+        return False
+    moments, keys = (np.concatenate([getattr(part, name) for part in kits]) for name in ("start", "pitch"))
+    inside = (moments >= begin - 0.02) & (moments < end)
+    for name in ("snare", "tom"):
+        struck = np.sort(moments[inside & np.isin(keys, list(DRUM_KEYS[name]))])
+        if len(struck) >= max(6, 0.7 * inside.sum()) and float(np.median(np.diff(struck))) <= 0.13:
+            return True
+    return False
 
 
 def _stop(everything: list[Played], start_s: float, end_s: float) -> float | None:
