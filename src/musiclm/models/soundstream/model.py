@@ -177,14 +177,16 @@ class DecoderStream:
         self.model = model
         self.state = StreamState()
         self.phase = None if model.phase is None else PhaseStream(model.phase)
+        self.batch = 1
 
     @torch.no_grad()
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
         """The samples that have become certain with these codes."""
+        self.batch = codes.shape[0]
         decoded = self.model.decoder(self.model.dequantize(codes), self.state)
         return decoded if self.phase is None else self.phase.push(decoded)
 
     @torch.no_grad()
     def flush(self) -> Float[Tensor, "b 1 s"]:
         """The last samples."""
-        return torch.zeros(1, 1, 0) if self.phase is None else self.phase.flush()
+        return torch.zeros(self.batch, 1, 0) if self.phase is None else self.phase.flush()
