@@ -1,7 +1,7 @@
 """One contract for every layer and model with a time axis.
 
 - A stream equals the whole, however it is cut.
-- What lies further ahead than a layer says it looks changes nothing, NaN included: so padding at the end never leaks.
+- What lies further ahead than a layer says it looks changes nothing, NaN included; so padding at the end never leaks.
 - A layer that takes a mask of real frames lets nothing of the others through, and gives zeros there.
 - The rows of a batch know nothing of each other.
 
