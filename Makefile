@@ -30,11 +30,11 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest -q
 
 format: $(VENV)/dev
-	$(BIN)/ruff format src tests runs
+	$(BIN)/ruff format src tests runs benchmarks
 
 lint: $(VENV)/dev
-	$(BIN)/ruff format --check src tests runs
-	$(BIN)/ruff check src tests runs
+	$(BIN)/ruff format --check src tests runs benchmarks
+	$(BIN)/ruff check src tests runs benchmarks
 
 types: $(VENV)/dev
 	$(BIN)/mypy

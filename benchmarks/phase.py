@@ -47,7 +47,7 @@ def main() -> None:
         synthesis = PhaseSynthesis(dataclasses.replace(config, phase_iterations=iterations))
         outputs = synthesis(Spectra(spectra.log_magnitude, turn))[:, 0].clamp(-1, 1).numpy()
         pairs = list(zip(outputs, audio[:, 0].numpy(), strict=True))
-        row = {"tonal_bins": tonal_bins, "iterations": iterations}
+        row: dict[str, float] = {"tonal_bins": tonal_bins, "iterations": iterations}
         for name, measure in {
             "mel_distance_db": mel_distance_db,
             "pitch_correlation": pitch_correlation,

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,10 @@ def main() -> None:
 
 
 def tempi_and_keys(corpus: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """Beats a minute and key of each piece long enough that has one tempo throughout, by track. Of a mode, major or minor by its third."""
+    """Beats a minute and key of each piece long enough that has one tempo throughout, by track.
+
+    Of a mode, major or minor by its third.
+    """
     tempi, keys = {}, {}
     for track in load_manifest(corpus):
         score = json.loads((corpus / "scores" / f"{track.id}.json").read_text())
@@ -106,7 +110,7 @@ def play(
     for place in range(len(rows), len(tracks)):
         if told == "audio":
             codes = model.mulan.audio_codes(torch.from_numpy(middle(corpus, tracks[place]))[None, None])
-            model.text_codes = lambda prompt, codes=codes: codes  # type: ignore[method-assign]
+            model.text_codes = partial(_constant, codes)  # type: ignore[method-assign]
         steer = Steer(key_name=key[place]) if told == "steer" else Steer(tempo=0, key=0)
         config = replace(model.default_config(), steer=steer)
         audio = model.generate(sentence(place, bpm[place]), CLIP_S, seed=500 + place, config=config).audio[0]
@@ -115,6 +119,10 @@ def play(
         with open(path, "a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     return [Description(**row) for row in rows]
+
+
+def _constant(codes: torch.Tensor, prompt: str) -> torch.Tensor:
+    return codes
 
 
 def sentence(place: int, bpm: float) -> str:

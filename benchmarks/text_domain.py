@@ -1,9 +1,11 @@
 """Do texts ask for recordings or for rendered music?
 
-    python benchmarks/text_domain.py v5=base new=runs/bundle --data both --texts musiccaps.csv [--out benchmarks/text_domain.json]
+    python benchmarks/text_domain.py v5=base new=runs/bundle --data both --texts musiccaps.csv [--out
+    benchmarks/text_domain.json]
 
-`both` is a corpus with recordings and rendered music. A linear probe of MuLan's vectors, fitted to training clips, tells the two apart; `rendered` is the share
-of vectors on its rendered side: of validation clips of either kind, and of what language models get for captions people wrote.
+`both` is a corpus with recordings and rendered music. A linear probe of MuLan's vectors, fitted to training clips,
+tells the two apart; `rendered` is the share of vectors on its rendered side: of validation clips of either kind, and of
+what language models get for captions people wrote.
 """
 
 import argparse

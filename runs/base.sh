@@ -61,18 +61,9 @@ lanes decoders language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/first" --name base --sampling "$sampling"
 # last what leaves every code as it is: MuLan's text side, numbers of a tempo and moods beside wrong ones (docs/decisions/008-text-side-alone.md, 009), and the
 # codec's decoder against discriminators of magnitudes (011)
-alone() { "$musiclm" train "$1" --from "$folder/first" --preset base --runs "$folder/last" --threads 1 "${@:2}"; }
-words() {
-    alone mulan --data "$folder/both" --set mulan.train.steps=400 --set mulan.train.batch_size=512 \
-        --set mulan.train.learning_rate=0.0005 --set mulan.task.text_anchor=10
-}
-decoder() {
-    alone soundstream --data "$folder/corpus" --set soundstream.train.steps=4500 --set soundstream.train.learning_rate=0.0005 \
-        --set soundstream.train.warmup_steps=50 --set "soundstream.task.discriminator.stft_windows=[]" \
-        --set "soundstream.task.discriminator.magnitude_patches=[16,48]" --set soundstream.task.discriminator_from_step=0 \
-        --set soundstream.task.adversary_from_step=100 --set soundstream.task.adversary_crop_s=0.96 \
-        --set soundstream.task.adversarial_weight=0.6 --set soundstream.task.feature_weight=4
-}
+alone() { stage "$1" --from "$folder/first" --data "$2" --runs "$folder/last"; }
+words() { alone mulan-text "$folder/both"; }
+decoder() { alone soundstream-decoder "$folder/corpus"; }
 lanes words decoder
 "$musiclm" bundle --runs "$folder/last" --from "$folder/first" --out "$folder/bundle" --name base --notes docs/base-notes.md
 "$musiclm" inspect "$folder/bundle"

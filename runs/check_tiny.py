@@ -1,15 +1,16 @@
-"""Fails unless every stage of a tiny run beats the chance level that was printed beside it, and more RVQ levels sound better than one."""
+"""Fails unless every stage of a tiny run beats the baseline that was printed beside it, and more RVQ levels sound better than one."""
 
 import json
 import sys
 from pathlib import Path
 
-# stage -> (figure, what it must be below or above: a number, or another figure of the same artifact)
-LOWER = {
-    "soundstream": ("mel_linear", 1.0),  # silence scores 1
-    "semantic": ("loss", "chance"),
-    "storm": ("level_0", "chance"),  # the level that takes several rounds
-    "coarse": ("level_0", "chance"),  # the levels above are so close to noise that sixteen clips teach little of them
+# stage -> the validation figure that must be better than its baseline: below it, but for an accuracy
+JUDGED = {
+    "soundstream": "rms",  # of magnitudes, over the original's: silence scores 1
+    "w2vbert": "contrastive_accuracy",
+    "semantic": "loss",
+    "storm": "level_0",  # the level that takes several rounds
+    "coarse": "level_0",  # the levels above are so close to noise that sixteen clips teach little of them
 }
 # judged on the last training batches: two held-out pieces tell nothing of retrieval, and what a good quantizer leaves for the fine stage is so
 # close to noise that a dozen clips teach it nothing about others
@@ -21,29 +22,21 @@ def main(runs: Path) -> int:
     for stage in ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine"):
         info = json.loads((runs / stage / "artifact" / "config.json").read_text())["info"]
         metrics = info["metrics"]
-        if stage == "w2vbert":
-            name, value, bound, good = (
-                "contrastive_accuracy",
-                metrics["contrastive_accuracy"],
-                metrics["contrastive_chance"],
-                metrics["contrastive_accuracy"] > metrics["contrastive_chance"],
-            )
-        elif stage in TRAINED:
+        if stage in TRAINED:
             name = TRAINED[stage]
             lines = [json.loads(line) for line in (runs / stage / "log.jsonl").read_text().splitlines()]
-            value, bound = [line for line in lines if line["kind"] == "train"][-1][name], info["chance"][name]
-            good = value < bound
+            value = [line for line in lines if line["kind"] == "train"][-1][name]
         else:
-            name, limit = LOWER[stage]
+            name = JUDGED[stage]
             value = metrics[name]
-            bound = info["chance"][name] if limit == "chance" else limit
-            good = value < bound
-        print(f"{stage:12} {name:22} {value:8.4f}  chance {bound:8.4f}  {'ok' if good else 'NOT BEATEN'}")
+        baseline = info["baseline"][name]
+        good = value > baseline if name.endswith("accuracy") else value < baseline
+        print(f"{stage:12} {name:22} {value:8.4f}  baseline {baseline:8.4f}  {'ok' if good else 'NOT BEATEN'}")
         failed += not good
         if stage == "soundstream":
-            better = metrics["mel_log"] < 0.95 * metrics["mel_log_1"]
+            better = metrics["rms"] < 0.95 * metrics["rms_first"]
             print(
-                f"{'':12} {'mel_log, 12 levels':22} {metrics['mel_log']:8.4f}  1 level {metrics['mel_log_1']:7.4f}  {'ok' if better else 'NO BETTER'}"
+                f"{'':12} {'rms, every code':22} {metrics['rms']:8.4f}  1st level {metrics['rms_first']:7.4f}  {'ok' if better else 'NO BETTER'}"
             )
             failed += not better
     return failed

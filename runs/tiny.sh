@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains every stage of the chain from a handful of clips and makes music with the result: minutes on two CPU cores.
-# Usage: runs/tiny.sh [FOLDER OF AUDIO] [OUTPUT FOLDER]. Each stage must beat its printed chance, or the script fails.
+# Usage: runs/tiny.sh [FOLDER OF AUDIO] [OUTPUT FOLDER]. Each stage must beat its printed baseline, or the script fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 audio=${1:-tests/data/clips}

@@ -29,7 +29,7 @@ def away() -> Iterator[None]:
 def preset() -> Preset:
     """tiny, a few steps of every kind."""
     short = [f"{stage}.train.{name}" for stage in STAGES for name in ("steps=4", "validate_every=4", "save_every=2")]
-    starts = {"quantize_from_step": 1, "kmeans_batches": 1, "discriminator_from_step": 2, "adversary_from_step": 3}
+    starts = {"quantize_from_step": 1, "kmeans_batches": 1}
     return override(load_preset("tiny"), [*short, *(f"soundstream.task.{name}={n}" for name, n in starts.items())])
 
 

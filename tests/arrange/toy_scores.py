@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from musiclm.arrange.facts.window import SCALES
+from musiclm.arrange.facts.harmony import SCALES
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.score import Note, Part, Score, Section
 from musiclm.arrange.styles import STYLES, Line

@@ -11,17 +11,15 @@ from musiclm.train.recipes import STAGES, load_preset
 def test_every_stage_has_its_row() -> None:
     preset = load_preset("tiny")
     found = training(preset, repeats=1, device="cpu", num_batches=1)
-    assert set(found) == {"matrix_gflop_per_s", "soundstream_adversarial", *STAGES}
-    for name in (*STAGES, "soundstream_adversarial"):
-        row, stage = found[name], name.removesuffix("_adversarial")
+    assert set(found) == {"matrix_gflop_per_s", *STAGES}
+    for stage in STAGES:
+        row = found[stage]
         batch_size = getattr(preset, stage).train.batch_size
         assert row["steps_per_s"] > 0 and row["gflop_per_step"] > 0.01 and 0 < row["flop_utilisation"] < 1.5
         assert row["examples_per_s"] == pytest.approx(row["steps_per_s"] * batch_size)
         assert row["audio_s_per_s"] == pytest.approx(row["examples_per_s"] * crop_s(stage, preset))
         rate = found["matrix_gflop_per_s"]
         assert row["flop_utilisation"] == pytest.approx(row["gflop_per_step"] * row["steps_per_s"] / rate)
-    # discriminators and adversary cost more than the codec alone
-    assert found["soundstream_adversarial"]["gflop_per_step"] > 1.5 * found["soundstream"]["gflop_per_step"]
 
 
 def test_bf16_has_figures_or_says_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +49,5 @@ def test_operations_are_counted_as_by_hand() -> None:
 def test_a_codec_that_has_its_adversary_from_the_start_has_one_row() -> None:
     assert rows("soundstream", load_preset("paper")) == {"soundstream_adversarial": 0}
     assert rows("soundstream", load_preset("base")) == {"soundstream": 100, "soundstream_adversarial": 1600}
+    assert rows("soundstream", load_preset("tiny")) == {"soundstream": 60}, "the bands codec learns without one"
     assert rows("storm", load_preset("base")) == {"storm": 0}

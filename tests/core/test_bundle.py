@@ -7,7 +7,7 @@ import pytest
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.bundle import Bundle, assemble, find_bundle, open_bundle
 from musiclm.generate.session import MusicLM
-from musiclm.train.pipeline import model_card
+from musiclm.train.card import baseline_of, metrics_of, model_card
 
 
 @pytest.fixture
@@ -98,3 +98,14 @@ def test_the_card_holds_its_notes_and_every_stage(bundle: Bundle) -> None:
     card = model_card("mine", bundle.parts, "**Mind the noise.**")
     assert "**Mind the noise.**" in card
     assert all(f"| {part} |" in card for part in bundle.parts)
+
+
+def test_the_card_reads_artifacts_of_before_the_renaming() -> None:
+    old = {
+        "chance": {"loss": 3.0},
+        "metrics": {"loss": 2.0, "worth_mulan": 0.1, "worth_mulan_over_none": 0.2, "contrastive_chance": 0.03},
+    }
+    assert baseline_of(old) == baseline_of({"baseline": {"loss": 3.0}}) == {"loss": 3.0}
+    new = {"loss": 2.0, "shuffled_mulan": 0.1, "dropped_mulan": 0.2, "contrastive_baseline": 0.03}
+    assert metrics_of(old) == metrics_of({"metrics": new}) == new
+    assert baseline_of({}) == metrics_of({}) == {}

@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import pytest
 
@@ -20,6 +20,33 @@ class Outer:
     name: str = "x"
     limit: float | None = None
     inner: Inner = field(default_factory=Inner)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Generic[T]):
+    first: T
+    count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    inner: Pair[Inner]
+    outer: Pair[Outer] | None = None
+
+
+def test_a_generic_dataclass_is_read_by_its_argument() -> None:
+    config = Pairs(inner=Pair(first=Inner(depth=2)), outer=Pair(first=Outer(width=3), count=2))
+    assert from_json(Pairs, to_json(config)) == config
+    assert from_json(Pair[Inner], {"first": {"depth": 9}}) == Pair(first=Inner(depth=9))
+    changed = override(config, ["inner.first.depth=7", "outer.first.inner.kind=b"])
+    assert changed.inner.first.depth == 7 and changed.outer is not None and changed.outer.first.inner.kind == "b"
+    with pytest.raises(ValueError, match="unknown setting 'inner.first.width'"):
+        from_json(Pairs, {"inner": {"first": {"width": 3}}})
+    with pytest.raises(ValueError, match="first is missing from the configuration of Pair"):
+        from_json(Pair[Inner], {})
 
 
 def test_round_trip() -> None:

@@ -3,7 +3,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, from_ids, to_ids
+from musiclm.core.streams import (
+    ACOUSTIC,
+    ENCODER_OF,
+    ENCODERS,
+    MODELS,
+    MULAN,
+    SEMANTIC,
+    STAGES,
+    STREAMS,
+    TRAINABLES,
+    Pace,
+    TokenSpec,
+    common_rate_hz,
+    from_ids,
+    to_ids,
+)
 
 
 def test_the_papers_streams() -> None:
@@ -58,3 +73,41 @@ def test_wrong_shapes_and_ranges_are_refused() -> None:
 def test_slices_keep_the_rate() -> None:
     fine = ACOUSTIC.slice(4, 12)
     assert (fine.levels, fine.frame_rate_hz, fine.num_ids) == (8, 50.0, 8192)
+
+
+def test_every_stream_has_an_encoder_and_every_side_a_whole() -> None:
+    assert set(ENCODER_OF) == set(STREAMS)
+    assert STAGES == (*ENCODERS, *MODELS) and len(set(STAGES)) == len(STAGES)
+    sides = {name: one.part for name, one in TRAINABLES.items() if one.one_side}
+    assert sides == {"soundstream-decoder": "soundstream", "mulan-text": "mulan"}
+    assert set(sides.values()) <= set(ENCODERS)
+
+
+def stream(name: str, rate_hz: float | None) -> TokenSpec:
+    return TokenSpec(name=name, codebook_size=4, levels=1, frame_rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize(
+    ("acoustic", "semantic", "expected", "common"),
+    [(50, 25, (2, 1), 25), (12.5, 25, (1, 2), 12.5), (75, 25, (3, 1), 25), (25, 25, (1, 1), 25), (75, 50, (3, 2), 25)],
+)
+def test_streams_of_two_rates_side_by_side(
+    acoustic: float, semantic: float, expected: tuple[int, int], common: float
+) -> None:
+    specs = stream("acoustic", acoustic), stream("semantic", semantic)
+    pace = Pace.of(*specs)
+    assert (pace.acoustic, pace.semantic) == expected and common_rate_hz(specs) == common
+    for units in range(4):
+        assert pace.acoustic_frames(units * pace.semantic) == units * pace.acoustic
+        assert pace.semantic_frames(units * pace.acoustic) == units * pace.semantic
+    assert pace.semantic_frames(pace.acoustic + 1) == 2 * pace.semantic
+    assert pace.together(2 * pace.acoustic) == 2 * pace.acoustic
+
+
+def test_streams_that_never_begin_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="begin together only every"):
+        common_rate_hz([stream("a", 50), stream("b", 12.3)])
+    with pytest.raises(ValueError, match="without a frame rate"):
+        common_rate_hz([stream("a", None)])
+    with pytest.raises(ValueError, match="multiple of 2, got 3"):
+        Pace.of(stream("acoustic", 12.5), stream("semantic", 25)).acoustic_frames(3)

@@ -116,7 +116,7 @@ def test_noise_moves_fine_codes_first(store: TokenStore) -> None:
     assert same[0] > 0.9 and same[1] < 0.9
 
 
-def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
+def test_the_baseline_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     codes = np.concatenate([make_track(i % 4, 1000 + i, i)["semantic"][0] for i in range(8)])
     counts = np.bincount(codes, minlength=16) + 1
     crops = store.eval_crops("validation", 4.0, 3)
@@ -125,7 +125,7 @@ def test_chance_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     expected = -np.log(counts[seen] / counts.sum()).mean()
     found = store.unigram_loss("semantic", semantic, crops.num_frames)
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
-    acoustic = store.unigram_loss("acoustic", crops.codes["acoustic"], crops.num_frames * store.ratio)
+    acoustic = store.unigram_loss("acoustic", crops.codes["acoustic"], store.num_frames(crops)["acoustic"])
     assert acoustic.shape == (12,) and (acoustic > 0).all()
 
 
@@ -242,3 +242,23 @@ def test_what_is_no_store_says_so(tmp_path: Path) -> None:
     (tmp_path / "good" / "mulan" / CODEBOOK_FILE).write_bytes(b"\x80\x04pickle")
     with pytest.raises(StoreError, match="can't be read"):
         TokenStore(tmp_path / "good")
+
+
+def test_a_stream_alone_is_on_its_own_clock(tmp_path: Path) -> None:
+    """What reads acoustic codes alone needs no other stream; a store without MuLan's has no such condition."""
+    tracks = {f"t{index}": make_track(index, 100, index) for index in range(2)}
+    writer = StreamWriter(tmp_path, HEADERS["acoustic"], codebooks("acoustic"), tracks_per_shard=1)
+    for name, track in tracks.items():
+        writer.add(name, "train", 0.0, 4.0, track["acoustic"])
+    store = TokenStore(tmp_path, ("acoustic",))
+    assert store.clock_hz == 50 and store.tracks[0].num_frames == 200 and store.hours("train") == 8 / 3600
+    crops = store.cut([(0, 31), (1, 190)], 20)
+    assert crops.embedding is None and set(store.streams(crops, 0.3, torch.Generator())) == {"acoustic"}
+    assert torch.equal(crops.codes["acoustic"][0], torch.from_numpy(tracks["t0"]["acoustic"][:, 31:51]).long())
+    assert store.num_frames(crops)["acoustic"].tolist() == [20, 10]
+    with pytest.raises(ValueError, match="without the stream 'mulan'"):
+        store.mulan_codes(torch.zeros(1, 8))
+    with pytest.raises(StoreError, match="holds no tokens"):
+        TokenStore(tmp_path)
+    with pytest.raises(ValueError, match="by streams with frames, got mulan"):
+        TokenStore(make_store(tmp_path / "all", 1).folder, ("mulan",))

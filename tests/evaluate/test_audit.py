@@ -14,6 +14,7 @@ from musiclm.evaluate.audit import (
     audit,
     harmony_print,
     hours_by_style,
+    listen,
     prompt_of,
     read_reference,
     shared_melodies,
@@ -58,6 +59,13 @@ def test_instruments_and_swells_stand_beside_their_controls(reports):
     drums = agreement["instruments"]["drums"]
     assert drums["positives"] == 5 and drums["auc"] > 0.6 and abs(drums["shuffled"] - 0.5) < 0.25
     assert agreement["dynamics"]["louder"]["auc"] is None  # none of these swells
+
+
+def test_loudness_is_weighted_as_ears_do():
+    time = np.arange(4 * 24000) / 24000
+    low, high = (0.3 * np.sin(2 * np.pi * hz * time) for hz in (40, 2000))
+    loudness = listen([low, high]).loudness_lufs
+    assert loudness[1] > loudness[0] + 5, "both have the same mean square"
 
 
 def test_what_facts_say_becomes_concepts():

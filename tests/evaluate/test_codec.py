@@ -1,13 +1,30 @@
 """The codec metrics put clips in an order that is known, and agree with cases worked by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from musiclm.evaluate.codec import PretrainedCodec, mel_distance_db, pitch_correlation, si_sdr_db
+import musiclm.evaluate.codec as module
+from musiclm.data.corpus.manifest import Track
+from musiclm.evaluate.codec import (
+    Comparison,
+    PretrainedCodec,
+    evaluate_codec,
+    level_counts,
+    mel_distance_db,
+    pitch_correlation,
+    si_sdr_db,
+)
+from musiclm.listen.notes import Transcription
+from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.model import SoundStream
 
 RATE = 24000
+FACTS = ("path", "sha256", "source", "package", "origin", "title", "artist", "genre", "licence", "piece")
+TRACK: dict[str, Any] = {**dict.fromkeys(FACTS, "x"), "split": "test", "held_out": False}
 
 
 def tone(hz: float, seconds: float = 2.0) -> np.ndarray:
@@ -59,6 +76,82 @@ def test_pitch_correlation_hears_what_mels_do_not() -> None:
     assert pitch_correlation(np.zeros_like(clip), clip) == 0
     with pytest.raises(ValueError, match="at least 16384"):
         pitch_correlation(clip[:1000], clip[:1000])
+
+
+BANDS = SoundStreamConfig(network="bands", levels=48, latent_dim=768)
+
+
+def test_level_counts_follow_the_codec() -> None:
+    assert level_counts(SoundStreamConfig(levels=12), 4) == [1, 3, 4, 6, 12]
+    assert level_counts(BANDS, 24) == [24, 48] == level_counts(BANDS), "a level of every group, and two"
+    assert level_counts(SoundStreamConfig(levels=1)) == [1]
+    assert level_counts(SoundStreamConfig(levels=3), 9) == [1, 3]
+
+
+@pytest.mark.parametrize("config", [SoundStreamConfig(), BANDS])
+def test_a_report_of_any_network(monkeypatch: pytest.MonkeyPatch, config: SoundStreamConfig) -> None:
+    """Rows, rates and the other clip, of random weights; the clips' lengths are no whole number of frames."""
+    clips = [0.3 * tone(hz, 1.01) for hz in (110, 220, 330, 440)]
+    tracks = [Track(id=str(k), seconds=2.0, **TRACK) for k in (0, 1, 0, 1)]  # the second round is of the same tracks
+    found = torch.from_numpy(np.stack(clips))[:, None], tracks, [0.0] * 4
+    monkeypatch.setattr(module, "eval_clips", lambda *_: found)
+    report = evaluate_codec(
+        SoundStream(config).eval(),
+        Path(),
+        tracks,
+        opus_kbps=(),
+        num_clips=2,
+        clip_s=1.01,
+        notes=Bassless(),  # type: ignore[arg-type]
+    )
+    rows = {row.name: row for row in report.rows}
+    counts = level_counts(config)
+    assert list(rows) == [*(f"{num} levels" for num in counts), "another clip"]
+    assert rows[f"{counts[-1]} levels"].kbps == pytest.approx(6.0)
+    assert report.sounding_below_c4 and report.sounding_below_c4.value == 1.0
+    # 440 Hz is put beside 110 Hz and 330 beside 220: never a clip of the same track
+    expected = [pitch_correlation(clips[3], clips[0]), pitch_correlation(clips[2], clips[1])]
+    assert rows["another clip"].pitch_correlation.value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert len(report.perplexity) == config.levels
+
+
+class Bassless:
+    """Says that keys sound where the clip does: key 30 by its level below 300 Hz, key 60 by that above."""
+
+    def transcribe(self, clip: np.ndarray) -> Transcription:
+        power = np.abs(np.fft.rfft(clip[: len(clip) // 1000 * 1000].reshape(-1, 1000))) ** 2
+        sounding = np.zeros((len(power), 88), bool)
+        sounding[:, 30], sounding[:, 60] = power[:, :12].sum(1) > 1, power[:, 13:].sum(1) > 1
+        onsets = np.zeros_like(sounding)
+        onsets[0] = sounding[0]
+        return Transcription(sounding, onsets)
+
+
+class Level:
+    name = "level"
+
+    def __call__(self, clip: np.ndarray) -> dict[str, list[float]]:
+        return {"embedding": [float(np.abs(clip).mean()), float(clip[0])]}
+
+
+def test_a_copy_without_bass_shows_in_notes_and_a_softer_one_in_real_or_not() -> None:
+    rng = np.random.default_rng(0)
+    bass, treble = tone(120, 1.0), tone(960, 1.0)  # whole periods in 1000 samples
+    gains = rng.uniform(0.9, 1.1, 12)
+    originals = [gain * (bass + treble) for gain in gains]
+    compare = Comparison(originals, None, Bassless(), [Level()])  # type: ignore[arg-type]
+    same = compare.figures("same", originals, 6.0, 1.2)
+    assert same.keys_below_c4 and same.keys_above_c4 and same.onsets and same.sounding_below_c4
+    assert same.keys_below_c4.value == same.keys_above_c4.value == same.onsets.value == 1.0
+    assert same.sounding_below_c4.value == 1.0 and same.mel_distance_db.value == 0
+    assert same.real_time_factor == pytest.approx(0.1) and same.kbps == 6.0 and same.visqol is None
+    lost = compare.figures("treble", [gain * treble for gain in gains])
+    assert lost.keys_below_c4 and lost.keys_above_c4 and lost.sounding_below_c4 and lost.real_or_not
+    assert lost.keys_below_c4.value == 0.0 == lost.sounding_below_c4.value and lost.keys_above_c4.value == 1.0
+    assert lost.real_or_not["level"].value == 1.0 and lost.kbps is None
+    softer = compare.figures("soft", [0.5 * clip for clip in originals])
+    found = softer.mel_distance_db  # 6 dB where there is sound; levels near -60 dB count as equal
+    assert 0.5 < found.low <= found.value <= found.high < 6.1
 
 
 def small_codec(kind: str, folder: Path) -> Path:

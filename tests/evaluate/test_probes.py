@@ -1,4 +1,4 @@
-"""Probes: targets of known sounds, and probes that find what is there and nothing where there is nothing."""
+"""Probes, and the benchmark that probes every layer: they find what is there, and nothing where there is nothing."""
 
 import json
 import math
@@ -8,14 +8,9 @@ import pytest
 import soundfile
 import torch
 
+from benchmarks.w2vbert_probes import linear_probe, probe_semantic_tokens
 from musiclm.data.corpus.manifest import Track, save_manifest
-from musiclm.evaluate.probes import (
-    histogram,
-    linear_probe,
-    probe_semantic_tokens,
-    skill,
-    token_probe,
-)
+from musiclm.evaluate.probes import histogram, skill, token_probe
 from musiclm.models.w2vbert.cues import chroma, loudness_db, onset_strength
 from musiclm.models.w2vbert.model import W2vBert, W2vBertConfig
 from musiclm.nn.conformer import ConformerConfig

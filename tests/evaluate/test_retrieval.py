@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.labels import LABELS_FILE, Labels, load_labels
-from musiclm.evaluate.retrieval import evaluate_retrieval, report, word_precision
+from musiclm.data.labels import LABELS_FILE, load_labels
+from musiclm.evaluate.retrieval import evaluate_retrieval, report
 from tests.models.mulan.test_model import small_model
 from tests.models.mulan.test_task import corpus, pytestmark
 
@@ -38,15 +38,3 @@ def test_runs_on_a_corpus(corpus):
     assert asdict(found) == asdict(evaluate_retrieval(small_model(), corpus, tracks, labels, captions_per_window=2))
     with pytest.raises(ValueError, match="two labelled tracks"):
         evaluate_retrieval(small_model(), corpus, tracks[:1], labels)
-
-
-def test_word_precision_sees_what_is_ranked_first():
-    model = small_model()
-    with torch.no_grad():
-        query = model.embed_text(["slow piano"])[0]
-    audio = torch.stack([query, -query, -query, -query])
-    labels = [Labels(track=str(i), start_s=0.0, tags={"piano": 0.9 if i == 0 else 0.1}) for i in range(4)]
-    found = word_precision(model, audio, labels, ["slow piano"] * 5, top=1)
-    by_word = {entry.word: entry for entry in found}
-    assert by_word["piano"].found == pytest.approx(0.9) and by_word["piano"].chance == pytest.approx(0.3)
-    assert "violin" not in by_word  # too few captions name it

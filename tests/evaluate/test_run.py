@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import musiclm.evaluate.analyses as analyses
 import musiclm.evaluate.match as matching
-import musiclm.evaluate.run as run
+import musiclm.evaluate.sections.probes as probes
 from musiclm import cli
 from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle
 from musiclm.data.corpus.manifest import Track, save_manifest
-from musiclm.evaluate.report import compare, write_html
+from musiclm.evaluate.compare import compare
+from musiclm.evaluate.report import write_html
 from musiclm.evaluate.run import EvaluateConfig, Study
-from musiclm.listen.listeners import Listener, make_listener
+from musiclm.listen.listeners import MUSICNN, NOTES, Listener, make_listener
 from tests.listen.test_music import cadence, clicks
 
 RATE = 24000
 CONFIG = EvaluateConfig(
-    num_prompts=8,
-    num_real=16,
+    num_prompts=10,
+    num_real=20,
     num_seed_prompts=2,
     seeds_per_prompt=1,
     num_long=1,
@@ -31,23 +33,22 @@ CONFIG = EvaluateConfig(
     num_memorisation=2,
     num_training=6,
     num_probe=6,
+    clip_s=4.0,
+    long_s=6.0,
+    probe_s=3.2,
 )
 
 
-def small(patch: pytest.MonkeyPatch) -> None:
-    """Short clips, and a judge that needs no weights."""
-    patch.setattr(
-        run, "make_listener", lambda name, **more: FakeJudge() if name == "musicnn-msd" else make(name, **more)
-    )
-    patch.setattr(run, "CLIP_S", 4.0)
-    patch.setattr(run, "LONG_S", 6.0)
-    patch.setattr(run, "PROBE_S", 3.2)
+def replace_judge(patch: pytest.MonkeyPatch) -> None:
+    """By one that needs no weights."""
+    for module in (analyses, probes):
+        patch.setattr(module, "make_listener", make)
 
 
 def make(name: str, **more: Any) -> Listener:
-    if name == "basic-pitch":
+    if name == NOTES:
         raise ValueError("basic-pitch is not installed")
-    return make_listener(name, **more)
+    return FakeJudge() if name == MUSICNN else make_listener(name, **more)
 
 
 class FakeJudge:
@@ -65,7 +66,7 @@ class FakeJudge:
 
 @pytest.fixture(autouse=True)
 def judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    small(monkeypatch)
+    replace_judge(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle, corpus: Path) -> tuple[Path, dict]:
     with pytest.MonkeyPatch.context() as patch:
-        small(patch)
+        replace_judge(patch)
         folder = tmp_path_factory.mktemp("report")
         study = Study(
             bundle.folder, folder, corpus=corpus, config=CONFIG, embedders=["nowhere/none"], say=lambda _: None
@@ -116,7 +117,11 @@ def test_the_controls_stand_where_they_must(done: tuple[Path, dict]) -> None:
         ("clipped_share", "silent_share", "dc_offset", "bandwidth_hz"), True
     )
     # random weights: nothing is resynthesised, and the report says so
-    assert sections["semantic"]["reliable"]["chroma"] is False
+    assert not all(sections["semantic"]["reliable"].values())
+    told = {name: row["auc"]["value"] for name, row in sections["real_or_not"]["rows"].items()}
+    assert told["noise"] > 0.95 > told["reference"] and sections["real_or_not"]["clips"] == 10
+    assert {"generated", "codec", "resynthesis", "at_random"} <= told.keys()
+    assert sections["real_or_not"]["left_out"]["train"] == "8 clips; wanted 10"
     assert set(sections["diversity"]["rows"]["generated"]) == {"other_seeds", "other_prompts"}
     assert set(sections["probes"]["rows"]) == {"tokens", "shuffled"}
     assert "label" in sections["retrieval"]["skipped"]
@@ -125,9 +130,10 @@ def test_the_controls_stand_where_they_must(done: tuple[Path, dict]) -> None:
 def test_what_is_not_installed_is_said_and_the_rest_goes_on(done: tuple[Path, dict]) -> None:
     sections = done[1]["sections"]
     assert "the embedder nowhere/none can't be loaded" in sections["quality_nowhere-none"]["skipped"]
-    assert sections["music"]["notes_left_out"] == "basic-pitch is not installed"
+    assert sections["notes"] == {"skipped": "basic-pitch is not installed"}
     skipped = {name for name, section in sections.items() if "skipped" in section}
-    assert skipped <= {"quality_nowhere-none", "retrieval", "codec"}, "ViSQOL or ffmpeg may be missing, no more"
+    expected = {"quality_nowhere-none", "real_or_not_nowhere-none", "retrieval", "notes"}
+    assert expected <= skipped <= expected | {"codec"}, "ViSQOL or ffmpeg may be missing, no more"
 
 
 def test_a_clip_that_can_not_be_read_is_named(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
@@ -136,7 +142,7 @@ def test_a_clip_that_can_not_be_read_is_named(done: tuple[Path, dict], bundle: B
     clip.write_bytes(b"not audio")
     study = Study(bundle.folder, done[0], corpus=corpus, config=CONFIG, say=lambda _: None)
     with pytest.raises(ValueError, match=r"0001\.flac can't be read .* delete it and run again"):
-        list(study.clips["codec"])
+        list(study.sets.codec)
     clip.write_bytes(before)
 
 
@@ -154,17 +160,18 @@ def test_a_finished_report_costs_nothing_and_is_the_same(done: tuple[Path, dict]
 
 def test_a_clip_that_is_missing_is_made_again_the_same(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
     study = Study(bundle.folder, done[0], corpus=corpus, config=CONFIG, say=lambda _: None)
-    for name, index in (("generated", 2), ("seeds", 1), ("long", 0), ("resynthesis", 3)):
-        clip = study.clips.path(name, index)
-        before = clip.read_bytes()
-        clip.unlink()
-        study.clips.generate(name)
-        assert clip.read_bytes() == before, name
+    sets = study.sets
+    for clips, index in ((sets.generated, 2), (sets.seeds, 1), (sets.long, 0), (sets.resynthesis, 3)):
+        path = clips.path(index)
+        before = path.read_bytes()
+        path.unlink()
+        clips.fill(lambda _: None)
+        assert path.read_bytes() == before, clips.name
 
 
 def test_another_bundle_or_other_settings_are_refused(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
     settings = json.loads((done[0] / "settings.json").read_text())
-    with pytest.raises(ValueError, match="another num_real .16, now 12."):
+    with pytest.raises(ValueError, match="another num_real .20, now 12."):
         Study(
             bundle.folder,
             done[0],
@@ -174,13 +181,19 @@ def test_another_bundle_or_other_settings_are_refused(done: tuple[Path, dict], b
     (done[0] / "settings.json").write_text(json.dumps({**settings, "bundle": "0" * 12}))
     with pytest.raises(ValueError, match="another bundle .0{12}, now"):
         Study(bundle.folder, done[0], corpus=corpus, config=CONFIG)
+    # a report from before there was this setting was made with its default
+    older = {name: value for name, value in settings.items() if name != "clip_s"}
+    (done[0] / "settings.json").write_text(json.dumps(older))
+    with pytest.raises(ValueError, match="another clip_s .10.0, now 4.0."):
+        Study(bundle.folder, done[0], corpus=corpus, config=CONFIG)
     (done[0] / "settings.json").write_text(json.dumps(settings))
 
 
 def test_the_page_holds_everything(done: tuple[Path, dict]) -> None:
     pytest.importorskip("matplotlib")
     page = write_html(done[0], done[1]).read_text()
-    assert page.count("<audio") == 8 == page.count("data:image/png")
+    assert page.count("<audio") == 10 == page.count("data:image/png") - 1
+    assert page.count("constant-Q pictures'") == 1 and (done[0] / "pictures.png").read_bytes()[:4] == b"\x89PNG"
     assert "http" not in page.replace("http-equiv", "")
     for word in ("Quality", "Memorisation", "Left out", done[1]["settings"]["bundle"][:12], "["):
         assert word in page
@@ -189,7 +202,7 @@ def test_the_page_holds_everything(done: tuple[Path, dict]) -> None:
 def test_without_a_corpus_less_is_measured(bundle: Bundle, tmp_path: Path) -> None:
     config = replace(CONFIG, num_prompts=2)
     report = Study(bundle.folder, tmp_path, config=config, say=lambda _: None).run()
-    assert set(report["sections"]) == {"health", "music", "form", "diversity", "adherence", "cycle"}
+    assert set(report["sections"]) == {"health", "music", "notes", "form", "diversity", "adherence", "cycle"}
 
 
 def test_what_moved_between_two_reports(done: tuple[Path, dict]) -> None:

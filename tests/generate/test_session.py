@@ -76,6 +76,20 @@ def test_fewer_levels_are_other_audio_of_the_same_codes(model: MusicLM) -> None:
         replace(config, levels=0)
 
 
+def test_a_temperature_that_does_nothing_is_refused(model: MusicLM) -> None:
+    storm, ar = model.default_config("storm"), model.default_config("ar")
+    assert model.with_temperatures(storm, storm=0.3).storm.temperature == 0.3
+    both = model.with_temperatures(ar, coarse=0.3, fine=0.2)
+    assert (both.coarse.temperature, both.fine.temperature) == (0.3, 0.2)
+    assert model.with_temperatures(ar) == ar
+    for config, wanted in ((storm, {"coarse": 1.0}), (storm, {"fine": 0.4}), (ar, {"storm": 1.0})):
+        (stage,) = wanted
+        with pytest.raises(ValueError, match=f"the {stage} temperature does nothing here"):
+            model.with_temperatures(config, **wanted)
+    with pytest.raises(ValueError, match="fine temperature does nothing here: 4 levels"):
+        model.with_temperatures(replace(ar, levels=4), fine=0.4)
+
+
 def test_the_random_state_outside_does_not_matter(model: MusicLM) -> None:
     torch.manual_seed(1)
     first = model.generate("slow music", 0.6, 4).audio

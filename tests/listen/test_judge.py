@@ -49,5 +49,5 @@ def test_it_hears_a_guitar_string_and_a_beat_apart() -> None:
     assert embeddings.shape == (2, 200) and scores.shape == (2, 50) and ((scores >= 0) & (scores <= 1)).all()
     dance, acoustic = MSD_TAGS.index("dance"), MSD_TAGS.index("acoustic")
     assert scores[0, dance] > scores[1, dance] and scores[1, acoustic] > scores[0, acoustic]
-    with pytest.raises(ValueError, match="needs 3 s"):
+    with pytest.raises(ValueError, match="the tagger needs 3 s"):
         Judge()([np.zeros(RATE)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm.listen.tagger import MTT_TAGS, Tagger, read_checkpoint
+from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces, read_checkpoint
 
 needs_weights = pytest.mark.skipif(find_spec("musicnn") is None, reason="the PyPI package musicnn is not installed")
 
@@ -67,6 +67,18 @@ def test_refuses_what_is_no_checkpoint(tmp_path):
     (tmp_path / "model.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(ValueError, match="magic"):
         read_checkpoint(tmp_path / "model")
+
+
+def test_pieces_of_three_seconds() -> None:
+    ramp = np.linspace(0, 1, 8 * 24000, dtype=np.float32)  # says where a piece lies
+    two = pieces(ramp)
+    assert two.shape == (2, 48000), "two seconds are left over"
+    assert two[:, 24000].tolist() == pytest.approx([1.5 / 8, 4.5 / 8], abs=1e-3)
+    spread = pieces(ramp, (0.0, 0.5, 1.0))
+    assert spread[:, 24000].tolist() == pytest.approx([1.5 / 8, 4 / 8, 6.5 / 8], abs=1e-3)
+    assert torch.equal(spread[0], two[0])
+    with pytest.raises(ValueError, match=r"1\.00 s; the tagger needs 3 s"):
+        pieces(ramp[:24000])
 
 
 @needs_weights

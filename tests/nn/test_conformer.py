@@ -1,11 +1,9 @@
-"""What is particular to the Conformer; the contract of layers with a time axis is held by `tests/test_streaming.py`."""
-
-import cmath
+"""What is particular to the Conformer; `tests/test_streaming.py` holds the contract of layers with a time axis."""
 
 import pytest
 import torch
 
-from musiclm.nn.conformer import Conformer, ConformerConfig, rotary_tables, rotate
+from musiclm.nn.conformer import Conformer, ConformerConfig
 
 
 def small(**changes) -> ConformerConfig:
@@ -40,21 +38,6 @@ def test_layers_are_prefixes_of_the_stack():
         torch.testing.assert_close(model(x, return_layer=layer), state)
     with pytest.raises(ValueError, match="layer 4"):
         model(x, return_layer=4)
-
-
-def test_rotary_is_complex_multiplication_and_depends_on_distance_only():
-    cos, sin = rotary_tables(12, 8, 100.0, torch.device("cpu"))
-    x = torch.randn(1, 1, 12, 8)
-    turned = rotate(x, cos, sin)
-    for t in (0, 5, 11):
-        for i in range(4):
-            expected = complex(x[0, 0, t, i], x[0, 0, t, i + 4]) * cmath.exp(1j * t * 100.0 ** (-i / 4))
-            assert abs(complex(turned[0, 0, t, i], turned[0, 0, t, i + 4]) - expected) < 1e-4
-    same = rotate(x[:, :, :1].expand(-1, -1, 12, -1), cos, sin)[0, 0]
-    products = same @ same.T
-    for lag in range(1, 6):
-        diagonal = products.diagonal(lag)
-        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

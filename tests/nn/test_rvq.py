@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from musiclm.nn.kmeans import assign, kmeans
-from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels
+from musiclm.nn.rvq import GroupedVQ, ResidualVQ, perplexity, random_num_levels
 
 
 def make(levels: int = 3, size: int = 16, dim: int = 4) -> ResidualVQ:
@@ -82,3 +83,61 @@ def test_random_depths() -> None:
     drawn = random_num_levels(4000, 12, share_full=0.5)
     assert drawn.min() == 1 and drawn.max() == 12
     assert 0.48 < float((drawn == 12).float().mean()) < 0.6
+
+
+def grouped(seed: int = 0) -> GroupedVQ:
+    """Three places; the first and the last share codebooks."""
+    torch.manual_seed(seed)
+    model = GroupedVQ(groups=(0, 1, 0), dim=4, codebook_size=8, levels=2)
+    model.fit_kmeans(torch.randn(200, 12), num_iterations=3)
+    return model
+
+
+def test_groups_are_residual_quantizers_of_their_own_places() -> None:
+    model, x = grouped().eval(), torch.randn(20, 12)
+    codes = model.encode(x)
+    assert codes.shape == (20, 6) and model.levels == 6
+    for place, group in enumerate((0, 1, 0)):
+        quantizer = model.quantizers[group]
+        assert isinstance(quantizer, ResidualVQ)
+        own = x[:, 4 * place : 4 * place + 4]
+        alone = quantizer.encode(own)
+        assert torch.equal(codes[:, [place, place + 3]], alone)
+        torch.testing.assert_close(model.decode(codes)[:, 4 * place : 4 * place + 4], quantizer.decode(alone))
+
+
+def test_a_prefix_of_grouped_codes_is_a_lower_bitrate() -> None:
+    model, x = grouped().eval(), torch.randn(50, 12)
+    codes = model.encode(x)
+    errors = [float((model.decode(codes[:, :n]) - x).square().mean()) for n in (0, 3, 6)]
+    assert errors[0] > errors[1] > errors[2]
+    assert torch.equal(model.encode(x, 3), codes[:, :3])
+    assert torch.equal(model.decode(codes[:, :4])[:, 4:], model.decode(codes[:, :3])[:, 4:]), (
+        "only the first place has a second code"
+    )
+    with pytest.raises(ValueError, match=r"must lie in \[0, 8\)"):
+        model.decode(torch.full((1, 6), 8))
+    with pytest.raises(ValueError, match="7 codes"):
+        model.decode(torch.zeros(1, 7, dtype=torch.long))
+
+
+def test_grouped_training_step_gives_the_codes_of_encoding_and_drops_levels() -> None:
+    model, x = grouped(), torch.randn(2, 12, 30, requires_grad=True)
+    model.eval()
+    whole = model(x)
+    rows = x.detach().transpose(1, 2).flatten(0, 1)
+    assert torch.equal(whole.codes.transpose(1, 2).flatten(0, 1), model.encode(rows))
+    part = model(x, torch.tensor([3, 6]))
+    expected = [model.decode(model.encode(rows[:30], 3)), model.decode(model.encode(rows[30:]))]
+    torch.testing.assert_close(part.output.transpose(1, 2)[0], expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(part.output.transpose(1, 2)[1], expected[1], atol=1e-5, rtol=0)
+    part.output.sum().backward()
+    assert x.grad is not None and bool((x.grad == 1).all()), "gradients pass straight through"
+
+
+def test_grouped_codebooks_by_code() -> None:
+    model = grouped()
+    assert model.codebooks.shape == (6, 8, 4)
+    assert torch.equal(model.codebooks[0], model.codebooks[2]) and not torch.equal(
+        model.codebooks[0], model.codebooks[1]
+    )

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from musiclm.nn.transformer import Transformer, TransformerConfig, rotate, rotation, t5_bucket
+from musiclm.nn.transformer import Transformer, TransformerConfig, t5_bucket
 
 
 def make(positions: str, **changes: int | float) -> Transformer:
@@ -32,20 +32,6 @@ def test_rotary_depends_on_differences_of_positions_only() -> None:
     where = torch.tensor([-4.0, -3.5, 0, 1, 2, 7])
     torch.testing.assert_close(model(x, where)[0], model(x, where + 50)[0], atol=1e-4, rtol=1e-4)
     assert not torch.allclose(model(x, where)[0], model(x, where * 2)[0], atol=1e-3)
-
-
-def test_rotate_is_a_rotation_of_pairs() -> None:
-    x = torch.randn(1, 1, 1, 1, 4)
-    turned = rotate(x, rotation(torch.tensor([2.0]), 4, 100.0))[0, 0, 0, 0]
-    a, b, c, d = x.flatten().tolist()
-    slow = 2.0 * 100**-0.5
-    wanted = [
-        a * math.cos(2) - b * math.sin(2),
-        a * math.sin(2) + b * math.cos(2),
-        c * math.cos(slow) - d * math.sin(slow),
-        c * math.sin(slow) + d * math.cos(slow),
-    ]
-    torch.testing.assert_close(turned, torch.tensor(wanted))
 
 
 def test_t5_buckets_are_those_of_t5() -> None:

@@ -59,9 +59,9 @@ def test_a_run_begins_with_the_bundles_weights_and_leaves_them(corpus: Path, run
     assert folder is not None
     trained = load_file(folder / "model.safetensors")
     assert sum(not trained[name].equal(base[name]) for name in base) > len(base) / 2
-    # far from random weights: chance is what frequencies alone score
+    # far from random weights: the baseline is what frequencies alone score
     info = read_config(folder)["info"]
-    assert info["metrics"]["loss"] < info["chance"]["loss"] - 1
+    assert info["metrics"]["loss"] < info["baseline"]["loss"] - 1
     assert info["from"]["hash"] == open_bundle("base").hashes["semantic"] and info["from"]["step"] > 0
 
 
@@ -81,9 +81,10 @@ def test_mulans_text_side_learns_alone_and_the_language_models_go_on(corpus: Pat
     for _ in label_corpus(corpus, None, windows_per_track=1):
         pass
     short = override(
-        load_preset("base"), ["mulan.train.steps=2", "mulan.train.batch_size=4", "mulan.task.captions_per_window=2"]
+        load_preset("base"),
+        ["mulan_text.train.steps=2", "mulan-text.train.batch_size=4", "mulan-text.task.captions_per_window=2"],
     )
-    folder = train_stage("mulan", short, corpus, tmp_path, start="base", quiet=True)
+    folder = train_stage("mulan-text", short, corpus, tmp_path, start="base", quiet=True)
     assert folder is not None
     base, mine = open_bundle("base"), make_bundle(tmp_path, tmp_path / "bundle", "mine", start="base")
     assert mine.hashes["mulan"] != base.hashes["mulan"] and mine.hashes["semantic"] == base.hashes["semantic"]
@@ -107,20 +108,20 @@ def test_the_decoder_learns_alone_and_every_code_stays(corpus: Path, tmp_path: P
     short = override(
         load_preset("base"),
         [
-            "soundstream.train.steps=3",
-            "soundstream.train.batch_size=2",
-            "soundstream.train.learning_rate=0.002",
-            "soundstream.train.warmup_steps=1",
-            "soundstream.task.eval_clips=2",
-            "soundstream.task.discriminator_from_step=1",
-            "soundstream.task.adversary_from_step=2",
-            "soundstream.task.discriminator.magnitude_patches=[48]",
-            f"soundstream.task.discriminator.stft_windows={'[256]' if heard else '[]'}",
+            "soundstream-decoder.train.steps=3",
+            "soundstream-decoder.train.batch_size=2",
+            "soundstream-decoder.train.learning_rate=0.002",
+            "soundstream-decoder.train.warmup_steps=1",
+            "soundstream-decoder.task.eval_clips=2",
+            "soundstream-decoder.task.discriminator_from_step=1",
+            "soundstream-decoder.task.adversary_from_step=2",
+            "soundstream-decoder.task.discriminator.magnitude_patches=[48]",
+            f"soundstream-decoder.task.discriminator.stft_windows={'[256]' if heard else '[]'}",
         ],
     )
-    folder = train_stage("soundstream", short, corpus, tmp_path, start="base", quiet=True)
+    folder = train_stage("soundstream-decoder", short, corpus, tmp_path, start="base", quiet=True)
     assert folder is not None
-    lines = [json.loads(line) for line in (tmp_path / "soundstream" / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "soundstream-decoder" / "log.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["kind"] == "train"][-1]
     assert {"adversarial", "feature", "discriminator/loss"} <= trained.keys() and ("mel_log" in trained) == heard
     base, mine = open_bundle("base"), make_bundle(tmp_path, tmp_path / "bundle", "mine", start="base")
@@ -158,12 +159,21 @@ def test_the_command_line(corpus: Path, runs: Path) -> None:
 def test_what_does_not_fit_is_refused(corpus: Path, runs: Path) -> None:
     with pytest.raises(ValueError, match="w2vbert is an encoder"):
         train_stage("w2vbert", preset(), corpus, runs, start="base", quiet=True)
-    with pytest.raises(ArtifactError, match="soundstream model in .* has other sizes"):
-        train_stage(
-            "soundstream", preset("soundstream.task.model.slow_width=64"), corpus, runs, start="base", quiet=True
-        )
+    with pytest.raises(ValueError, match="soundstream is an encoder.*soundstream-decoder, mulan-text"):
+        train_stage("soundstream", preset(), corpus, runs, start="base", quiet=True)
+    with pytest.raises(ValueError, match="soundstream-decoder goes on with the soundstream of a bundle"):
+        train_stage("soundstream-decoder", preset(), corpus, runs, quiet=True)
+    for setting, reason in (
+        ("task.discriminator.magnitude_patches=[7]", "must divide the 480 bins"),
+        ("task.played_levels=13", "played_levels must lie in 1..12"),
+    ):
+        other = preset(f"soundstream-decoder.{setting}")
+        with pytest.raises(ValueError, match=reason):
+            train_stage("soundstream-decoder", other, corpus, runs, start="base", quiet=True)
     with pytest.raises(ValueError, match="must divide the 480 bins"):
         preset("soundstream.task.discriminator.magnitude_patches=[7]")
+    with pytest.raises(ValueError, match="no recipe for mulan-text"):
+        train_stage("mulan-text", load_preset("paper"), corpus, runs, start="base", quiet=True)
     other = preset("semantic.task.model.transformer.num_layers=2")
     with pytest.raises(ArtifactError, match="other sizes"):
         train_stage("semantic", other, corpus, runs, start="base", quiet=True)

@@ -1,4 +1,4 @@
-"""The loop: a stopped and resumed run ends with the weights of one that never stopped; NaN stops it; chance is printed."""
+"""The loop: a stopped and resumed run ends with the weights of one that never stopped; NaN stops it; the baseline is printed."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ class Fit:
 
     name = "fit"
     ema_group = "model"
-    chance: ClassVar = {"error": 9.0}
+    baseline: ClassVar = {"error": 9.0}
 
     def __init__(self, width: int = 4, poison_at: int = -1, seed: int = 0) -> None:
         torch.manual_seed(seed)
@@ -141,9 +141,9 @@ def test_another_configuration_is_noticed(tmp_path: Path) -> None:
         train(Fit(width=8), CONFIG, tmp_path / "run", quiet=True)
 
 
-def test_chance_stands_beside_the_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_baseline_stands_beside_the_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(Fit(), CONFIG, tmp_path / "run")
-    assert "(chance 9)" in capsys.readouterr().err
+    assert "(baseline 9)" in capsys.readouterr().err
 
 
 def test_the_schedule() -> None:
@@ -151,6 +151,33 @@ def test_the_schedule() -> None:
     rates = [learning_rate(config, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[10:80] == [1.0] * 70
     assert all(a > b for a, b in itertools.pairwise(rates[80:])) and 0 < rates[-1] < 0.1
+
+
+@pytest.mark.parametrize(("amx", "avx512"), [(False, False), (True, False), (False, True), (True, True)])
+def test_auto_takes_bf16_where_the_processor_multiplies_it_fast(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert pick_precision("auto", torch.device("cpu")) is (torch.bfloat16 if amx or avx512 else None)
+
+
+def test_auto_takes_fp32_where_torch_can_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert pick_precision("auto", torch.device("cpu")) is None
+
+
+def test_a_resumed_run_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine, or another version, may choose otherwise."""
+    monkeypatch.setattr("musiclm.train.loop.cpu_has_fast_bf16", lambda: False)
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    train(Fit(), CONFIG, tmp_path / "parts", max_minutes=0, quiet=True)
+    monkeypatch.setattr("musiclm.train.loop.cpu_has_fast_bf16", lambda: True)
+    train(Fit(), CONFIG, tmp_path / "parts", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "parts")
+    train(Fit(), CONFIG, tmp_path / "other", quiet=True)
+    assert not same(tmp_path / "whole", tmp_path / "other")
 
 
 def test_precision_names() -> None:

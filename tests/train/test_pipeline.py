@@ -1,5 +1,7 @@
 """The stages as the pipeline builds them: what they begin with is their seed's doing, whatever the process did before."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from musiclm.core.artifact import ArtifactError
+from musiclm.core.bundle import open_bundle
 from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
-from musiclm.train.pipeline import build_task, tokenize, train_stage
+from musiclm.data.store import StoreError
+from musiclm.train.pipeline import artifact_of, build_task, tokenize, train_stage
 from musiclm.train.recipes import Preset, load_preset
 
 CLIPS = Path(__file__).parents[1] / "data" / "clips"
@@ -38,6 +43,35 @@ def first_weights(preset: Preset, stage: str, corpus: Path, runs: Path, before: 
     return {
         f"{group}.{name}": value for group, module in task.groups.items() for name, value in module.state_dict().items()
     }
+
+
+@pytest.mark.parametrize(("stage", "streams"), [("semantic", ("mulan", "semantic")), ("fine", ("acoustic",))])
+def test_a_stage_waits_only_for_the_streams_it_reads(
+    stage: str, streams: tuple[str, ...], corpus: Path, runs: Path, tmp_path: Path
+) -> None:
+    for stream in streams:
+        shutil.copytree(runs / "tokens" / stream, tmp_path / "tokens" / stream)
+    task, _ = build_task(stage, load_preset("base"), corpus, tmp_path)
+    assert set(task.batch(0)["streams"]) == set(streams)
+    shutil.rmtree(tmp_path / "tokens" / streams[0])
+    with pytest.raises(StoreError, match=f"{streams[0]} holds no tokens"):
+        build_task(stage, load_preset("base"), corpus, tmp_path)
+
+
+def test_a_side_trained_alone_comes_before_the_whole_if_codes_agree(tmp_path: Path) -> None:
+    base = open_bundle("base").part("soundstream")
+    with pytest.raises(ArtifactError, match="musiclm train soundstream"):
+        artifact_of(tmp_path, "soundstream")
+    assert artifact_of(tmp_path, "soundstream", "base") == base
+    for name in ("soundstream", "soundstream-decoder"):
+        shutil.copytree(base, tmp_path / name / "artifact")
+        assert artifact_of(tmp_path, "soundstream", "base") == tmp_path / name / "artifact"
+    path = tmp_path / "soundstream" / "artifact" / "config.json"
+    document = json.loads(path.read_text())
+    document["info"]["codes_of"] = "0" * 64
+    path.write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="soundstream and soundstream-decoder in .* give other codes"):
+        artifact_of(tmp_path, "soundstream", "base")
 
 
 @pytest.mark.parametrize("stage", ["soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine"])

@@ -5,19 +5,18 @@ import torch
 from torch import nn
 
 from musiclm.core.config import from_json, override, to_json
+from musiclm.core.streams import STAGES, TRAINABLES
 from musiclm.models.lm.model import TokenLM
-from musiclm.models.soundstream.discriminator import Discriminators
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
 from musiclm.models.w2vbert.model import W2vBert
-from musiclm.train.recipes import PRESETS, STAGES, Preset, load_preset
+from musiclm.train.recipes import PRESETS, Preset, configure, load_preset
 
 
 def build(preset: Preset) -> dict[str, nn.Module]:
     with torch.device("meta"):
         return {
             "soundstream": SoundStream(preset.soundstream.task.model),
-            "discriminators": Discriminators(preset.soundstream.task.discriminator),
             "w2vbert": W2vBert(preset.w2vbert.task.model),
             "storm": SoundStorm(preset.storm.task.model),
             **{stage: TokenLM(getattr(preset, stage).task.model) for stage in ("semantic", "coarse", "fine")},
@@ -62,3 +61,37 @@ def test_overrides_reach_every_stage() -> None:
         override(load_preset("base"), ["stormy.train.steps=7"])
     with pytest.raises(ValueError, match="no preset 'large'"):
         load_preset("large")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_stage_has_a_recipe_or_says_that_it_has_none(name: str) -> None:
+    preset = load_preset(name)
+    for stage in TRAINABLES:
+        if stage in STAGES or name != "paper":
+            assert preset.recipe(stage).train.steps > 0
+    with pytest.raises(ValueError, match="no stage 'stormy'"):
+        preset.recipe("stormy")
+    if name == "paper":
+        with pytest.raises(ValueError, match="no recipe for mulan-text"):
+            preset.recipe("mulan-text")
+
+
+def test_settings_that_do_nothing_are_refused() -> None:
+    assert configure("base", "storm", ["storm.train.steps=7"]).storm.train.steps == 7
+    changed = configure("base", "mulan-text", ["mulan-text.task.anchor=3"])
+    assert changed.mulan_text is not None and changed.mulan_text.task.anchor == 3
+    assert configure("base", "all", ["semantic.train.steps=7", "speeds=[]"]).speeds == ()
+    for stage, setting in (
+        ("storm", "semantic.train.steps=7"),
+        ("storm", "speeds=[]"),
+        ("soundstream", "soundstream_decoder.train.steps=7"),
+        ("soundstream-decoder", "soundstream.train.steps=7"),
+        ("all", "mulan-text.train.steps=7"),
+    ):
+        with pytest.raises(ValueError, match=rf"--set {setting.split('=')[0]} does nothing here"):
+            configure("base", stage, [setting])
+    for setting in ("mulan.task.anchor=10", "soundstream.task.played_levels=4", "fine.task.anchor=1"):
+        with pytest.raises(ValueError, match="unknown setting"):
+            configure("base", setting.split(".")[0], [setting])
+    with pytest.raises(ValueError, match="no recipe for soundstream-decoder"):
+        configure("paper", "soundstream-decoder", [])

@@ -14,6 +14,30 @@ Mode = Literal["major", "minor", "dorian", "phrygian", "lydian", "mixolydian"]
 AS_WRITTEN = "as written"  # stands for the style of a finished piece from elsewhere, whose style nobody told
 SectionName = Literal["intro", "verse", "chorus", "bridge", "break", "build-up", "solo", "outro"]
 
+# chord qualities, and their notes in semitones above the root
+QUALITIES: dict[str, tuple[int, ...]] = {
+    "": (0, 4, 7),
+    "m": (0, 3, 7),
+    "5": (0, 7),
+    "7": (0, 4, 7, 10),
+    "maj7": (0, 4, 7, 11),
+    "m7": (0, 3, 7, 10),
+    "6": (0, 4, 7, 9),
+    "m6": (0, 3, 7, 9),
+    "add9": (0, 4, 7, 14),
+    "madd9": (0, 3, 7, 14),
+    "9": (0, 4, 7, 10, 14),
+    "m9": (0, 3, 7, 10, 14),
+    "maj9": (0, 4, 7, 11, 14),
+    "sus2": (0, 2, 7),
+    "sus4": (0, 5, 7),
+    "7sus4": (0, 5, 7, 10),
+    "dim": (0, 3, 6),
+    "dim7": (0, 3, 6, 9),
+    "m7b5": (0, 3, 6, 10),
+    "aug": (0, 4, 8),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -47,7 +71,7 @@ class Chord:
     start: float
     duration: float
     root: int  # pitch class, 0 is C
-    quality: str  # "", "m", "7", "maj7", "m7", "dim", "sus4", ...
+    quality: str  # a name of QUALITIES, such as "m7"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,8 @@ from musiclm.data.labels import LABELS_FILE, Labels
 from musiclm.data.store import MULAN_WINDOW_S, StreamHeader, StreamWriter
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.mulan.text import END, PAD, START, UNKNOWN, Pretrained, TextConfig, TextEncoder
+from musiclm.models.soundstream.bands_task import BandsTaskConfig
+from musiclm.nn.rvq import ResidualVQ
 from musiclm.train.loop import Run, Task, TrainConfig, one_step, pick_precision, to_device
 from musiclm.train.pipeline import build_task
 from musiclm.train.recipes import STAGES, Preset
@@ -117,6 +119,8 @@ def rows(stage: str, preset: Preset) -> dict[str, int]:
     if stage != "soundstream":
         return {stage: 0}
     task = preset.soundstream.task
+    if isinstance(task, BandsTaskConfig):
+        return {stage: task.quantize_from_step}
     found = {"soundstream_adversarial": max(task.adversary_from_step, task.quantize_from_step)}
     if task.quantize_from_step < task.discriminator_from_step:
         found = {"soundstream": task.quantize_from_step, **found}
@@ -141,10 +145,11 @@ def make_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task,
         ), loop
     task, loop = build_task(stage, preset, data, runs)
     if stage == "soundstream":
-        rvq: Any = task.groups["generator"].rvq
-        rvq.codebooks.normal_()
-        rvq.sums.copy_(rvq.codebooks)
-        rvq.started.fill_(True)  # k-means comes once in a run
+        for module in task.groups["generator"].modules():
+            if isinstance(module, ResidualVQ):
+                module.codebooks.normal_()
+                module.sums.copy_(module.codebooks)
+                module.started.fill_(True)  # k-means comes once in a run
     return task, loop
 
 

@@ -99,8 +99,12 @@ def generate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     num: Annotated[int, typer.Option(help="How many; item i has the seed SEED + i.", min=1)] = 1,
     temperature: Annotated[float | None, typer.Option(help="Of the semantic stage; 0 is greedy.")] = None,
-    coarse_temperature: Annotated[float, typer.Option(help="Of the coarse stage (--acoustic ar).")] = 0.95,
-    fine_temperature: Annotated[float, typer.Option(help="Of the fine stage (--acoustic ar).")] = 0.4,
+    coarse_temperature: Annotated[
+        float | None, typer.Option(help="Of the coarse stage (--acoustic ar); 0.95 by default.")
+    ] = None,
+    fine_temperature: Annotated[
+        float | None, typer.Option(help="Of the fine stage (--acoustic ar); 0.4 by default.")
+    ] = None,
     storm_temperature: Annotated[float | None, typer.Option(help="Of SoundStorm (--acoustic storm).")] = None,
     top_k: Annotated[int | None, typer.Option(help="Of the semantic stage: draw from the k likeliest.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
@@ -135,7 +139,6 @@ def generate(
         check_seed,
         output_paths,
     )
-    from musiclm.nn.sampling import Sampling
 
     prompt = check_prompt(prompt)
     check_duration(duration)
@@ -153,13 +156,12 @@ def generate(
     config = replace(
         config,
         semantic=replace(config.semantic, **{name: value for name, value in wishes.items() if value is not None}),
-        coarse=Sampling(temperature=coarse_temperature),
-        fine=Sampling(temperature=fine_temperature),
-        storm=config.storm if storm_temperature is None else replace(config.storm, temperature=storm_temperature),
         levels=levels or config.levels,
         steer=replace(config.steer, tempo_bpm=tempo, key_name=key, beat=config.steer.beat if beat is None else beat),
     )
-    loaded.steering(config.steer, prompt)
+    if not loaded.steering(config.steer, prompt) and beat is not None:
+        raise ValueError(f"--beat does nothing with the bundle {loaded.bundle.name}: its tokens tell nothing of onsets")
+    config = loaded.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     console = Console(stderr=True)
@@ -269,10 +271,15 @@ RunsDir = Annotated[Path, typer.Option(help="Where runs, tokens and the bundle l
 
 @app.command("train")
 def train_command(
-    stage: Annotated[str, typer.Argument(help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all.")],
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or mulan-text."
+        ),
+    ],
     data: DataDir,
     runs: RunsDir,
-    preset: Annotated[str, typer.Option(help="tiny, base or paper.")] = "base",
+    preset: Annotated[str, typer.Option(help="tiny, base, bands or paper.")] = "base",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,
@@ -280,28 +287,31 @@ def train_command(
         str | None,
         typer.Option(
             "--from",
-            help="Begin with this bundle's model: fine-tuning (SoundStream: its decoder, MuLan: its text side).",
+            help="Begin with this bundle's model: fine-tuning, and soundstream-decoder and mulan-text need it.",
         ),
     ] = None,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
     threads: Threads = None,
-    name: Annotated[str, typer.Option(help="Name of the bundle that `all` makes.")] = "mine",
+    name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
 ) -> None:
     """Train a stage, or all of them; stopped or killed at any moment, the same command goes on."""
-    from musiclm.core.config import override
     from musiclm.generate.session import check_device
     from musiclm.train.pipeline import train_all, train_stage
-    from musiclm.train.recipes import load_preset
+    from musiclm.train.recipes import configure
 
     check_device(device)
     _use_threads(threads)
-    chosen = override(load_preset(preset), settings or [])
+    chosen = configure(preset, stage, settings or [])
     if stage == "all" and start is not None:
-        raise ValueError("--from is for one stage at a time; train soundstream, mulan, semantic, storm, coarse or fine")
+        raise ValueError("--from is for one stage at a time; name the stage")
+    if stage != "all" and name is not None:
+        raise ValueError(f"--name does nothing here: `train {stage}` makes no bundle")
     if stage == "all":
-        bundle = train_all(chosen, data, runs, name=name, device=device, precision=precision, max_minutes=max_minutes)
+        bundle = train_all(
+            chosen, data, runs, name=name or "mine", device=device, precision=precision, max_minutes=max_minutes
+        )
         print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")
         return
     artifact = train_stage(
@@ -348,7 +358,7 @@ def tokenize(
     threads: Threads = None,
 ) -> None:
     """Fill RUNS/tokens with the tokens of the trained encoders."""
-    from musiclm.data.store import STREAMS
+    from musiclm.core.streams import STREAMS
     from musiclm.train.pipeline import tokenize as fill
 
     _use_threads(threads)

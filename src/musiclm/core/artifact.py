@@ -168,7 +168,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def codes_hash(document: Mapping[str, Any]) -> str:
     """Which codes an encoder gives, from its `config.json`: the hash of the first artifact that gave them.
 
-    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm train mulan --from`).
+    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm train mulan-text`).
     Language models and token streams are bound to it.
     """
     return str(document["info"].get("codes_of", document["hash"]))

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from musiclm.core.artifact import ArtifactError, codes_hash, git_revision, read_config
+from musiclm.core.streams import MODELS, STAGES
 
 FORMAT = 1
 INDEX_FILE = "bundle.json"
-ENCODERS = ("soundstream", "w2vbert", "mulan")
-MODELS = ("semantic", "storm", "coarse", "fine")
-PARTS = (*ENCODERS, *MODELS)
 BUNDLED = Path(__file__).parent.parent / "bundles"
 
 
@@ -141,15 +139,15 @@ def assemble(
 
     Raises: ArtifactError for an unknown part or one that does not fit the others.
     """
-    unknown = set(artifacts) - set(PARTS)
+    unknown = set(artifacts) - set(STAGES)
     if unknown:
-        raise ArtifactError(f"unknown parts {', '.join(sorted(unknown))}; a bundle has {', '.join(PARTS)}")
+        raise ArtifactError(f"unknown parts {', '.join(sorted(unknown))}; a bundle has {', '.join(STAGES)}")
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         parts = {}
-        for part in PARTS:
+        for part in STAGES:
             if part in artifacts:
                 parts[part] = {"folder": part, "hash": read_config(artifacts[part])["hash"]}
                 shutil.copytree(artifacts[part], work / part)

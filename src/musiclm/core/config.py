@@ -16,14 +16,16 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], data: dict[str, Any], where: str = "") -> T:
-    """Builds `cls` from what `to_json` wrote.
+    """Builds `cls`, a dataclass or a generic one with its argument (`Recipe[LmTaskConfig]`), from what `to_json` wrote.
 
     Raises: ValueError for an unknown key (naming the nearest known one), a missing key or a value of the wrong type.
     """
+    plain: Any = typing.get_origin(cls) or cls
     if not isinstance(data, dict):
-        raise ValueError(f"{where or cls.__name__} must be an object, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        raise ValueError(f"{where or plain.__name__} must be an object, got {data!r}")
+    arguments = dict(zip(getattr(plain, "__parameters__", ()), typing.get_args(cls), strict=True))
+    hints = {name: arguments.get(hint, hint) for name, hint in typing.get_type_hints(plain).items()}
+    fields = {field.name: field for field in dataclasses.fields(plain)}
     for key in data:
         if key not in fields:
             raise ValueError(_unknown(where + key, key, fields))
@@ -32,8 +34,8 @@ def from_json(cls: type[T], data: dict[str, Any], where: str = "") -> T:
         if name in data:
             values[name] = _convert(hints[name], data[name], where + name)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where}{name} is missing from the configuration of {cls.__name__}")
-    return cls(**values)
+            raise ValueError(f"{where}{name} is missing from the configuration of {plain.__name__}")
+    return plain(**values)
 
 
 def check_shares(config: Any, *names: str) -> None:
@@ -47,6 +49,8 @@ def check_shares(config: Any, *names: str) -> None:
 def override(config: T, assignments: list[str]) -> T:
     """A copy of `config` with each `dotted.name=value` applied; the value is JSON, or a bare word for a string.
 
+    A "-" in a name is read as "_", so that a stage may be written as `musiclm train` has it.
+
     Raises: ValueError for an unknown name, a missing `=` or a value of the wrong type.
     """
     data = to_json(config)
@@ -58,7 +62,7 @@ def override(config: T, assignments: list[str]) -> T:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
-        *parents, leaf = name.strip().split(".")
+        *parents, leaf = name.strip().replace("-", "_").split(".")
         node = data
         for depth, part in enumerate(parents):
             if part not in node or not isinstance(node[part], dict):
@@ -75,18 +79,28 @@ def _unknown(full: str, key: str, known: Any) -> str:
     return f"unknown setting {full!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether the names in `value`, nested ones too, are fields of the dataclass `hint`: which of several it was made of."""
+    plain: Any = typing.get_origin(hint) or hint
+    if not dataclasses.is_dataclass(plain) or not isinstance(value, dict):
+        return not dataclasses.is_dataclass(plain)
+    arguments = dict(zip(getattr(plain, "__parameters__", ()), typing.get_args(hint), strict=True))
+    hints = {name: arguments.get(own, own) for name, own in typing.get_type_hints(plain).items()}
+    return all(key in hints and (not isinstance(part, dict) or _fits(hints[key], part)) for key, part in value.items())
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
         others = [argument for argument in arguments if argument is not type(None)]
-        return _convert(others[0], value, where)
+        return _convert(next((other for other in others if _fits(other, value)), others[0]), value, where)
     if origin is typing.Literal:
         if value not in arguments:
             raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
         return value
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(origin or hint):
         return from_json(hint, value, where + ".")  # type: ignore[arg-type]
     if origin is tuple:
         if not isinstance(value, list | tuple):

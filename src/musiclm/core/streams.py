@@ -1,11 +1,14 @@
-"""Token streams and the only map between per-level codes and flat language-model ids.
+"""Token streams, what is trained to make and to read them, and the only map between per-level codes and flat ids.
 
 MusicLM (section 3) joins three streams: acoustic codes of SoundStream, semantic codes of w2v-BERT and MuLan codes. Each is an
 array of codes `b q t` (level q, frame t); language models read them as one flat sequence, frame by frame, every level in an id
 range of its own (AudioLM, section 3).
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from jaxtyping import Int
@@ -29,6 +32,11 @@ class TokenSpec:
             )
 
     @property
+    def per_clip(self) -> bool:
+        """Whether there is one set of codes for a clip rather than one for each frame."""
+        return self.frame_rate_hz is None
+
+    @property
     def num_ids(self) -> int:
         """How many flat ids the stream takes."""
         return self.codebook_size * self.levels
@@ -45,9 +53,103 @@ class TokenSpec:
         )
 
 
+def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
+    """How often in a second a frame of every stream begins together: the greatest common divisor of their rates.
+
+    Raises: ValueError if one has no rate or they have none in common above 1 Hz.
+    """
+    if any(not spec.frame_rate_hz for spec in specs):
+        raise ValueError(f"streams without a frame rate among {[spec.name for spec in specs]}")
+    rates = [Fraction(spec.frame_rate_hz or 0).limit_denominator(1000) for spec in specs]
+    common = rates[0]
+    for rate in rates[1:]:
+        common = Fraction(
+            math.gcd(common.numerator * rate.denominator, rate.numerator * common.denominator),
+            common.denominator * rate.denominator,
+        )
+    if common <= 1:
+        raise ValueError(
+            f"streams at {', '.join(f'{float(rate):g}' for rate in rates)} Hz begin together only every {float(1 / common):g} s; "
+            "choose rates with a common divisor above 1 Hz"
+        )
+    return float(common)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the frames of two streams lie beside each other: so many of each begin together and end together.
+
+    Example: acoustic frames at 50 Hz and semantic ones at 25 Hz go 2 to 1; at 12.5 Hz and 25 Hz, 1 to 2.
+    """
+
+    acoustic: int
+    semantic: int
+
+    @classmethod
+    def of(cls, acoustic: TokenSpec, semantic: TokenSpec) -> "Pace":
+        """Raises: ValueError if the rates have no common divisor above 1 Hz."""
+        common = common_rate_hz([acoustic, semantic])
+        return cls(round((acoustic.frame_rate_hz or 0) / common), round((semantic.frame_rate_hz or 0) / common))
+
+    def acoustic_frames(self, semantic: int) -> int:
+        """Acoustic frames of so many semantic ones. Raises: ValueError if they are no whole number."""
+        if semantic % self.semantic:
+            raise ValueError(f"semantic frames must be a multiple of {self.semantic}, got {semantic}")
+        return semantic // self.semantic * self.acoustic
+
+    def semantic_frames(self, acoustic: int) -> int:
+        """The fewest semantic frames that cover so many acoustic ones."""
+        return -(-acoustic // self.acoustic) * self.semantic
+
+    def together(self, acoustic: int) -> int:
+        """The last acoustic frame up to this one that begins with a semantic frame."""
+        return acoustic // self.acoustic * self.acoustic
+
+
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)
 ACOUSTIC = TokenSpec(name="acoustic", codebook_size=1024, levels=12, frame_rate_hz=50.0)
 MULAN = TokenSpec(name="mulan", codebook_size=1024, levels=12, frame_rate_hz=None)
+STREAMS = {spec.name: spec for spec in (MULAN, SEMANTIC, ACOUSTIC)}  # as published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainable:
+    """Something that `musiclm train NAME` trains."""
+
+    name: str  # and that of its folder in RUNS; its recipe in a preset has "_" for "-"
+    part: str  # of a bundle that it makes
+    fills: str | None = None  # the stream that it makes of recordings, if it is an encoder
+
+    @property
+    def recipe(self) -> str:
+        """Its name in a preset and in `--set`."""
+        return self.name.replace("-", "_")
+
+    @property
+    def one_side(self) -> bool:
+        """Whether it goes on with one side of a bundle's model and leaves every code as it was."""
+        return self.name != self.part
+
+
+TRAINABLES = {
+    one.name: one
+    for one in (
+        Trainable(name="soundstream", part="soundstream", fills=ACOUSTIC.name),
+        Trainable(name="w2vbert", part="w2vbert", fills=SEMANTIC.name),
+        Trainable(name="mulan", part="mulan", fills=MULAN.name),
+        Trainable(name="semantic", part="semantic"),
+        Trainable(name="storm", part="storm"),
+        Trainable(name="coarse", part="coarse"),
+        Trainable(name="fine", part="fine"),
+        Trainable(name="soundstream-decoder", part="soundstream"),
+        Trainable(name="mulan-text", part="mulan"),
+    )
+}
+# the parts of a bundle, in the order in which they are trained from nothing; what they learn from stands before them
+STAGES = tuple(name for name, one in TRAINABLES.items() if not one.one_side)
+ENCODER_OF = {one.fills: one.name for one in TRAINABLES.values() if one.fills}  # which model makes a stream
+ENCODERS = tuple(ENCODER_OF.values())
+MODELS = tuple(name for name in STAGES if name not in ENCODERS)  # they learn from streams
 
 
 def to_ids(codes: Int[Tensor, "b q t"], spec: TokenSpec, offset: int = 0) -> Int[Tensor, "b l"]:

@@ -14,14 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
 
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
-from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, PITCHES
-from musiclm.listen.tagger import MTT_TAGS, Tagger
-from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
+from musiclm.core.theory import estimate_key
+from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces
 
 WINDOW_S = 10.0
 LABELS_FILE = "labels.jsonl"
@@ -90,13 +88,6 @@ def measure_tempo(log_mel: NDArray[np.float32], frame_rate_hz: float) -> Tempo:
     return Tempo(float(bpms[best]), float(np.clip(at_beat[best], 0, 1)), rate)
 
 
-@dataclass(frozen=True)
-class Key:
-    name: str
-    confidence: float
-    margin: float
-
-
 def chroma(power: NDArray[np.float64], sample_rate_hz: int, n_fft: int) -> NDArray[np.float64]:
     """Energy per pitch class, from C, of an average power spectrum; 55 Hz to 2 kHz, amplitudes compressed."""
     hz = np.arange(power.size) * sample_rate_hz / n_fft
@@ -105,20 +96,6 @@ def chroma(power: NDArray[np.float64], sample_rate_hz: int, n_fft: int) -> NDArr
     near = np.abs(pitch - np.round(pitch)) < 0.35  # bins between two pitches say nothing
     classes = np.round(pitch[near]).astype(int) % 12
     return np.bincount(classes, weights=np.sqrt(power[band][near]), minlength=12).astype(np.float64)
-
-
-def measure_key(pitch_classes: NDArray[np.float64]) -> Key:
-    """The key whose profile correlates best with twelve pitch-class energies (Krumhansl's method)."""
-    if float(pitch_classes.std()) < 1e-9:
-        return Key("", 0.0, 0.0)
-    scores = {}
-    for tonic in range(12):
-        for mode, profile in (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE)):
-            scores[tonic, mode] = float(np.corrcoef(np.roll(profile, tonic), pitch_classes)[0, 1])
-    (tonic, mode), best = max(scores.items(), key=lambda item: item[1])
-    relative = ((tonic + 9) % 12, "minor") if mode == "major" else ((tonic + 3) % 12, "major")
-    others = max(value for name, value in scores.items() if name not in ((tonic, mode), relative))
-    return Key(f"{PITCHES[tonic]} {mode}", best, best - others)
 
 
 class Labeller:
@@ -134,10 +111,7 @@ class Labeller:
         x = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))
         tags = {}
         if self.tagger is not None:
-            low = torch.from_numpy(soxr.resample(audio.astype(np.float32), SAMPLE_RATE_HZ, TAGGER_RATE_HZ))
-            size = 3 * TAGGER_RATE_HZ  # what it was trained on; two pieces cost 60 % of the whole window
-            pieces = [low[int(share * max(0, low.numel() - size)) :][:size] for share in (0.2, 0.8)]
-            scores = self.tagger(torch.stack(pieces)).mean(0).tolist()
+            scores = self.tagger(pieces(audio, (0.2, 0.8))).mean(0).tolist()  # two cost 60 % of the whole window
             tags = {tag: round(score, 3) for tag, score in zip(MTT_TAGS, scores, strict=True) if score >= 0.02}
         tempo = measure_tempo(self.log_mel(x[None])[0].numpy(), SAMPLE_RATE_HZ / 240)
         n_fft = 8192
@@ -146,7 +120,7 @@ class Labeller:
         hz = np.arange(power.size) * SAMPLE_RATE_HZ / n_fft
         magnitude = spectrum.sqrt().double().numpy()
         centroid = (hz[:, None] * magnitude).sum(0) / np.maximum(magnitude.sum(0), 1e-9)
-        key = measure_key(chroma(power, SAMPLE_RATE_HZ, n_fft))
+        key = estimate_key(chroma(power, SAMPLE_RATE_HZ, n_fft))
         blocks = x[: x.numel() // 2400 * 2400].view(-1, 2400).square().mean(1).clamp(min=1e-12).log10().mul(10).numpy()
         return Labels(
             track=track,
@@ -159,9 +133,9 @@ class Labeller:
             range_db=round(float(np.percentile(blocks, 95) - np.percentile(blocks, 10)), 2),
             brightness_hz=round(float(np.median(centroid)), 1),
             bass_share=round(float(power[hz < 150].sum() / max(power.sum(), 1e-12)), 3),
-            key=key.name,
-            key_confidence=round(key.confidence, 3),
-            key_margin=round(key.margin, 3),
+            key=key.name if key else "",
+            key_confidence=round(key.correlation, 3) if key else 0.0,
+            key_margin=round(key.margin_unrelated, 3) if key else 0.0,
         )
 
 

@@ -27,15 +27,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.core.artifact import write_atomic
-from musiclm.core.streams import TokenSpec
+from musiclm.core.streams import ENCODER_OF, MULAN, STREAMS, TokenSpec
 from musiclm.data.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
 
 FORMAT = 2
 HEADER_FILE = "header.json"
 CODEBOOK_FILE = "codebooks.safetensors"
-STREAMS = ("mulan", "semantic", "acoustic")
-ENCODER_OF = {"mulan": "mulan", "semantic": "w2vbert", "acoustic": "soundstream"}  # which model makes a stream
 MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
 
 
@@ -69,7 +67,7 @@ class StoredTrack:
 
     id: str
     split: str
-    num_frames: int  # semantic frames
+    num_frames: int  # of the clock
     offset_s: dict[str, int]  # by stream: where in its stretch that part begins
     rendered: bool = False  # from a score, not a recording
 
@@ -78,9 +76,9 @@ class StoredTrack:
 class Crops:
     """Pieces of tracks, cut at the same moments from all streams. Past the end of a short track codes are 0."""
 
-    codes: dict[str, Int[Tensor, "b _q _f"]]  # "semantic" and, where the store has been opened with it, "acoustic"
-    embedding: Float[Tensor, "b c"]  # mean MuLan embedding of the windows in the crop, not normalised
-    num_frames: Int[Tensor, " b"]  # semantic frames that are real
+    codes: dict[str, Int[Tensor, "b _q _f"]]  # of each stream with frames that the store has been opened with
+    embedding: Float[Tensor, "b c"] | None  # mean MuLan embedding of the windows in the crop, not normalised
+    num_frames: Int[Tensor, " b"]  # frames of the clock that are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
 
 
@@ -138,7 +136,7 @@ class StreamWriter:
         Raises: StoreError if they are none or do not fit the spec.
         """
         spec = self.header.spec
-        if spec.name == "mulan":
+        if spec.per_clip:
             fit, num_frames = tokens.ndim == 2 and len(tokens) > 0, len(tokens)
         else:
             fit = len(tokens) == spec.levels and tokens.size > 0
@@ -147,7 +145,7 @@ class StreamWriter:
         if not fit:
             raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
         stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
-        array = tokens.astype(np.float16 if spec.name == "mulan" else np.int16)
+        array = tokens.astype(np.float16 if spec.per_clip else np.int16)
         self.pending.append((stretch, np.ascontiguousarray(array)))
         self.done.add(id)
         if len(self.pending) == self.tracks_per_shard:
@@ -197,25 +195,34 @@ class TokenStream:
 
 
 class TokenStore:
-    """Reads a store: of each track that all the streams have the part that they all cover, on the clock of the semantic one.
+    """Reads some streams of a store: of each track that all of them have the part that they all cover.
 
-    Raises: StoreError if a stream is missing, none has tracks, or streams cover no second of a track in common.
+    Times are frames of the clock: the slowest of the streams that have frames.
+
+    Raises: ValueError if no stream with frames is asked for; StoreError if a stream is missing, none has tracks, or
+    streams cover no second of a track in common.
     """
 
-    def __init__(self, folder: Path | str, streams: Sequence[str] = STREAMS) -> None:
+    def __init__(self, folder: Path | str, streams: Sequence[str] = tuple(STREAMS)) -> None:
         self.folder = Path(folder)
         self._streams = {name: TokenStream(self.folder / name) for name in STREAMS if name in streams}
         self.specs = tuple(stream.header.spec for stream in self._streams.values())
         self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
         self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}
-        self.semantic_rate_hz = float(self.spec("semantic").frame_rate_hz or 0)
-        self.ratio = self._ratio("acoustic") if "acoustic" in self._streams else 0
-        self.tracks = [self._track(id) for id in self._streams["mulan"].stretches if self._everywhere(id)]
+        rates = [spec.frame_rate_hz for spec in self.specs if spec.frame_rate_hz]
+        if not rates:
+            raise ValueError(f"a store is read by streams with frames, got {', '.join(streams) or 'none'}")
+        self.clock_hz = float(min(rates))
+        self.ratios = {spec.name: self._ratio(spec) for spec in self.specs if not spec.per_clip}
+        first = next(iter(self._streams.values()))
+        self.tracks = [self._track(id) for id in first.stretches if self._everywhere(id)]
         if not self.tracks:
             raise StoreError(f"{folder} holds no tracks yet; fill it with `musiclm tokenize`")
-        levels, size, dim = self.codebooks["mulan"].shape
-        self._rvq = ResidualVQ(dim=dim, codebook_size=size, levels=levels)
-        self._rvq.codebooks.copy_(self.codebooks["mulan"])
+        self._rvq: ResidualVQ | None = None
+        if MULAN.name in self._streams:
+            levels, size, dim = self.codebooks[MULAN.name].shape
+            self._rvq = ResidualVQ(dim=dim, codebook_size=size, levels=levels)
+            self._rvq.codebooks.copy_(self.codebooks[MULAN.name])
 
     def spec(self, stream: str) -> TokenSpec:
         return self._streams[stream].header.spec
@@ -223,14 +230,11 @@ class TokenStore:
     def _everywhere(self, id: str) -> bool:
         return all(id in stream.stretches for stream in self._streams.values())
 
-    def _ratio(self, stream: str) -> int:
-        """Frames of a stream per semantic frame."""
-        rate = self.spec(stream).frame_rate_hz
-        if not rate or not self.semantic_rate_hz or rate % self.semantic_rate_hz:
-            raise StoreError(
-                f"{stream} frames at {rate} Hz are no multiple of semantic frames at {self.semantic_rate_hz} Hz"
-            )
-        return int(rate // self.semantic_rate_hz)
+    def _ratio(self, spec: TokenSpec) -> int:
+        """Frames of a stream per frame of the clock."""
+        if not spec.frame_rate_hz or spec.frame_rate_hz % self.clock_hz:
+            raise StoreError(f"{spec.name} frames at {spec.frame_rate_hz} Hz are no multiple of {self.clock_hz:g} Hz")
+        return int(spec.frame_rate_hz // self.clock_hz)
 
     def _track(self, id: str) -> StoredTrack:
         found = {name: stream.stretches[id] for name, stream in self._streams.items()}
@@ -242,27 +246,32 @@ class TokenStore:
                 raise StoreError(
                     f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
                 )
+        if any(offset * self.clock_hz % 1 for offset in offsets.values()):
+            raise StoreError(
+                f"track {id}: streams begin {offsets} s apart, which is no whole number of frames; tokenize again"
+            )
         left = {
-            name: stretch.num_frames // self._ratio(name) - round(offsets[name] * self.semantic_rate_hz)
-            for name, stretch in found.items()
-            if name != "mulan"
+            name: found[name].num_frames // ratio - round(offsets[name] * self.clock_hz)
+            for name, ratio in self.ratios.items()
         }
-        offsets["mulan"] = min(offsets["mulan"], found["mulan"].num_frames - 1)  # windows are longer than their stride
+        for name in found.keys() - self.ratios.keys():  # windows are longer than their stride
+            offsets[name] = min(offsets[name], found[name].num_frames - 1)
         if min(left.values()) < 1:
             raise StoreError(
                 f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one --max-seconds for all"
             )
+        any_of_them = next(iter(found.values()))
         return StoredTrack(
             id=id,
-            split=found["semantic"].split,
+            split=any_of_them.split,
             num_frames=min(left.values()),
             offset_s=offsets,
-            rendered=found["semantic"].source == RENDERED,
+            rendered=any_of_them.source == RENDERED,
         )
 
     def _slice(self, track: StoredTrack, stream: str, start: int, stop: int) -> NDArray[np.int16]:
-        """Codes (q, frames of the stream) of semantic frames [start, stop) of a track."""
-        n, skip = self._ratio(stream), round(track.offset_s[stream] * self.semantic_rate_hz)
+        """Codes (q, frames of the stream) of frames [start, stop) of the clock."""
+        n, skip = self.ratios[stream], round(track.offset_s[stream] * self.clock_hz)
         codes: NDArray[np.int16] = self._streams[stream][track.id][:, (skip + start) * n : (skip + stop) * n]
         return codes
 
@@ -276,7 +285,7 @@ class TokenStore:
 
     def hours(self, split: str) -> float:
         frames = sum(self.tracks[index].num_frames for index in self.of_split(split))
-        return frames / self.semantic_rate_hz / 3600
+        return frames / self.clock_hz / 3600
 
     def crops(
         self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
@@ -286,7 +295,7 @@ class TokenStore:
         rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
         Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
         """
-        length = round(crop_s * self.semantic_rate_hz)
+        length = round(crop_s * self.clock_hz)
         random = np.random.default_rng((seed, step, 0x746F6B))
         parts: list[tuple[bool | None, int]] = [(None, batch_size)]
         if rendered_share is not None:
@@ -309,7 +318,7 @@ class TokenStore:
         Rendered tracks are left out where there are real ones. Raises: StoreError if the split is empty.
         """
         tracks = self.of_split(split, rendered=False) or self._some(split)
-        length = round(crop_s * self.semantic_rate_hz)
+        length = round(crop_s * self.clock_hz)
         per_track = math.ceil(num / len(tracks))
         # where there are more tracks than crops, take them evenly from the list, which is ordered by source
         chosen = [tracks[i * len(tracks) // num] for i in range(num)] if per_track == 1 else tracks
@@ -321,35 +330,38 @@ class TokenStore:
         return self.cut(places, length)
 
     def cut(self, places: Sequence[tuple[int, int]], length: int) -> Crops:
-        """Crops of `length` semantic frames at (track index, first semantic frame)."""
-        rates = {name: self._ratio(name) for name in self._streams if name != "mulan"}
+        """Crops of `length` frames of the clock at (track index, first frame of the clock)."""
         codes = {
-            name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64) for name, n in rates.items()
+            name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64)
+            for name, n in self.ratios.items()
         }
-        embedding = np.zeros((len(places), self.codebooks["mulan"].shape[2]), np.float32)
+        embedding = None
+        if self._rvq is not None:
+            embedding = np.zeros((len(places), self._rvq.dim), np.float32)
         real = []
         for row, (index, start) in enumerate(places):
             track = self.tracks[index]
             stop = min(start + length, track.num_frames)
             real.append(stop - start)
-            for name, n in rates.items():
+            for name, n in self.ratios.items():
                 codes[name][row, :, : (stop - start) * n] = self._slice(track, name, start, stop)
-            windows, skip = self._streams["mulan"][track.id], track.offset_s["mulan"]
-            first, last = self.windows(start, stop, windows.get_shape()[0] - skip)
-            embedding[row] = windows[skip + first : skip + last].astype(np.float32).mean(0)
+            if embedding is not None:
+                windows, skip = self._streams[MULAN.name][track.id], track.offset_s[MULAN.name]
+                first, last = self.windows(start, stop, windows.get_shape()[0] - skip)
+                embedding[row] = windows[skip + first : skip + last].astype(np.float32).mean(0)
         return Crops(
             {name: torch.from_numpy(value) for name, value in codes.items()},
-            torch.from_numpy(embedding),
+            None if embedding is None else torch.from_numpy(embedding),
             torch.tensor(real),
             tuple(index for index, _ in places),
         )
 
     def windows(self, start: int, stop: int, num: int) -> tuple[int, int]:
-        """Which of a track's `num` MuLan windows lie in semantic frames [start, stop): those wholly inside, or the one nearest."""
-        first = math.ceil(start / self.semantic_rate_hz)
-        last = math.floor(stop / self.semantic_rate_hz) - MULAN_WINDOW_S
+        """Which of a track's `num` MuLan windows lie in frames [start, stop) of the clock: those wholly inside, or the one nearest."""
+        first = math.ceil(start / self.clock_hz)
+        last = math.floor(stop / self.clock_hz) - MULAN_WINDOW_S
         if first > last:
-            middle = (start + stop) / 2 / self.semantic_rate_hz
+            middle = (start + stop) / 2 / self.clock_hz
             first = last = round(middle - MULAN_WINDOW_S / 2)
         first, last = min(max(first, 0), num - 1), min(max(last, 0), num - 1)
         return first, last + 1
@@ -360,7 +372,10 @@ class TokenStore:
         """MuLan tokens, as `MuLan.quantize` makes them: of the embedding at length 1.
 
         noise: a vector of random direction and of length up to `noise` (uniform per item) is added before.
+        Raises: ValueError if the store was opened without MuLan's stream.
         """
+        if self._rvq is None:
+            raise ValueError(f"{self.folder} was opened without the stream {MULAN.name!r}")
         unit = F.normalize(embedding.float(), dim=-1)
         if noise:
             random = F.normalize(torch.randn(unit.shape, generator=generator), dim=-1)
@@ -368,13 +383,22 @@ class TokenStore:
         return self._rvq.encode(unit)[..., None]
 
     def streams(self, crops: Crops, noise: float = 0.0, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """The crops as codes by stream name: "semantic" b 1 t, "acoustic" b q f, "mulan" b q 1."""
-        return {**crops.codes, "mulan": self.mulan_codes(crops.embedding, noise, generator)}
+        """The crops as codes by stream name: "semantic" b 1 t, "acoustic" b q f, "mulan" b q 1.
+
+        noise, generator: as `mulan_codes`.
+        """
+        if crops.embedding is None:
+            return dict(crops.codes)
+        return {**crops.codes, MULAN.name: self.mulan_codes(crops.embedding, noise, generator)}
+
+    def num_frames(self, crops: Crops) -> dict[str, Int[Tensor, " b"]]:
+        """Frames of each crop that are real, by stream."""
+        return {name: crops.num_frames * ratio for name, ratio in self.ratios.items()}
 
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
     ) -> Float[Tensor, " q"]:
-        """Chance for a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
+        """The baseline of a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
         often each code occurs in the training split (counted from one, so that no code is impossible)."""
         spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)

@@ -10,22 +10,33 @@ from torch import Tensor
 
 from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.streams import TokenSpec
+from musiclm.core.streams import ENCODER_OF, MULAN, TokenSpec
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import ENCODER_OF, StoreError, StreamHeader, StreamWriter
+from musiclm.data.store import StoreError, StreamHeader, StreamWriter
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import EncoderStream, SoundStream
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
 
+LOADERS: dict[str, Callable[[Path], SoundStream | SemanticTokenizer | MuLan]] = {
+    "soundstream": SoundStream.from_artifact,
+    "w2vbert": SemanticTokenizer.from_artifact,
+    "mulan": MuLan.from_artifact,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A frozen encoder as the store needs it. `Encoder.of` makes one from a model."""
+    """A frozen encoder as the store needs it. `Encoder.of` makes one from a model, `Encoder.load` from an artifact."""
 
     encode: Callable[[Float[Tensor, "1 1 s"]], Shaped[Tensor, "_ _"]]  # codes (q t); of MuLan embeddings (n c)
     header: StreamHeader
     codebooks: Float[Tensor, "q v c"]
+
+    @classmethod
+    def load(cls, stream: str, folder: Path, device: str = "cpu") -> "Encoder":
+        """The encoder that fills a stream, from its artifact. Raises: ArtifactError if the folder holds no such model."""
+        return cls.of(LOADERS[ENCODER_OF[stream]](folder), device)
 
     @classmethod
     def of(cls, model: SoundStream | SemanticTokenizer | MuLan, device: str = "cpu") -> "Encoder":
@@ -39,7 +50,7 @@ class Encoder:
             encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
         else:
             rvq = model.rvq
-            spec = TokenSpec(name="mulan", codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+            spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
             codebooks = rvq.codebooks
             encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
         if not model.codes_hash:
@@ -85,7 +96,8 @@ def tokenize_corpus(
             if id not in writer.done:
                 seconds = track.seconds / speed
                 length = min(seconds, max_seconds_per_track or seconds)
-                start = float(int((seconds - length) / 2))  # a whole second, where a MuLan window begins
+                # where a MuLan window begins, and a frame of any stream of a whole number of frames in two seconds
+                start = float(int((seconds - length) / 4) * 2)
                 audio = read_clip(corpus_dir, track, start * speed, length * speed)
                 if speed != 1:
                     audio = resample(audio[None], SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)[0]

@@ -1,8 +1,10 @@
 """Is what a prompt names to be heard? A concept at a time, by listeners that had no part in training.
 
-- concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not. 0.5 is chance, 1 is
-  perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa (`musiclm.listen.music`) and by loudness.
-- tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double. key: mean MIREX score.
+- concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not.
+  0.5 is chance, 1 is perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa
+  (`musiclm.listen.music`) and by loudness.
+- tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double.
+  key: mean MIREX score.
 
 Beside each stands the same with prompts shuffled among the clips, which is what a model that does not read would get.
 """
@@ -190,14 +192,15 @@ def adherence(
     return Adherence(
         concepts=concepts,
         positives={name: int(named[name].sum()) for name in used},
-        mean_auc=bootstrap(_mean_auc, values, truth, draws=draws, seed=seed),
-        mean_auc_shuffled=float(np.mean([_mean_auc(values, truth[order]) for order in shuffles])),
+        mean_auc=bootstrap(mean_auc, values, truth, draws=draws, seed=seed),
+        mean_auc_shuffled=float(np.mean([mean_auc(values, truth[order]) for order in shuffles])),
         num=n,
         **figures,
     )
 
 
-def _mean_auc(values: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> float:
+def mean_auc(values: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> float:
+    """Of k concepts; those without positives, or without negatives, are left out; nan without any other."""
     areas = [area_under_curve(values[:, k], truth[:, k]) for k in range(values.shape[1])]
     areas = [area for area in areas if np.isfinite(area)]
     return float(np.mean(areas)) if areas else float("nan")

@@ -1,9 +1,14 @@
-"""Is it true, is it various? Clips of a captioned corpus measured by tools that know nothing of the scores, beside what the captions say.
+"""Is it true, is it various?
 
-- agreement: tempo and key by librosa, concepts by the judge's tags and librosa's measures (`musiclm.evaluate.adherence`), instruments by
-  musicnn's MagnaTagATune tags, swells by level; each beside the same with clips and captions shuffled.
-- duplicates: the same samples; the same harmony at the same times in any key; melodies that share most of their intervals.
-- wording: vocabulary, lengths, and how close the texts lie to reference captions, whose own distance to one another is the control.
+Clips of a captioned corpus measured by tools that know nothing of the scores, beside what the captions say.
+
+- agreement: tempo and key by librosa, concepts by the judge's tags and librosa's measures
+  (`musiclm.evaluate.adherence`), instruments by musicnn's MagnaTagATune tags, swells by level; each beside the same
+  with clips and captions shuffled.
+- duplicates: the same samples; the same harmony at the same times in any key; melodies that share most of their
+  intervals.
+- wording: vocabulary, lengths, and how close the texts lie to reference captions, whose own distance to one another is
+  the control.
 """
 
 import csv
@@ -17,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
@@ -25,16 +29,15 @@ from tokenizers import Tokenizer
 from musiclm import __version__
 from musiclm.arrange.corpus.describe import SCORES, load_score
 from musiclm.core.artifact import git_revision
-from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.data.corpus.clips import read_clip, rms_db
 from musiclm.data.corpus.manifest import CorpusError, Track, load_manifest
 from musiclm.evaluate.adherence import Prompt, adherence, concept_scores
 from musiclm.evaluate.bootstrap import area_under_curve
 from musiclm.listen.judge import Judge
-from musiclm.listen.music import Description, describe
+from musiclm.listen.music import Description, chroma_blocks, describe
+from musiclm.listen.signal import sanity
 from musiclm.listen.tagger import MTT_TAGS, Tagger
-from musiclm.listen.tagger import SAMPLE_RATE_HZ as TAGGER_RATE_HZ
 from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
 
 WINDOW_S = 10.0
@@ -56,7 +59,10 @@ Say = Callable[[str], None]
 def audit(
     corpus_dir: Path, clips: int = 500, reference: Path | None = None, seed: int = 0, say: Say = print
 ) -> dict[str, Any]:
-    """The report, of JSON types. Raises: CorpusError for a corpus without captions or a reference without a column "caption"."""
+    """The report, of JSON types.
+
+    Raises: CorpusError for a corpus without captions or a reference without a column "caption".
+    """
     corpus_dir = Path(corpus_dir)
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
     records = [record for record in _records(corpus_dir) if record["track"] in tracks]
@@ -104,7 +110,10 @@ def hours_by_style(records: Sequence[dict[str, Any]], tracks: dict[str, Track]) 
 
 
 def prompt_of(facts: dict[str, Any]) -> Prompt:
-    """What the captions of a window say, as `evaluate.adherence` reads it. Church modes count as major or minor by their third."""
+    """What the captions of a window say, as `evaluate.adherence` reads it.
+
+    Church modes count as major or minor by their third.
+    """
     said = " | ".join([facts.get("style", ""), *facts.get("genres", ()), *facts.get("moods", ()), facts.get("era", "")])
     concepts = {name for name, ways in SAYS.items() if any(re.search(rf"\b{way}\b", said) for way in ways)}
     names = [player["instrument"] for player in facts.get("players", ())]
@@ -130,29 +139,25 @@ class Heard:
     descriptions: list[Description]
     tags: Float[np.ndarray, "n 50"]  # of the judge
     instruments: Float[np.ndarray, "n 50"]  # of the tagger of instruments
-    level_db: list[float]
+    loudness_lufs: list[float]
     rise_db: list[float]  # last third against the first
 
 
 def listen(audio: Sequence[Float[np.ndarray, " _"]]) -> Heard:
     """Raises: ValueError with the command that installs what is missing."""
     tagger = Tagger.load("MTT", MTT_TAGS)
-    rows = []
-    for clip in audio:
-        low = torch.from_numpy(soxr.resample(np.asarray(clip, np.float32), SAMPLE_RATE_HZ, TAGGER_RATE_HZ))
-        rows.append(tagger(low.unfold(0, 3 * TAGGER_RATE_HZ, 3 * TAGGER_RATE_HZ)).mean(0).numpy())
     return Heard(
         descriptions=[describe(clip) for clip in audio],
         tags=Judge()(audio)[1],
-        instruments=np.stack(rows),
-        level_db=[rms_db(clip) for clip in audio],
+        instruments=np.stack([tagger.embed_clip(clip)[1].numpy() for clip in audio]),
+        loudness_lufs=[sanity(clip).loudness_lufs for clip in audio],
         rise_db=[rms_db(clip[-(len(clip) // 3) :]) - rms_db(clip[: len(clip) // 3]) for clip in audio],
     )
 
 
 def agreement(facts: Sequence[dict[str, Any]], heard: Heard, seed: int = 0) -> dict[str, Any]:
     """What is said against what is heard; `*_shuffled` are the controls."""
-    scores = concept_scores(heard.tags, heard.descriptions, heard.level_db)
+    scores = concept_scores(heard.tags, heard.descriptions, heard.loudness_lufs)
     found = adherence([prompt_of(one) for one in facts], scores, heard.descriptions, seed=seed)
     swells = {
         word: _auc(sign * np.array(heard.rise_db), np.array([one.get("dynamics") == word for one in facts]), seed)
@@ -203,12 +208,8 @@ def duplicates(
 
 
 def harmony_print(clip: Float[np.ndarray, " s"]) -> Float[np.ndarray, "12 t"]:
-    """Chroma of half seconds, centred, of norm 1."""
-    import librosa
-
-    chroma = librosa.feature.chroma_stft(y=np.asarray(clip, np.float32), sr=SAMPLE_RATE_HZ, n_fft=8192, hop_length=2400)
-    chroma = chroma[:, : chroma.shape[1] // 5 * 5].reshape(12, -1, 5).mean(2)
-    chroma = chroma - chroma.mean()
+    """Chroma of half seconds, of norm 1: the product of two clips' is the mean correlation of their blocks."""
+    chroma = chroma_blocks(clip).T
     return chroma / max(float(np.linalg.norm(chroma)), 1e-9)
 
 

@@ -1,19 +1,24 @@
-"""What a codec does to held-out music: mel distance, SI-SDR and ViSQOL by number of levels, beside other codecs on the same clips.
+"""What a codec does to held-out music, by number of levels, beside other codecs on the same clips.
 
-- mel distance: mean absolute difference of log-mel magnitudes (80 bands, 10 ms) in dB; lower is better. Levels below -60 dB of full scale count
-  as equal.
-- SI-SDR: scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019); higher is better; a codec that keeps the spectrum but not the
-  phase scores below 0.
-- pitch correlation: Pearson's, over a log-frequency spectrogram fine enough (48 bins an octave, 65 Hz to 2 kHz, windows of 0.7 s) that a partial
-  25 cents off lies elsewhere; 1 is the same. Neither mel distance nor ViSQOL hears a detuned or wavering note.
-- ViSQOL: audio mode at 48 kHz, 1 (bad) to 5 (as the original); higher is better. It flatters codecs trained on mel losses.
+- mel distance: mean absolute difference of log-mel magnitudes (80 bands, 10 ms) in dB; lower is better. Levels below
+  -60 dB of full scale count as equal.
+- SI-SDR: scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019); higher is better; a codec that keeps
+  the spectrum but not the phase scores below 0.
+- pitch correlation: Pearson's, over a log-frequency spectrogram fine enough (48 bins an octave, 65 Hz to 2 kHz, windows
+  of 0.7 s) that a partial 25 cents off lies elsewhere; 1 is the same. Neither mel distance nor ViSQOL notices a detuned
+  or wavering note.
+- ViSQOL: audio mode at 48 kHz, 1 (bad) to 5 (as the original); higher is better. It flatters codecs trained on mel
+  losses.
+- notes kept (`musiclm.evaluate.notes_kept`): F1 of sounding keys below and above middle C, and of onsets; higher is
+  better. None of the others notices that a bass line is gone.
+- real or not (`musiclm.evaluate.real_or_not`): AUC of a classifier that tells copies from originals; 0.5 is best.
+- real-time factor: seconds of encoding and decoding per second of audio; lower is better. That of Opus includes
+  starting ffmpeg twice.
 
-- real-time factor: seconds of encoding and decoding per second of audio; lower is better. That of Opus includes starting ffmpeg twice.
-
-Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio, EnCodec, DAC and Mimi what they were made for.
+Everything is compared at 24 kHz, where the codec works; Opus gets the same 24 kHz audio, EnCodec, DAC and Mimi what
+they were made for. The row "another clip" puts other music in the place of each copy: what no copy scores.
 """
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -32,6 +37,12 @@ from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.data.corpus.clips import eval_clips
 from musiclm.data.corpus.manifest import Track
+from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
+from musiclm.evaluate.notes_kept import notes_kept
+from musiclm.evaluate.real_or_not import real_or_not
+from musiclm.listen.listeners import Listener
+from musiclm.listen.notes import NoteListener, Transcription, count_notes
+from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.rvq import perplexity
 
@@ -57,7 +68,9 @@ def si_sdr_db(output: Clip, target: Clip) -> float:
 
 
 def pitch_correlation(output: Clip, target: Clip) -> float:
-    """Correlation of two clips' fine log-frequency spectrograms, -1..1; 0 if one is silent. Needs clips of 0.7 s or more.
+    """Correlation of two clips' fine log-frequency spectrograms, -1..1; 0 if one is silent.
+
+    Needs clips of 0.7 s or more.
 
     Raises: ValueError for clips of different or too short lengths.
     """
@@ -97,7 +110,10 @@ def make_visqol() -> Callable[[Clip, Clip], float]:
 
 
 def through_opus(clip: Clip, bits_per_second: int) -> Clip:
-    """The clip through Opus by ffmpeg, aligned with the original. Raises ValueError if ffmpeg with libopus is missing."""
+    """The clip through Opus by ffmpeg, aligned with the original.
+
+    Raises ValueError if ffmpeg with libopus is missing.
+    """
     if not shutil.which("ffmpeg"):
         raise ValueError("Opus needs the ffmpeg program; install ffmpeg")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +133,10 @@ def through_opus(clip: Clip, bits_per_second: int) -> Clip:
 
 
 class PretrainedCodec:
-    """EnCodec, DAC or Mimi of transformers, by folder or hub name. Raises: ValueError if it can't be loaded or is no codec."""
+    """EnCodec, DAC or Mimi of transformers, by folder or hub name.
+
+    Raises: ValueError if it can't be loaded or is no codec.
+    """
 
     def __init__(self, name: str) -> None:
         try:
@@ -163,20 +182,26 @@ class PretrainedCodec:
         return np.clip(back, -1, 1).astype(np.float32), bits / 1000 / (len(clip) / SAMPLE_RATE_HZ)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CodecFigures:
-    """Means over the clips."""
+    """Of one codec at one rate; means over the clips where nothing else is said."""
 
     name: str
-    kbps: float
-    mel_distance_db: float
-    pitch_correlation: float
-    si_sdr_db: float
-    visqol: float | None
-    real_time_factor: float
+    kbps: float | None = None
+    mel_distance_db: Estimate
+    pitch_correlation: Estimate
+    si_sdr_db: Estimate
+    visqol: Estimate | None = None
+    keys_below_c4: Estimate | None = None  # F1 over all clips' notes together, as the two below
+    keys_above_c4: Estimate | None = None
+    onsets: Estimate | None = None
+    sounding_below_c4: Estimate | None = None  # keys at once, of the originals in `CodecReport`
+    sounding_above_c4: Estimate | None = None
+    real_or_not: dict[str, Estimate] | None = None  # AUC by listener
+    real_time_factor: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CodecReport:
     """Every row, and how the codec's levels are used."""
 
@@ -186,9 +211,78 @@ class CodecReport:
     perplexity: list[float]  # per level, of codebook_size
     encode_real_time_factor: float
     decode_real_time_factor: float
+    sounding_below_c4: Estimate | None = None  # keys at once in the originals
+    sounding_above_c4: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def level_counts(config: SoundStreamConfig, played: int | None = None) -> list[int]:
+    """How many of a codec's codes a frame to measure: what is played, all, and what is whole with fewer of them.
+
+    The bands network's codes are whole with one level of every group, two, and so on; of others any number is, and
+    halves down to an eighth are taken.
+    """
+    if config.network == "bands":
+        whole = {config.levels * level // config.group_levels for level in range(1, config.group_levels + 1)}
+    else:
+        whole = {max(1, config.levels // part) for part in (1, 2, 4, 8)}
+    return sorted(whole | ({min(played, config.levels)} if played else set()))
+
+
+class Comparison:
+    """The originals of one report, and copies compared with them."""
+
+    def __init__(
+        self,
+        originals: Sequence[Clip],
+        visqol: Callable[[Clip, Clip], float] | None = None,
+        notes: NoteListener | None = None,
+        embedders: Sequence[Listener] = (),
+    ) -> None:
+        """What is None or empty is not measured."""
+        self.originals, self.visqol, self.notes, self.embedders = originals, visqol, notes, tuple(embedders)
+        self.transcribed = self._transcribe(originals)
+        self.embedded = {embedder.name: _embed(embedder, originals) for embedder in self.embedders}
+
+    def figures(
+        self, name: str, copies: Sequence[Clip], kbps: float | None = None, took_s: float | None = None
+    ) -> CodecFigures:
+        """Of copies at the places of the originals, of their lengths; `took_s` is what coding all of them took."""
+        pairs = list(zip(copies, self.originals, strict=True))
+
+        def mean_of(measure: Callable[[Clip, Clip], float]) -> Estimate:
+            return bootstrap(mean, np.array([measure(*pair) for pair in pairs]), draws=300)
+
+        transcribed = self._transcribe(copies)
+        seconds = sum(map(len, self.originals)) / SAMPLE_RATE_HZ
+        return CodecFigures(
+            name=name,
+            kbps=None if kbps is None else round(kbps, 3),
+            mel_distance_db=mean_of(mel_distance_db),
+            pitch_correlation=mean_of(pitch_correlation),
+            si_sdr_db=mean_of(si_sdr_db),
+            visqol=None if self.visqol is None else mean_of(self.visqol),
+            **(notes_kept(transcribed, self.transcribed) if transcribed else {}),
+            **sounding(transcribed),
+            real_or_not={e.name: real_or_not(self.embedded[e.name], _embed(e, copies)) for e in self.embedders} or None,
+            real_time_factor=None if took_s is None else took_s / seconds,
+        )
+
+    def _transcribe(self, clips: Sequence[Clip]) -> list[Transcription]:
+        return [] if self.notes is None else [self.notes.transcribe(clip) for clip in clips]
+
+
+def sounding(transcribed: Sequence[Transcription]) -> dict[str, Estimate]:
+    """Keys sounding at once below and above middle C, means over clips; nothing of nothing."""
+    rows = [count_notes(one) for one in transcribed]
+    names = ("below_c4", "above_c4") if rows else ()
+    return {f"sounding_{n}": bootstrap(mean, np.array([row[f"keys_{n}"] for row in rows]), draws=300) for n in names}
+
+
+def _embed(embedder: Listener, clips: Sequence[Clip]) -> Float[np.ndarray, "n d"]:
+    return np.array([embedder(clip)["embedding"] for clip in clips])
 
 
 @torch.no_grad()
@@ -197,49 +291,62 @@ def evaluate_codec(
     corpus_dir: Path,
     tracks: Sequence[Track],
     *,
-    levels: Sequence[int] = (1, 2, 4, 8, 12),
+    levels: Sequence[int] | None = None,
     opus_kbps: Sequence[int] = (6, 12, 24),
     others: Sequence[PretrainedCodec] = (),
     num_clips: int = 20,
     clip_s: float = 6.0,
     seed: int = 0,
     visqol: Callable[[Clip, Clip], float] | None = None,
+    notes: NoteListener | None = None,
+    embedders: Sequence[Listener] = (),
 ) -> CodecReport:
-    """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`. Raises: ValueError without ffmpeg."""
-    audio, _, _ = eval_clips(corpus_dir, list(tracks), clip_s, num_clips, seed)
+    """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`.
+
+    levels: `level_counts` of the codec by default. The row "another clip" takes further clips of the tracks; with a
+    single track it is left out.
+
+    Raises: ValueError without ffmpeg, for fewer than ten clips with embedders, or for no tracks.
+    """
+    audio, of_tracks, _ = eval_clips(corpus_dir, list(tracks), clip_s, 2 * num_clips, seed)
+    codec_clips, targets = audio[:num_clips], [clip[0].numpy() for clip in audio[:num_clips]]
     started = time.perf_counter()
-    codes = [codec.encode(clip[None]) for clip in audio]
+    codes = [codec.encode(clip[None]) for clip in codec_clips]
     encode_s = time.perf_counter() - started
     started = time.perf_counter()
     for code in codes:
         codec.decode(code)
     decode_s = time.perf_counter() - started
-    targets = [clip[0].numpy() for clip in audio]
+    compare = Comparison(targets, visqol, notes, embedders)
     rows = []
     rate_hz = codec.config.spec.frame_rate_hz or 0.0
 
     def through(code: torch.Tensor, num: int, samples: int) -> Clip:
         return codec.decode(code[:, :num])[0, 0, :samples].clamp(-1, 1).numpy()
 
-    for num in levels:
+    for num in levels or level_counts(codec.config):
         started = time.perf_counter()
         outputs = [through(c, num, len(t)) for c, t in zip(codes, targets, strict=True)]
         took = encode_s + time.perf_counter() - started
         kbps = num * rate_hz * float(np.log2(codec.config.codebook_size)) / 1000
-        rows.append(_figures(f"{num} levels", kbps, outputs, targets, visqol, took))
+        rows.append(compare.figures(f"{num} levels", outputs, kbps, took))
     for kbps_opus in opus_kbps:
         started = time.perf_counter()
         outputs = [through_opus(target, kbps_opus * 1000) for target in targets]
         took = time.perf_counter() - started
-        rows.append(_figures(f"Opus {kbps_opus} kbps", float(kbps_opus), outputs, targets, visqol, took))
+        rows.append(compare.figures(f"Opus {kbps_opus} kbps", outputs, float(kbps_opus), took))
     for other in others:
         for bandwidth in other.settings():
             started = time.perf_counter()
             coded = [other(target, bandwidth) for target in targets]
             took = time.perf_counter() - started
             kbps = float(np.mean([one[1] for one in coded]))
-            name = f"{other.name} {kbps:.3g} kbps"
-            rows.append(_figures(name, kbps, [one[0] for one in coded], targets, visqol, took))
+            rows.append(compare.figures(f"{other.name} {kbps:.3g} kbps", [one[0] for one in coded], kbps, took))
+    further, owners = [clip[0].numpy() for clip in audio[num_clips:]], [track.id for track in of_tracks]
+    # the clip after another round of all tracks is of the same one again
+    turn = int(any(a == b for a, b in zip(owners[:num_clips], owners[num_clips:], strict=True)))
+    if len(set(owners)) > 1:
+        rows.append(compare.figures("another clip", further[turn:] + further[:turn]))
     total_s = num_clips * clip_s
     return CodecReport(
         rows=rows,
@@ -248,29 +355,5 @@ def evaluate_codec(
         perplexity=perplexity(torch.cat(codes), codec.config.codebook_size).tolist(),
         encode_real_time_factor=encode_s / total_s,
         decode_real_time_factor=decode_s / total_s,
+        **sounding(compare.transcribed),
     )
-
-
-def _figures(
-    name: str,
-    kbps: float,
-    outputs: Sequence[Clip],
-    targets: Sequence[Clip],
-    visqol: Callable[[Clip, Clip], float] | None,
-    took_s: float,
-) -> CodecFigures:
-    pairs = list(zip(outputs, targets, strict=True))
-    return CodecFigures(
-        name=name,
-        kbps=round(kbps, 3),
-        mel_distance_db=float(np.mean([mel_distance_db(o, t) for o, t in pairs])),
-        pitch_correlation=float(np.mean([pitch_correlation(o, t) for o, t in pairs])),
-        si_sdr_db=float(np.mean([si_sdr_db(o, t) for o, t in pairs])),
-        visqol=None if visqol is None else float(np.mean([visqol(o, t) for o, t in pairs])),
-        real_time_factor=took_s * SAMPLE_RATE_HZ / sum(len(t) for t in targets),
-    )
-
-
-def save_report(report: CodecReport, path: Path, facts: dict[str, Any]) -> None:
-    """Writes the report with the facts (revision, model hash, split) that identify it."""
-    path.write_text(json.dumps({**facts, **report.to_json()}, indent=1) + "\n")

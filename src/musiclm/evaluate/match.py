@@ -1,8 +1,11 @@
-"""Does a MuLan rank real music as its listeners would? On any split, with any texts, before a language model is trained on it.
+"""Does a MuLan rank real music as its listeners would?
 
-For each text that names a concept ("slow", "piano", "80s"; `CONCEPTS` of `musiclm.evaluate.adherence`) the clips of a split are ranked by MuLan, and by
-how much of the concept a listener hears in them that had no part in training. `agreement` is the rank correlation of the two, mean over the texts
-that name the concept: 1 for the same order, 0 for one that has nothing to do with the text. What a clip gets from every text alike is taken off before.
+On any split, with any texts, before a language model is trained on it.
+
+For each text that names a concept ("slow", "piano", "80s"; `CONCEPTS` of `musiclm.evaluate.adherence`) the clips of a
+split are ranked by MuLan, and by how much of the concept a listener hears in them that had no part in training.
+`agreement` is the rank correlation of the two, mean over the texts that name the concept: 1 for the same order, 0 for
+one that has nothing to do with the text. What a clip gets from every text alike is taken off before.
 """
 
 import csv
@@ -89,7 +92,10 @@ def match(
     draws: int = 200,
     seed: int = 0,
 ) -> Match:
-    """`similarity` of p texts and n clips; `scores` of the clips by concept. Raises: ValueError if no concept is named often enough."""
+    """`similarity` of p texts and n clips; `scores` of the clips by concept.
+
+    Raises: ValueError if no concept is named often enough.
+    """
     named = {name: np.array([name in prompt.concepts for prompt in prompts]) for name in scores}
     used = [name for name in scores if MIN_POSITIVES <= named[name].sum() <= len(prompts) - MIN_POSITIVES]
     if not used:

@@ -1,16 +1,16 @@
 """Does the semantic stage give back its training music? The paper's study (MusicLM, section 5.3 and appendix).
 
-For clips of the training split: condition on the clip's own MuLan codes and on its first T semantic codes (0 to 10 s), decode the next 5 s greedily,
-and compare with how the clip goes on.
+For clips of the training split: condition on the clip's own MuLan codes and on its first T semantic codes (0 to 10 s),
+decode the next 5 s greedily, and compare with how the clip goes on.
 
-- exact: share of clips whose 125 codes are all the same.
-- approximate: share of clips whose code histogram lies near the true one: Sinkhorn's optimal transport cost, ground distance between the k-means
-  centroids, below a threshold. The threshold is that which one in ten thousand pairs of different clips (permuted, of all splits together) falls below;
-  with fewer pairs, none.
+- exact: share of clips whose codes are all the same.
+- approximate: share of clips whose code histogram lies near the true one: Sinkhorn's optimal transport cost, ground
+  distance between the k-means centroids, below a threshold. The threshold is that which one in ten thousand pairs of
+  different clips (permuted, of all splits together) falls below; with fewer pairs, none.
 - entropy: of the decoded codes, bits; matches of low entropy are silence and held notes rather than theft.
 
-Lower is better. The control is the same with clips of the test split: a model can't have memorised what it has not seen, so what it scores
-there is chance.
+Lower is better. The control is the same with clips of the test split: a model can't have memorised what it has not
+seen, so what it scores there is the baseline.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ from musiclm.generate.autoregressive import stream_semantic
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling
 
-CONTINUATION_FRAMES = 125  # 5 s
+PROMPT_S = (0.0, 1.0, 2.0, 5.0, 10.0)
+CONTINUATION_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ def memorisation(
     clips: dict[str, tuple[Int[Tensor, "n t"], Int[Tensor, "n q 1"]]],
     centroids: Float[np.ndarray, "v c"],
     *,
-    prompt_s: Sequence[float] = (0, 1, 2, 5, 10),
+    prompt_s: Sequence[float] = PROMPT_S,
     batch_size: int = 16,
 ) -> list[Memorisation]:
     """The study on (semantic, MuLan) codes of clips by split; t frames hold the longest prompt and the 5 s after it.
@@ -57,7 +58,8 @@ def memorisation(
     rate = model.layout.target_spec.frame_rate_hz
     assert rate is not None
     prompts = [round(seconds * rate) for seconds in prompt_s]
-    longest = max(prompts) + CONTINUATION_FRAMES
+    num_frames = round(CONTINUATION_S * rate)
+    longest = max(prompts) + num_frames
     for split, (semantic, _) in clips.items():
         if len(semantic) < 2 or semantic.shape[1] < longest:
             raise ValueError(
@@ -70,22 +72,26 @@ def memorisation(
         pairs = {}
         for split, (semantic, mulan) in clips.items():
             made = [
-                continue_greedily(model, mulan[i : i + batch_size], semantic[i : i + batch_size, None, :frames])
+                continue_greedily(
+                    model, mulan[i : i + batch_size], semantic[i : i + batch_size, None, :frames], num_frames
+                )
                 for i in range(0, len(mulan), batch_size)
             ]
-            pairs[split] = torch.cat(made).numpy(), semantic[:, frames : frames + CONTINUATION_FRAMES].numpy()
+            pairs[split] = torch.cat(made).numpy(), semantic[:, frames : frames + num_frames].numpy()
         found += compare(pairs, cost, frames / rate)
     return found
 
 
-def continue_greedily(model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[Tensor, "b 1 p"]) -> Int[Tensor, "b n"]:
-    """The 125 likeliest codes after a prompt, each given those before."""
+def continue_greedily(
+    model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[Tensor, "b 1 p"], num_frames: int
+) -> Int[Tensor, "b n"]:
+    """The `num_frames` likeliest codes after a prompt, each given those before."""
     device = model.embedding.weight.device
     generators = [torch.Generator().manual_seed(0) for _ in mulan]  # greedy: nothing is drawn
     pieces = stream_semantic(
         model,
         mulan.to(device),
-        prompt.shape[2] + CONTINUATION_FRAMES,
+        prompt.shape[2] + num_frames,
         Sampling(temperature=0.0),
         generators,
         prompt.to(device) if prompt.shape[2] else None,
@@ -99,7 +105,10 @@ def compare(
     prompt_s: float,
     permutations: int = 16,
 ) -> list[Memorisation]:
-    """Matches of decoded codes with the true ones at the same places, by split; one threshold for all, from pairs that do not belong together."""
+    """Matches of decoded codes with the true ones at the same places, by split.
+
+    One threshold for all, from pairs that do not belong together.
+    """
     own = {
         split: np.array([transport_cost(a, b, cost) for a, b in zip(*both, strict=True)])
         for split, both in pairs.items()

@@ -19,7 +19,7 @@ from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import CorpusError, Track, load_manifest
 from musiclm.evaluate.audit import spread
-from musiclm.evaluate.report import spectrogram_png
+from musiclm.evaluate.pictures import spectrogram_png
 
 WINDOW_S = 10.0
 STYLE = (

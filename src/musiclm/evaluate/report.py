@@ -1,4 +1,4 @@
-"""The report as a page: one HTML file with tables, plots, spectrograms and players, and what changed between two reports."""
+"""The report as a page: one HTML file with tables, plots, pictures and players."""
 
 import base64
 import html
@@ -8,12 +8,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 
 from musiclm.core.artifact import write_atomic
 from musiclm.core.audio import load
-from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
+from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.evaluate.compare import compare
+from musiclm.evaluate.pictures import spectrogram_png
+from musiclm.evaluate.sections import SECTIONS, title_of
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
@@ -21,33 +23,6 @@ STYLE = (
     "td:first-child,th:first-child{text-align:left}figure{display:inline-block;width:330px;margin:8px;vertical-align:top}"
     "figure img{width:100%}figure audio{width:100%}figcaption{font-size:13px}.low{color:#888}h2{margin-top:2em}"
 )
-TITLES = {
-    "quality": "Quality: distance to held-out real music",
-    "health": "Meter readings",
-    "music": "What the music is like",
-    "form": "Form over 40 seconds",
-    "diversity": "From seed to seed",
-    "adherence": "Is what the prompt names heard?",
-    "cycle": "MuLan cycle consistency",
-    "captions": "Tags of generated against retrieved clips",
-    "semantic": "What semantic tokens keep",
-    "probes": "What single semantic tokens know",
-    "zero_shot": "MuLan as a tagger",
-    "retrieval": "MuLan's retrieval",
-    "memory": "Memorisation",
-    "codec": "Codec",
-}
-NOTES = {
-    "quality": "FAD and MMD of the judge's embeddings to the set `reference`; lower is better. `real` is what other real music scores, `noise` what nothing scores.",
-    "adherence": "AUC of an independent listener's score between clips whose prompt names the concept and clips whose prompt does not: 0.5 is chance. "
-    "`retrieved` is the real clip that MuLan finds for each prompt.",
-    "memory": "Greedy continuations of training clips against how they go on; the test split is the control.",
-    "captions": "Kullback-Leibler divergence of tag posteriors, nats, lower is better; `generated` against the real clip retrieved for the prompt.",
-    "health": "`broken` is real music muffled, overdriven, offset, partly silent and cut at the seams: every meter must show it.",
-    "form": "`collage` is made of quarters of four real pieces: it must change more and repeat less.",
-    "diversity": "Cosine distance of the judge's embeddings, higher is more varied.",
-    "probes": "Skill on held-out clips: 0 knows nothing, 1 knows all; `shuffled` is chance.",
-}
 
 
 def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> Path:
@@ -60,12 +35,14 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
         "<h2>To hear</h2>",
         *_players(folder, report["prompts"], num_players),
     ]
+    parts += _pictures(folder, report.get("pictures", {}))
     for name, section in report["sections"].items():
-        parts.append(f"<h2>{html.escape(_title(name))}</h2>")
+        parts.append(f"<h2>{html.escape(title_of(name))}</h2>")
         if "skipped" in section:
             parts.append(f"<p>Left out: {html.escape(section['skipped'])}</p>")
             continue
-        parts += [f"<p>{html.escape(NOTES[name])}</p>"] if name in NOTES else []
+        note = SECTIONS[name].note if name in SECTIONS else ""
+        parts += [f"<p>{html.escape(note)}</p>"] if note else []
         if name == "adherence":
             parts.append(_adherence(section))
         else:
@@ -79,55 +56,20 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
     return path
 
 
-def _title(name: str) -> str:
-    """Of a section; `quality_<embedder>` is the first one by another listener."""
-    section, _, embedder = name.partition("_")
-    if section == "quality" and embedder:
-        return f"{TITLES['quality']}, heard by {embedder}"
-    return TITLES.get(name, name)
-
-
-def compare(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every figure that both reports have, and whether their intervals say that it moved ("yes", "no", "no interval").
-
-    Raises: ValueError if they were measured on other prompts, where no figure means the same.
-    """
-    for name in ("prompts", "corpus"):
-        if a["settings"].get(name) != b["settings"].get(name):
-            raise ValueError(
-                f"the reports were measured on other {name} ({a['settings'].get(name)}, {b['settings'].get(name)}); "
-                "measure both bundles on the same"
-            )
-    one, other = dict(_figures(a["sections"])), dict(_figures(b["sections"]))
-    rows = []
-    for name, (value, low, high) in one.items():
-        if name not in other:
-            continue
-        value_b, low_b, high_b = other[name]
-        if any(map(math.isnan, (low, high, low_b, high_b))):
-            moved = "no interval"
-        else:
-            moved = "yes" if low_b > high or high_b < low else "no"
-        rows.append({"figure": name, "a": value, "b": value_b, "moved": moved})
-    return rows
-
-
-def _figures(node: Any, path: str = "") -> list[tuple[str, tuple[float, float, float]]]:
-    """Numbers of a nest with their paths; estimates with their intervals."""
-    nan = float("nan")
-    if isinstance(node, dict):
-        if set(node) == {"value", "low", "high"}:
-            return [(path, (_number(node["value"]), _number(node["low"]), _number(node["high"])))]
-        return [pair for key, value in node.items() for pair in _figures(value, f"{path}.{key}" if path else key)]
-    if isinstance(node, list):
-        return [pair for index, value in enumerate(node) for pair in _figures(value, f"{path}.{index}")]
-    if isinstance(node, int | float) and not isinstance(node, bool):
-        return [(path, (float(node), nan, nan))]
-    return []
-
-
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+def _pictures(folder: Path, pictures: dict[str, str]) -> list[str]:
+    if "file" not in pictures:
+        return []
+    data = base64.b64encode((folder / pictures["file"]).read_bytes()).decode()
+    return [
+        "<h2>To look at</h2>",
+        "<p>Constant-Q pictures, ten seconds each, real music in the right column if there is any: a note is a line, its "
+        "partials are lines above it; the thin line is middle C, and colours reach 60 dB below the loudest.</p>",
+        f"<img src='data:image/png;base64,{data}' alt='constant-Q pictures' style='width:100%'>",
+    ]
 
 
 def _players(folder: Path, prompts: list[str], num: int) -> list[str]:
@@ -145,22 +87,6 @@ def _players(folder: Path, prompts: list[str], num: int) -> list[str]:
             f"<figcaption>{html.escape(prompts[index])}</figcaption></figure>"
         )
     return figures
-
-
-def spectrogram_png(clip: np.ndarray) -> bytes:
-    """A log-mel picture of a clip at 24 kHz. Raises: ValueError if matplotlib is missing."""
-    try:
-        from matplotlib import image
-    except ImportError:
-        raise ValueError("matplotlib is not installed; run: pip install 'musiclm[eval]'") from None
-    import torch
-
-    mel = LogMel(n_fft=1024, hop=480, num_mels=96, floor=1e-4)(torch.from_numpy(np.asarray(clip, np.float32))[None])[
-        0
-    ].numpy()
-    file = io.BytesIO()
-    image.imsave(file, mel[::-1], cmap="magma", vmin=float(np.log(1e-4)), vmax=float(np.log(3.0)), format="png")
-    return file.getvalue()
 
 
 def _section(section: dict[str, Any]) -> str:
@@ -203,7 +129,7 @@ def _adherence(section: dict[str, Any]) -> str:
         for concept in concepts
     }
     doubtful = ", ".join(section.get("doubtful_concepts", []))
-    note = f"<p>Doubtful, since real clips that MuLan finds for the prompts score below chance: {html.escape(doubtful)}</p>"
+    note = f"<p>Doubtful, since real clips that MuLan finds for the prompts score below a guess: {html.escape(doubtful)}</p>"
     return (
         _table(summary)
         + (note if doubtful else "")
@@ -214,7 +140,7 @@ def _adherence(section: dict[str, Any]) -> str:
 
 
 def _bars(estimates: dict[str, dict[str, float]]) -> str:
-    """AUCs with their intervals as lines about chance."""
+    """AUCs with their intervals as lines about 0.5."""
     height = 16 * len(estimates) + 20
     lines = [f"<line x1=380 x2=380 y1=0 y2={height} stroke='#bbb'/>"]
     for row, (name, one) in enumerate(estimates.items()):
@@ -261,3 +187,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return html.escape(", ".join(_cell(x) for x in value))
     return html.escape(str(value))
+
+
+__all__ = ["compare", "write_html"]

@@ -1,12 +1,13 @@
-"""Does MuLan find the music a text describes, and the text of a piece of music? On held-out pieces, beside chance (MuLan, section 4).
+"""Does MuLan find the music a text describes, and the text of a piece of music?
 
-Texts are captions written from the weak labels of the same windows (`musiclm.data.captions.weak`), so the figures say how much of what the
-labels know both towers share, not how people would judge. For the latter there is `word_precision`: human captions as queries, and the
-share of pieces found that the tagger agrees with.
+On held-out pieces, beside the baseline of guessing (MuLan, section 4).
+
+Texts are captions written from the weak labels of the same windows (`musiclm.data.captions.weak`), so the figures say
+how much of what the labels know both towers share, not how people would judge. For texts that people wrote there is
+`musiclm.evaluate.match`.
 """
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,8 @@ def evaluate_retrieval(
 ) -> RetrievalReport:
     """Retrieval among `tracks` (at least two with labels), with captions no training step has seen (another seed).
 
-    One window and one caption per track are drawn for the first figures, so that no candidate but the pair is of the same piece.
-    Raises: ValueError if fewer than two tracks have labels.
+    One window and one caption per track are drawn for the first figures, so that no candidate but the pair is of the
+    same piece. Raises: ValueError if fewer than two tracks have labels.
     """
     by_track: dict[str, list[Labels]] = {}
     for entry in labels:
@@ -103,62 +104,3 @@ def report(
         codes_text_to_audio=retrieval(decoded_text, decoded_audio),
         gap=gap_of(model, audio.to(device), text[:, 0].to(device)),
     )
-
-
-# words of people -> the tagger's tag for it; only sounds it tells apart well
-WORDS = {
-    "piano": "piano",
-    "violin": "violin",
-    "strings": "strings",
-    "flute": "flute",
-    "guitar": "guitar",
-    "rock": "rock",
-    "techno": "techno",
-    "ambient": "ambient",
-    "orchestra": "classical",
-    "orchestral": "classical",
-    "drums": "drums",
-    "electronic": "electronic",
-    "slow": "slow",
-    "fast": "fast",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WordPrecision:
-    """Human captions naming one word, against the windows they rank first."""
-
-    word: str
-    captions: int
-    found: float  # mean tag score of the ten windows nearest to each caption
-    chance: float  # mean tag score of all windows
-
-
-@torch.no_grad()
-def word_precision(
-    model: MuLan,
-    audio: Float[Tensor, "n d"],
-    labels: Sequence[Labels],
-    human: Sequence[str],
-    *,
-    least_captions: int = 5,
-    top: int = 10,
-) -> list[WordPrecision]:
-    """Whether captions as people write them find windows of which the tagger says the same; `labels[i]` is of window i."""
-    results = []
-    for word, tag in WORDS.items():
-        naming = [text for text in human if re.search(rf"\b{word}\b", text.lower())]
-        if len(naming) < least_captions:
-            continue
-        parts = [model.embed_text(naming[i : i + 32]).cpu() for i in range(0, len(naming), 32)]
-        nearest = (torch.cat(parts) @ audio.T).topk(min(top, audio.shape[0]), dim=1).indices
-        scores = torch.tensor([entry.tags.get(tag, 0.0) for entry in labels])
-        results.append(
-            WordPrecision(
-                word=word,
-                captions=len(naming),
-                found=float(scores[nearest].mean()),
-                chance=float(scores.mean()),
-            )
-        )
-    return results

@@ -1,21 +1,21 @@
-"""The sets of clips that `musiclm evaluate` listens to: what a bundle makes, and the controls beside it.
+"""The sets of clips that `musiclm evaluate` measures: what a bundle makes, and the controls beside it.
 
 Ten seconds each:
 - generated: from the prompts. seeds: some of the prompts again, with other seeds.
-- real: held-out tracks; reference: other held-out tracks, which distances are measured to; train: training tracks at random; training_tracks: as many
-  training tracks as copies are looked for in. copied: the first of those through the codec, begun 2 s later, which is what a copy would be.
-- codec: `real` through the codec. resynthesis: `real` from its semantic and MuLan codes alone. retrieved: the held-out clip that MuLan finds for
-  each prompt.
+- real: held-out tracks; reference: other held-out tracks, which distances are measured to; train: training tracks at
+  random; training_tracks: as many training tracks as copies are looked for in. copied: the first of those through the
+  codec, begun 2 s later, which is what a copy would be.
+- codec: `real` through the codec. opus: `real` through Opus at 24 kbps. resynthesis: `real` from its semantic and MuLan
+  codes alone. retrieved: the held-out clip that MuLan finds for each prompt.
 - noise: pink, as loud as `real`. broken: `real` with faults that a meter must show (`break_clip`).
 
-Long ones (`long_s`): long from some of the prompts; real_long of held-out tracks; collage of a quarter each of four of them; noise_long.
+Long ones (`long_s`): long from some of the prompts; real_long of held-out tracks; collage of a quarter each of four of
+them; noise_long.
 
 What a model makes is kept as FLAC in REPORT/clips/<set>/, so a new measure needs no new generation.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,54 +23,23 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from musiclm.core.audio import AudioError, load, write_audio
 from musiclm.core.bundle import Bundle
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.clips import eval_clips, read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.adherence import Prompt
+from musiclm.evaluate.clipset import Clip, ClipSet, CutSet, KeptSet, PickedSet
+from musiclm.evaluate.codec import through_opus
+from musiclm.evaluate.config import EvaluateConfig
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.session import MusicLM, item_generator
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
 
-Clip = Float[np.ndarray, " s"]
-Say = Callable[[str], None]
-MADE = ("generated", "seeds", "long", "codec", "resynthesis")  # by a model, and kept
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """How much is measured."""
-
-    num_prompts: int | None = None  # spread over the file; None: all
-    num_real: int = 100  # held-out clips, half of them the reference
-    num_seed_prompts: int = 8  # prompts made with several seeds
-    seeds_per_prompt: int = 3  # beside the one of every prompt
-    num_long: int = 16  # clips of 40 s
-    num_codec: int = 20
-    num_memorisation: int = 64
-    num_training: int = 600  # training tracks among which copies of generated clips are looked for
-    num_probe: int = 160  # training clips that probes learn from; a third as many held-out ones test them
-    seed: int = 0
-
-    @classmethod
-    def quick(cls) -> "EvaluateConfig":
-        """Ends in some ten minutes on two cores. Fewer of everything: intervals are wider, and the memorisation threshold rests on 480 pairs."""
-        return cls(
-            num_prompts=60,
-            num_real=60,
-            num_seed_prompts=4,
-            seeds_per_prompt=2,
-            num_long=4,
-            num_codec=8,
-            num_memorisation=16,
-            num_training=100,
-            num_probe=48,
-        )
+OPUS_BITS_PER_SECOND = 24_000
 
 
 class ClipSets:
-    """Clips by name of the set."""
+    """Every set of one report; each is an attribute, and costs nothing until its clips are asked for."""
 
     def __init__(
         self,
@@ -79,23 +48,22 @@ class ClipSets:
         prompts: Sequence[Prompt],
         corpus: Path | None,
         config: EvaluateConfig,
-        *,
-        clip_s: float,
-        long_s: float,
         device: str = "cpu",
-        say: Say = print,
     ) -> None:
-        self.bundle, self.folder, self.prompts, self.corpus, self.device, self.say = (
-            bundle,
-            folder,
-            prompts,
-            corpus,
-            device,
-            say,
-        )
-        self.config, self.seed, self.clip_s, self.long_s = config, config.seed, clip_s, long_s
+        """folder: for the clips that models make. corpus: without one there is no real music."""
+        self.bundle, self.folder, self.prompts, self.device = bundle, folder, prompts, device
+        self.config, self.seed, self._corpus = config, config.seed, corpus
         self.seed_prompts = spread(len(prompts), config.num_seed_prompts)
         self.long_prompts = spread(len(prompts), config.num_long)
+
+    @property
+    def has_corpus(self) -> bool:
+        return self._corpus is not None
+
+    @property
+    def corpus(self) -> Path:
+        assert self._corpus is not None, "sections that need real music are left out without a corpus"
+        return self._corpus
 
     @cached_property
     def model(self) -> MusicLM:
@@ -105,108 +73,175 @@ class ClipSets:
     def tokenizer(self) -> SemanticTokenizer:
         return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.model.device)
 
-    def names(self) -> tuple[str, ...]:
-        """Sets of short clips: without a corpus what was generated, without w2v-BERT in the bundle no resynthesis."""
-        if self.corpus is None:
-            return ("generated",)
-        resynthesis = ("resynthesis",) if "w2vbert" in self.bundle.parts else ()
-        return ("generated", "real", "reference", "codec", *resynthesis, "train", "retrieved", "noise")
+    def short(self) -> tuple[ClipSet, ...]:
+        """Those of `clip_s` that tables compare; without a corpus, what was generated alone."""
+        if not self.has_corpus:
+            return (self.generated,)
+        resynthesis = (self.resynthesis,) if "w2vbert" in self.bundle.parts else ()
+        controls = (self.train, self.retrieved, self.noise)
+        return (self.generated, self.real, self.reference, self.codec, *resynthesis, *controls)
 
-    def long_names(self) -> tuple[str, ...]:
-        return ("long",) if self.corpus is None else ("long", "real_long", "collage", "noise_long")
+    def long_ones(self) -> tuple[ClipSet, ...]:
+        """Those of `long_s`."""
+        return (self.long, self.real_long, self.collage, self.noise_long) if self.has_corpus else (self.long,)
 
-    def __getitem__(self, name: str) -> Iterator[Clip]:
-        """The clips of a set, one at a time. Raises: ValueError for an unknown name or a kept clip that can't be read."""
-        if name in MADE:
-            for index in range(self.size(name)):
-                yield self.read(name, index)
-        elif name == "retrieved":
-            clips = [*self.held_out[0], *self.held_out[1]]
-            yield from (clips[index] for index in self.retrieved)
-        elif name in ("noise", "noise_long"):
-            rng = np.random.default_rng(self.seed)
-            for clip in self["real" if name == "noise" else "real_long"]:
-                yield pink_noise(len(clip), float(np.sqrt(np.square(clip).mean())), rng)
-        elif name == "broken":
+    # what the bundle makes
+
+    @cached_property
+    def generated(self) -> KeptSet:
+        """Clip i has the seed `seed` + i."""
+        return self._kept("generated", len(self.prompts), lambda index: self._generate(index, self.config.clip_s))
+
+    @cached_property
+    def seeds(self) -> KeptSet:
+        """The k-th other seed of prompt i is `seed` + 10000 k + i; all seeds of a prompt stand together."""
+        each = self.config.seeds_per_prompt
+
+        def make(index: int) -> tuple[Clip, dict[str, str]]:
+            return self._generate(self.seed_prompts[index // each], self.config.clip_s, index % each + 1)
+
+        return self._kept("seeds", len(self.seed_prompts) * each, make)
+
+    @cached_property
+    def long(self) -> KeptSet:
+        return self._kept(
+            "long", len(self.long_prompts), lambda index: self._generate(self.long_prompts[index], self.config.long_s)
+        )
+
+    @cached_property
+    def codec(self) -> KeptSet:
+        real = self.held_out[0]
+        return self._kept("codec", len(real), lambda index: (self.through_codec(real[index]), {}))
+
+    @cached_property
+    def resynthesis(self) -> KeptSet:
+        real = self.held_out[0]
+        return self._kept("resynthesis", len(real), lambda index: (self.resynthesize(real[index], index), {}))
+
+    def _kept(self, name: str, size: int, make: Callable[[int], tuple[Clip, dict[str, str]]]) -> KeptSet:
+        return KeptSet(name, self.folder, size, make)
+
+    def _generate(self, number: int, duration_s: float, again: int = 0) -> tuple[Clip, dict[str, str]]:
+        """Of a prompt by its number, with its `again`-th other seed."""
+        music = self.model.generate(self.prompts[number].text, duration_s, seed=self.seed + 10_000 * again + number)
+        return music.audio[0], music.tags()
+
+    # real music and what is made of it
+
+    @cached_property
+    def real(self) -> CutSet:
+        return CutSet("real", lambda: self.held_out[0])
+
+    @cached_property
+    def reference(self) -> CutSet:
+        return CutSet("reference", lambda: self.held_out[1])
+
+    @cached_property
+    def train(self) -> CutSet:
+        return CutSet("train", lambda: self.cut(self.tracks("train"), len(self.held_out[0]), self.config.clip_s))
+
+    @cached_property
+    def retrieved(self) -> PickedSet:
+        """For each prompt the clip of `real` and `reference` that MuLan finds."""
+        clips = [*self.held_out[0], *self.held_out[1]]
+        places = (self.embed_prompts() @ self.embed_audio(clips).T).argmax(1).tolist()
+        return PickedSet("retrieved", (self.real, self.reference), places)
+
+    @cached_property
+    def training_tracks(self) -> CutSet:
+        """One clip of each of `searched_tracks`."""
+        return CutSet(
+            "training_tracks",
+            lambda: (self.cut([track], 1, self.config.clip_s)[0] for track in self.searched_tracks),
+        )
+
+    @cached_property
+    def copied(self) -> CutSet:
+        def clips() -> Iterator[Clip]:
+            for track in self.searched_tracks[: len(self.held_out[0])]:
+                _, _, (start_s,) = eval_clips(self.corpus, [track], self.config.clip_s, 1, self.seed)
+                yield self.through_codec(read_clip(self.corpus, track, start_s + 2.0, self.config.clip_s))
+
+        return CutSet("copied", clips)
+
+    @cached_property
+    def opus(self) -> CutSet:
+        """Asking for its clips raises ValueError without ffmpeg."""
+        return CutSet("opus", lambda: (through_opus(clip, OPUS_BITS_PER_SECOND) for clip in self.real))
+
+    @cached_property
+    def noise(self) -> CutSet:
+        return self._noise("noise", self.real)
+
+    @cached_property
+    def broken(self) -> CutSet:
+        def clips() -> Iterator[Clip]:
             real = self.held_out[0]
             for index, clip in enumerate(real):
                 yield break_clip(clip, real[(index + 1) % len(real)], self.seams_s)
-        elif name == "collage":
-            clips = self.real_long
-            for index in range(len(clips)):
-                quarters = [np.array_split(clips[(index + k) % len(clips)], 4)[k] for k in range(4)]
-                yield np.concatenate(quarters)
-        elif name == "training_tracks":
-            for track in self.training_tracks:
-                yield self.cut([track], 1, self.clip_s)[0]
-        elif name == "copied":
-            assert self.corpus is not None
-            for track in self.training_tracks[: len(self.held_out[0])]:
-                _, _, (start_s,) = eval_clips(self.corpus, [track], self.clip_s, 1, self.seed)
-                yield self.through_codec(read_clip(self.corpus, track, start_s + 2.0, self.clip_s))
-        elif name in ("real", "reference", "train", "real_long"):
-            yield from {
-                "real": lambda: self.held_out[0],
-                "reference": lambda: self.held_out[1],
-                "train": lambda: self.training,
-                "real_long": lambda: self.real_long,
-            }[name]()
-        else:
-            raise ValueError(f"no set {name!r}")
 
-    def size(self, name: str) -> int:
-        """How many clips a set that a model makes has."""
-        if name == "generated":
-            return len(self.prompts)
-        if name == "seeds":
-            return len(self.seed_prompts) * self.config.seeds_per_prompt
-        return len(self.long_prompts) if name == "long" else len(self.held_out[0])
+        return CutSet("broken", clips)
 
-    # what a model makes
+    @cached_property
+    def real_long(self) -> CutSet:
+        return CutSet("real_long", lambda: self._long_clips)
 
-    def path(self, name: str, index: int) -> Path:
-        return self.folder / name / f"{index:04d}.flac"
+    @cached_property
+    def collage(self) -> CutSet:
+        def clips() -> Iterator[Clip]:
+            whole = self._long_clips
+            for index in range(len(whole)):
+                yield np.concatenate([np.array_split(whole[(index + k) % len(whole)], 4)[k] for k in range(4)])
 
-    def read(self, name: str, index: int) -> Clip:
-        """A clip that a model makes, made now if it is not there. Raises: ValueError if the file is damaged."""
-        path = self.path(name, index)
-        if not path.exists():
-            self.make(name, index)
-        try:
-            return load(path)
-        except AudioError as error:
-            raise ValueError(f"{path} can't be read ({error}); delete it and run again: it is made anew") from None
+        return CutSet("collage", clips)
 
-    def make(self, name: str, index: int) -> None:
-        """Writes a clip. Clip i of `generated` has the seed `seed` + i; the k-th other seed of prompt i is `seed` + 10000 k + i."""
-        if name in ("codec", "resynthesis"):
-            clip = self.held_out[0][index]
-            audio = self.through_codec(clip) if name == "codec" else self.resynthesize(clip, index)
-            tags: dict[str, str] = {}
-        else:
-            number, again = index, 0
-            if name == "seeds":
-                number, again = (
-                    self.seed_prompts[index // self.config.seeds_per_prompt],
-                    index % self.config.seeds_per_prompt + 1,
-                )
-            elif name == "long":
-                number = self.long_prompts[index]
-            duration_s = self.long_s if name == "long" else self.clip_s
-            music = self.model.generate(self.prompts[number].text, duration_s, seed=self.seed + 10_000 * again + number)
-            audio, tags = music.audio[0], music.tags()
-        self.path(name, index).parent.mkdir(parents=True, exist_ok=True)
-        write_audio(self.path(name, index), audio, SAMPLE_RATE_HZ, tags)
+    @cached_property
+    def noise_long(self) -> CutSet:
+        return self._noise("noise_long", self.real_long)
 
-    def generate(self, name: str) -> None:
-        """All clips of a set that are not there yet."""
-        missing = [index for index in range(self.size(name)) if not self.path(name, index).exists()]
-        started = last = time.monotonic()
-        for done, index in enumerate(missing, 1):
-            self.make(name, index)
-            if time.monotonic() - last > 20 or done == len(missing):
-                last = time.monotonic()
-                self.say(f"{name}: made {done} of {len(missing)} clips in {last - started:.0f} s")
+    def _noise(self, name: str, real: ClipSet) -> CutSet:
+        def clips() -> Iterator[Clip]:
+            rng = np.random.default_rng(self.seed)
+            for clip in real:
+                yield pink_noise(len(clip), float(np.sqrt(np.square(clip).mean())), rng)
+
+        return CutSet(name, clips)
+
+    def tracks(self, *splits: str, least_s: float | None = None) -> list[Track]:
+        """Tracks of the splits that are at least so long; a short clip's length by default."""
+        least_s = self.config.clip_s if least_s is None else least_s
+        return [t for t in load_manifest(self.corpus) if t.split in splits and t.seconds >= least_s]
+
+    def cut(self, tracks: Sequence[Track], num: int, clip_s: float) -> list[Clip]:
+        """`num` clips, no two of a track."""
+        return list(eval_clips(self.corpus, tracks, clip_s, min(num, len(tracks)), self.seed)[0][:, 0].numpy())
+
+    @cached_property
+    def held_out(self) -> tuple[list[Clip], list[Clip]]:
+        """(real, reference): clips of validation and test tracks, no track in both.
+
+        Raises: ValueError if there are fewer than four.
+        """
+        tracks = self.tracks("validation", "test")
+        if len(tracks) < 4:
+            raise ValueError(
+                f"{self.corpus} has {len(tracks)} held-out tracks of {self.config.clip_s:g} s; evaluation needs 4"
+            )
+        clips = self.cut(tracks, min(self.config.num_real, len(tracks)) // 2 * 2, self.config.clip_s)
+        return clips[::2], clips[1::2]
+
+    @cached_property
+    def _long_clips(self) -> list[Clip]:
+        tracks = self.tracks("validation", "test", least_s=self.config.long_s)
+        return self.cut(tracks, max(4, len(self.long_prompts)), self.config.long_s)
+
+    @cached_property
+    def searched_tracks(self) -> list[Track]:
+        """Training tracks among which copies are looked for."""
+        tracks = self.tracks("train", least_s=self.config.clip_s + 2)
+        return [tracks[i] for i in spread(len(tracks), self.config.num_training)]
+
+    # the bundle's models
 
     @torch.no_grad()
     def through_codec(self, clip: Clip) -> Clip:
@@ -217,7 +252,7 @@ class ClipSets:
 
     @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Float[np.ndarray, " r"]:
-        """A clip from its semantic and MuLan codes: what the acoustic stages make when the semantic stage makes no mistake.
+        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without mistakes.
 
         Semantic codes are of whole 40 ms: what is left of the clip after them is cut off.
         """
@@ -235,54 +270,7 @@ class ClipSets:
     @cached_property
     def seams_s(self) -> tuple[float, ...]:
         """Where windows of the bundle's acoustic decoder meet in a short clip."""
-        return self.model.acoustic_decoder(self.model.default_config()).seams_s(self.clip_s)
-
-    # real music
-
-    def tracks(self, *splits: str, least_s: float | None = None) -> list[Track]:
-        """Tracks of the splits that are at least so long; a short clip's length by default."""
-        assert self.corpus is not None
-        least_s = self.clip_s if least_s is None else least_s
-        return [t for t in load_manifest(self.corpus) if t.split in splits and t.seconds >= least_s]
-
-    def cut(self, tracks: Sequence[Track], num: int, clip_s: float) -> list[Clip]:
-        """`num` clips, no two of a track."""
-        assert self.corpus is not None
-        return list(eval_clips(self.corpus, tracks, clip_s, min(num, len(tracks)), self.seed)[0][:, 0].numpy())
-
-    @cached_property
-    def held_out(self) -> tuple[list[Clip], list[Clip]]:
-        """(real, reference): clips of validation and test tracks, no track in both. Raises: ValueError if there are fewer than four."""
-        tracks = self.tracks("validation", "test")
-        if len(tracks) < 4:
-            raise ValueError(
-                f"{self.corpus} has {len(tracks)} held-out tracks of {self.clip_s:g} s; evaluation needs 4"
-            )
-        clips = self.cut(tracks, min(self.config.num_real, len(tracks)) // 2 * 2, self.clip_s)
-        return clips[::2], clips[1::2]
-
-    @cached_property
-    def training(self) -> list[Clip]:
-        return self.cut(self.tracks("train"), len(self.held_out[0]), self.clip_s)
-
-    @cached_property
-    def training_tracks(self) -> list[Track]:
-        tracks = self.tracks("train", least_s=self.clip_s + 2)
-        return [tracks[i] for i in spread(len(tracks), self.config.num_training)]
-
-    @cached_property
-    def real_long(self) -> list[Clip]:
-        return self.cut(
-            self.tracks("validation", "test", least_s=self.long_s), max(4, len(self.long_prompts)), self.long_s
-        )
-
-    @cached_property
-    def retrieved(self) -> list[int]:
-        """For each prompt the place, in `real` and then `reference`, of the clip that MuLan finds."""
-        clips = [*self.held_out[0], *self.held_out[1]]
-        return (self.embed_prompts() @ self.embed_audio(clips).T).argmax(1).tolist()
-
-    # MuLan
+        return self.model.acoustic_decoder(self.model.default_config()).seams_s(self.config.clip_s)
 
     @torch.no_grad()
     def embed_audio(self, clips: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n d"]:
@@ -312,7 +300,7 @@ def pink_noise(num_samples: int, rms: float, rng: np.random.Generator) -> Clip:
 
 
 def break_clip(clip: Clip, other: Clip, seams_s: Sequence[float]) -> Clip:
-    """With another clip between its seams, overdriven, muffled (moving averages of 1 ms), offset, and silent for a tenth of its length."""
+    """With another clip between its seams, overdriven, muffled by averages of 1 ms, offset, its first tenth silent."""
     out = clip.copy()
     cuts = [0, *(round(seam_s * SAMPLE_RATE_HZ) for seam_s in seams_s), len(clip)]
     for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.core.streams import Pace
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.steer import Steering
 from musiclm.models.lm.model import TokenLM
@@ -189,13 +190,13 @@ class ArAcoustic(AcousticDecoder):
         self.coarse, self.fine = coarse, fine
         self.coarse_sampling = coarse_sampling or Sampling(temperature=0.95)
         self.fine_sampling = fine_sampling or Sampling(temperature=0.4)
+        self.pace = Pace.of(coarse.layout.specs[-1], coarse.layout.specs[-2])
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's chunks."""
         rate = self.coarse.layout.target_spec.frame_rate_hz or 0.0
-        ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
         window, stop = self.coarse.layout.crop_frames(), round(duration_s * rate)
-        seams = set(range(window, stop, window - window // 2 // ratio * ratio))
+        seams = set(range(window, stop, window - self.pace.together(window // 2)))
         if self.fine is not None:
             seams |= set(range(self.fine.layout.crop_frames(), stop, self.fine.layout.crop_frames()))
         return tuple(frame / rate for frame in sorted(seams))
@@ -214,8 +215,7 @@ class ArAcoustic(AcousticDecoder):
         check_generators(generators, batch)
         coarse_levels = self.coarse.layout.target_spec.levels
         fine_levels = self.fine.layout.target_spec.levels if self.fine is not None else 0
-        ratio = self.coarse.layout.num_frames(-1, 1.0) // self.coarse.layout.num_frames(-2, 1.0)
-        num_frames = semantic.num_frames * ratio
+        num_frames = self.pace.acoustic_frames(semantic.num_frames)
         levels = coarse_levels + fine_levels
         if prompt is None:
             prompt = torch.zeros(batch, levels, 0, dtype=torch.long, device=self.coarse.embedding.weight.device)
@@ -227,7 +227,7 @@ class ArAcoustic(AcousticDecoder):
         count = _Counter(new * coarse_levels + new * fine_levels, on_progress)
         known = prompt[:, :coarse_levels].long()
         emitted = 0
-        for coarse in self._coarse(semantic, mulan, known, ratio, generators, count):
+        for coarse in self._coarse(semantic, mulan, known, generators, count):
             stop = coarse.shape[2] if coarse.shape[2] == num_frames else coarse.shape[2] // chunk * chunk
             if stop > emitted and self.fine is None:
                 yield coarse[:, :, emitted:stop]
@@ -242,21 +242,20 @@ class ArAcoustic(AcousticDecoder):
         semantic: SemanticSource,
         mulan: Tensor | None,
         codes: Tensor,
-        ratio: int,
         generators: Sequence[torch.Generator],
         count: "_Counter",
     ) -> Iterator[Int[Tensor, "b q t"]]:
         """All coarse codes so far, after each window."""
         layout = self.coarse.layout
-        window, num_frames = layout.crop_frames(), semantic.num_frames * ratio
-        keep = window // 2 // ratio * ratio
+        window, num_frames = layout.crop_frames(), self.pace.acoustic_frames(semantic.num_frames)
+        keep = self.pace.together(window // 2)
         if codes.shape[2] == num_frames:
             yield codes
         while codes.shape[2] < num_frames:
             # windows begin at a semantic frame, also after a prompt of any length
-            start = 0 if codes.shape[2] < window else (codes.shape[2] - keep) // ratio * ratio
+            start = 0 if codes.shape[2] < window else self.pace.together(codes.shape[2] - keep)
             length = min(window, num_frames - start)
-            part = semantic[start // ratio : (start + length + ratio - 1) // ratio]
+            part = semantic[self.pace.semantic_frames(start) : self.pace.semantic_frames(start + length)]
             streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from musiclm import __version__
 from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json
+from musiclm.core.streams import common_rate_hz
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.steer import CodeTraits, Steer, Steering
@@ -253,6 +254,33 @@ class MusicLM:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
         return ArAcoustic(self._coarse, self._fine, config.coarse, config.fine)
 
+    def with_temperatures(
+        self,
+        config: GenerateConfig,
+        coarse: float | None = None,
+        fine: float | None = None,
+        storm: float | None = None,
+    ) -> GenerateConfig:
+        """`config` with other temperatures of acoustic stages; None leaves one as it is.
+
+        Raises: ValueError for the temperature of a stage that does not run: one of the other decoder, or the fine stage
+        where none of its levels becomes sound.
+        """
+        for stage, temperature in (("coarse", coarse), ("fine", fine), ("storm", storm)):
+            if temperature is None:
+                continue
+            decoder = self.acoustic_decoder(config)
+            if (stage == "storm") != isinstance(decoder, StormAcoustic):
+                raise ValueError(
+                    f"the {stage} temperature does nothing here: the acoustic decoder is {config.acoustic}"
+                )
+            if stage == "fine" and isinstance(decoder, ArAcoustic) and decoder.fine is None:
+                raise ValueError(
+                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse stage"
+                )
+            config = replace(config, **{stage: replace(getattr(config, stage), temperature=temperature)})
+        return config
+
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:
         """MuLan codes of a prompt: what the language models are told. Raises ValueError for an empty or too long prompt."""
@@ -276,9 +304,9 @@ class MusicLM:
         config = config or self.default_config()
         mulan = self.text_codes(prompt)
         num_samples = round(duration_s * self.sample_rate_hz)
-        rate = self.semantic.layout.target_spec.frame_rate_hz
-        assert rate is not None
-        num_frames = math.ceil(num_samples / self.sample_rate_hz * rate)
+        spec = self.semantic.layout.target_spec
+        unit_hz = common_rate_hz([spec, self.soundstream.spec])  # whole frames of either stream
+        num_frames = math.ceil(num_samples / self.sample_rate_hz * unit_hz) * round((spec.frame_rate_hz or 0) / unit_hz)
 
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)

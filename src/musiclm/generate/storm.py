@@ -159,10 +159,10 @@ class StormAcoustic(AcousticDecoder):
     def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
         self.model = model
         self.sampling = sampling or StormSampling()
-        rate = model.config.semantic.frame_rate_hz or 0.0
-        ratio = model.config.ratio
-        self.window = max(1, round(self.sampling.window_s * rate)) * ratio
-        self.prompt = round(self.sampling.prompt_s * rate) * ratio
+        config = model.config
+        units_hz = (config.acoustic.frame_rate_hz or 0.0) / config.pace.acoustic
+        self.window = max(1, round(self.sampling.window_s * units_hz)) * config.pace.acoustic
+        self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`."""
@@ -182,10 +182,10 @@ class StormAcoustic(AcousticDecoder):
         Raises: ValueError if the generators or the prompt do not fit.
         """
         semantic = SemanticSource.of(semantic)
-        b, ratio = semantic.batch, self.model.config.ratio
+        b, pace = semantic.batch, self.model.config.pace
         levels = self.model.config.acoustic.levels
         check_generators(generators, b)
-        num_frames = semantic.num_frames * ratio
+        num_frames = pace.acoustic_frames(semantic.num_frames)
         device = self.model.head.device
         held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
@@ -201,7 +201,7 @@ class StormAcoustic(AcousticDecoder):
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            part = semantic[start // ratio : -(-stop // ratio)]
+            part = semantic[pace.semantic_frames(start) : pace.semantic_frames(stop)]
             for filled in fill(self.model, codes, known, part, mulan, self.sampling, generators):
                 held = filled
                 done += 1
@@ -210,10 +210,10 @@ class StormAcoustic(AcousticDecoder):
             yield held[:, :, known:]
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
-        """Windows [start, stop) of frames, each beginning at a semantic frame, at most `prompt` frames before what is unknown."""
-        windows, ratio = [], self.model.config.ratio
+        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
+        windows = []
         while known < num_frames:
-            start = max(0, known - self.prompt) // ratio * ratio
+            start = self.model.config.pace.together(max(0, known - self.prompt))
             known = min(num_frames, start + self.window)
             windows.append((start, known))
         return windows

@@ -1,8 +1,10 @@
 """Embedders for distances between sets of clips, beside the judge (`musiclm.listen.judge`).
 
-- aisfx: a CNN trained to index sound effects (Ma and Lerch 2022), 512 wide, weights CC BY 4.0 in the PyPI package `aisfx`. It hears timbre and texture.
-- any audio model of `transformers`, by its name on the Hugging Face hub or by a folder: CLAP by its audio features, others (MERT, HuBERT, wav2vec 2.0,
-  AST, Whisper's encoder) by the mean of their last layer over time. Weights must be safetensors: pickles from outside are not read.
+- aisfx: a CNN trained to index sound effects (Ma and Lerch 2022), 512 wide, weights CC BY 4.0 in the PyPI package
+  `aisfx`. It hears timbre and texture.
+- any audio model of `transformers`, by its name on the Hugging Face hub or by a folder: CLAP by its audio features,
+  others (MERT, HuBERT, wav2vec 2.0, AST, Whisper's encoder) by the mean of their last layer over time. Weights must be
+  safetensors: pickles from outside are not read.
 
 None had a part in training. Their units differ, so distances of different embedders can't be compared.
 """
@@ -31,7 +33,10 @@ BLOCK = 100  # spectrogram frames, 2.3 s
 
 
 class Aisfx:
-    """512 numbers of a clip. Raises: ValueError with the command that installs the weights, or if they are not the published ones."""
+    """512 numbers of a clip.
+
+    Raises: ValueError with the command that installs the weights, or if they are not the published ones.
+    """
 
     name = "aisfx"
 
@@ -48,7 +53,10 @@ class Aisfx:
         self.filters = torch.from_numpy(filters).to(device)
 
     def __call__(self, clip: Clip) -> dict[str, list[float]]:
-        """Of a clip at 24 kHz, 2.4 s or longer: the mean over blocks of 2.3 s, half overlapping. Raises: ValueError for a shorter one."""
+        """Of a clip at 24 kHz, 2.4 s or longer: the mean over blocks of 2.3 s, half overlapping.
+
+        Raises: ValueError for a shorter one.
+        """
         spectrogram = self.spectrogram(clip)
         if len(spectrogram) < BLOCK:
             raise ValueError(f"a clip of {len(clip) / SAMPLE_RATE_HZ:.2f} s; aisfx needs 2.4 s or more")
@@ -79,7 +87,10 @@ class Aisfx:
 
 
 def read_aisfx(path: Path) -> dict[str, Tensor]:
-    """The arrays of the published checkpoint: BLOCK.LAYER.kernel, .scale, .shift, .mean, .variance. Raises: ValueError for any other file."""
+    """The arrays of the published checkpoint: BLOCK.LAYER.kernel, .scale, .shift, .mean, .variance.
+
+    Raises: ValueError for any other file.
+    """
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != AISFX_SHA256:
         raise ValueError(
             f"{path} is not the published checkpoint; run: pip install --no-deps --force-reinstall aisfx==0.1.2"

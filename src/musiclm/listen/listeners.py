@@ -1,6 +1,9 @@
-"""Listeners: each says something of one clip, in figures that JSON holds. What they say is kept per set of clips, so a new one listens alone.
+"""Listeners: each says something of one clip, in figures that JSON holds.
 
-None of them had a part in training: labels for MuLan come from other weights and other measures (docs/decisions/004-who-judges.md).
+What they say is kept per set of clips, so a new one listens alone.
+
+None of them had a part in training: labels for MuLan come from other weights and other measures
+(docs/decisions/004-who-judges.md).
 """
 
 from dataclasses import asdict
@@ -16,7 +19,7 @@ from musiclm.listen.notes import NoteListener
 from musiclm.listen.signal import sanity
 
 Clip = Float[np.ndarray, " s"]
-MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", "basic-pitch"
+MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", NoteListener.name
 LIBROSA = "librosa-3"  # another number when its figures change: what was kept of the one before is not read
 
 
@@ -72,7 +75,10 @@ class Meter:
 
 
 def make_listener(name: str, *, seams_s: tuple[float, ...] = (), device: str = "cpu") -> Listener:
-    """A listener by name; any other name is an audio model of transformers. Raises: ValueError if it can't be had, saying what to install."""
+    """A listener by name; any other name is an audio model of transformers.
+
+    Raises: ValueError if it can't be had, saying what to install.
+    """
     if name == MUSICNN:
         return TagListener()
     if name == LIBROSA:

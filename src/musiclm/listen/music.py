@@ -1,19 +1,22 @@
 """What music is made of, measured by librosa, which had no part in training: beat, key, density, form, variety.
 
 - tempo_bpm: of the tracked beats; octaves stay ambiguous.
-- pulse_bpm: the centre of gravity of the onset envelope's spectrum from 30 to 600 a minute, on a log scale: how fast it goes, with no beat to be chosen
-  and so no octave to be missed (docs/decisions/004-who-judges.md).
+- pulse_bpm: the centre of gravity of the onset envelope's spectrum from 30 to 600 a minute, on a log scale: how fast it
+  goes, with no beat to be chosen and so no octave to be missed (docs/decisions/004-who-judges.md).
 - beat_strength: the tempogram's autocorrelation at the beat, 0 to 1; higher is a clearer pulse.
-- periodicity_2s, periodicity_8s: the onset envelope's autocorrelation at its best lag from 0.3 to 1.5 s, in windows of so long, -1 to 1. Music that
-  has a pulse but drifts loses more of it from two seconds to eight than music that keeps time. nan for clips shorter than a window.
+- periodicity_2s, periodicity_8s: the onset envelope's autocorrelation at its best lag from 0.3 to 1.5 s, in windows of
+  so long, -1 to 1. Music that has a pulse but drifts loses more of it from two seconds to eight than music that keeps
+  time. nan for clips shorter than a window.
 - beat_jitter: standard deviation of the intervals between beats over their mean; lower is steadier.
-- key, tonal_clarity: the best of 24 Krumhansl-Kessler profiles and its correlation with the mean chroma, -1 to 1; higher is more tonal.
+- key, tonal_clarity: the best of 24 Krumhansl-Kessler profiles and its correlation with the mean chroma, -1 to 1;
+  higher is more tonal.
 - onset_density: onsets a second; `musiclm.listen.notes` counts notes.
 - percussive_share: of the energy, after harmonic-percussive separation, 0 to 1; high with drums, low without.
 - brightness_hz: median spectral centroid. bass_share: of the energy, below 150 Hz.
-- repetition: how far the clip's likeness to itself rises again at a lag of two seconds or more, over its lowest at shorter lags, 0 to 2; high is a
-  loop, low a drone, noise, or one thing after another.
-- change: how much one quarter of the clip differs from the next, as a share of how much half seconds differ, 0 to 2; low is standing still.
+- repetition: how far the clip's likeness to itself rises again at a lag of two seconds or more, over its lowest at
+  shorter lags, 0 to 2; high is a loop, low a drone, noise, or one thing after another.
+- change: how much one quarter of the clip differs from the next, as a share of how much half seconds differ, 0 to 2;
+  low is standing still.
 
 Neither way is better for most of them: they are read beside real music.
 """
@@ -25,7 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, PITCHES, parse_key
+from musiclm.core.theory import estimate_key, parse_key
 
 Clip = Float[np.ndarray, " s"]
 HOP = 512
@@ -122,7 +125,10 @@ def beat_strength(envelope: Float[np.ndarray, " t"], beats: Any) -> float:
 
 
 def periodicity(envelope: Float[np.ndarray, " t"], window_s: float) -> float:
-    """Mean over windows, half overlapping, of the autocorrelation at its best lag from 0.3 to 1.5 s over that at 0. 0 without onsets, nan if too short."""
+    """Mean over windows, half overlapping, of the autocorrelation at its best lag from 0.3 to 1.5 s over that at 0.
+
+    0 without onsets, nan if too short.
+    """
     width, shortest, longest = (round(s * SAMPLE_RATE_HZ / HOP) for s in (window_s, 0.3, 1.5))
     if len(envelope) < width:
         return float("nan")
@@ -143,15 +149,8 @@ def jitter(beats: Any) -> float:
 
 def find_key(pitch_classes: Float[np.ndarray, " 12"]) -> tuple[str, float]:
     """The key whose profile correlates best with twelve energies, and that correlation; ("", 0) for a flat one."""
-    if float(np.std(pitch_classes)) < 1e-9:
-        return "", 0.0
-    scores = {
-        f"{PITCHES[tonic]} {mode}": float(np.corrcoef(np.roll(profile, tonic), pitch_classes)[0, 1])
-        for tonic in range(12)
-        for mode, profile in (("major", MAJOR_PROFILE), ("minor", MINOR_PROFILE))
-    }
-    key = max(scores, key=lambda name: scores[name])
-    return key, scores[key]
+    found = estimate_key(pitch_classes)
+    return (found.name, found.correlation) if found else ("", 0.0)
 
 
 def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) -> tuple[float, float]:
@@ -204,9 +203,9 @@ def passage_likeness(a: Float[np.ndarray, "t 12"], b: Float[np.ndarray, "u 12"])
 
 
 def chroma_agreement(a: Clip, b: Float[np.ndarray, " r"]) -> float:
-    """Mean over frames of the correlation of two clips' chroma, -1 to 1: do they play the same notes at the same time? Frames without pitch count 0.
+    """Mean over frames of the correlation of two clips' chroma, -1 to 1: do they play the same notes at the same time?
 
-    The end of the longer one does not count.
+    Frames without pitch count 0. The end of the longer clip does not count.
     """
     import librosa
 
@@ -234,7 +233,9 @@ def same_tempo(asked_bpm: float, heard_bpm: float, tolerance: float = 0.08) -> b
 
 
 def key_score(asked: str, heard: str) -> float:
-    """MIREX weights: 1 for the same key, 0.5 for a fifth off, 0.3 for the relative, 0.2 for the parallel, else 0. Keys as "D minor".
+    """MIREX weights: 1 for the same key, 0.5 for a fifth off, 0.3 for the relative, 0.2 for the parallel, else 0.
+
+    Keys as "D minor".
 
     Raises: ValueError for a name that is no key.
     """

@@ -1,35 +1,50 @@
-"""Notes, counted by basic-pitch (Bittner et al. 2022), a small network that hears pitches begin and sound; it had no part in training.
+"""Notes as basic-pitch (Bittner et al. 2022) transcribes them; a small network that had no part in training.
 
-- note_density: notes begun a second. polyphony: pitches sounding at once, mean over the frames in which any sounds.
+- note_density: notes begun a second.
+- polyphony: keys sounding at once, mean over the frames in which any sounds.
+- keys_below_c4, keys_above_c4: keys sounding at once below middle C, and from it upwards; mean over all frames, those
+  in which nothing sounds included. So a bass line that plays half of the time counts 0.5.
 
-Neither way is better: they are read beside real music. The network's weights ship in the PyPI package `basic-pitch` as ONNX; its own way from
-posteriors to notes needs packages that do not install beside ours, so here a note is a peak of the onset posterior that goes on sounding.
+Neither way is better: they are read beside real music. The network's weights ship in the PyPI package `basic-pitch` as
+ONNX; its own way from posteriors to notes needs packages that do not install beside ours, so here a note is a peak of
+the onset posterior that goes on sounding.
 """
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import soxr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from musiclm.core.features import SAMPLE_RATE_HZ
 
 RATE_HZ = 22050
 HOP = 256  # samples of a frame of posteriors
+FRAME_RATE_HZ = RATE_HZ / HOP
 WINDOW = 2 * RATE_HZ - HOP  # samples the network takes
 FRAMES = 172  # it returns for them
 MARGIN = 15  # frames at either end that hear too little around them
 ONSET, SOUNDING = 0.5, 0.3  # the package's thresholds
 LEAST_FRAMES = 6  # 70 ms
+C4 = 39  # middle C among the 88 keys, which begin with A0
 
 Posteriors = Float[np.ndarray, "t 88"]
 
 
-class NoteListener:
-    """Counts notes. Raises: ValueError with the command that installs what is missing."""
+@dataclass(frozen=True)
+class Transcription:
+    """Which of 88 keys, from A0, sound in each frame of 11.6 ms, and in which frames notes begin."""
 
-    name = "basic-pitch"
+    sounding: Bool[np.ndarray, "t 88"]
+    onsets: Bool[np.ndarray, "t 88"]
+
+
+class NoteListener:
+    """Transcribes clips. Raises: ValueError with the command that installs what is missing."""
+
+    name = "basic-pitch-2"  # another number when its figures change
 
     def __init__(self) -> None:
         spec = find_spec("basic_pitch")
@@ -45,12 +60,18 @@ class NoteListener:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, clip: Float[np.ndarray, " s"]) -> dict[str, float]:
-        """Of a clip at 24 kHz."""
-        onset, sounding = self.posteriors(clip)
-        return count_notes(onset, sounding, RATE_HZ / HOP)
+        """The module's figures of a clip at 24 kHz."""
+        return count_notes(self.transcribe(clip))
+
+    def transcribe(self, clip: Float[np.ndarray, " s"]) -> Transcription:
+        """The notes of a clip at 24 kHz. Clips of equal length have equally many frames."""
+        return transcription(*self.posteriors(clip))
 
     def posteriors(self, clip: Float[np.ndarray, " s"]) -> tuple[Posteriors, Posteriors]:
-        """(onset, sounding) of 88 keys from A0, in frames of 11.6 ms, each in [0, 1]. Windows overlap by twice the margin."""
+        """(onset, sounding) of 88 keys from A0, in frames of 11.6 ms, each in [0, 1].
+
+        Windows overlap by twice the margin.
+        """
         audio = soxr.resample(np.asarray(clip, np.float32), SAMPLE_RATE_HZ, RATE_HZ)
         num_frames = len(audio) // HOP
         step = FRAMES - 2 * MARGIN
@@ -66,15 +87,23 @@ class NoteListener:
         return onset, sounding
 
 
-def count_notes(onset: Posteriors, sounding: Posteriors, frame_rate_hz: float) -> dict[str, float]:
-    """Note density and polyphony of posteriors; zeros where nothing is played."""
+def transcription(onset: Posteriors, sounding: Posteriors) -> Transcription:
+    """Notes of posteriors: a note begins at a peak of the onset posterior, if its key sounds for 70 ms from there."""
     before, after = np.roll(onset, 1, 0), np.roll(onset, -1, 0)
     before[0] = after[-1] = 0
     peaks = (onset >= ONSET) & (onset > before) & (onset >= after)
     on = sounding >= SOUNDING
     lasts = np.stack([np.pad(on, ((0, k), (0, 0)))[k:] for k in range(1, LEAST_FRAMES + 1)]).all(0)
-    at_once = on.sum(1)
+    return Transcription(on, peaks & lasts)
+
+
+def count_notes(notes: Transcription, frame_rate_hz: float = FRAME_RATE_HZ) -> dict[str, float]:
+    """The module's figures; zeros where nothing is played."""
+    at_once = notes.sounding.sum(1)
+    num = max(len(at_once), 1)
     return {
-        "note_density": float((peaks & lasts).sum() / max(len(onset) / frame_rate_hz, 1e-9)),
+        "note_density": float(notes.onsets.sum() * frame_rate_hz / num),
         "polyphony": float(at_once[at_once > 0].mean()) if at_once.any() else 0.0,
+        "keys_below_c4": float(notes.sounding[:, :C4].sum() / num),
+        "keys_above_c4": float(notes.sounding[:, C4:].sum() / num),
     }

@@ -4,8 +4,10 @@
 - silent_share: tenths of a second below -60 dB of full scale; high is wrong for music.
 - dc_offset: mean sample; 0 is right.
 - loudness_lufs: integrated loudness (ITU-R BS.1770-4, by pyloudnorm), LUFS; neither way better.
-- bandwidth_hz: the frequency below which 99 % of the energy of the flattened (6 dB an octave) spectrum lies; low is muffled.
-- seam_ratio: mean change of the spectrum across seams over that elsewhere; 1 is right, above that windows were glued audibly.
+- bandwidth_hz: the frequency below which 99 % of the energy of the flattened (6 dB an octave) spectrum lies; low is
+  muffled.
+- seam_ratio: mean change of the spectrum across seams over that elsewhere; 1 is right, above that windows were glued
+  audibly.
 """
 
 from collections.abc import Sequence
@@ -30,7 +32,10 @@ class Sanity:
 
 
 def sanity(clip: Clip, seams_s: Sequence[float] = ()) -> Sanity:
-    """Of a clip at 24 kHz, half a second or longer, with seams at the given places. Raises: ValueError for a shorter one."""
+    """Of a clip at 24 kHz, half a second or longer, with seams at the given places.
+
+    Raises: ValueError for a shorter one.
+    """
     import pyloudnorm
 
     if len(clip) < SAMPLE_RATE_HZ // 2:
@@ -62,7 +67,10 @@ def bandwidth_hz(clip: Clip) -> float:
 
 
 def seam_ratio(clip: Clip, seams_s: Sequence[float]) -> float:
-    """Change of the log spectrum (L2, 21 ms frames) across each seam over the mean change at other places. nan without seams inside the clip."""
+    """Change of the log spectrum (L2, 21 ms frames) across each seam over the mean change at other places.
+
+    nan without seams inside the clip.
+    """
     size = 512
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(clip, np.float64), size)[:: size // 2]
     spectra = np.log(np.abs(np.fft.rfft(frames * np.hanning(size))) + 1e-4)

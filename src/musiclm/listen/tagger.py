@@ -1,78 +1,38 @@
 """The taggers of the PyPI package `musicnn`, read and run without TensorFlow.
 
-The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint is a TensorFlow V2 one, a sorted table of
-names (`.index`) beside the raw arrays (`.data-00000-of-00001`); `read_checkpoint` reads that layout, forty lines.
+The one trained on MagnaTagATune (MTT) gives weak labels to real tracks: 50 tags with scores in [0, 1]. The checkpoint
+is a TensorFlow V2 one, a sorted table of names (`.index`) beside the raw arrays (`.data-00000-of-00001`);
+`read_checkpoint` reads that layout, forty lines.
 
-Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here all
-is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.listen.judge`), since a model that
-labels what we train on must not judge the result.
+Its published front end rounds mel energies to float16, which overflows on loud music and turns every tag to noise; here
+all is float32. The one trained on the Million Song Dataset (MSD) is kept for judging (`musiclm.listen.judge`), since a
+model that labels what we train on must not judge the result.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.core.features import SAMPLE_RATE_HZ as CLIP_RATE_HZ
+
 SAMPLE_RATE_HZ = 16000
+PIECE_S = 3  # what the networks were trained on; scores and embeddings of a clip are means over its pieces
 MTT_TAGS = (
-    "guitar",
-    "classical",
-    "slow",
-    "techno",
-    "strings",
-    "drums",
-    "electronic",
-    "rock",
-    "fast",
-    "piano",
-    "ambient",
-    "beat",
-    "violin",
-    "vocal",
-    "synth",
-    "female",
-    "indian",
-    "opera",
-    "male",
-    "singing",
-    "vocals",
-    "no_vocals",
-    "harpsichord",
-    "loud",
-    "quiet",
-    "flute",
-    "woman",
-    "male_vocal",
-    "no_vocal",
-    "pop",
-    "soft",
-    "sitar",
-    "solo",
-    "man",
-    "classic",
-    "choir",
-    "voice",
-    "new_age",
-    "dance",
-    "male_voice",
-    "female_vocal",
-    "beats",
-    "harp",
-    "cello",
-    "no_voice",
-    "weird",
-    "country",
-    "metal",
-    "female_voice",
-    "choral",
-)
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
+    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no_vocals",
+    "harpsichord", "loud", "quiet", "flute", "woman", "male_vocal", "no_vocal", "pop", "soft", "sitar", "solo", "man",
+    "classic", "choir", "voice", "new_age", "dance", "male_voice", "female_vocal", "beats", "harp", "cello",
+    "no_voice", "weird", "country", "metal", "female_voice", "choral",
+)  # fmt: skip
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -126,8 +86,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
     """All float32 arrays of a TensorFlow V2 checkpoint of one shard, by variable name.
 
-    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix + ".data-00000-of-00001"`.
-    Raises: ValueError if it is no such checkpoint.
+    `prefix` is what TensorFlow calls the checkpoint: the files are `prefix + ".index"` and `prefix +
+    ".data-00000-of-00001"`. Raises: ValueError if it is no such checkpoint.
     """
     table = Path(f"{prefix}.index").read_bytes()
     data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
@@ -152,6 +112,21 @@ def read_checkpoint(prefix: Path | str) -> dict[str, NDArray[np.float32]]:
     return arrays
 
 
+def pieces(clip: Float[np.ndarray, " s"], shares: Sequence[float] | None = None) -> Float[Tensor, "n t"]:
+    """Pieces of 3 s at 16 kHz, as the taggers take them, of a clip at 24 kHz.
+
+    One after another, what is left over at the end dropped; or with `shares` one for each of them, from the first that
+    there could be (0) to the last (1). Raises: ValueError for a clip shorter than 3 s.
+    """
+    if len(clip) < PIECE_S * CLIP_RATE_HZ:
+        raise ValueError(f"a clip of {len(clip) / CLIP_RATE_HZ:.2f} s; the tagger needs {PIECE_S} s or more")
+    low = torch.from_numpy(soxr.resample(np.asarray(clip, np.float32), CLIP_RATE_HZ, SAMPLE_RATE_HZ))
+    size = PIECE_S * SAMPLE_RATE_HZ
+    if shares is None:
+        return low.unfold(0, size, size)
+    return torch.stack([low[int(share * (low.numel() - size)) :][:size] for share in shares])
+
+
 class Tagger(nn.Module):
     """musicnn, inference only: 16 kHz audio -> 50 tag scores."""
 
@@ -171,6 +146,12 @@ class Tagger(nn.Module):
         if spec is None or spec.origin is None:
             raise ValueError("the tagger's weights are not installed; run: pip install --no-deps musicnn==0.1.0")
         return cls(read_checkpoint(str(Path(spec.origin).parent / f"{weights}_musicnn") + "/"), tags)
+
+    @torch.no_grad()
+    def embed_clip(self, clip: Float[np.ndarray, " s"]) -> tuple[Float[Tensor, " d"], Float[Tensor, " tags"]]:
+        """Embedding and scores of a clip at 24 kHz, means over its pieces. Raises: ValueError as `pieces`."""
+        embeddings, scores = self.embed_and_score(pieces(clip))
+        return embeddings.mean(0), scores.mean(0)
 
     def _norm(self, x: Tensor, index: int, axis: int = 1) -> Tensor:
         name = "batch_normalization" + (f"_{index}" if index else "")

@@ -8,9 +8,11 @@ convolution. Positions are rotary (as in SoundStorm) rather than Transformer-XL 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from musiclm.nn.attention import attention, rotation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,25 +43,6 @@ class ConformerConfig:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
 
 
-def rotary_tables(
-    num_frames: int, head_width: int, base: float, device: torch.device
-) -> tuple[Float[Tensor, "t half"], Float[Tensor, "t half"]]:
-    """Cosines and sines of the rotary angles: frame t turns pair i by t * base^(-i / (head_width / 2))."""
-    half = head_width // 2
-    rates = base ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
-    angles = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * rates
-    return angles.cos(), angles.sin()
-
-
-def rotate(
-    x: Float[Tensor, "b h t c"], cos: Float[Tensor, "t half"], sin: Float[Tensor, "t half"]
-) -> Float[Tensor, "b h t c"]:
-    """Turns the pairs (x[i], x[i + c/2]) by the angles of their frame; inner products then depend on distances only."""
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
-
-
 class FeedForward(nn.Module):
     """Half-step feed-forward: LayerNorm, Linear, SiLU, Linear. The caller halves it."""
 
@@ -87,21 +70,19 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], cos: Tensor, sin: Tensor, seen: Bool[Tensor, "b 1 q k"] | None
+        self, x: Float[Tensor, "b t d"], turn: Complex[Tensor, "t half"], seen: Bool[Tensor, "b 1 q k"] | None
     ) -> Float[Tensor, "b t d"]:
-        batch, num_frames, width = x.shape
-        heads = self.config.num_heads
-        qkv = self.qkv(self.norm(x)).view(batch, num_frames, 3, heads, width // heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each b h t c
-        mixed = F.scaled_dot_product_attention(
-            rotate(query, cos, sin),
-            rotate(key, cos, sin),
-            value,
-            attn_mask=seen,
-            dropout_p=self.config.dropout if self.training else 0.0,
-            is_causal=self.config.causal and seen is None,
+        config = self.config
+        mixed = attention(
+            self.qkv(self.norm(x)),
+            config.num_heads,
+            turn=turn,
+            pairs="halves",
+            mask=seen,
+            causal=config.causal,
+            dropout=config.dropout if self.training else 0.0,
         )
-        return self.dropout(self.out(mixed.transpose(1, 2).reshape(batch, num_frames, width)))
+        return self.dropout(self.out(mixed))
 
 
 class Convolution(nn.Module):
@@ -140,13 +121,12 @@ class ConformerBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t d"],
-        cos: Tensor,
-        sin: Tensor,
+        turn: Complex[Tensor, "t half"],
         seen: Bool[Tensor, "b 1 q k"] | None,
         mask: Bool[Tensor, "b t"] | None,
     ) -> Float[Tensor, "b t d"]:
         x = x + 0.5 * self.ff_in(x)
-        x = x + self.attention(x, cos, sin, seen)
+        x = x + self.attention(x, turn, seen)
         x = x + self.convolution(x, mask)
         x = x + 0.5 * self.ff_out(x)
         return self.norm(x)
@@ -187,15 +167,15 @@ class Conformer(nn.Module):
         if not 0 <= last_layer <= self.config.num_layers:
             raise ValueError(f"layer {last_layer} asked of a Conformer with {self.config.num_layers} layers")
         num_frames = x.shape[1]
-        cos, sin = rotary_tables(
-            num_frames, self.config.width // self.config.num_heads, self.config.rotary_base, x.device
-        )
+        positions = torch.arange(num_frames, device=x.device, dtype=torch.float32)
+        head_width = self.config.width // self.config.num_heads
+        turn = rotation(positions, head_width, self.config.rotary_base, "halves")
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0.0)  # not a product: 0 * NaN is NaN
         seen = self._seen(mask, num_frames)
         states = [x]
         for block in self.blocks[:last_layer]:
-            x = block(x, cos, sin, seen, mask)
+            x = block(x, turn, seen, mask)
             states.append(x)
         if mask is not None:
             states = [state.masked_fill(~mask[..., None], 0.0) for state in states]

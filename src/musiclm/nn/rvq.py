@@ -5,6 +5,7 @@ random inputs. Gradients pass straight through; the commitment loss pulls the en
 training quantizes each example with a random number of levels (quantizer dropout). MuLan uses the same class, fitted once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.precision import full_precision
 
 # moving averages that only training needs; artifacts of models with a quantizer named `rvq` leave them out
 TRAINING_STATE = ("rvq.counts", "rvq.sums")
@@ -93,10 +95,10 @@ class ResidualVQ(nn.Module):
 
         `num_levels` (quantizer dropout): levels used by each example, 1..levels. All by default.
         """
-        device = x.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self(x.float(), num_levels)
+        with full_precision(x.device):
+            return self._forward(x.float(), num_levels)
+
+    def _forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None) -> Quantized:
         b, d, t = x.shape
         flat = x.transpose(1, 2).reshape(b * t, d)
         if self.training and not bool(self.started):
@@ -146,6 +148,119 @@ class ResidualVQ(nn.Module):
             self.counts[level][dead] = mean_use
             self.sums[level][dead] = picks * mean_use
         self.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-6)[:, None]
+
+
+class GroupedVQ(nn.Module):
+    """Residual quantizers side by side: a vector is cut into places, each with the codebooks of its group, and places may share a group.
+
+    Codes are ordered by level first: those of every place on the first level, then those of the second. So a prefix of them is a lower bitrate.
+    """
+
+    def __init__(
+        self, *, groups: Sequence[int], dim: int, codebook_size: int, levels: int, decay: float = 0.99
+    ) -> None:
+        """groups: the group of each place, counted from 0; dim: width of a place; levels: residual levels of a group."""
+        super().__init__()
+        self.groups, self.dim, self.depth, self.codebook_size = list(groups), dim, levels, codebook_size
+        self.levels = levels * len(self.groups)
+        self.quantizers = nn.ModuleList(
+            [
+                ResidualVQ(dim=dim, codebook_size=codebook_size, levels=levels, decay=decay)
+                for _ in range(max(groups) + 1)
+            ]
+        )
+        self.last_places = [max(p for p, own in enumerate(groups) if own == group) for group in range(max(groups) + 1)]
+        for group in range(max(groups) + 1):
+            places = torch.tensor([place for place, own in enumerate(groups) if own == group])
+            self.register_buffer(f"places_{group}", places, persistent=False)
+
+    @property
+    def codebooks(self) -> Float[Tensor, "q v d"]:
+        """The vectors behind each code of a frame."""
+        return torch.stack([self.quantizers[g].codebooks[level] for level in range(self.depth) for g in self.groups])  # type: ignore[index]
+
+    @property
+    def started(self) -> bool:
+        """Whether every group has codebooks."""
+        return all(bool(quantizer.started) for quantizer in self.quantizers)
+
+    def places(self, group: int) -> Int[Tensor, " p"]:
+        """Which places have the codebooks of a group."""
+        return self.get_buffer(f"places_{group}")
+
+    @torch.no_grad()
+    def fit_kmeans(self, data: Float[Tensor, "n d"], num_iterations: int = 20, seed: int = 0, steps: int = 1) -> None:
+        """Starts every codebook by k-means; `data` is that of `steps` training steps."""
+        for group, quantizer in enumerate(self.quantizers):
+            assert isinstance(quantizer, ResidualVQ)
+            rows = data.unflatten(1, (-1, self.dim))[:, self.places(group)].flatten(0, 1)
+            quantizer.fit_kmeans(rows, num_iterations, seed + group * self.depth)
+            quantizer.counts.div_(steps)
+            quantizer.sums.div_(steps)
+
+    def encode(self, x: Float[Tensor, "n d"], levels: int | None = None) -> Int[Tensor, "n q"]:
+        """Codes of each row, the first `levels` of them (all by default)."""
+        rows = x.unflatten(1, (-1, self.dim))
+        codes = torch.zeros(len(x), self.depth, len(self.groups), dtype=torch.long, device=x.device)
+        for group, quantizer in enumerate(self.quantizers):
+            assert isinstance(quantizer, ResidualVQ)
+            places = self.places(group)
+            own = quantizer.encode(rows[:, places].flatten(0, 1))
+            codes[:, :, places] = own.reshape(len(x), len(places), self.depth).transpose(1, 2)
+        return codes.flatten(1)[:, :levels]
+
+    def decode(self, codes: Int[Tensor, "n q"]) -> Float[Tensor, "n d"]:
+        """Vectors of the codes given, the first ones first; a place without a code is zero. Raises ValueError outside the codebook."""
+        if codes.shape[1] > self.levels:
+            raise ValueError(f"{codes.shape[1]} codes a vector for a quantizer of {self.levels}")
+        if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < self.codebook_size):
+            raise ValueError(f"codes must lie in [0, {self.codebook_size}), got {int(codes.min())}..{int(codes.max())}")
+        out = torch.zeros(len(codes), len(self.groups), self.dim, device=codes.device)
+        for slot in range(codes.shape[1]):
+            level, place = divmod(slot, len(self.groups))
+            quantizer = self.quantizers[self.groups[place]]
+            assert isinstance(quantizer, ResidualVQ)
+            out[:, place] += quantizer.codebooks[level][codes[:, slot]]
+        return out.flatten(1)
+
+    def forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None = None) -> Quantized:
+        """Quantizes frames; in training mode also moves the codebooks.
+
+        `num_levels` (quantizer dropout): how many codes of the frame each example uses, at least those of the first level.
+        """
+        b, _, t = x.shape
+        count = len(self.groups)
+        rows = x.transpose(1, 2).unflatten(2, (count, self.dim))
+        output = torch.zeros_like(rows)
+        codes = torch.zeros(b, t, self.depth, count, dtype=torch.long, device=x.device)
+        commitment, gains = x.new_zeros((), dtype=torch.float32), []
+        for group, quantizer in enumerate(self.quantizers):
+            places = self.places(group)
+            own = rows[:, :, places].flatten(1, 2).transpose(1, 2)
+            depth = None
+            if num_levels is not None:  # a group whose last place is still within the prefix has the level
+                depth = ((num_levels - 1 - self.last_places[group]) // count + 1).clamp(1, self.depth)
+            found = quantizer(own, depth)
+            output[:, :, places] = found.output.transpose(1, 2).unflatten(1, (t, len(places)))
+            codes[:, :, :, places] = found.codes.unflatten(2, (t, len(places))).transpose(1, 2)
+            commitment = commitment + found.commitment * len(places) / count
+            gains.append(found.level_gain)
+        return Quantized(
+            output=output.flatten(2).transpose(1, 2),
+            codes=codes.flatten(2).transpose(1, 2),
+            commitment=commitment,
+            level_gain=torch.stack(gains).mean(0),
+        )
+
+
+def training_state(model: nn.Module) -> list[str]:
+    """Names of the moving averages of a model's quantizers, which only training needs: artifacts leave them out."""
+    return [
+        f"{name}.{buffer}"
+        for name, module in model.named_modules()
+        if isinstance(module, ResidualVQ)
+        for buffer in ("counts", "sums")
+    ]
 
 
 def perplexity(codes: Int[Tensor, "b q t"], codebook_size: int) -> Float[Tensor, " q"]:

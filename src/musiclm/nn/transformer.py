@@ -17,6 +17,8 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.nn.attention import attention, rotation
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -82,42 +84,12 @@ class RMSNorm(nn.Module):
         return x / rms.clamp(min=1e-6) * self.weight
 
 
-def rotation(positions: Float[Tensor, " l"], head_width: int, base: float) -> Complex[Tensor, "l 1 1 half"]:
-    """The turns of the pairs of a head as complex numbers: position p turns pair i by p * base^(-i / half)."""
-    half = head_width // 2
-    rates = base ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
-    angles = positions.float()[:, None] * rates
-    return torch.polar(torch.ones_like(angles), angles)[:, None, None]
-
-
-def rotate(x: Float[Tensor, "b l n h c"], turn: Complex[Tensor, "l 1 1 half"]) -> Float[Tensor, "b l n h c"]:
-    """Turns the pairs (x[2i], x[2i + 1]) as complex numbers; inner products then depend on differences of positions only."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
-
-
 def t5_bucket(distance: Int[Tensor, "*b"], num_buckets: int, max_distance: int) -> Int[Tensor, "*b"]:
     """T5's causal buckets: one each for short distances (query minus key, >= 0), then logarithmic ones up to `max_distance`."""
     exact = num_buckets // 2
     log_share = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
     far = exact + (log_share * (num_buckets - exact)).long()
     return torch.where(distance < exact, distance, far.clamp(max=num_buckets - 1))
-
-
-def attend(
-    query: Float[Tensor, "b h l c"],
-    key: Float[Tensor, "b h k c"],
-    value: Float[Tensor, "b h k c"],
-    bias: Float[Tensor, "1 h2 l k"] | None,
-) -> Float[Tensor, "b h l c"]:
-    """Scaled dot-product attention; `bias` holds the mask, and without it a single query sees every key, several are causal.
-
-    A single query (a decoding step) is two small matrix products: the fused CPU kernel takes three times as long for it.
-    """
-    if query.shape[2] > 1:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, is_causal=bias is None)
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
-    return torch.softmax(logits if bias is None else logits + bias, dim=-1) @ value
 
 
 class Layer(nn.Module):
@@ -137,26 +109,14 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b l d"],
-        turn: Complex[Tensor, "l 1 1 half"] | None,
+        turn: Complex[Tensor, "l half"] | None,
         bias: Float[Tensor, "1 h l k"] | None,
         cache: tuple[Tensor, Tensor] | None,
         start: int,
     ) -> Float[Tensor, "b l d"]:
-        b, length, width = x.shape
-        heads = self.num_heads
-        qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, heads, width // heads)
-        turned = qkv[:, :, :2]
-        if turn is not None:
-            turned = rotate(turned, turn)
-        query, key = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2)
-        value = qkv[:, :, 2].transpose(1, 2)
-        if cache is not None:
-            stop = start + length
-            cache[0][:, :, start:stop] = key
-            cache[1][:, :, start:stop] = value
-            key, value = cache[0][:, :, :stop], cache[1][:, :, :stop]
-        mixed = attend(query, key, value, bias)
-        x = x + self.dropout(self.attention_out(mixed.transpose(1, 2).reshape(b, length, width)))
+        qkv = self.qkv(self.attention_norm(x))
+        mixed = attention(qkv, self.num_heads, turn=turn, mask=bias, causal=True, cache=cache, start=start)
+        x = x + self.dropout(self.attention_out(mixed))
         gate, up = self.gate_up(self.ff_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.ff_out(F.silu(gate) * up))
 

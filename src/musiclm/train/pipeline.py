@@ -6,7 +6,8 @@
     RUNS/bundle/                the result of `train all`
 
 Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its stream of
-the token store, and a language model can begin as soon as the streams that it reads are there.
+the token store, and a language model can begin as soon as the streams that it reads are there. One side of a bundle's codec or MuLan can
+be trained alone; the part with it takes the place of the whole one.
 """
 
 import functools
@@ -15,88 +16,129 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from musiclm.core.artifact import CONFIG_FILE, ArtifactError, load_artifact, read_config, write_atomic
-from musiclm.core.bundle import ENCODERS, MODELS, Bundle, assemble, check_encoders, open_bundle
-from musiclm.core.config import to_json
+from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
+from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
+from musiclm.core.config import from_json, to_json
+from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import ENCODER_OF, STREAMS, TokenStore
+from musiclm.data.store import TokenStore
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.lm.task import LmTask
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.mulan.task import MuLanTask
+from musiclm.models.mulan.text_task import MuLanTextTask
+from musiclm.models.soundstream.bands_task import (
+    BandsDecoderTask,
+    BandsDecoderTaskConfig,
+    BandsTask,
+    BandsTaskConfig,
+)
+from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.train.card import describe_data, model_card
 from musiclm.train.loop import STATE_FILE, Task, TrainConfig, train
-from musiclm.train.recipes import STAGES, Preset
+from musiclm.train.recipes import Preset, Recipe
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
 
 
-def artifact_of(runs: Path, stage: str, start: str | None = None) -> Path:
-    """Where the trained model of a stage lies: in `runs`, else in the bundle `start`. Raises ArtifactError if it is in neither."""
-    folder = runs / stage / "artifact"
-    if (folder / CONFIG_FILE).exists():
-        return folder
+def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
+    """Where the trained model of a part lies: in `runs`, where a side trained alone comes first, else in the bundle `start`.
+
+    Raises: ArtifactError if it is in neither, or two in `runs` give other codes.
+    """
+    folders = [runs / name / "artifact" for name, one in TRAINABLES.items() if one.part == part]
+    found = [folder for folder in folders if (folder / CONFIG_FILE).exists()]
+    if len({codes_hash(read_config(folder)) for folder in found}) > 1:
+        names = " and ".join(folder.parent.name for folder in found)
+        raise ArtifactError(f"{names} in {runs} give other codes than each other; move one of them elsewhere")
+    if found:
+        return found[-1]
     if start is not None:
-        return open_bundle(start).part(stage)
-    raise ArtifactError(f"{stage} is not trained in {runs} yet; run: musiclm train {stage}")
+        return open_bundle(start).part(part)
+    raise ArtifactError(f"{part} is not trained in {runs} yet; run: musiclm train {part}")
+
+
+def _soundstream(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    network = BandsTask if isinstance(recipe.task, BandsTaskConfig) else SoundStreamTask
+    return network(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
+
+
+def _soundstream_decoder(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    assert start is not None
+    alone = BandsDecoderTask if isinstance(recipe.task, BandsDecoderTaskConfig) else DecoderTask
+    return alone(recipe.task, data, recipe.train.batch_size, recipe.train.seed, start)
+
+
+def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    tracks = load_manifest(data)
+    crop_s, loop = recipe.task.crop_s, recipe.train
+    sampler = ClipSampler(data, [t for t in tracks if t.split == "train"], crop_s, loop.seed)
+    held = eval_clips(data, [t for t in tracks if t.split == "validation"], crop_s, 32, loop.seed)[0]
+    return W2vBertTask(recipe.task, sampler, held, loop.batch_size, loop.seed)
+
+
+def _mulan(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    from musiclm.models.mulan.text import load_pretrained
+
+    loop, cache = recipe.train, runs / "mulan" / "cache"
+    pretrained = load_pretrained()
+    return MuLanTask(
+        recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained
+    )
+
+
+def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    assert start is not None
+    loop, cache = recipe.train, runs / "mulan" / "cache"  # both trainings of MuLan keep the same things
+    return MuLanTextTask(recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, start=start)
+
+
+def _lm(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    store = TokenStore(runs / "tokens", recipe.task.streams)
+    return LmTask(recipe.task, store, recipe.train.batch_size, recipe.train.seed)
+
+
+def _storm(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    store = TokenStore(runs / "tokens", recipe.task.streams)
+    return StormTask(recipe.task, store, recipe.train.batch_size, recipe.train.seed)
+
+
+# how the task of each stage is made of its recipe, the corpus, RUNS and, of one side, the artifact that it begins with
+BUILDERS: dict[str, Callable[[Recipe[Any], Path, Path, Path | None], Task]] = {
+    "soundstream": _soundstream,
+    "w2vbert": _w2vbert,
+    "mulan": _mulan,
+    "semantic": _lm,
+    "storm": _storm,
+    "coarse": _lm,
+    "fine": _lm,
+    "soundstream-decoder": _soundstream_decoder,
+    "mulan-text": _mulan_text,
+}
 
 
 def build_task(
     stage: str, preset: Preset, data: Path, runs: Path, start: Path | None = None
 ) -> tuple[Task, TrainConfig]:
-    """The task of a stage and its loop. Raises CorpusError or StoreError when what the stage learns from is not there.
+    """The task of a stage and its loop.
 
-    start: an artifact of the stage that training begins with.
+    start: the artifact whose one side is trained. Raises: CorpusError or StoreError when what the stage learns from is
+    not there.
     """
-    recipe: Any = getattr(preset, stage)
-    loop: TrainConfig = recipe.train
-    if stage == "soundstream":
-        return SoundStreamTask(recipe.task, data, loop.batch_size, loop.seed, start), loop
-    if stage == "w2vbert":
-        tracks = load_manifest(data)
-        crop_s = recipe.task.crop_s
-        sampler = ClipSampler(data, [t for t in tracks if t.split == "train"], crop_s, loop.seed)
-        held = eval_clips(data, [t for t in tracks if t.split == "validation"], crop_s, 32, loop.seed)[0]
-        return W2vBertTask(recipe.task, sampler, held, loop.batch_size, loop.seed), loop
-    if stage == "mulan":
-        from musiclm.models.mulan.task import MuLanTask
-        from musiclm.models.mulan.text import load_pretrained
-        from musiclm.models.mulan.text_task import MuLanTextTask
-
-        common: dict[str, Any] = {
-            "batch_size": loop.batch_size,
-            "seed": loop.seed,
-            "cache_dir": runs / "mulan" / "cache",
-        }
-        if start is not None:
-            return MuLanTextTask(recipe.task, data, start=start, **common), loop
-        return MuLanTask(recipe.task, data, pretrained=load_pretrained(), **common), loop
-    store = TokenStore(runs / "tokens", ("mulan", "semantic") if stage == "semantic" else STREAMS)
-    if stage == "storm":
-        return StormTask(recipe.task, store, loop.batch_size, loop.seed), loop
-    return LmTask(recipe.task, store, loop.batch_size, loop.seed), loop
+    recipe = preset.recipe(stage)
+    return BUILDERS[stage](recipe, data, runs, start), recipe.train
 
 
-def describe_data(data: Path) -> dict[str, Any]:
-    """Hours by split, licences and the number of tracks, for the model card."""
-    tracks = load_manifest(data)
-    hours: dict[str, float] = {}
-    licences: dict[str, float] = {}
-    for track in tracks:
-        hours[track.split] = hours.get(track.split, 0.0) + track.seconds / 3600
-        if track.split == "train":
-            licences[track.licence] = licences.get(track.licence, 0.0) + track.seconds / 3600
-    return {
-        "sources": sorted({track.source for track in tracks}),
-        "tracks": len(tracks),
-        "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
-        "train_hours_by_licence": {name: round(value, 2) for name, value in sorted(licences.items())},
-    }
+def same_sizes(config: dict[str, Any], model: Any) -> bool:
+    """Whether the configuration of an artifact is that of `model`; fields it was written without have their defaults."""
+    try:
+        return bool(from_json(type(model), config) == model)
+    except ValueError:
+        return False
 
 
 def train_stage(
@@ -113,23 +155,26 @@ def train_stage(
 ) -> Path | None:
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
-    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) whose model of this stage a fresh run begins
-    with: of SoundStream the decoder learns, of MuLan the text side. Raises: ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
+    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) with whose model a fresh run
+    begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
+    ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
     """
-    if stage not in STAGES:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(STAGES)} and all")
-    if start is not None and stage not in (*MODELS, "mulan", "soundstream"):
+    recipe = to_json(preset.recipe(stage))
+    one = TRAINABLES[stage]
+    if one.one_side and start is None:
+        raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
+    if start is not None and not one.one_side and stage in ENCODERS:
+        sides = [other.name for other in TRAINABLES.values() if other.one_side]
         raise ValueError(
-            f"{stage} is an encoder: with other weights its tokens would mean other things; "
-            f"--from is for soundstream (its decoder), mulan (its text side), {', '.join(MODELS)}"
+            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
+            f"{', '.join((*MODELS, *sides))}"
         )
     folder = runs / stage
-    recipe = to_json(getattr(preset, stage))
     begin = part = None
     if start is not None:
-        part = open_bundle(start).part(stage)
-        begin = load_artifact(part, _kind(part))
-        if begin.config != recipe["task"]["model"]:
+        part = open_bundle(start).part(one.part)
+        begin = load_artifact(part, read_config(part)["kind"])
+        if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
             raise ArtifactError(
                 f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
             )
@@ -161,7 +206,7 @@ def train_stage(
         precision=precision,
         max_minutes=max_minutes,
         info=info,
-        begin=begin if stage in MODELS else None,  # SoundStream's and MuLan's tasks load the weights themselves
+        begin=None if one.one_side else begin,  # a task of one side loads the weights itself
         quiet=quiet,
     )
 
@@ -177,7 +222,7 @@ def tokenize(
     runs: Path,
     *,
     start: str | None = None,
-    streams: Sequence[str] = STREAMS,
+    streams: Sequence[str] = tuple(STREAMS),
     max_seconds_per_track: float | None = None,
     speeds: Sequence[float] = (),
     device: str = "cpu",
@@ -189,16 +234,11 @@ def tokenize(
     on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream or a speed
     outside 0.5 to 2.
     """
-    loaders: dict[str, Callable[[Path], Any]] = {
-        "mulan": MuLan.from_artifact,
-        "semantic": SemanticTokenizer.from_artifact,
-        "acoustic": SoundStream.from_artifact,
-    }
     for stream in streams:
-        if stream not in loaders:
+        if stream not in STREAMS:
             raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
     for stream in streams:
-        encoder = Encoder.of(loaders[stream](artifact_of(runs, ENCODER_OF[stream], start)), device)
+        encoder = Encoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
         tokenize_corpus(
             data,
@@ -250,9 +290,10 @@ def train_all(
         if stage == "mulan":
             label(data, say, preset.label_windows_per_track)
         if stage == "semantic":
-            tokenize(data, runs, streams=("mulan", "semantic"), speeds=preset.speeds, device=device)
+            whole = [name for name in STREAMS if name != ACOUSTIC.name]
+            tokenize(data, runs, streams=whole, speeds=preset.speeds, device=device)
             longest = preset.max_seconds_per_track
-            tokenize(data, runs, streams=("acoustic",), max_seconds_per_track=longest, device=device)
+            tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
         if (
             train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
             is None
@@ -284,55 +325,3 @@ def make_bundle(
         sampling = open_bundle(start).document.get("sampling")
     facts = {"sampling": sampling or {}}
     return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts)
-
-
-def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
-    """A card written from what the artifacts say of themselves, after `notes`."""
-    infos = {stage: read_config(folder)["info"] for stage, folder in artifacts.items()}
-    lines = [
-        f"# {name}",
-        "",
-        "A MusicLM bundle: text to 24 kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
-        "",
-    ]
-    lines += [notes, ""] if notes else []
-    lines += ["## Data", "", "MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0."]
-    stages_of: dict[str, list[str]] = {}
-    for stage, info in infos.items():
-        stages_of.setdefault(json.dumps(info.get("data", {}), sort_keys=True), []).append(stage)
-    for described, stages in stages_of.items():
-        data = json.loads(described)
-        hours = ", ".join(f"{split} {value} h" for split, value in data.get("hours", {}).items())
-        lines += ["", f"**{', '.join(stages)}**: {data.get('tracks', '?')} tracks of {', '.join(data.get('sources', ['?']))}; {hours}.", ""]  # fmt: skip
-        lines += ["Hours of training music by licence:", ""]
-        lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
-    lines += [
-        "",
-        "## Stages",
-        "",
-        "| stage | parameters | steps | minutes | validation figures (chance or unigram in brackets) |",
-    ]
-    lines += ["| --- | --- | --- | --- | --- |"]
-    for stage, info in infos.items():
-        parameters = sum(
-            value.numel() for value in load_artifact(artifacts[stage], _kind(artifacts[stage])).state.values()
-        )
-        chance = info.get("chance", {})
-        figures = [
-            f"{key} {value:.4g}" + (f" ({chance[key]:.4g})" if key in chance else "")
-            for key, value in info.get("metrics", {}).items()
-        ]
-        runs = [info, *_before(info)][::-1]
-        steps = " + ".join(str(run.get("step", "?")) for run in runs)
-        minutes = " + ".join(f"{run.get('seconds', 0) / 60:.0f}" for run in runs)
-        lines.append(f"| {stage} | {parameters / 1e6:.2f} M | {steps} | {minutes} | {', '.join(figures)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _before(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """The runs whose weights a run began with, latest first."""
-    return [info["from"], *_before(info["from"])] if "from" in info else []
-
-
-def _kind(folder: Path) -> str:
-    return str(read_config(folder)["kind"])

@@ -3,15 +3,22 @@
 A recipe holds one stage's task and its loop. Everything can be overridden by name: `--set storm.task.crop_s=6`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
-from musiclm.core.streams import TokenSpec
+from musiclm.core.config import override
+from musiclm.core.streams import MULAN, SEMANTIC, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
+from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
 from musiclm.models.mulan.model import AudioConfig, MuLanConfig
 from musiclm.models.mulan.task import MuLanTaskConfig
 from musiclm.models.mulan.text import TextConfig
-from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.mulan.text_task import MuLanTextTaskConfig
+from musiclm.models.soundstream.bands_task import BandsDecoderTaskConfig, BandsTaskConfig
+from musiclm.models.soundstream.config import Band, SoundStreamConfig
+from musiclm.models.soundstream.decoder_task import DecoderTaskConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStormConfig
@@ -22,64 +29,54 @@ from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
 from musiclm.train.loop import TrainConfig
 
-
-@dataclass(frozen=True, kw_only=True)
-class SoundStreamRecipe:
-    task: SoundStreamTaskConfig
-    train: TrainConfig
+TaskConfig = TypeVar("TaskConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class W2vBertRecipe:
-    task: W2vBertTaskConfig
-    train: TrainConfig
+class Recipe(Generic[TaskConfig]):
+    """What a stage learns, and how the loop trains it."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class MuLanRecipe:
-    task: MuLanTaskConfig
-    train: TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class LmRecipe:
-    task: LmTaskConfig
-    train: TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class StormRecipe:
-    task: StormTaskConfig
+    task: TaskConfig
     train: TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Every stage's recipe, in the order in which they are trained."""
+    """A recipe for each of `musiclm.core.streams.TRAINABLES`, and settings of `train all`."""
 
-    soundstream: SoundStreamRecipe
-    w2vbert: W2vBertRecipe
-    mulan: MuLanRecipe
-    semantic: LmRecipe
-    storm: StormRecipe
-    coarse: LmRecipe
-    fine: LmRecipe
+    soundstream: Recipe[SoundStreamTaskConfig] | Recipe[BandsTaskConfig]
+    w2vbert: Recipe[W2vBertTaskConfig]
+    mulan: Recipe[MuLanTaskConfig]
+    semantic: Recipe[LmTaskConfig]
+    storm: Recipe[StormTaskConfig]
+    coarse: Recipe[LmTaskConfig]
+    fine: Recipe[LmTaskConfig]
+    # one side of a bundle's model, every code as it was; None where the preset has no such recipe
+    soundstream_decoder: Recipe[DecoderTaskConfig] | Recipe[BandsDecoderTaskConfig] | None = None
+    mulan_text: Recipe[MuLanTextTaskConfig] | None = None
     label_windows_per_track: int = 6  # of 10 s, at most, that get captions
     max_seconds_per_track: float | None = None  # of a longer track only the middle becomes acoustic tokens
     speeds: tuple[float, ...] = ()  # training tracks become semantic tokens at these speeds as well
+
+    def recipe(self, stage: str) -> Recipe[Any]:
+        """The recipe of a stage. Raises: ValueError for an unknown stage, or one that the preset has no recipe for."""
+        if stage not in TRAINABLES:
+            raise ValueError(f"no stage {stage!r}; there are {', '.join(TRAINABLES)}")
+        found: Recipe[Any] | None = getattr(self, TRAINABLES[stage].recipe)
+        if found is None:
+            raise ValueError(f"this preset has no recipe for {stage}; take another")
+        return found
 
 
 # the encoder of all-MiniLM-L6-v2 with the word pieces that `musiclm.models.mulan.text` keeps
 MINILM = TextConfig(vocab_size=27628)
 
-STAGES = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine")
-
 
 def tiny() -> Preset:
-    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats chance and little more."""
+    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=1, frame_rate_hz=25.0)
-    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=50.0)
+    acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -96,37 +93,39 @@ def tiny() -> Preset:
             log_every=max(1, steps // 5),
         )
 
-    def lm(stage: str, batch_size: int) -> LmRecipe:
+    def lm(stage: str, batch_size: int) -> Recipe[LmTaskConfig]:
         model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
-        return LmRecipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
+        return Recipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
 
     return Preset(
-        soundstream=SoundStreamRecipe(
-            task=SoundStreamTaskConfig(
+        soundstream=Recipe(
+            task=BandsTaskConfig(
                 model=SoundStreamConfig(
-                    latent_dim=16, codebook_size=16, fast_width=48, slow_width=64, fast_blocks=1, slow_blocks=2
+                    network="bands",
+                    bands=(
+                        Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
+                        Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
+                    ),
+                    levels=12,
+                    codebook_size=16,
+                    group_dim=12,
+                    latent_dim=72,
+                    group_width=32,
+                    group_blocks=1,
+                    trunk_width=64,
+                    trunk_blocks=2,
                 ),
-                discriminator=DiscriminatorConfig(
-                    waveform_scales=1,
-                    waveform_channels=4,
-                    waveform_max_channels=16,
-                    stft_windows=(256,),
-                    stft_channels=8,
-                    stft_patch=16,
-                ),
-                spectral_windows=(256, 1024),
-                crop_s=0.48,
-                adversary_crop_s=0.24,
-                quantize_from_step=80,
-                discriminator_from_step=110,
-                adversary_from_step=120,
-                kmeans_batches=8,
+                crop_s=1.92,
                 eval_clips=4,
-                eval_clip_s=2.0,
+                eval_clip_s=1.92,
+                code_counts=(6, 8, 12),
+                code_count_shares=(0.4, 0.2, 0.4),
+                quantize_from_step=60,
+                kmeans_batches=8,
             ),
             train=loop(160, 6, 2e-3),
         ),
-        w2vbert=W2vBertRecipe(
+        w2vbert=Recipe(
             task=W2vBertTaskConfig(
                 model=W2vBertConfig(
                     conformer=conformer, contrastive_layers=1, num_codebooks=2, codebook_size=32, code_width=32
@@ -138,7 +137,7 @@ def tiny() -> Preset:
             ),
             train=loop(80, 4, 2e-3),
         ),
-        mulan=MuLanRecipe(
+        mulan=Recipe(
             task=MuLanTaskConfig(
                 model=MuLanConfig(
                     audio=AudioConfig(channels=(8, 16), width=64, num_layers=1),
@@ -151,7 +150,7 @@ def tiny() -> Preset:
             train=loop(60, 8, 2e-3),
         ),
         semantic=lm("semantic", 4),
-        storm=StormRecipe(
+        storm=Recipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=conformer, mulan_levels=2, acoustic=acoustic, semantic=semantic, mulan=mulan
@@ -163,6 +162,21 @@ def tiny() -> Preset:
         ),
         coarse=lm("coarse", 2),
         fine=lm("fine", 4),
+        soundstream_decoder=Recipe(
+            task=BandsDecoderTaskConfig(
+                crop_s=1.92,
+                eval_clips=4,
+                eval_clip_s=1.92,
+                code_counts=(6, 8, 12),
+                code_count_shares=(0.4, 0.2, 0.4),
+                discriminator_patches=(8,),
+                discriminator_channels=8,
+                adversary_from_step=5,
+                adversary_crop_s=0.96,
+            ),
+            train=loop(20, 6, 1e-3),
+        ),
+        mulan_text=Recipe(task=MuLanTextTaskConfig(captions_per_window=2), train=loop(20, 8, 2e-3)),
     )
 
 
@@ -174,16 +188,16 @@ def paper() -> Preset:
             steps=steps, batch_size=batch_size, learning_rate=rate, warmup_steps=10_000, validate_every=5_000
         )
 
-    def lm(stage: str) -> LmRecipe:
+    def lm(stage: str) -> Recipe[LmTaskConfig]:
         transformer = TransformerConfig(width=1024, num_layers=24, num_heads=16, ff_width=4096, positions="t5")
-        return LmRecipe(
+        return Recipe(
             task=LmTaskConfig(model=TokenLMConfig(stage=stage, transformer=transformer)),
             train=loop(1_000_000, 256, 3e-4),
         )
 
     conformer = ConformerConfig(width=1024, num_heads=16, num_layers=24, ff_width=4096, kernel=5)
     return Preset(
-        soundstream=SoundStreamRecipe(
+        soundstream=Recipe(
             task=SoundStreamTaskConfig(
                 model=SoundStreamConfig(network="waveform", latent_dim=256),
                 adversarial_weight=1.0,
@@ -194,7 +208,7 @@ def paper() -> Preset:
             ),
             train=loop(1_000_000, 64, 1e-4),
         ),
-        w2vbert=W2vBertRecipe(
+        w2vbert=Recipe(
             task=W2vBertTaskConfig(
                 model=W2vBertConfig(
                     conformer=conformer,
@@ -215,7 +229,7 @@ def paper() -> Preset:
             ),
             train=loop(400_000, 512, 1e-4),
         ),
-        mulan=MuLanRecipe(
+        mulan=Recipe(
             task=MuLanTaskConfig(
                 model=MuLanConfig(
                     audio=AudioConfig(
@@ -230,7 +244,7 @@ def paper() -> Preset:
             train=loop(300_000, 4096, 1e-4),
         ),
         semantic=lm("semantic"),
-        storm=StormRecipe(
+        storm=Recipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=ConformerConfig(width=1024, num_heads=16, num_layers=12, ff_width=4096, kernel=5)
@@ -250,7 +264,7 @@ def paper() -> Preset:
 def base() -> Preset:
     """The bundled model: hours on two CPU cores, under 100 MB in half precision, faster than real time there."""
     return Preset(
-        soundstream=SoundStreamRecipe(
+        soundstream=Recipe(
             task=SoundStreamTaskConfig(
                 spectral_windows=(128, 256, 512, 1024, 2048),
                 discriminator=DiscriminatorConfig(
@@ -277,7 +291,7 @@ def base() -> Preset:
                 save_every=250,
             ),
         ),
-        w2vbert=W2vBertRecipe(
+        w2vbert=Recipe(
             task=W2vBertTaskConfig(
                 model=W2vBertConfig(
                     conformer=ConformerConfig(
@@ -295,7 +309,7 @@ def base() -> Preset:
                 steps=2000, batch_size=6, learning_rate=9e-4, warmup_steps=100, decay_fraction=0.3, ema_decay=0.995
             ),
         ),
-        mulan=MuLanRecipe(
+        mulan=Recipe(
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
             train=TrainConfig(
                 steps=900,
@@ -314,7 +328,7 @@ def base() -> Preset:
         semantic=_lm(
             "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
         ),
-        storm=StormRecipe(
+        storm=Recipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=ConformerConfig(
@@ -332,7 +346,52 @@ def base() -> Preset:
         ),
         # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
         coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
-        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3),
+        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3, mulan_noise=0.0),
+        # docs/decisions/011-decoder-alone.md
+        soundstream_decoder=Recipe(
+            task=DecoderTaskConfig(
+                spectral_windows=(128, 256, 512, 1024, 2048),
+                discriminator=DiscriminatorConfig(
+                    waveform_scales=0, stft_windows=(), magnitude_patches=(16, 48), magnitude_channels=48
+                ),
+                crop_s=1.92,
+                discriminator_from_step=0,
+                adversary_from_step=100,
+                adversary_crop_s=0.96,
+                adversarial_weight=0.6,
+                feature_weight=4.0,
+            ),
+            train=TrainConfig(
+                steps=4500,
+                batch_size=8,
+                learning_rate=5e-4,
+                warmup_steps=50,
+                decay_fraction=0.4,
+                beta1=0.8,
+                beta2=0.99,
+                weight_decay=0.0,
+                clip_norm=3.0,
+                ema_decay=0.997,
+                log_every=50,
+                validate_every=500,
+                save_every=250,
+            ),
+        ),
+        # docs/decisions/008-text-side-alone.md
+        mulan_text=Recipe(
+            task=MuLanTextTaskConfig(anchor=10.0),
+            train=TrainConfig(
+                steps=400,
+                batch_size=512,
+                learning_rate=5e-4,
+                warmup_steps=30,
+                decay_fraction=0.4,
+                weight_decay=0.05,
+                ema_decay=0.98,
+                validate_every=1000,
+                save_every=50,
+            ),
+        ),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
         speeds=(0.8909, 1.1225),  # two semitones down and up
@@ -349,19 +408,81 @@ def _lm(
     batch_size: int = 4,
     learning_rate: float = 1.5e-3,
     context_noise: float = 0.0,
-) -> LmRecipe:
+    mulan_noise: float = 0.3,
+    specs: tuple[TokenSpec, ...] = SPECS,
+    coarse_levels: int = 4,
+) -> Recipe[LmTaskConfig]:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
     width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
-    model = TokenLMConfig(stage=stage, transformer=transformer, mulan_levels=4, cumulative_mulan=True, crop_s=crop_s)
-    return LmRecipe(
-        task=LmTaskConfig(model=model, mulan_noise=0.3, context_noise=context_noise),
+    model = TokenLMConfig(
+        stage=stage,
+        transformer=transformer,
+        mulan_levels=4,
+        cumulative_mulan=True,
+        crop_s=crop_s,
+        specs=specs,
+        coarse_levels=coarse_levels,
+    )
+    return Recipe(
+        task=LmTaskConfig(model=model, mulan_noise=mulan_noise, context_noise=context_noise),
         train=TrainConfig(steps=steps, batch_size=batch_size, learning_rate=learning_rate, decay_fraction=0.3),
     )
 
 
-PRESETS = {"tiny": tiny, "base": base, "paper": paper}
+def bands() -> Preset:
+    """`base` with the codec of three bands, which the next bundle will have. So far only the codec has been trained by it."""
+    acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
+    specs = (MULAN, SEMANTIC, acoustic)
+    # the first level of every group, 3 kbps: the codes that a small model can draw
+    first = acoustic.slice(0, 24)
+    conformer = ConformerConfig(width=320, num_heads=5, num_layers=6, ff_width=1280, kernel=5, dropout=0.0)
+    return replace(
+        base(),
+        soundstream=Recipe(
+            task=BandsTaskConfig(),
+            # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
+            train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
+        ),
+        soundstream_decoder=Recipe(
+            task=BandsDecoderTaskConfig(),
+            train=TrainConfig(
+                steps=1500,
+                batch_size=8,
+                learning_rate=5e-4,
+                warmup_steps=50,
+                decay_fraction=0.4,
+                ema_decay=0.997,
+                validate_every=250,
+                save_every=100,
+            ),
+        ),
+        storm=Recipe(
+            task=StormTaskConfig(
+                model=SoundStormConfig(conformer=conformer, mulan_levels=4, depth_width=512, acoustic=first),
+                crop_s=10.24,
+                level_power=0.0,
+                mulan_noise=0.3,
+            ),
+            train=TrainConfig(steps=40_000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+        ),
+        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000, specs=specs, coarse_levels=24),
+        fine=_lm(
+            "fine",
+            num_layers=4,
+            ff_width=384,
+            crop_s=1.04,
+            steps=600,
+            learning_rate=1e-3,
+            specs=specs,
+            coarse_levels=24,
+            mulan_noise=0.0,
+        ),
+    )
+
+
+PRESETS = {"tiny": tiny, "base": base, "bands": bands, "paper": paper}
 
 
 def load_preset(name: str) -> Preset:
@@ -369,3 +490,25 @@ def load_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
     return PRESETS[name]()
+
+
+def configure(preset: str, stage: str, settings: Sequence[str]) -> Preset:
+    """A preset with each `name=value` of `settings` applied, for training one stage or "all".
+
+    Raises: ValueError for an unknown preset or stage, one without a recipe, an unknown setting, and a setting that
+    training this stage does not read.
+    """
+    chosen = load_preset(preset)
+    if stage == "all":
+        unread = {one.recipe for one in TRAINABLES.values() if one.one_side}
+        read = "the stages " + ", ".join(STAGES)
+    else:
+        chosen.recipe(stage)
+        unread = {field.name for field in fields(chosen)} - {TRAINABLES[stage].recipe}
+        read = stage
+    changed = override(chosen, list(settings))
+    for setting in settings:
+        name = setting.partition("=")[0].strip()
+        if name.split(".")[0].replace("-", "_") in unread:
+            raise ValueError(f"--set {name} does nothing here: this training reads the settings of {read} alone")
+    return changed

@@ -50,10 +50,10 @@ def test_overfits_one_batch(store: TokenStore, stage: str) -> None:
     task = task_of(store, stage, batch_size=2)
     batch = short(task.batch(0), 12, stage)
     losses = run(task, 120, {**batch, "drop": torch.zeros(2, dtype=torch.bool)})
-    assert losses[-1] < 0.2 < task.chance["loss"] / 2
+    assert losses[-1] < 0.2 < task.baseline["loss"] / 2
 
 
-def test_beats_chance_and_needs_its_condition(store: TokenStore) -> None:
+def test_beats_the_baseline_and_needs_its_condition(store: TokenStore) -> None:
     """The kind of a toy track, which only its MuLan code tells at first, decides its semantic codes: 4 out of 16."""
     task = task_of(store, "semantic", batch_size=8)
     task.validation = short(task.validation, 2, "semantic")
@@ -61,9 +61,9 @@ def test_beats_chance_and_needs_its_condition(store: TokenStore) -> None:
     task.batch = lambda step: short(whole(step), 2, "semantic")  # type: ignore[method-assign]
     run(task, 100)
     figures = task.validate(task.model.eval())
-    assert figures["loss"] < task.chance["loss"] - 0.8
-    assert figures["worth_mulan"] > 0.5
-    assert figures["worth_mulan_over_none"] > 0.1
+    assert figures["loss"] < task.baseline["loss"] - 0.8
+    assert figures["shuffled_mulan"] > 0.5
+    assert figures["dropped_mulan"] > 0.1
 
 
 def test_figures_name_every_level_and_condition(store: TokenStore) -> None:
@@ -76,14 +76,14 @@ def test_figures_name_every_level_and_condition(store: TokenStore) -> None:
         "level_1",
         "level_2",
         "level_3",
-        "worth_mulan",
-        "worth_mulan_over_none",
-        "worth_semantic",
+        "shuffled_mulan",
+        "dropped_mulan",
+        "shuffled_semantic",
     }
     assert set(figures) == names
-    assert set(task.chance) == {"loss", "level_0", "level_1", "level_2", "level_3"}
+    assert set(task.baseline) == {"loss", "level_0", "level_1", "level_2", "level_3"}
     assert figures["loss"] == pytest.approx(sum(figures[f"level_{k}"] for k in range(4)) / 4, abs=1e-5)
-    assert {f"level_{k}" for k in range(4, 12)} <= set(task_of(store, "fine").chance)
+    assert {f"level_{k}" for k in range(4, 12)} <= set(task_of(store, "fine").baseline)
 
 
 def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:
@@ -136,3 +136,18 @@ def test_bad_settings_are_refused(store: TokenStore) -> None:
     for values in ({"condition_dropout": 1.0}, {"mulan_noise": -1.0}, {"num_validation": 1}):
         with pytest.raises(ValueError, match=next(iter(values))):
             replace(good, **values)
+    with pytest.raises(ValueError, match="mulan_noise is 0.3, but this stage has no MuLan condition"):
+        replace(task_of(store, "fine").config, mulan_noise=0.3)
+
+
+def test_a_stage_reads_the_streams_it_needs(store: TokenStore) -> None:
+    read = {stage: task_of(store, stage).config.streams for stage in ("semantic", "coarse", "fine")}
+    assert read == {
+        "semantic": ("mulan", "semantic"),
+        "coarse": ("mulan", "semantic", "acoustic"),
+        "fine": ("acoustic",),
+    }
+    for stage, streams in read.items():
+        alone = LmTask(task_of(store, stage).config, TokenStore(store.folder, streams), 2)
+        assert set(alone.batch(0)["streams"]) == set(streams)
+        assert all(torch.isfinite(update.loss) for update in alone.updates(short(alone.batch(0), 2, stage), 0))

@@ -16,8 +16,9 @@ from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.manifest import RENDERED, Track, load_manifest
 from musiclm.data.labels import LABELS_FILE, Labels
 from musiclm.models.mulan.model import WINDOW_S, MuLan, contrastive_loss
-from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, WindowCache, load_windows, spec_augment
+from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, spec_augment
 from musiclm.models.mulan.text import Pretrained, TextEncoder
+from musiclm.models.mulan.windows import WindowCache, load_windows
 from musiclm.train.loop import TrainConfig, train
 from tests.models.mulan.test_model import SMALL
 from tests.models.mulan.test_text import small_tokenizer
@@ -89,7 +90,7 @@ def test_batches_are_a_function_of_seed_and_step(corpus, tmp_path):
 
 def test_same_piece_is_no_negative(corpus, tmp_path):
     task = make(corpus, tmp_path)
-    same = task._same(np.array([0, 1, 2]), np.array([[0, 1], [0, 1], [0, 1]]))
+    same = task.data.same(np.array([0, 1, 2]), np.array([[0, 1], [0, 1], [0, 1]]))
     assert same.shape == (2, 3, 3) and bool(same[0, 0, 1]) and bool(same.diagonal(dim1=1, dim2=2).all())
 
 
@@ -98,13 +99,13 @@ def test_cached_mels_are_the_towers(corpus, tmp_path):
     task = make(corpus, tmp_path)
     model = task.model.mulan.eval()
     for index in (0, 1, 31):
-        window = task.windows[index]
+        window = task.data.windows[index]
         audio, _ = soundfile.read(corpus / window.track.path, dtype="float32")
         start = round(window.start_s * RATE)
         clip = torch.from_numpy(audio[start : start + WINDOW_S * RATE])[None]
         with torch.no_grad():
             expected = model.embed_audio(clip[None])
-            found = model.audio_vectors(task.features(model, np.array([index])))
+            found = model.audio_vectors(task.data.features(model, np.array([index])))
         torch.testing.assert_close(found, expected, atol=5e-3, rtol=0)  # float16 in the cache
 
 
@@ -113,7 +114,7 @@ def test_caches_grow_without_making_a_row_twice(corpus, tmp_path, monkeypatch):
     start = pretrained()
     model = MuLan(config(start).model, Tokenizer.from_str(start.tokenizer_json))
     WindowCache(windows[:3], corpus, tmp_path, model, 2)
-    import musiclm.models.mulan.task as module
+    import musiclm.models.mulan.windows as module
 
     made = []
     original = module._context_mel
@@ -133,13 +134,13 @@ def test_learns_and_finds_pieces_it_never_heard(corpus, tmp_path, seed):
     folder = train(task, recipe, tmp_path / "run", quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     trained, validation = (next(entry for entry in logged if entry["kind"] == kind) for kind in ("train", "validation"))
-    assert trained["contrastive"] < task.chance["contrastive"] - 0.1
-    assert validation["median_rank"] <= 3 < task.chance["median_rank"] - 1
+    assert trained["contrastive"] < task.baseline["contrastive"] - 0.1
+    assert validation["median_rank"] <= 3 < task.baseline["median_rank"] - 1
     model = MuLan.from_artifact(folder)
     info = json.loads((folder / "config.json").read_text())["info"]
-    assert set(info["gap_validation"]) >= {"before", "centred", "after"} and info["chance"]["contrastive"] > 0
+    assert set(info["gap_validation"]) >= {"before", "centred", "after"} and info["baseline"]["contrastive"] > 0
     with torch.no_grad():
-        audio = model.audio_vectors(task.features(model, np.arange(4)))
+        audio = model.audio_vectors(task.data.features(model, np.arange(4)))
         text = model.text_vectors(model.encode_text(["flute", "drums"]))
     for vectors in (audio, text):
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(len(vectors)), atol=1e-3, rtol=0)
@@ -221,14 +222,14 @@ def test_captions_of_the_corpus_are_preferred_to_labels(corpus, tmp_path):
     ]
     (both / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = make(both, tmp_path / "cache")
-    captioned = [w for w in task.windows if w.captions]
+    captioned = [w for w in task.data.windows if w.captions]
     assert {w.track.id for w in captioned} == {track.id for track in tracks[:8]} and len(captioned) == 16
-    assert {w.track.id for w in task.windows if w.labels} == {track.id for track in tracks[8:]}
-    assert task.windows[0].pool(4) == task.windows[0].pool(4)
-    assert sorted(task.windows[0].pool(2)) == ["a flute at 0.0", "woodwinds"]
+    assert {w.track.id for w in task.data.windows if w.labels} == {track.id for track in tracks[8:]}
+    assert task.data.windows[0].pool(4) == task.data.windows[0].pool(4)
+    assert sorted(task.data.windows[0].pool(2)) == ["a flute at 0.0", "woodwinds"]
     without = task.targets.isnan().any(1)
-    assert without.tolist() == [bool(w.captions) for w in task.windows]
-    assert math.isfinite(task.chance["tags"])
+    assert without.tolist() == [bool(w.captions) for w in task.data.windows]
+    assert math.isfinite(task.baseline["tags"])
     update = next(iter(task.updates(task.batch(0), 0)))
     update.loss.backward()
     assert math.isfinite(float(update.loss)) and "tags" in update.log
@@ -254,13 +255,13 @@ def test_rendered_tracks_have_their_share_and_figures_of_their_own(corpus, tmp_p
     assert share(make(both, tmp_path / "cache", rendered_share=1.0)) == 1
     task = make(both, tmp_path / "cache")
     assert share(task) == pytest.approx(0.5, abs=0.1)
-    assert {w.captions for w in task.windows if w.captions and w.track.split == "train"} == {("a flute",)}
-    assert {task.windows[w].captions for w in task.held_rendered} == {("woodwinds",)}
-    assert len(task.held) == 4 and len(task.held_rendered) == 2
+    assert {w.captions for w in task.data.windows if w.captions and w.track.split == "train"} == {("a flute",)}
+    assert {task.data.windows[w].captions for w in task.data.held_rendered} == {("woodwinds",)}
+    assert len(task.data.held) == 4 and len(task.data.held_rendered) == 2
     figures = task.validate(task.model)
-    assert figures.keys() <= task.chance.keys()
-    assert task.chance["loss_validation"] == pytest.approx(math.log(4))
-    assert task.chance["rendered_loss_validation"] == pytest.approx(math.log(2))
+    assert figures.keys() <= task.baseline.keys()
+    assert task.baseline["loss_validation"] == pytest.approx(math.log(4))
+    assert task.baseline["rendered_loss_validation"] == pytest.approx(math.log(2))
     with pytest.raises(ValueError, match="no rendered track"):
         make(corpus, tmp_path / "other", rendered_share=0.5).batch(0)
 
@@ -272,12 +273,12 @@ def test_a_corpus_of_captions_alone_is_enough(corpus, tmp_path):
     (alone / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = make(alone, tmp_path / "cache")
     update = next(iter(task.updates(task.batch(0), 0)))
-    assert math.isfinite(float(update.loss)) and "tags" not in update.log and len(task.windows) == 16
+    assert math.isfinite(float(update.loss)) and "tags" not in update.log and len(task.data.windows) == 16
 
 
-def test_chance_is_what_a_blind_model_gets(corpus, tmp_path):
+def test_the_baseline_is_what_a_blind_model_gets(corpus, tmp_path):
     task = make(corpus, tmp_path)
-    n = len(task.held)
+    n = len(task.data.held)
     flat = torch.ones(n, 4) / 2
     loss = contrastive_loss(flat, flat, torch.tensor(1.0), torch.eye(n, dtype=torch.bool)).loss
-    assert float(loss) == pytest.approx(task.chance["loss_validation"], rel=1e-5)
+    assert float(loss) == pytest.approx(task.baseline["loss_validation"], rel=1e-5)

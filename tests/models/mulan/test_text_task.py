@@ -20,8 +20,7 @@ from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.labels import LABELS_FILE
 from musiclm.models.mulan.model import MuLan
-from musiclm.models.mulan.task import MuLanTaskConfig
-from musiclm.models.mulan.text_task import MuLanTextTask
+from musiclm.models.mulan.text_task import MuLanTextTask, MuLanTextTaskConfig
 from musiclm.train.loop import TrainConfig, train
 from tests.models.mulan.test_task import config, corpus, pretrained  # noqa: F401  (corpus is a fixture)
 
@@ -62,9 +61,8 @@ def artifact(tmp_path_factory) -> Path:
     return folder
 
 
-def make(captioned: Path, artifact: Path, cache: Path, **changes) -> MuLanTextTask:
-    sizes = replace(MuLan.from_artifact(artifact).config, **changes)
-    settings = MuLanTaskConfig(model=sizes, captions_per_window=2)
+def make(captioned: Path, artifact: Path, cache: Path) -> MuLanTextTask:
+    settings = MuLanTextTaskConfig(captions_per_window=2)
     return MuLanTextTask(settings, captioned, batch_size=8, seed=0, start=artifact, cache_dir=cache)
 
 
@@ -76,12 +74,14 @@ def recipe(steps: int) -> TrainConfig:
 
 def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
     task = make(captioned, artifact, tmp_path / "cache")
-    assert len(task.wrong["tempo"][0]) == 2 * len(task.train) and len(task.wrong["mood"][0]) == 0
+    assert len(task.wrong["tempo"][0]) == 2 * len(task.data.train) and len(task.wrong["mood"][0]) == 0
     folder = train(task, recipe(150), tmp_path / "run", quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert task.chance["tempo"] == pytest.approx(math.log(4))
-    assert next(entry for entry in logged if entry["kind"] == "train")["tempo"] < 0.5 * task.chance["tempo"]
-    assert next(entry for entry in logged if entry["kind"] == "validation")["median_rank"] < task.chance["median_rank"]
+    assert task.baseline["tempo"] == pytest.approx(math.log(4))
+    assert next(entry for entry in logged if entry["kind"] == "train")["tempo"] < 0.5 * task.baseline["tempo"]
+    assert (
+        next(entry for entry in logged if entry["kind"] == "validation")["median_rank"] < task.baseline["median_rank"]
+    )
 
     before, after = MuLan.from_artifact(artifact), MuLan.from_artifact(folder)
     torch.manual_seed(0)
@@ -90,7 +90,7 @@ def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
         assert torch.equal(before.audio_codes(clip), after.audio_codes(clip))
         assert not torch.equal(before.embed_text(["130 bpm"]), after.embed_text(["130 bpm"]))
         # a held-out piece of each sound ranks its own tempo first
-        rows = [next(w for w in task.held if f"{bpm} bpm" in task.windows[w].captions) for bpm in TEMPI]
+        rows = [next(w for w in task.data.held if f"{bpm} bpm" in task.data.windows[w].captions) for bpm in TEMPI]
         text = after.text_vectors(after.encode_text([f"{bpm} bpm" for bpm in TEMPI]))
         assert (task.audio[rows] @ text.T).argmax(1).tolist() == [0, 1, 2, 3]
     unchanged = {k for k, v in before.state_dict().items() if torch.equal(v, after.state_dict()[k])}
@@ -110,13 +110,13 @@ def test_moods_are_read(captioned, artifact, tmp_path):
         line["captions"] = [f"{mood} music", f"music, {mood}"]
     (felt / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = make(felt, artifact, tmp_path / "cache")
-    assert len(task.wrong["mood"][0]) == 2 * len(task.train) and len(task.wrong["tempo"][0]) == 0
+    assert len(task.wrong["mood"][0]) == 2 * len(task.data.train) and len(task.wrong["tempo"][0]) == 0
     folder = train(task, recipe(150), tmp_path / "run", quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert next(entry for entry in logged if entry["kind"] == "train")["mood"] < 0.5 * task.chance["mood"]
+    assert next(entry for entry in logged if entry["kind"] == "train")["mood"] < 0.5 * task.baseline["mood"]
     after = MuLan.from_artifact(folder)
     with torch.no_grad():
-        rows = [next(w for w in task.held if f"{mood} music" in task.windows[w].captions) for mood in MOODS]
+        rows = [next(w for w in task.data.held if f"{mood} music" in task.data.windows[w].captions) for mood in MOODS]
         text = after.text_vectors(after.encode_text([f"{mood} music" for mood in MOODS]))
         assert (task.audio[rows] @ text.T).argmax(1).tolist() == [0, 1, 2, 3]
 
@@ -129,21 +129,21 @@ def test_anchored_captions_stay_where_they_were(captioned, artifact, tmp_path):
     for line in lines:
         line["captions"][1] = "music"
     (mixed / CAPTIONS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    settings = MuLanTaskConfig(model=MuLan.from_artifact(artifact).config, captions_per_window=2)
+    settings = MuLanTextTaskConfig(captions_per_window=2)
     before, moved = MuLan.from_artifact(artifact), {}
     for anchor in (0.0, 30.0):
         task = MuLanTextTask(
-            replace(settings, text_anchor=anchor), mixed, batch_size=8, seed=0, start=artifact, cache_dir=tmp_path / "cache"
+            replace(settings, anchor=anchor), mixed, batch_size=8, seed=0, start=artifact, cache_dir=tmp_path / "cache"
         )  # fmt: skip
         after = MuLan.from_artifact(train(task, recipe(100), tmp_path / f"run{anchor}", quiet=True))
         with torch.no_grad():
             pooled = before.encode_text(["music"])
             moved[anchor] = float(1 - (before.text_vectors(pooled) * after.text_vectors(pooled)).sum())
         logged = [json.loads(line) for line in (tmp_path / f"run{anchor}" / "log.jsonl").read_text().splitlines()]
-        assert next(entry for entry in logged if entry["kind"] == "train")["tempo"] < 0.7 * task.chance["tempo"]
+        assert next(entry for entry in logged if entry["kind"] == "train")["tempo"] < 0.7 * task.baseline["tempo"]
     assert moved[30.0] < 0.05 and moved[30.0] < 0.2 * moved[0.0]
-    with pytest.raises(ValueError, match="text_anchor is -1"):
-        replace(settings, text_anchor=-1)
+    with pytest.raises(ValueError, match="anchor is -1"):
+        replace(settings, anchor=-1)
 
 
 def test_stopped_and_resumed_equals_never_stopped(captioned, artifact, tmp_path):
@@ -164,10 +164,14 @@ def test_stopped_and_resumed_equals_never_stopped(captioned, artifact, tmp_path)
 
 
 def test_what_does_not_fit_is_refused(captioned, artifact, tmp_path):
-    with pytest.raises(ArtifactError, match="text_trained_layers"):
-        make(captioned, artifact, tmp_path, text_trained_layers=1)
-    with pytest.raises(ArtifactError, match="other sizes"):
-        make(captioned, artifact, tmp_path, text_hidden=8)
+    document = json.loads((artifact / "config.json").read_text())
+    document["config"]["text_trained_layers"] = 1
+    shutil.copytree(artifact, tmp_path / "trained")
+    (tmp_path / "trained" / "config.json").write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="text_trained_layers 1"):
+        make(captioned, tmp_path / "trained", tmp_path / "cache")
+    with pytest.raises(ArtifactError, match="no trained model"):
+        make(captioned, tmp_path / "nothing", tmp_path / "cache")
 
 
 @pytest.mark.parametrize(

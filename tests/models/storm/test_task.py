@@ -78,18 +78,20 @@ def test_masking_covers_levels_prompts_and_shares() -> None:
 def test_overfits_one_batch(store: TokenStore, config: StormTaskConfig) -> None:
     task = StormTask(config, store, batch_size=6)
     losses = run(task, 120, batches=1)
-    assert losses[-1] < 0.3 < task.chance["loss"] / 2
+    assert losses[-1] < 0.3 < task.baseline["loss"] / 2
 
 
 @pytest.mark.parametrize("config", [CONFIG, DEEP])
-def test_beats_chance_and_needs_its_condition(store: TokenStore, config: StormTaskConfig) -> None:
+def test_beats_the_baseline_and_needs_its_condition(store: TokenStore, config: StormTaskConfig) -> None:
     """Level 0 is a function of the semantic code and a coin; with them known, the other levels are certain."""
     task = StormTask(replace(config, level_power=0.0), store, batch_size=8)
     run(task, 150)
     figures = task.validate(task.model.eval())
-    assert figures["loss"] < task.chance["loss"] - 0.8
-    assert figures["worth_semantic"] > 0.5
-    assert {"loss", "first_round", "worth_semantic", "worth_mulan", *(f"level_{k}" for k in range(12))} == set(figures)
+    assert figures["loss"] < task.baseline["loss"] - 0.8
+    assert figures["shuffled_semantic"] > 0.5
+    assert {"loss", "first_round", "shuffled_semantic", "shuffled_mulan", *(f"level_{k}" for k in range(12))} == set(
+        figures
+    )
 
 
 def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:
@@ -101,8 +103,10 @@ def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:
 
 
 def test_without_mulan_none_is_read(store: TokenStore) -> None:
-    task = StormTask(replace(CONFIG, model=replace(MODEL, mulan_levels=0)), store, 2)
-    assert "mulan" not in task.batch(0)["streams"] and "worth_mulan" not in task.validate(task.model.eval())
+    config = replace(CONFIG, model=replace(MODEL, mulan_levels=0))
+    task = StormTask(config, TokenStore(store.folder, config.streams), 2)
+    assert config.streams == ("semantic", "acoustic") and set(task.store.encoders) == {"w2vbert", "soundstream"}
+    assert "mulan" not in task.batch(0)["streams"] and "shuffled_mulan" not in task.validate(task.model.eval())
 
 
 def test_crops_longer_than_the_tracks(store: TokenStore) -> None:

@@ -66,7 +66,7 @@ def test_contrastive_loss_is_the_naive_one():
             hits += scores[i] == max(scores)
     assert float(found.loss) == pytest.approx(sum(losses) / 10, rel=1e-4)
     assert float(found.accuracy) == pytest.approx(hits / 10)
-    assert float(found.chance) == pytest.approx(1 / 5)
+    assert float(found.baseline) == pytest.approx(1 / 5)
 
 
 def test_distractors_that_are_the_target_do_not_count_as_errors_but_cost_the_loss():
@@ -75,7 +75,7 @@ def test_distractors_that_are_the_target_do_not_count_as_errors_but_cost_the_los
     targets = vectors[:, [0, 0, 2, 3]]
     found = contrastive_loss(targets, targets, codes, 0.1)
     assert float(found.accuracy) == 1.0
-    assert float(found.chance) == pytest.approx((1 / 3 + 1 / 3 + 1 / 4 + 1 / 4) / 4)
+    assert float(found.baseline) == pytest.approx((1 / 3 + 1 / 3 + 1 / 4 + 1 / 4) / 4)
     assert float(found.loss) == pytest.approx(math.log(2) / 2, abs=1e-3)
 
 
@@ -188,7 +188,7 @@ def test_one_batch_is_learned_beyond_chance():
         update.loss.backward()
         optimizer.step()
     log = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
-    assert log["contrastive_accuracy"] > 3 * log["contrastive_chance"]
+    assert log["contrastive_accuracy"] > 3 * log["contrastive_baseline"]
     assert log["masked"] < log["batch_entropy"]
     assert log["perplexity"] > 4
 

@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from musiclm.arrange.compose.cast import Player, choose_cast
-from musiclm.arrange.compose.drums import Drumming, Performance, drum_section, vary_groove
+from musiclm.arrange.compose.cast import CastMember, choose_cast
+from musiclm.arrange.compose.drums import Drumming, drum_section, vary_groove
 from musiclm.arrange.compose.ending import end_notes, slowing
 from musiclm.arrange.compose.form import Block, plan_form
 from musiclm.arrange.compose.grooves import GROOVES
@@ -14,7 +14,7 @@ from musiclm.arrange.compose.lines import write_line
 from musiclm.arrange.compose.material import Material, bar_length, choose_material, unit_lengths
 from musiclm.arrange.compose.perform import Hands, perform
 from musiclm.arrange.compose.players import Key
-from musiclm.arrange.read.sources import NO_SOURCES, Sources
+from musiclm.arrange.read.sources import NO_SOURCES, Performance, Sources
 from musiclm.arrange.score import Chord, Note, Origin, Part, Score, Section
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.styles.recipe import Ending, Style
@@ -36,7 +36,7 @@ class Piece:
     swing: float
     ending: Ending
     material: Material
-    cast: tuple[Player, ...]
+    cast: tuple[CastMember, ...]
     places: tuple[Place, ...]
 
 

@@ -22,7 +22,9 @@ _TUNED: tuple[Role, ...] = ("melody", "countermelody", "chords", "arpeggio", "pa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Player:
+class CastMember:
+    """One line of the style, with what was chosen for this piece. Pitches are MIDI, `low` to `high` inclusive."""
+
     line: Line
     name: str  # of the instrument
     instrument: Instrument
@@ -35,9 +37,9 @@ class Player:
         return self.line.role
 
 
-def choose_cast(style: Style, rng: random.Random) -> list[Player]:
+def choose_cast(style: Style, rng: random.Random) -> list[CastMember]:
     """The band of one piece. A small band shares an instrument where its lines allow (both hands of one piano)."""
-    players: list[Player] = []
+    players: list[CastMember] = []
     for line in style.lines:
         if rng.random() >= line.chance:
             continue
@@ -51,10 +53,10 @@ def choose_cast(style: Style, rng: random.Random) -> list[Player]:
     return players
 
 
-def _player(line: Line, name: str, pattern: str) -> Player:
+def _player(line: Line, name: str, pattern: str) -> CastMember:
     instrument = INSTRUMENTS[name]
     if instrument.on_drum_channel:
-        return Player(
+        return CastMember(
             line=line, name=name, instrument=instrument, pattern=pattern, low=instrument.low, high=instrument.high
         )
     default_low, default_high = _REGISTERS.get(line.role, (instrument.low, instrument.high))
@@ -63,7 +65,7 @@ def _player(line: Line, name: str, pattern: str) -> Player:
     if high - low < 12:  # the register and the instrument hardly meet: the instrument decides
         low, high = instrument.low, instrument.high
         low, high = (low, min(high, low + 24)) if line.role == "bass" else (max(low, high - 30), high)
-    return Player(line=line, name=name, instrument=instrument, pattern=pattern, low=low, high=high)
+    return CastMember(line=line, name=name, instrument=instrument, pattern=pattern, low=low, high=high)
 
 
 def _unusual(line: Line, usual: str, rng: random.Random) -> str:

@@ -6,22 +6,11 @@ from dataclasses import dataclass, field
 
 from musiclm.arrange.compose.grooves import FILLS, KEYS, ROLLS, Groove
 from musiclm.arrange.compose.players import ACCENT, NORMAL, SOFT, Bar
+from musiclm.arrange.read.sources import Performance
 from musiclm.arrange.score import Note, SectionName
 
 _VELOCITY = {"X": ACCENT + 6, "x": NORMAL, "o": 46}
 _LIGHT = frozenset({"closed", "pedal", "ride", "stick", "shaker", "bell"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """Bars that a drummer played, with his timing: notes from the bar line of each bar, in quarters."""
-
-    name: str
-    family: str  # "rock", "jazz/swing", ...
-    bpm: float
-    bars: tuple[tuple[Note, ...], ...]
-    swing: float  # measured: where the second eighth falls, 0.5 straight
-    licence: str
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from musiclm.arrange.compose.cast import Player
+from musiclm.arrange.compose.cast import CastMember
 from musiclm.arrange.compose.grooves import KEYS
 from musiclm.arrange.compose.harmony import nearest, voice
 from musiclm.arrange.compose.layout import Place
@@ -13,7 +13,7 @@ from musiclm.arrange.styles.recipe import Ending
 
 
 def end_notes(
-    cast: Sequence[Player], place: Place, key: Key, ending: Ending, written: Mapping[int, Sequence[Note]]
+    cast: Sequence[CastMember], place: Place, key: Key, ending: Ending, written: Mapping[int, Sequence[Note]]
 ) -> dict[int, list[Note]]:
     """The last bar, by index of the cast: the tonic, held, or struck once and left in silence."""
     bar = place.bars[-1]

@@ -8,7 +8,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from musiclm.arrange.score import Mode
+from musiclm.arrange.score import QUALITIES, Mode
 
 SCALES: dict[str, tuple[int, ...]] = {
     "major": (0, 2, 4, 5, 7, 9, 11),
@@ -21,28 +21,6 @@ SCALES: dict[str, tuple[int, ...]] = {
     "phrygian dominant": (0, 1, 4, 5, 7, 8, 10),
     "hirajoshi": (0, 2, 3, 7, 8),
     "blues": (0, 3, 5, 6, 7, 10),
-}
-QUALITIES: dict[str, tuple[int, ...]] = {
-    "": (0, 4, 7),
-    "m": (0, 3, 7),
-    "5": (0, 7),
-    "7": (0, 4, 7, 10),
-    "maj7": (0, 4, 7, 11),
-    "m7": (0, 3, 7, 10),
-    "6": (0, 4, 7, 9),
-    "m6": (0, 3, 7, 9),
-    "add9": (0, 4, 7, 14),
-    "madd9": (0, 3, 7, 14),
-    "9": (0, 4, 7, 10, 14),
-    "m9": (0, 3, 7, 10, 14),
-    "maj9": (0, 4, 7, 11, 14),
-    "sus2": (0, 2, 7),
-    "sus4": (0, 5, 7),
-    "7sus4": (0, 5, 7, 10),
-    "dim": (0, 3, 6),
-    "dim7": (0, 3, 6, 9),
-    "m7b5": (0, 3, 6, 10),
-    "aug": (0, 4, 8),
 }
 _NUMERALS = {"i": 0, "ii": 2, "iii": 4, "iv": 5, "v": 7, "vi": 9, "vii": 11}
 _TOKEN = re.compile(r"(b|#)?(vii|iii|vi|iv|ii|v|i|VII|III|VI|IV|II|V|I)(o|\+)?(.*)")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from musiclm.arrange.compose.cast import Player
+from musiclm.arrange.compose.cast import CastMember
 from musiclm.arrange.compose.form import Block
 from musiclm.arrange.compose.material import Letter, Material, bar_length, cadence_chord, tonic_chord
 from musiclm.arrange.compose.players import Bar, Key
@@ -38,7 +38,7 @@ def lay_out(
     style: Style,
     material: Material,
     key: Key,
-    cast: Sequence[Player],
+    cast: Sequence[CastMember],
     blocks: Sequence[Block],
     ending: Ending,
     rng: random.Random,
@@ -78,7 +78,7 @@ def _tune(letter: Letter, block: Block) -> tuple[tuple[Note, ...], ...] | None:
     return tuple(letter.melody[number % len(letter.melody)] for number in range(block.num_bars))
 
 
-def _playing(cast: Sequence[Player], block: Block, first: bool, rng: random.Random) -> frozenset[int]:
+def _playing(cast: Sequence[CastMember], block: Block, first: bool, rng: random.Random) -> frozenset[int]:
     """Who plays: those whom the section's intensity calls in, less by its kind. Somebody always does."""
     intensity = block.intensity
     chosen = {index for index, player in enumerate(cast) if player.line.enters <= intensity + 0.02}

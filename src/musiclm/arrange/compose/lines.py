@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from musiclm.arrange.compose import melody as tunes
 from musiclm.arrange.compose import players as play
-from musiclm.arrange.compose.cast import Player
+from musiclm.arrange.compose.cast import CastMember
 from musiclm.arrange.compose.harmony import nearest
 from musiclm.arrange.compose.layout import Place
 from musiclm.arrange.compose.patterns import CHORDS
@@ -16,7 +16,7 @@ from musiclm.arrange.styles.recipe import Style
 
 def write_line(
     index: int,
-    cast: Sequence[Player],
+    cast: Sequence[CastMember],
     places: Sequence[Place],
     style: Style,
     key: Key,
@@ -70,7 +70,7 @@ def without_clashes(notes: Sequence[Note], melody: Sequence[Note]) -> list[Note]
     return [note for note in notes if not clashes(note)]
 
 
-def _accompany(player: Player, bars: Sequence[Bar], key: Key, rng: random.Random) -> list[Note]:
+def _accompany(player: CastMember, bars: Sequence[Bar], key: Key, rng: random.Random) -> list[Note]:
     low, high = player.low, player.high
     if player.pattern in CHORDS:
         return play.play_chords(bars, player.pattern, low, high, rng)
@@ -88,7 +88,7 @@ def _accompany(player: Player, bars: Sequence[Bar], key: Key, rng: random.Random
 
 
 def _melody(
-    index: int, player: Player, places: Sequence[Place], style: Style, key: Key, rng: random.Random
+    index: int, player: CastMember, places: Sequence[Place], style: Style, key: Key, rng: random.Random
 ) -> list[Note]:
     """The tune of every section: the same for the same letter, slightly varied when it comes again, freer in a solo."""
     seed = rng.random()
@@ -132,13 +132,13 @@ def _given(place: Place, bars: Sequence[Bar], low: int, high: int) -> list[Note]
     ]
 
 
-def _counter(bars: Sequence[Bar], melody: Sequence[Note], player: Player, rng: random.Random) -> list[Note]:
+def _counter(bars: Sequence[Bar], melody: Sequence[Note], player: CastMember, rng: random.Random) -> list[Note]:
     if melody and rng.random() < 0.4:
         return tunes.thirds_below(melody, bars, player.low, player.high)
     return tunes.guide_line(bars, melody, player.low, player.high, rng)
 
 
-def _effects(bars: Sequence[Bar], player: Player, louder: bool) -> list[Note]:
+def _effects(bars: Sequence[Bar], player: CastMember, louder: bool) -> list[Note]:
     """A swell into the next section, or a bell that tolls every four bars."""
     if player.name == "reverse cymbal":
         end = bars[-1].start + bars[-1].length

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from musiclm.arrange.facts.recording import desk_of, read_journal
-from musiclm.arrange.facts.window import WINDOW_S, Facts, facts_of, facts_of_piece
+from musiclm.arrange.facts.window import WINDOW_S, facts_of, facts_of_piece
 from musiclm.arrange.render.render import Desk, loudness_lufs
 from musiclm.arrange.score import Score, from_json
+from musiclm.data.captions.facts import Facts
 from musiclm.data.captions.sentences import captions
 from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.clips import read_clip

@@ -4,12 +4,12 @@ A trait is "name: instrument", or "name" alone where it is the whole band's; its
 where an instrument plays two parts.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from musiclm.arrange.facts.excerpt import Excerpt
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.score import Score
 from musiclm.arrange.timeline import DRUM_KEYS, Played
@@ -20,16 +20,14 @@ RISE_SEMITONES = 5.0  # of the melody's last third against its first
 WIDE_SEMITONES, NARROW_SEMITONES = 19, 7
 TIGHT_S = 0.004
 HATS_SHARE = 0.85  # of a window, from the first hi-hat to the last
-ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet", 5: "quintet"}
 
 
-def traits_of(
-    score: Score, heard: Sequence[Played], inside: Sequence[Played], start_s: float, end_s: float
-) -> tuple[str, ...]:
-    """Traits of a window; `inside` are the notes of all parts in it, `heard` those of parts that are loud enough."""
-    names = Counter(part.part.instrument for part in inside if part.start.size)
-    found = [f"{trait}: {part.part.instrument}" for part in heard if names[part.part.instrument] == 1 for trait in _part(score, part)]  # fmt: skip
-    return (*found, *_hats(score, heard, end_s - start_s), *_harmony(score, start_s, end_s), *_timing(score, heard))
+def traits_of(excerpt: Excerpt) -> tuple[str, ...]:
+    """Of the audible parts, and of all together."""
+    score, heard = excerpt.score, excerpt.audible
+    single = [part for part in heard if excerpt.count_of(part.part.instrument) == 1]
+    found = [f"{trait}: {part.part.instrument}" for part in single for trait in _part(score, part)]
+    return (*found, *_hats(score, heard, excerpt.seconds), *_harmony(score, excerpt.start_s, excerpt.end_s), *_timing(score, heard))  # fmt: skip
 
 
 def _part(score: Score, part: Played) -> Iterator[str]:

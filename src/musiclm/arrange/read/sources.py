@@ -19,10 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from musiclm.arrange.compose.drums import Performance
-from musiclm.arrange.compose.harmony import QUALITIES
 from musiclm.arrange.packages import need
-from musiclm.arrange.score import Mode, Note
+from musiclm.arrange.score import QUALITIES, Mode, Note
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
 RelativeBar = tuple[tuple[float, float, int, str], ...]
@@ -68,6 +66,18 @@ class SongChords:
     licence: str
     mode: Mode
     phrases: dict[str, tuple[RelativeBar, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """Bars that a drummer played, with his timing: notes from the bar line of each bar, in quarters."""
+
+    name: str
+    family: str  # "rock", "jazz/swing", ...
+    bpm: float
+    bars: tuple[tuple[Note, ...], ...]
+    swing: float  # measured: where the second eighth falls, 0.5 straight
+    licence: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
-from musiclm.arrange.keys import best_key
 from musiclm.arrange.packages import need
 from musiclm.arrange.read.sources import Files, in_processes, list_files, try_reading
 from musiclm.arrange.score import AS_WRITTEN, Note, Origin, Part, Role, Score, to_json
 from musiclm.arrange.timeline import bar_quarters
+from musiclm.core.theory import estimate_key
 
 MOST_S = 300.0  # what is longer ends at the last bar line before
 LEAST_S = 10.0
@@ -166,8 +166,8 @@ def read_midi(data: bytes, origin: Origin) -> Score:
     score = _cut_short(_without_silence(score))
     if score.seconds < LEAST_S:
         raise ValueError(f"{score.seconds:.1f} s of music, less than {LEAST_S:.0f}")
-    tonic, mode, _ = best_key(_weights(score.parts))
-    return replace(score, tonic=tonic, mode=mode)
+    key = estimate_key(_weights(score.parts))
+    return replace(score, tonic=key.tonic, mode=key.mode) if key else score
 
 
 def _from_cache(known: dict[str, Any]) -> Works:

@@ -4,7 +4,8 @@ import re
 
 from musiclm.data.captions.wording import TABLES
 
-STYLE_NAMES = TABLES["styles"]  # of `styles.STYLES`; what a name needs to be true is in `NEEDS`
+STYLE_NAMES = TABLES["styles"]  # of `arrange.styles.STYLES`; what a name needs to be true is in `NEEDS`
+NAMES = {**TABLES["genres"], **STYLE_NAMES}  # and of genres that labels tell
 # a word in a name -> instruments of which one must be heard
 NEEDS: dict[str, tuple[str, ...]] = {
     "harpsichord": ("harpsichord",), "piano": ("piano", "bright piano", "honky-tonk piano"), "organ": ("church organ",), "music box": ("music box",), "koto": ("koto",),
@@ -40,7 +41,12 @@ ADJECTIVES = re.compile(
 
 
 def names_that_fit(style: str, instruments: set[str], metre: str) -> tuple[str, ...]:
-    """The names of a style that are true beside these instruments and this metre. May be empty."""
+    """The names of a style that are true beside these instruments and this metre. May be empty.
+
+    Genres from labels have no such needs.
+    """
+    if style not in STYLE_NAMES:
+        return NAMES.get(style, (style,))
 
     def fits(name: str) -> bool:
         if "quartet" in name:
@@ -50,7 +56,7 @@ def names_that_fit(style: str, instruments: set[str], metre: str) -> tuple[str, 
             return False
         return all(instruments & set(needed) for word, needed in NEEDS.items() if re.search(rf"\b{word}", words))
 
-    return tuple(name for name in STYLE_NAMES.get(style, (style,)) if fits(name))
+    return tuple(name for name in STYLE_NAMES[style] if fits(name))
 
 
 def genres_that_fit(genres: tuple[str, ...], metre: str) -> tuple[str, ...]:

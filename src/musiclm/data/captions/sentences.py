@@ -2,15 +2,17 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from musiclm.arrange.facts.window import Facts
 from musiclm.data.captions import words
+from musiclm.data.captions.facts import Facts
 from musiclm.data.captions.slots import SLOTS
 from musiclm.data.captions.writer import ORDER, Claim, Unsaid, Writer
 
+TITLED_SHARE = 0.08
+LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 24}
 KINDS = ("tags", "phrase", "sentence", "description")
 TOPICS = ("melody", "riff", "backing", "bass", "rhythm")
 
@@ -31,8 +33,18 @@ def finish(text: str) -> str:
     return re.sub(r"([.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
 
 
-def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False) -> Caption:
-    """A caption of a kind of `KINDS`. With nothing to say it is "music", and claims nothing."""
+def write(
+    facts: Facts,
+    kind: str,
+    rng: random.Random,
+    *,
+    held_out: bool = False,
+    least_words: Mapping[str, int] = LEAST_WORDS,
+) -> Caption:
+    """A caption of a kind of `KINDS`, in `least_words` of that kind or more if the facts allow.
+
+    With nothing to say it is "music", and claims nothing.
+    """
     for attempt in range(6):
         writer = Writer(facts, rng, SLOTS, held_out)
         try:
@@ -41,8 +53,9 @@ def write(facts: Facts, kind: str, rng: random.Random, *, held_out: bool = False
             continue
         if re.search(r"\b(\w{3,}) \1\b", text.lower()):
             continue  # "a sacred sacred tune"
-        if len(text.split()) >= LEAST_WORDS[kind] or attempt == 5:
+        if len(text.split()) >= least_words[kind] or attempt == 5:
             text = _capital(text) if kind not in ("tags", "phrase") or rng.random() < 0.3 else text
+            text = _titled(writer, text)
             return Caption(kind, text, tuple(writer.claims), frozenset(writer.wordings))
     return Caption(kind, "music", (), frozenset())
 
@@ -64,6 +77,8 @@ def _tags(writer: Writer) -> str:
         lambda: words.bare(writer.slot("use")) + " music",
     ]
     makers += [lambda: f"{writer.slot('lead_mod')} melody", lambda: writer.expand("tag")]
+    if _has_extra(writer.facts):
+        makers += [lambda: words.bare(writer.expand("extra"))] * 2
     writer.rng.shuffle(makers)
     found: list[str] = []
     for maker in makers[: writer.rng.randint(2, 9)]:
@@ -80,24 +95,66 @@ def _tags(writer: Writer) -> str:
 
 
 def _phrase(writer: Writer) -> str:
-    return writer.expand("phrase")
+    text = writer.expand("phrase")
+    if not writer.facts.has_roles and writer.rng.random() < 0.5:
+        return _with_more(writer, text, ", ", ("tag", "tag", "key_tag"))
+    return _with_extra(writer, text)
 
 
 def _sentence_caption(writer: Writer) -> str:
-    return _capital(writer.expand("asking" if writer.rng.random() < 0.2 else "sentence"))
+    text = _capital(_with_extra(writer, writer.expand("asking" if writer.rng.random() < 0.2 else "sentence")))
+    if not writer.facts.has_roles and writer.rng.random() < 0.4:
+        return _with_more(writer, text, " ", ("tempo", "mood", "sound", "use", "absent", "key"))
+    return text
+
+
+def _has_extra(facts: Facts) -> bool:
+    """Whether the rule `extra` has something to say: singers, or a steady beat."""
+    return bool(facts.singing) or any(name in words.BEATS for name in facts.beat)
+
+
+def _with_extra(writer: Writer, text: str) -> str:
+    """At times with a singer or a beat behind it, where there is one: "sad piano music, with female vocals"."""
+    if not _has_extra(writer.facts) or text.endswith(("?", ":")) or writer.rng.random() < 0.5:
+        return text
+    body, stop = text.removesuffix("."), "." if text.endswith(".") else ""
+    return f"{body}, {writer.rng.choice(('with', 'with', 'featuring'))} {writer.expand('extra')}{stop}"
+
+
+def _with_more(writer: Writer, text: str, link: str, rules: Sequence[str]) -> str:
+    """With what one of the rules says behind it, if it can say anything: what is written without roles is short."""
+    before = list(writer.claims), set(writer.wordings)
+    try:
+        more = writer.expand(writer.rng.choice(rules))
+    except Unsaid:
+        writer.claims, writer.wordings = before
+        return text
+    return text + link + (_capital(more).rstrip(" .:") + "." if link == " " else words.bare(more))
+
+
+def _titled(writer: Writer, text: str) -> str:
+    """Seldom with the title before it, where the piece has one."""
+    if not writer.facts.title or writer.rng.random() >= TITLED_SHARE:
+        return text
+    writer.claim("title", writer.facts.title)
+    return finish(f"{writer.facts.title}{writer.rng.choice((': ', ' - ', ', '))}{text}")
 
 
 def _description(writer: Writer) -> str:
     """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it is for."""
     rng = writer.rng
     plan = ["asking" if rng.random() < 0.1 else "opening"]
-    if rng.random() < 0.4:
+    if not writer.facts.has_roles:  # rules of TOPICS speak of who plays what
+        plan += [rng.choice(("features", "sound", "mood", "tempo")) for _ in range(2)]
+        plan.insert(rng.randint(1, len(plan)), "features")
+    elif rng.random() < 0.4:
         plan += [rng.choice(("features", "layers")), *rng.sample(TOPICS, rng.choice((0, 1, 1, 2)))]
     else:
         plan += [topic for topic in TOPICS if rng.random() < 0.75]
     if rng.random() < 0.3:
         plan.insert(rng.randint(1, len(plan)), "events")
     more = [name for name, chance in MORE if rng.random() < chance]
+    more += ["who sings", "beat"] if _has_extra(writer.facts) else []
     rng.shuffle(more)
     plan += more
     if rng.random() < 0.2:
@@ -148,4 +205,3 @@ COMPOSERS: dict[str, Callable[[Writer], str]] = {
     "sentence": _sentence_caption,
     "description": _description,
 }
-LEAST_WORDS = {"tags": 2, "phrase": 2, "sentence": 5, "description": 24}

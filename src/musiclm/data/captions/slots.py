@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 
-from musiclm.arrange.facts.traits import ENSEMBLES
-from musiclm.arrange.facts.window import Event, Player
 from musiclm.data.captions import naming, words
+from musiclm.data.captions.facts import Event, Player
 from musiclm.data.captions.writer import ORDER, PLAIN_SHARE, Claim, Unsaid, Writer
 
 BPM_UNITS = ("BPM", "bpm", "beats per minute", "beats a minute")
 NEARLY = ("about", "around", "roughly", "some", "approximately")
+ENSEMBLES = {2: "duo", 3: "trio", 4: "quartet", 5: "quintet"}
 NOUNS = ("piece", "track", "song", "tune", "composition", "recording", "number", "arrangement")
 
 # what slots say
@@ -26,7 +26,7 @@ def stylename(w: Writer) -> str:
     if genres and (not names or w.rng.random() < 0.25):
         name = w.rng.choice(genres)
     elif names:
-        name = w.pick(naming.STYLE_NAMES.get(w.facts.style, (w.facts.style,)), names, PLAIN_SHARE)
+        name = w.pick(naming.NAMES.get(w.facts.style, (w.facts.style,)), names, PLAIN_SHARE)
     else:
         raise Unsaid("style")
     if w.facts.era and w.rng.random() < 0.15 and not re.search(rf"\d0s|retro|{w.facts.era}", name):
@@ -164,6 +164,34 @@ def beat(w: Writer) -> str:
         raise Unsaid("beat")
     name = w.rng.choice(w.facts.beat)
     return w.stated("beat", name, name)
+
+
+def steady_beat(w: Writer) -> str:
+    """A beat as a noun: "a driving beat"."""
+    names = [name for name in w.facts.beat if name in words.BEATS]
+    if not names:
+        raise Unsaid("beat")
+    w.claim("beat", names[0])
+    w.plural = False
+    return w.pick(words.BEATS[names[0]], None, PLAIN_SHARE)
+
+
+def singer(w: Writer) -> str:
+    """One of those who sing, not spoken of before."""
+    said = {claim.value for claim in w.claims if claim.kind == "singing"}
+    names = [name for name in w.facts.singing if name not in said]
+    if not names:
+        raise Unsaid("singing")
+    name = w.rng.choice(names)
+    w.claim("singing", name, once=False)
+    return name
+
+
+def singing(w: Writer) -> str:
+    """A singer as a noun: "female vocals"."""
+    text = w.pick(words.SINGERS[singer(w)], None, PLAIN_SHARE)
+    w.plural = words.is_plural(text)
+    return text
 
 
 def kit(w: Writer) -> str:
@@ -367,7 +395,7 @@ def _slow(w: Writer) -> str:
 
 
 def _instrumental(w: Writer) -> str:
-    if w.facts.voices:
+    if w.facts.voices is not False:
         raise Unsaid("voices")
     w.claim("instrumental", "yes")
     return "instrumental"
@@ -450,6 +478,9 @@ SLOTS: dict[str, Callable[[Writer], str]] = {
     "how": how_player,
     "alone_sentence": lambda w: w.expand("alone").rstrip("."),
     "beat_sentence": beat,
+    "steady_beat": steady_beat,
+    "singing": singing,
+    "singing_sentence": lambda w: w.expand(f"fact:{singer(w)}").rstrip("."),
     "no_drums": _sentence("fact:no drums", _no_drums),
     "check_no_drums": _no_drums,
     "check_slow": _slow,

@@ -6,14 +6,15 @@ Names of instruments carry their article ("a violin", "drums"), for that is how 
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from musiclm.data.captions import wording
 
 HELD_OUT_SHARE = 0.2  # of all wordings but the plain ones, chosen by their hash: training never meets them
 TABLES = wording.TABLES
-INSTRUMENT_NAMES = TABLES[
-    "instruments"
-]  # with articles; names without one that end in s take a plural verb, "brass" does not
+# with articles; names without one that end in s take a plural verb, "brass" does not. "any piano" is a class of
+# instruments: labels do not tell which piano it is
+INSTRUMENT_NAMES = {**TABLES["instruments"], **TABLES["instrument classes"]}
 SOUNDS = TABLES["sounds"]  # of an instrument, or of its family: what it sounds like by nature; put before plain names
 KINDS = TABLES["kinds"]  # a wider name, and the instruments it is true of
 # ways to say a mood of the style table, first the mood itself; others are said as they stand
@@ -22,6 +23,7 @@ SPEEDS, SPEED_NOUNS = TABLES["speeds"], TABLES["speed nouns"]  # adjectives; aft
 FEELINGS = TABLES["feelings"]  # a mood as a noun
 QUALITIES = TABLES["qualities"]  # adjectives for a fact of `recording`
 DRUM_WORDS = TABLES["drums"]  # sounds of a drum kit
+SINGERS, BEATS = TABLES["singers"], TABLES["beats"]  # who sings; what the beat is like, as nouns
 
 
 def _words(text: str) -> frozenset[str]:
@@ -47,6 +49,7 @@ MEASURED = _words(
 VOWEL_SOUND = re.compile(r"(?![Uu]ni|[Uu]til|[Uu]k|[Ee]u|[Oo]ne\b|[Uu]se)[AEIOUaeiou]|8|11\b|18\b|FM\b|R&B|RnB|MIDI|[Hh]our|[Hh]onest|NES\b|SNES\b|S[A-Z]|L[A-Z]")  # fmt: skip
 
 
+@cache
 def is_held_out(wording: str) -> bool:
     """Whether a wording is kept from training."""
     digest = hashlib.sha256(f"wording {wording}".encode()).digest()

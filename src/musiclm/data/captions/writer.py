@@ -9,9 +9,10 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
-from musiclm.arrange.facts.window import Facts, Player
 from musiclm.data.captions import words
+from musiclm.data.captions.facts import Facts, Player
 from musiclm.data.captions.wording import RULES
 
 ORDER = (
@@ -23,6 +24,12 @@ PLAIN_SHARE = 0.5
 
 class Unsaid(Exception):
     """Nothing known fills this slot."""
+
+
+@cache
+def _parts(way: str) -> list[str]:
+    """Text and names of slots in turn, text first."""
+    return re.split(r"\{([^}]+)\}", way)
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,21 @@ class Writer:
         return wording
 
     def expand(self, rule: str) -> str:
-        """A way of the rule that the facts can fill; music without a style has rules of its own. Raises: Unsaid if there is none."""
-        if not self.facts.style and f"{rule} of no style" in RULES:
+        """A way of the rule that the facts can fill. Raises: Unsaid if there is none.
+
+        Music without style and moods has rules of its own, music without roles further ways.
+        """
+        plain = rule
+        if not (self.facts.style or self.facts.moods) and f"{rule} of no style" in RULES:
             rule = f"{rule} of no style"
         options = words.allowed(RULES[rule], self.held_out)
+        if not self.facts.has_roles:
+            options += words.allowed(RULES.get(f"{plain} without roles", ()), self.held_out)
         for option in self.rng.sample(options, len(options)):
             before = list(self.claims), set(self.wordings), dict(self.chosen), self.player, self.plural
             try:
                 self.wordings.add(option)
-                return re.sub(r"\{([^}]+)\}", lambda match: self.slot(match[1]), option)
+                return "".join(self.slot(part) if k % 2 else part for k, part in enumerate(_parts(option)))
             except Unsaid:
                 self.claims, self.wordings, self.chosen, self.player, self.plural = before
         raise Unsaid(rule)
@@ -117,6 +130,8 @@ class Writer:
 
     def adjective(self, player: Player) -> str:
         """What the instrument sounds like by nature, or how it is played here; often nothing."""
+        if not player.family:
+            return ""  # a class of instruments: they do not sound alike
         chance = self.rng.random()
         if chance < 0.5:
             by_nature = "chip" if "chip" in self.facts.sound else player.instrument

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
-from musiclm.models.lm.stages import SPECS, STAGES, Layout
+from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
+from musiclm.nn.embedding import project_codebooks
 from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
 
 KIND = "lm"
@@ -32,6 +33,7 @@ class TokenLMConfig:
     mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
     cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
     crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
+    coarse_levels: int = 4  # acoustic levels of the coarse stage; the fine stage has the rest
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class TokenLMConfig:
 
     @property
     def layout(self) -> Layout:
-        stage = STAGES[self.stage]
+        stage = split_levels(STAGES[self.stage], self.coarse_levels, self.specs)
         if self.crop_s is not None:
             stage = replace(stage, crop_s=self.crop_s)
         return Layout(stage, self.specs, self.mulan_levels)
@@ -96,7 +98,7 @@ class TokenLM(nn.Module):
         """
         x = self.embedding(ids)
         stop = 1 + self.layout.specs[0].levels
-        if not self.config.cumulative_mulan or start > 0 or self.layout.parts[0].stream != "mulan":
+        if not self.config.cumulative_mulan or start > 0 or not self.layout.specs[0].per_clip:
             return x
         return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
@@ -146,21 +148,14 @@ class TokenLM(nn.Module):
     def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
         """Starts the embeddings of a stream's ids from what its codes mean.
 
-        The rows become a random projection of the quantizer's vectors, each level scaled to spread 1 (MuLan's all like the first where
-        they are summed). Codes near one another then start near one another, and one that training has seen rarely or never (text
-        reaches MuLan codes that little audio does) is not noise. A no-op for a stage without that stream.
+        See `project_codebooks`; MuLan's levels are all scaled as the first is where they are summed. A no-op for a
+        stage without that stream.
         """
         for index, part in enumerate(self.layout.parts):
             if part.stream != stream:
                 continue
-            chosen = vectors[part.start : part.stop].float().cpu()
+            like_first = self.layout.specs[index].per_clip and self.config.cumulative_mulan
             width = self.embedding.weight.shape[1]
-            generator = torch.Generator().manual_seed(seed)
-            rows = chosen @ torch.randn(chosen.shape[-1], width, generator=generator)
-            rows = rows - rows.mean(1, keepdim=True)
-            spread = rows.flatten(1).std(dim=1)[:, None, None]
-            if stream == "mulan" and self.config.cumulative_mulan:
-                spread = spread[:1]
-            rows = (rows / spread.clamp(min=1e-9)).flatten(0, 1)
+            rows = project_codebooks(vectors[part.start : part.stop], width, seed, like_first=like_first).flatten(0, 1)
             offset = self.layout.offsets[index]
             self.embedding.weight[offset : offset + rows.shape[0]] = rows.to(self.embedding.weight)

@@ -15,8 +15,8 @@ begins, and the MuLan ids, which have no time, before 0. So "what is heard now" 
 transformer from the first step of training, and a clip of any length looks alike. (T5 bias, preset `paper`, counts places.)
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -71,6 +71,23 @@ STAGES = {stage.name: stage for stage in (SEMANTIC_STAGE, COARSE_STAGE, FINE_STA
 SPECS = (MULAN, SEMANTIC, ACOUSTIC)
 
 
+def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage:
+    """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12).
+
+    Raises: ValueError if the fine stage would have none.
+    """
+    levels = next((spec.levels for spec in specs if spec.name == ACOUSTIC.name), ACOUSTIC.levels)
+    if not 0 < coarse < levels:
+        raise ValueError(f"coarse_levels must lie in 1..{levels - 1}, of {levels} acoustic levels, got {coarse}")
+
+    def cut(part: Part) -> Part:
+        if part.stream != ACOUSTIC.name:
+            return part
+        return Part(part.stream, 0, coarse) if part.start == 0 else Part(part.stream, coarse, levels)
+
+    return replace(stage, conditions=tuple(cut(part) for part in stage.conditions), target=cut(stage.target))
+
+
 class Layout:
     """Where every id of a stage lies, and how codes become its sequences."""
 
@@ -85,7 +102,7 @@ class Layout:
         for part in (*stage.conditions, stage.target):
             if part.stream not in by_name:
                 raise ValueError(f"stage {stage.name!r} needs stream {part.stream!r}, got {', '.join(sorted(by_name))}")
-            stop = min(part.stop, mulan_levels) if part.stream == "mulan" else part.stop
+            stop = min(part.stop, mulan_levels) if by_name[part.stream].per_clip else part.stop
             self.parts.append(Part(part.stream, part.start, stop))
         self.specs = [by_name[part.stream].slice(part.start, part.stop) for part in self.parts]
         if self.target_spec.frame_rate_hz is None:
@@ -96,6 +113,11 @@ class Layout:
             self.offsets.append(free)
             free += spec.num_ids
         self.num_ids = free
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What the stage reads and writes."""
+        return tuple(dict.fromkeys(part.stream for part in self.parts))
 
     @property
     def target_spec(self) -> TokenSpec:

@@ -11,43 +11,46 @@ from torch import Tensor, nn
 
 from musiclm.core.artifact import save_artifact
 from musiclm.core.config import check_shares
-from musiclm.data.store import ENCODER_OF, Crops, StoreError, TokenStore
+from musiclm.core.streams import MULAN
+from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
-from musiclm.models.lm.stages import STAGES
 from musiclm.train.loop import Update
+from musiclm.train.tokens import (
+    TokenTaskConfig,
+    draw,
+    held_out,
+    shuffled_costs,
+    start_embeddings,
+    token_facts,
+    unigram_baseline,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LmTaskConfig:
+class LmTaskConfig(TokenTaskConfig):
     """The model and what training it needs beside the loop's settings."""
 
     model: TokenLMConfig
-    condition_dropout: float = 0.1  # share of items without MuLan condition, which is what guidance needs
-    mulan_noise: float = (
-        0.0  # longest vector of random direction added to the MuLan embedding (of length 1) before quantizing
-    )
-    # up to this share of the codes that later ones are predicted from are others of the batch, a share drawn for each item: what a model
-    # hears of itself when it makes music is never all right
+    # up to this share of the codes that later ones are predicted from are others of the batch, a share drawn for each
+    # item: what a model reads of its own past when it makes music is never all right
     context_noise: float = 0.0
-    start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
-    rendered_share: float | None = None  # of training crops, of rendered tracks; None: as large as theirs of the hours
-    num_validation: int = 32  # fixed crops of the validation split
+    num_validation: int = 32
 
     def __post_init__(self) -> None:
-        if not 0 <= self.condition_dropout < 1:
-            raise ValueError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
-        if self.mulan_noise < 0:
-            raise ValueError(f"mulan_noise is {self.mulan_noise}; it must be 0 or more")
-        check_shares(self, "rendered_share", "context_noise")
-        if self.num_validation < 2:
-            raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
+        super().__post_init__()
+        check_shares(self, "context_noise")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return self.model.layout.streams
 
 
 class LmTask:
     """Trains a TokenLM on crops of a store's train split; validates on fixed crops of its validation split.
 
-    Figures: `loss`, `level_K` (nats per id; `chance` holds what code frequencies alone score), and for each condition `worth_STREAM`: how much
-    the loss rises when the crop gets the condition of another crop; `worth_mulan_over_none`: when it gets none.
+    Figures: `loss`, `level_K` (nats per id; `baseline` holds what code frequencies alone score), for each condition
+    `shuffled_STREAM`: how much the loss rises when the crop gets the condition of another crop; and `dropped_mulan`:
+    how much it rises when the crop gets no MuLan condition.
     """
 
     ema_group = "model"
@@ -62,9 +65,7 @@ class LmTask:
     ) -> None:
         """Raises: StoreError if the store holds other streams than the model reads."""
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
-        stage = STAGES[config.model.stage]
-        needed = {part.stream for part in (*stage.conditions, stage.target)}
-        if not {spec for spec in config.model.specs if spec.name in needed} <= set(store.specs):
+        if not {spec for spec in config.model.specs if spec.name in config.streams} <= set(store.specs):
             raise StoreError(
                 f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to match"
             )
@@ -73,25 +74,23 @@ class LmTask:
         self.layout = self.model.layout
         self.name = config.model.stage
         self.groups: dict[str, nn.Module] = {"model": self.model}
-        crops = store.eval_crops(validation_split, self.layout.stage.crop_s, config.num_validation)
-        self.validation = self._batch(crops, store.streams(crops))
+        streams, num_frames = held_out(store, config, self.layout.stage.crop_s, validation_split)
+        self.validation: dict[str, Any] = {"streams": streams, "num_frames": num_frames}
         target = self.layout.parts[-1]
-        frames = self.validation["num_frames"][target.stream]
-        unigram = store.unigram_loss(target.stream, self.validation["streams"][target.stream], frames)
-        unigram = unigram[target.start : target.stop]
-        self.chance = {"loss": float(unigram.mean())}
-        self.chance |= {f"level_{target.start + k}": float(value) for k, value in enumerate(unigram)}
+        self.baseline = unigram_baseline(
+            store,
+            target.stream,
+            streams[target.stream],
+            num_frames[target.stream],
+            slice(target.start, target.stop),
+        )
 
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is noised."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        length_s, share = self.layout.stage.crop_s, self.config.rendered_share
-        crops = self.store.crops("train", length_s, self.batch_size, self.seed, step, share)
-        streams = self.store.streams(crops, self.config.mulan_noise, generator)
-        drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
-        batch = {**self._batch(crops, streams), "drop": drop}
+        drawn = draw(self.store, self.config, self.layout.stage.crop_s, self.batch_size, self.seed, step)
+        batch: dict[str, Any] = {"streams": drawn.streams, "num_frames": drawn.num_frames, "drop": drawn.drop}
         if self.config.context_noise:
-            batch["context"] = self._noised(self.layout.target_codes(batch["streams"]), generator)
+            batch["context"] = self._noised(self.layout.target_codes(drawn.streams), drawn.generator)
         return batch
 
     def _noised(self, codes: Int[Tensor, "b q t"], generator: torch.Generator) -> Int[Tensor, "b q t"]:
@@ -104,19 +103,9 @@ class LmTask:
         others = torch.stack([codes[:, level].flatten()[places[:, level]] for level in range(q)], dim=1)
         return torch.where(hit, others, codes)
 
-    def _batch(self, crops: Crops, streams: dict[str, Tensor]) -> dict[str, Any]:
-        num_frames = {"semantic": crops.num_frames, "acoustic": crops.num_frames * self.store.ratio}
-        needed = {part.stream for part in self.layout.parts}
-        return {
-            "streams": {name: codes for name, codes in streams.items() if name in needed},
-            "num_frames": {name: frames for name, frames in num_frames.items() if name in needed},
-        }
-
     def start(self, device: torch.device) -> None:
         """Embeddings begin from what codes mean."""
-        if self.config.start_from_codebooks:
-            for stream, vectors in self.store.codebooks.items():
-                self.model.start_embeddings(stream, vectors, self.seed)
+        start_embeddings(self.model, self.store, self.config, self.seed)
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
         target = self.layout.target_codes(batch["streams"])
@@ -128,12 +117,11 @@ class LmTask:
         streams = self.validation["streams"]
         loss, per_level = self._loss(module, streams, None)
         figures = {"loss": loss} | {name: float(value) for name, value in self._levels(per_level).items()}
-        for part in self.layout.parts[:-1]:
-            other = {**streams, part.stream: streams[part.stream].roll(1, 0)}
-            figures[f"worth_{part.stream}"] = self._loss(module, other, None)[0] - loss
-            if part.stream == "mulan":
-                drop = torch.ones(self.config.num_validation, dtype=torch.bool)
-                figures["worth_mulan_over_none"] = self._loss(module, streams, drop)[0] - loss
+        conditions = [part.stream for part in self.layout.parts[:-1]]
+        figures |= shuffled_costs(streams, conditions, lambda other: self._loss(module, other, None)[0], loss)
+        if MULAN.name in conditions:
+            drop = torch.ones(self.config.num_validation, dtype=torch.bool)
+            figures["dropped_mulan"] = self._loss(module, streams, drop)[0] - loss
         return figures
 
     @torch.no_grad()
@@ -164,11 +152,5 @@ class LmTask:
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads or writes."""
-        encoders = {ENCODER_OF[part.stream] for part in self.layout.parts}
-        facts = {
-            "stage": self.name,
-            "encoders": {name: self.store.encoders[name] for name in sorted(encoders)},
-            "chance": self.chance,
-            "train_hours": round(self.store.hours("train"), 2),
-        }
+        facts = {"stage": self.name, **token_facts(self.store, self.config, self.baseline)}
         save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)

@@ -164,7 +164,7 @@ def fit_space(
         "coarse_to_fine": asdict(coarse),
         "after": asdict(after),
         "text_pull": choice[0],
-        "text_heat": choice[1],
+        "text_temperature": choice[1],
         "codes_per_level": sizes,
     }
 
@@ -174,12 +174,12 @@ def fit_projection(
     model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"], fixed: tuple[float, float] | None = None
 ) -> tuple[float, float]:
     """Sets how far text is drawn to audio (`MuLan.project_text`) so that decoded codes of n texts and of their audio are nearest to each
-    other, against mixed-up pairs, or as `fixed` says; returns `text_pull` and `text_heat`. The vectors are the towers', centred."""
+    other, against mixed-up pairs, or as `fixed` says; returns the pull and the temperature. The vectors are the towers', centred."""
     best, choice = -1.0, fixed or (0.0, 0.05)
     for pull in (0.0, 0.5, 0.75, 1.0) if fixed is None else ():
-        for heat in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
+        for temperature in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
             model.text_pull.fill_(pull)
-            model.text_heat.fill_(heat)
+            model.text_heat.fill_(temperature)
             gap = gap_of(model, audio, model.project_text(text))
             value = (
                 gap.decoded_reciprocal_rank
@@ -188,7 +188,7 @@ def fit_projection(
                 - gap.decoded_cosine_shuffled
             )
             if value > best:
-                best, choice = value, (pull, heat)
+                best, choice = value, (pull, temperature)
     model.text_pull.fill_(choice[0])
     model.text_heat.fill_(choice[1])
     return choice

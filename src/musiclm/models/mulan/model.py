@@ -25,6 +25,7 @@ from musiclm.core.artifact import ArtifactError, load_artifact, load_state, save
 from musiclm.core.config import from_json
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.mulan.text import TextConfig, TextEncoder, tokenize
+from musiclm.nn.attention import attention
 from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ
 
 KIND = "mulan"
@@ -118,10 +119,7 @@ class AudioLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        b, length, _ = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        x = x + self.dropout(self.out(mixed))
+        x = x + self.dropout(self.out(attention(self.qkv(self.norm1(x)), self.num_heads)))
         return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
 
 
@@ -226,7 +224,7 @@ class MuLan(nn.Module):
         self.register_buffer("text_mean", torch.zeros(config.dim))
         self.register_buffer("memory", torch.zeros(config.memory_size, config.dim))
         self.register_buffer("text_pull", torch.tensor(0.0))  # share of the projection onto audio, 0..1
-        self.register_buffer("text_heat", torch.tensor(0.05))  # temperature of that projection
+        self.register_buffer("text_heat", torch.tensor(0.05))  # its temperature, under the name it has on disk
         frozen = config.text.num_layers - config.text_trained_layers
         for module in (self.text_encoder if frozen == config.text.num_layers else self.text_encoder.layers[:frozen],):
             module.requires_grad_(False)
@@ -399,7 +397,7 @@ def contrastive_loss(
 ) -> ContrastiveLoss:
     """Symmetric cross-entropy over the batch's similarities (MuLan, equation 1).
 
-    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the denominator. Chance is
+    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the denominator. The baseline is
     ln(b) where no pair is left out.
     """
     b = audio.shape[0]

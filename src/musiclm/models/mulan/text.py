@@ -19,6 +19,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.nn.attention import attention
+
 MAX_TOKENS = 256
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 
@@ -57,10 +59,8 @@ class TextLayer(nn.Module):
         self.norm2 = nn.LayerNorm(config.width, eps=1e-12)
 
     def forward(self, x: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
-        b, length, _ = x.shape
-        q, k, v = self.qkv(x).view(b, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=keep[:, None, None, :])
-        x = self.norm1(x + self.out(mixed.transpose(1, 2).flatten(2)))
+        mixed = attention(self.qkv(x), self.num_heads, mask=keep[:, None, None, :])
+        x = self.norm1(x + self.out(mixed))
         return self.norm2(x + self.down(F.gelu(self.up(x))))
 
 

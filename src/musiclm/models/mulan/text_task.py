@@ -1,16 +1,16 @@
-"""Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan --from BUNDLE`.
+"""Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan-text --from BUNDLE`.
 
 Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
 captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers, or
 a mood, must lie nearer to its music than the same caption with another number or mood (`musiclm.data.captions.wrong`): among unlike captions a model
-has no need to read such a word, and does not. `text_anchor` holds captions where they lay before.
+has no need to read such a word, and does not. `anchor` holds captions where they lay before.
 """
 
 import copy
 import math
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from musiclm.core.theory import tempo_of
 from musiclm.data.captions.wrong import names_mood, other_moods, with_other_mood, with_other_tempo
 from musiclm.models.mulan.gap import fit_projection, gap_of
 from musiclm.models.mulan.model import MuLan, contrastive_loss
-from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, cached_rows, encode_texts
-from musiclm.models.mulan.text import Pretrained
+from musiclm.models.mulan.task import CaptionTaskConfig
+from musiclm.models.mulan.windows import CaptionedWindows, cached_rows, encode_texts
 from musiclm.train.loop import Update
 
 OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
@@ -45,15 +45,31 @@ class TextSide(nn.Module):
         self.log_scale = model.log_scale
 
 
-class MuLanTextTask(MuLanTask):
+@dataclass(frozen=True, kw_only=True)
+class MuLanTextTaskConfig(CaptionTaskConfig):
+    """How the text side is trained. Its sizes are those of the MuLan that training begins with."""
+
+    anchor: float = 0.0  # how firmly captions without a tempo in numbers are held where they lay before
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.anchor < 0:
+            raise ValueError(f"anchor is {self.anchor}; it must be 0 or more")
+
+
+class MuLanTextTask:
     """See `musiclm.train.loop.Task`.
 
-    start: a MuLan's artifact. Raises: ArtifactError if its sizes are not the configuration's, or its text encoder is to be trained too; ValueError as `MuLanTask`.
+    start: a MuLan's artifact. Raises: ArtifactError if there is none, or its text encoder was trained too; ValueError
+    as `CaptionedWindows`.
     """
+
+    name = "mulan-text"
+    ema_group = "model"
 
     def __init__(
         self,
-        config: MuLanTaskConfig,
+        config: MuLanTextTaskConfig,
         corpus_dir: Path,
         *,
         batch_size: int,
@@ -61,42 +77,39 @@ class MuLanTextTask(MuLanTask):
         start: Path,
         cache_dir: Path | None = None,
     ) -> None:
-        if config.model.text_trained_layers:
-            raise ArtifactError(
-                f"mulan.task.model.text_trained_layers is {config.model.text_trained_layers}; with --from only the head over the text encoder is "
-                "trained: set it to 0, or train MuLan from the start"
-            )
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        torch.manual_seed(seed)
         model = MuLan.from_artifact(start)
-        if model.config != config.model:
+        if model.config.text_trained_layers:
             raise ArtifactError(
-                f"the mulan model in {start} has other sizes than this preset's; choose its preset, or set them"
+                f"the mulan model in {start} learned with text_trained_layers {model.config.text_trained_layers}; here only the head over "
+                "a text encoder that stays is trained: begin with a MuLan whose encoder was not, or train MuLan anew"
             )
-        assert model.tokenizer is not None
-        pretrained = Pretrained(model.config.text, model.text_encoder.state_dict(), model.tokenizer.to_str())
         cache_dir = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
-        super().__init__(
-            config, corpus_dir, batch_size=batch_size, seed=seed, pretrained=pretrained, cache_dir=cache_dir
+        self.data = CaptionedWindows(
+            Path(corpus_dir), cache_dir, model, config.captions_per_window, config.rendered_share
         )
         self.mulan = model.requires_grad_(False)
         self.before = copy.deepcopy(model.text).eval()
         self.side = TextSide(model).requires_grad_(True)
-        self.groups = {"model": self.side}
+        self.groups: dict[str, nn.Module] = {"model": self.side}
         self.codes_of = codes_hash(read_config(start))
-        keys = [f"{window.track.sha256} {window.start_s}" for window in self.windows]
+        keys = [f"{window.track.sha256} {window.start_s}" for window in self.data.windows]
         rows = cached_rows(
             cache_dir / f"vectors-{self.codes_of[:16]}.npz",
             keys,
-            lambda missing: model.audio_vectors(self.features(model, np.array(missing))).numpy().astype(np.float16),
+            lambda missing: (
+                model.audio_vectors(self.data.features(model, np.array(missing))).numpy().astype(np.float16)
+            ),
         )
         self.audio = F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
         self.wrong = {"tempo": self._encoded(self._other_tempi()), "mood": self._encoded(self._other_moods())}
-        self.chance = {key: value for key, value in self.chance.items() if key not in ("tags", "measures")}
-        self.chance |= {kind: math.log(1 + OTHERS) for kind in self.wrong}
+        self.baseline = self.data.baseline(batch_size) | {kind: math.log(1 + OTHERS) for kind in self.wrong}
         self.names_tempo = torch.tensor([[tempo_of(text) is not None for text in row] for row in self.data.captions])
 
     def _other_tempi(self) -> Iterator[Wrong]:
         """The training captions that name their tempo in numbers."""
-        for window in map(int, self.train):
+        for window in map(int, self.data.train):
             for caption, text in enumerate(self.data.captions[window]):
                 rng = random.Random(f"{self.seed} {window} {caption}")
                 wrong = [other for _ in range(OTHERS) if (other := with_other_tempo(text, rng)) is not None]
@@ -105,9 +118,9 @@ class MuLanTextTask(MuLanTask):
 
     def _other_moods(self) -> Iterator[Wrong]:
         """The shortest training captions of each window that name a mood."""
-        for window in map(int, self.train):
+        for window in map(int, self.data.train):
             pool = self.data.captions[window]
-            others = other_moods([*pool, *self.windows[window].captions])
+            others = other_moods([*pool, *self.data.windows[window].captions])
             felt = [caption for caption, text in enumerate(pool) if names_mood(text)] if others else []
             for caption in sorted(felt, key=lambda k: len(pool[k]))[:FELT_CAPTIONS]:
                 rng = random.Random(f"{self.seed} {window} {caption} mood")
@@ -120,7 +133,7 @@ class MuLanTextTask(MuLanTask):
         if not texts:
             return np.zeros((0, 2), np.int64), np.zeros((0, OTHERS, 1), np.float16)
         rows = cached_rows(
-            self.data.captions_file,
+            self.data.cache.captions_file,
             texts,
             lambda missing: encode_texts(self.mulan, [texts[i] for i in missing]).numpy().astype(np.float16),
         )
@@ -132,14 +145,14 @@ class MuLanTextTask(MuLanTask):
     def batch(self, step: int) -> dict[str, Tensor]:
         """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood, with wrong ones beside them."""
         rng = np.random.default_rng([self.seed, step])
-        picked = np.concatenate([self._pick(rng, tracks, num) for tracks, num in self._parts(rng) if num])
+        picked = self.data.pick(rng, self.batch_size)
         choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
-        pooled = self.data.pooled
+        pooled = self.data.cache.pooled
         assert pooled is not None
         batch = {
             "audio": self.audio[torch.from_numpy(picked)],
             "pooled": torch.tensor(pooled[picked, choices[:, 0]], dtype=torch.float32),
-            "same": self._same(picked, choices)[0],
+            "same": self.data.same(picked, choices)[0],
             "names_tempo": self.names_tempo[picked, choices[:, 0]],
         }
         for kind, (places, others) in self.wrong.items():
@@ -161,12 +174,12 @@ class MuLanTextTask(MuLanTask):
             "text_to_audio": result.text_to_audio,
             "temperature": (-self.side.log_scale).exp(),
         }
-        if self.config.text_anchor:
+        if self.config.anchor:
             with torch.no_grad():
                 was = self._vectors(self.before.to(text.device), batch["pooled"])
             held = ~batch["names_tempo"]
             log["moved"] = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
-            loss = loss + self.config.text_anchor * log["moved"]
+            loss = loss + self.config.anchor * log["moved"]
         for kind in self.wrong:
             if f"{kind}_pooled" in batch:
                 pooled = batch[f"{kind}_pooled"]
@@ -182,12 +195,18 @@ class MuLanTextTask(MuLanTask):
         return F.normalize(raw - self.mulan.text_mean.to(raw.device), dim=-1)
 
     @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """See `CaptionedWindows.validate`."""
+        assert isinstance(module, TextSide)
+        return self.data.validate(lambda windows: self.pairs(module, windows))
+
     def pairs(
         self, module: nn.Module, windows: NDArray[np.int64]
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
+        """Vectors of windows and of a caption of each, and the loss's scale."""
         assert isinstance(module, TextSide)
         device = module.log_scale.device
-        text = self._vectors(module.text, self.pooled(self.mulan, windows, 0).to(device))
+        text = self._vectors(module.text, self.data.pooled(self.mulan, windows, 0).to(device))
         return self.audio[torch.from_numpy(windows)].to(device), text, module.log_scale
 
     @torch.no_grad()
@@ -197,13 +216,12 @@ class MuLanTextTask(MuLanTask):
         model = copy.deepcopy(self.mulan)
         model.text.load_state_dict(module.text.state_dict())
         model.log_scale.copy_(module.log_scale)
-        audio, text, _ = (value.cpu() for value in self.pairs(module, self.held))
+        audio, text, _ = (value.cpu() for value in self.pairs(module, self.data.held))
         fit_projection(model, audio, text, self.config.projection)
         gap = gap_of(model, audio, model.project_text(text))
-        windows = {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
         facts = {
-            "windows": windows,
-            "chance": self.chance,
+            "windows": self.data.counts(),
+            "baseline": self.baseline,
             "gap_validation": {"after": asdict(gap)},
             "codes_of": self.codes_of,
         }

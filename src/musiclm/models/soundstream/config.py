@@ -1,17 +1,105 @@
 """Sizes of the codec."""
 
+import bisect
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from musiclm.core.streams import TokenSpec
+
+HALF_TAPS = 12  # of the interpolator on either side, in samples of a band's own rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One band of the `bands` network: how its magnitudes are read and how often they are coded."""
+
+    n_fft: int  # samples of a window
+    hop: int  # samples between spectra
+    low_hz: float
+    high_hz: float
+    fold: int  # spectra a code
+    groups: int  # neighbouring parts of the band with codebooks of their own
+    num_pooled: int | None = None  # magnitudes handed on: so many bands of even ratio; None: every bin
+    decimation: int = 1  # phases are made at 1 / decimation of the sample rate
+    rounds: int = 16  # of Griffin-Lim
+
+    def __post_init__(self) -> None:
+        if self.n_fft % self.decimation or self.hop % self.decimation or self.n_fft < 2 * self.hop:
+            raise ValueError(
+                f"a band's n_fft and hop must be multiples of decimation {self.decimation}, and n_fft at least twice the hop, "
+                f"got {self.n_fft} and {self.hop}"
+            )
+        if not 0 <= self.low_hz < self.high_hz:
+            raise ValueError(f"a band must reach from low_hz up to high_hz, got {self.low_hz} to {self.high_hz}")
+
+    @property
+    def lag(self) -> int:
+        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the interpolator."""
+        return (self.n_fft - self.hop) // 2 + (HALF_TAPS * self.decimation if self.decimation > 1 else 0)
+
+    @property
+    def spectra_ahead(self) -> int:
+        """Spectra past a block of them that its phases must suit: a window's length."""
+        return -(-self.n_fft // self.hop)
+
+    def bins(self, sample_rate_hz: int) -> tuple[int, int]:
+        """First bin and the one past the last."""
+        first = max(1, round(self.low_hz * self.n_fft / sample_rate_hz))
+        return first, min(self.n_fft // 2 + 1, round(self.high_hz * self.n_fft / sample_rate_hz))
+
+    def width(self, sample_rate_hz: int) -> int:
+        """Magnitudes of one spectrum."""
+        first, last = self.bins(sample_rate_hz)
+        return last - first if self.num_pooled is None else self.num_pooled
+
+    def pool(self, sample_rate_hz: int) -> Float[Tensor, "n f"]:
+        """1 where a bin belongs to a band of even ratio; every band has a bin. The identity if magnitudes are not pooled."""
+        first, last = self.bins(sample_rate_hz)
+        if self.num_pooled is None:
+            return torch.eye(last - first)
+        if not 0 < self.num_pooled <= last - first:
+            raise ValueError(f"num_pooled must lie in 1..{last - first}, the bins of the band, got {self.num_pooled}")
+        ratio = (last / first) ** (1 / self.num_pooled)
+        edges = [first]
+        for band in range(1, self.num_pooled):  # where bands are narrower than a bin, one bin each
+            edges.append(max(round(first * ratio**band), edges[-1] + 1))
+        member = [bisect.bisect_right(edges, bin) - 1 for bin in range(first, last)]
+        pool = torch.zeros(last - first, self.num_pooled)
+        pool[torch.arange(last - first), torch.tensor(member)] = 1
+        return pool
+
+    def group_width(self, sample_rate_hz: int) -> int:
+        """Magnitudes of one spectrum that a group codes; the last group may have fewer."""
+        return -(-self.width(sample_rate_hz) // self.groups)
+
+
+# notes below C4, the middle, and what is above the highest fundamentals
+BASE_BANDS = (
+    Band(n_fft=4096, hop=480, low_hz=20, high_hz=480, fold=4, groups=4, decimation=16, rounds=24),
+    Band(n_fft=2048, hop=240, low_hz=480, high_hz=1900, fold=4, groups=4, decimation=4),
+    Band(n_fft=960, hop=240, low_hz=1900, high_hz=12000, fold=2, groups=3, num_pooled=96, rounds=6),
+)
+
+
+class Slot(NamedTuple):
+    """One of the codes of a frame."""
+
+    level: int  # of the group's residual levels
+    band: int
+    time: int  # within the frame
+    group: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundStreamConfig:
     """Sizes. Paper: waveform, C = 32, strides whose product is 480 in MusicLM, latent 256."""
 
-    network: Literal["waveform", "spectrogram"] = "spectrogram"
+    network: Literal["waveform", "spectrogram", "bands"] = "spectrogram"
     sample_rate_hz: int = 24000
     latent_dim: int = 96  # width of a quantized frame
     levels: int = 12  # RVQ levels
@@ -30,17 +118,76 @@ class SoundStreamConfig:
     slow_blocks: int = 4  # on either side
     tonal_bins: int = 64  # lowest bins whose frequency within the bin is coded too
     phase_iterations: int = 4  # of Griffin-Lim, from accumulated phases
+    # bands network
+    bands: tuple[Band, ...] = BASE_BANDS
+    group_levels: int = 2  # RVQ levels of each group; `levels` of the stream are all codes of a frame
+    group_dim: int = 32  # width of a quantized group
+    group_width: int = 96  # of its encoder
+    group_blocks: int = 3
+    trunk_width: int = 512  # of the decoder
+    trunk_blocks: int = 5
+    trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
+    trunk_ahead: int = 1
+    block_frames: int = 8  # codes that are decoded together
 
     def __post_init__(self) -> None:
+        if self.network == "bands":
+            self._check_bands()
         if self.network == "spectrogram" and (self.n_fft % self.hop or self.n_fft < 2 * self.hop):
             raise ValueError(f"n_fft must be a multiple of hop, at least twice, got {self.n_fft} and {self.hop}")
         if not 0 <= self.tonal_bins <= self.num_bins:
             raise ValueError(f"tonal_bins must lie in 0..{self.num_bins}, got {self.tonal_bins}")
-        if self.sample_rate_hz % self.samples_per_frame:
+        if 2 * self.sample_rate_hz % self.samples_per_frame:
             raise ValueError(
-                f"a code must span a whole fraction of a second: {self.samples_per_frame} samples at "
+                f"a code must span a whole fraction of two seconds: {self.samples_per_frame} samples at "
                 f"{self.sample_rate_hz} Hz do not"
             )
+
+    def _check_bands(self) -> None:
+        if not self.bands:
+            raise ValueError("the network `bands` needs at least one band")
+        for band in self.bands:
+            if self.samples_per_frame % (band.hop * band.fold):
+                raise ValueError(
+                    f"a code of each band must span a whole fraction of {self.samples_per_frame} samples, "
+                    f"got {band.hop * band.fold}"
+                )
+            most = band.fold * band.group_width(self.sample_rate_hz)
+            if not 0 < self.group_dim <= most:
+                raise ValueError(f"group_dim must lie in 1..{most}, the magnitudes of a code, got {self.group_dim}")
+        slots = len(self.slots)
+        if self.levels != slots:
+            raise ValueError(f"levels must be {slots}, the codes of a frame of these bands, got {self.levels}")
+        if self.latent_dim * self.group_levels != slots * self.group_dim:
+            raise ValueError(
+                f"latent_dim must be {slots // self.group_levels * self.group_dim}, all groups of a frame, got {self.latent_dim}"
+            )
+        if not 0 <= self.trunk_ahead < self.trunk_kernel:
+            raise ValueError(f"trunk_ahead must lie in 0..{self.trunk_kernel - 1}, got {self.trunk_ahead}")
+
+    @property
+    def slots(self) -> list[Slot]:
+        """The codes of a frame of the bands network in their order: by level, so that a prefix is a lower bitrate, then band, time, group."""
+        frame = self.samples_per_frame
+        return [
+            Slot(level, number, time, group)
+            for level in range(self.group_levels)
+            for number, band in enumerate(self.bands)
+            for time in range(frame // (band.hop * band.fold))
+            for group in range(band.groups)
+        ]
+
+    @property
+    def place_groups(self) -> list[int]:
+        """Of the bands network: which codebooks each code of the first level has, counted over all groups of all bands."""
+        before = [sum(band.groups for band in self.bands[:number]) for number in range(len(self.bands))]
+        return [before[slot.band] + slot.group for slot in self.slots if slot.level == 0]
+
+    @property
+    def trunk_steps(self) -> int:
+        """Frames of the decoder's network in a code frame: as many as the second slowest band has codes."""
+        spans = sorted((band.hop * band.fold for band in self.bands), reverse=True)
+        return self.samples_per_frame // spans[min(1, len(spans) - 1)]
 
     @property
     def num_bins(self) -> int:
@@ -50,11 +197,15 @@ class SoundStreamConfig:
     @property
     def samples_per_frame(self) -> int:
         """Audio samples per code frame."""
+        if self.network == "bands":
+            return max(band.hop * band.fold for band in self.bands)
         return math.prod(self.strides) if self.network == "waveform" else self.hop * self.stride
 
     @property
     def lookahead(self) -> int:
         """Samples past a frame's end that the encoder needs."""
+        if self.network == "bands":
+            return max((band.n_fft - band.hop) // 2 for band in self.bands)
         return 0 if self.network == "waveform" else (self.n_fft - self.hop) // 2
 
     @property
@@ -65,6 +216,10 @@ class SoundStreamConfig:
     @property
     def decoder_lookahead(self) -> int:
         """Samples past a frame's end that must be decoded before the frame is final."""
+        if self.network == "bands":
+            network = self.trunk_blocks * self.trunk_ahead * self.samples_per_frame // self.trunk_steps
+            block = self.block_frames * self.samples_per_frame
+            return network + block + max(band.spectra_ahead * band.hop + band.lag for band in self.bands)
         return 0 if self.network == "waveform" else self.lookahead + self.phase_reach * self.hop
 
     @property

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
+from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder
 from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.griffin_lim import BandsStream, BandsSynthesis
 from musiclm.models.soundstream.phase import PhaseStream, PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder
 from musiclm.models.soundstream.waveform import WaveformDecoder, WaveformEncoder
-from musiclm.nn.rvq import TRAINING_STATE, Quantized, ResidualVQ
+from musiclm.nn.rvq import GroupedVQ, Quantized, ResidualVQ, training_state
 from musiclm.nn.stream import StreamState
 
 
@@ -32,6 +34,20 @@ class SoundStream(nn.Module):
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
         self.config = config
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        self.rvq: ResidualVQ | GroupedVQ
+        self.phase: PhaseSynthesis | BandsSynthesis | None
+        if config.network == "bands":
+            self.encoder, self.decoder, self.phase = BandsEncoder(config), BandsDecoder(config), BandsSynthesis(config)
+            self.rvq = GroupedVQ(
+                groups=config.place_groups,
+                dim=config.group_dim,
+                codebook_size=config.codebook_size,
+                levels=config.group_levels,
+                decay=config.codebook_decay,
+            )
+            return
         waveform = config.network == "waveform"
         self.encoder = WaveformEncoder(config) if waveform else SpectrogramEncoder(config)
         self.decoder = WaveformDecoder(config) if waveform else SpectrogramDecoder(config)
@@ -48,7 +64,7 @@ class SoundStream(nn.Module):
         """Loads a trained codec in eval mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, "soundstream")
         model = cls(from_json(SoundStreamConfig, artifact.config))
-        load_state(model, artifact, skip=TRAINING_STATE)
+        load_state(model, artifact, skip=training_state(model))
         model.codes_hash = artifact.codes_hash
         return model.eval()
 
@@ -76,7 +92,8 @@ class SoundStream(nn.Module):
         """The state of a stream that has taken in the first `lookahead` samples."""
         state = StreamState()
         if self.config.lookahead:
-            state.extend(self.encoder, first, self.config.n_fft)
+            assert isinstance(self.encoder, SpectrogramEncoder | BandsEncoder)
+            state.extend(self.encoder, first, self.encoder.context)
         return state
 
     @torch.no_grad()
@@ -106,9 +123,20 @@ class SoundStream(nn.Module):
         return self.synthesize(self.dequantize(codes))
 
     def synthesize(self, latent: Float[Tensor, "b d t"]) -> Float[Tensor, "b 1 s"]:
-        """Audio from (quantized) latents."""
+        """Audio from (quantized) latents. That of the bands network carries no gradient."""
+        if isinstance(self.decoder, BandsDecoder):
+            assert isinstance(self.phase, BandsSynthesis)
+            stream = BandsStream(self.decoder, self.phase)
+            return torch.cat([stream.push(latent), stream.flush()], -1)
         decoded = self.decoder(latent)
         return decoded if self.phase is None else self.phase(decoded)
+
+    def magnitudes(self, audio: Float[Tensor, "b 1 s"]) -> list[Float[Tensor, "b t f"]]:
+        """What a perfect decoder of the bands network would tell of `audio`, s in whole frames."""
+        assert isinstance(self.encoder, BandsEncoder)
+        padded = F.pad(audio, (0, self.config.lookahead))
+        state = self.initial_encoder_state(padded[..., : self.config.lookahead])
+        return self.encoder.analyse(padded[..., self.config.lookahead :], state)
 
     def spectra(self, audio: Float[Tensor, "b 1 s"]) -> Spectra:
         """What a perfect decoder of the spectrogram network would tell of `audio`, s in whole frames."""
@@ -176,17 +204,29 @@ class DecoderStream:
     def __init__(self, model: SoundStream) -> None:
         self.model = model
         self.state = StreamState()
-        self.phase = None if model.phase is None else PhaseStream(model.phase)
         self.batch = 1
+        self.bands: BandsStream | None = None
+        self.phase: PhaseStream | None = None
+        if isinstance(model.decoder, BandsDecoder):
+            assert isinstance(model.phase, BandsSynthesis)
+            self.bands = BandsStream(model.decoder, model.phase)
+        elif model.phase is not None:
+            assert isinstance(model.phase, PhaseSynthesis)
+            self.phase = PhaseStream(model.phase)
 
     @torch.no_grad()
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
         """The samples that have become certain with these codes."""
         self.batch = codes.shape[0]
-        decoded = self.model.decoder(self.model.dequantize(codes), self.state)
+        latent = self.model.dequantize(codes)
+        if self.bands is not None:
+            return self.bands.push(latent)
+        decoded = self.model.decoder(latent, self.state)
         return decoded if self.phase is None else self.phase.push(decoded)
 
     @torch.no_grad()
     def flush(self) -> Float[Tensor, "b 1 s"]:
         """The last samples."""
+        if self.bands is not None:
+            return self.bands.flush()
         return torch.zeros(self.batch, 1, 0) if self.phase is None else self.phase.flush()

@@ -1,4 +1,7 @@
-"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help; or the decoder alone, codes as they are."""
+"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help.
+
+`CodecTask` is what every training of a codec shares; `musiclm.models.soundstream.decoder_task` trains the decoder alone.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from musiclm.core.artifact import ArtifactError, codes_hash, read_config, save_artifact
+from musiclm.core.artifact import save_artifact
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.models.soundstream.config import SoundStreamConfig
@@ -23,16 +26,16 @@ from musiclm.models.soundstream.loss import (
     roughness,
 )
 from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
-from musiclm.nn.rvq import TRAINING_STATE, perplexity, random_num_levels
+from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ, perplexity, random_num_levels
 from musiclm.train.loop import Update
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundStreamTaskConfig:
-    """Model, adversaries, crops and loss weights. The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms."""
+class CodecTaskConfig:
+    """Adversaries, crops and loss weights. The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms."""
 
-    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     crop_s: float = 0.96
     spectral_windows: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
@@ -41,15 +44,8 @@ class SoundStreamTaskConfig:
     log_weight: float = 1.0  # log-mel distance
     # on decoded spectra (spectrogram network only): bins, bands, linear, turn
     spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
-    commitment_weight: float = 0.25
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
-    full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
-    # the decoder alone (`--from`): batches of as many levels as generation decodes, the rest of 1..levels
-    played_levels: int = 4
-    played_share: float = 0.7
-    quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
-    kmeans_batches: int = 32  # whose latents start the codebooks
     discriminator_from_step: int = 2000  # the discriminators begin to learn; one that starts at once wins at once
     adversary_from_step: int = 2000  # and the codec begins to learn from them
     adversary_crop_s: float = 0.48  # of each crop, shown to the discriminators
@@ -58,33 +54,46 @@ class SoundStreamTaskConfig:
     eval_clip_s: float = 4.0
 
     def __post_init__(self) -> None:
-        frame_s = self.model.samples_per_frame / self.model.sample_rate_hz
-        for name in ("crop_s", "adversary_crop_s"):
-            frames = getattr(self, name) / frame_s
-            if abs(frames - round(frames)) > 1e-6 or frames < 1:
-                raise ValueError(f"{name} must be whole code frames of {frame_s} s, got {getattr(self, name)}")
         if self.discriminator_from_step > self.adversary_from_step:
             raise ValueError(
                 f"discriminator_from_step must not come after adversary_from_step ({self.adversary_from_step}), "
                 f"got {self.discriminator_from_step}"
             )
-        if not 1 <= self.played_levels <= self.model.levels:
-            raise ValueError(f"played_levels must lie in 1..{self.model.levels}, got {self.played_levels}")
+
+    def check_fits(self, model: SoundStreamConfig) -> None:
+        """Raises ValueError where crops or discriminators do not fit the sizes of the codec."""
+        frame_s = model.samples_per_frame / model.sample_rate_hz
+        for name in ("crop_s", "adversary_crop_s"):
+            frames = getattr(self, name) / frame_s
+            if abs(frames - round(frames)) > 1e-6 or frames < 1:
+                raise ValueError(f"{name} must be whole code frames of {frame_s} s, got {getattr(self, name)}")
         patches = self.discriminator.magnitude_patches
-        if patches and (self.model.network != "spectrogram" or any((self.model.num_bins - 1) % p for p in patches)):
+        if patches and (model.network != "spectrogram" or any((model.num_bins - 1) % p for p in patches)):
             raise ValueError(
-                f"magnitude_patches must divide the {self.model.num_bins - 1} bins that the spectrogram network decodes, got {patches}; "
+                f"magnitude_patches must divide the {model.num_bins - 1} bins that the spectrogram network decodes, got {patches}; "
                 "the waveform network decodes none"
             )
-        if self.model.network == "spectrogram" and self.adversary_crop_s + 2 * self.edge_s > self.crop_s:
+        # of synthesised audio, where frames outside are missing
+        edge_s = (model.n_fft - model.hop) / model.sample_rate_hz
+        if model.network == "spectrogram" and self.adversary_crop_s + 2 * edge_s > self.crop_s:
             raise ValueError(
-                f"adversary_crop_s must leave {self.edge_s} s of crop_s ({self.crop_s}) on either side, got {self.adversary_crop_s}"
+                f"adversary_crop_s must leave {edge_s} s of crop_s ({self.crop_s}) on either side, got {self.adversary_crop_s}"
             )
 
-    @property
-    def edge_s(self) -> float:
-        """Of synthesised audio, where frames outside are missing."""
-        return (self.model.n_fft - self.model.hop) / self.model.sample_rate_hz
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStreamTaskConfig(CodecTaskConfig):
+    """The model, and when what of it learns."""
+
+    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
+    commitment_weight: float = 0.25
+    full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
+    quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
+    kmeans_batches: int = 32  # whose latents start the codebooks
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_fits(self.model)
 
 
 class Shown(NamedTuple):
@@ -94,65 +103,40 @@ class Shown(NamedTuple):
     log_magnitude: Float[Tensor, "b t f"] | None = None
 
 
-class SoundStreamTask:
-    """The codec as the loop sees it: groups `generator` and `discriminator`.
+class CodecTask:
+    """A codec as the loop sees it: groups `generator` and `discriminator`. What its decoder is given, and what becomes
+    of it, is a subclass's affair: `_latent`, `start` and `export`."""
 
-    start: an artifact whose decoder alone learns on: encoder and codebooks stay, and with them every code and what learned from codes.
-    Raises: ArtifactError if its sizes are not the configuration's.
-    """
-
-    name = "soundstream"
     ema_group = "generator"
 
-    def __init__(
-        self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int, start: Path | None = None
-    ) -> None:
-        self.config, self.batch_size, self.seed = config, batch_size, seed
+    def __init__(self, config: CodecTaskConfig, model: SoundStream, corpus: Path, batch_size: int, seed: int) -> None:
+        self.settings, self.model, self.batch_size, self.seed = config, model, batch_size, seed
+        self.discriminators = Discriminators(config.discriminator)
+        self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
         tracks = load_manifest(corpus)
         self.sampler = ClipSampler(corpus, [t for t in tracks if t.split == "train"], config.crop_s, seed)
         held_out = [t for t in tracks if t.split == "validation"]
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
-        torch.manual_seed(seed)
-        self.codes_of: str | None = None
-        if start is None:
-            self.model = SoundStream(config.model)
-        else:
-            self.model = SoundStream.from_artifact(start)
-            if self.model.config != config.model:
-                raise ArtifactError(
-                    f"the soundstream model in {start} has other sizes than this preset's; choose its preset, or set them"
-                )
-            self.codes_of = codes_hash(read_config(start))
-            for part in (self.model.encoder, self.model.rvq):
-                part.requires_grad_(False)
-        self.discriminators = Discriminators(config.discriminator)
-        self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
-        self.spectral = SpectralLoss(config.model.sample_rate_hz, config.spectral_windows, config.num_mels)
-        self.spectra = SpectraLoss(config.model.sample_rate_hz, config.model.num_bins)
+        self.spectral = SpectralLoss(model.config.sample_rate_hz, config.spectral_windows, config.num_mels)
+        self.spectra = SpectraLoss(model.config.sample_rate_hz, model.config.num_bins)
         # what silence as output would score, a decoder that knows no turn, discriminators that can't tell
-        self.chance = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
+        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
 
-    @torch.no_grad()
-    def start(self, device: torch.device) -> None:
-        """The linear path of the spectrogram network. Codebooks start by k-means at `quantize_from_step`."""
-        if self.codes_of is not None:
-            return
-        encoder, decoder = self.model.encoder, self.model.decoder
-        if isinstance(encoder, SpectrogramEncoder) and isinstance(decoder, SpectrogramDecoder):
-            spectra = [self.model.spectra(self.batch(step).to(device)) for step in range(self.config.kmeans_batches)]
-            fit_linear_path(encoder, decoder, spectra, self.config.model.sample_rate_hz)
+    def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
+        """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
+        raise NotImplementedError
 
     def batch(self, step: int) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
         audio = self.sampler.batch(step, self.batch_size)[0]
         generator = torch.Generator().manual_seed(self.seed * 7919 + step)
-        gain_db = (torch.rand(audio.shape[0], 1, 1, generator=generator) * 2 - 1) * self.config.gain_db
+        gain_db = (torch.rand(audio.shape[0], 1, 1, generator=generator) * 2 - 1) * self.settings.gain_db
         sign = torch.randint(0, 2, (audio.shape[0], 1, 1), generator=generator) * 2 - 1
         return (audio * sign * 10 ** (gain_db / 20)).clamp(-1, 1)
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
         """The discriminators' step (from `adversary_from_step`), then the codec's."""
-        config = self.config
+        config = self.settings
         self.spectral.to(batch.device)
         self.spectra.to(batch.device)
         latent, total, log = self._latent(batch, step)
@@ -187,10 +171,73 @@ class SoundStreamTask:
         yield Update("generator", total, log)
         self.discriminators.requires_grad_(True)
 
+    def _adversary_crops(self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra) -> tuple[Shown, Shown]:
+        """The same random piece of the original and of what was decoded, as the discriminators need it."""
+        model = self.model.config
+        length = round(self.settings.adversary_crop_s * model.sample_rate_hz)
+        if isinstance(decoded, Tensor):
+            start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
+            return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
+        phase = self.model.phase
+        assert isinstance(phase, PhaseSynthesis) and target is not None
+        edge, frames = model.n_fft // model.hop - 1, length // model.hop
+        first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
+        own = slice(first + edge, first + edge + frames)
+        real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
+        if self.discriminators.need_audio:
+            piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
+            start, cut = own.start * model.hop, edge * model.hop
+            real = real._replace(audio=batch[..., start : start + length])
+            fake = fake._replace(audio=phase(piece)[..., cut : cut + length])
+        return real, fake
+
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four and at the first alone;
+        codebook use; how often the first code repeats.
+        """
+        assert isinstance(module, SoundStream)
+        device = next(module.parameters()).device
+        self.spectral.to(device)
+        levels = self.model.config.levels
+        totals: dict[str, list[float]] = {}
+        codes = []
+        for audio in self.eval_audio.to(device).split(4):
+            whole = module.encode(audio)
+            codes.append(whole)
+            own = roughness(audio).clamp(min=1e-6)  # silence has none
+            for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
+                decoded = module.decode(whole[:, :value])[..., : audio.shape[-1]]
+                linear, logarithmic = self.spectral(decoded, audio)
+                rough = roughness(decoded) / own
+                for key, figure in (("mel_linear", linear), ("mel_log", logarithmic), ("roughness", rough)):
+                    totals.setdefault(key + name, []).append(float(figure))
+        figures = {name: sum(values) / len(values) for name, values in totals.items()}
+        every = torch.cat(codes)
+        figures["repeats_first"] = float((every[:, 0, 1:] == every[:, 0, :-1]).float().mean())
+        used = perplexity(every, self.model.config.codebook_size)
+        return figures | {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
+
+
+class SoundStreamTask(CodecTask):
+    """Trains a whole codec from nothing."""
+
+    name = "soundstream"
+
+    def __init__(self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int) -> None:
+        self.config = config
+        torch.manual_seed(seed)
+        super().__init__(config, SoundStream(config.model), corpus, batch_size, seed)
+
+    @torch.no_grad()
+    def start(self, device: torch.device) -> None:
+        """The linear path of the spectrogram network. Codebooks start by k-means at `quantize_from_step`."""
+        encoder, decoder = self.model.encoder, self.model.decoder
+        if isinstance(encoder, SpectrogramEncoder) and isinstance(decoder, SpectrogramDecoder):
+            spectra = [self.model.spectra(self.batch(step).to(device)) for step in range(self.config.kmeans_batches)]
+            fit_linear_path(encoder, decoder, spectra, self.config.model.sample_rate_hz)
+
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents as the decoder gets them, their weighted commitment loss, and figures of the quantizer."""
-        if self.codes_of is not None:
-            return self._played(batch), batch.new_zeros(()), {}
         latent = self.model.latents(batch)
         if step < self.config.quantize_from_step:
             return latent, batch.new_zeros(()), {}
@@ -208,74 +255,19 @@ class SoundStreamTask:
         return quantized.output, self.config.commitment_weight * quantized.commitment, log
 
     @torch.no_grad()
-    def _played(self, batch: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d t"]:
-        """Latents of the codes that the codec gives outside training, in float32; one draw of how many levels."""
-        levels = int(torch.randint(1, self.config.model.levels + 1, ()))
-        if float(torch.rand(())) < self.config.played_share:
-            levels = self.config.played_levels
-        with torch.autocast(batch.device.type, enabled=False):
-            return self.model.dequantize(self.model.encode(batch, levels))
-
-    @torch.no_grad()
     def _start_codebooks(self, step: int, device: torch.device) -> None:
         """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
         batches = [self.batch(step + ahead).to(device) for ahead in range(self.config.kmeans_batches)]
         latents = torch.cat([self.model.latents(audio) for audio in batches])
-        frames = latents.transpose(1, 2).flatten(0, 1)
-        self.model.rvq.fit_kmeans(frames, num_iterations=10)
+        rvq = self.model.rvq
+        assert isinstance(rvq, ResidualVQ)
+        rvq.fit_kmeans(latents.transpose(1, 2).flatten(0, 1), num_iterations=10)
         # the averages count use per step: scale what k-means counted over all its frames
         scale = batches[0].shape[0] / latents.shape[0]
-        self.model.rvq.counts.mul_(scale)
-        self.model.rvq.sums.mul_(scale)
-
-    def _adversary_crops(self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra) -> tuple[Shown, Shown]:
-        """The same random piece of the original and of what was decoded, as the discriminators need it."""
-        model = self.config.model
-        length = round(self.config.adversary_crop_s * model.sample_rate_hz)
-        if isinstance(decoded, Tensor):
-            start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
-            return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
-        assert self.model.phase is not None and target is not None
-        edge, frames = model.n_fft // model.hop - 1, length // model.hop
-        first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
-        own = slice(first + edge, first + edge + frames)
-        real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
-        if self.discriminators.need_audio:
-            piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
-            start, cut = own.start * model.hop, edge * model.hop
-            real = real._replace(audio=batch[..., start : start + length])
-            fake = fake._replace(audio=self.model.phase(piece)[..., cut : cut + length])
-        return real, fake
-
-    def validate(self, module: nn.Module) -> dict[str, float]:
-        """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four and at the first alone;
-        codebook use; how often the first code repeats.
-        """
-        assert isinstance(module, SoundStream)
-        device = next(module.parameters()).device
-        self.spectral.to(device)
-        levels = self.config.model.levels
-        totals: dict[str, list[float]] = {}
-        codes = []
-        for audio in self.eval_audio.to(device).split(4):
-            whole = module.encode(audio)
-            codes.append(whole)
-            own = roughness(audio).clamp(min=1e-6)  # silence has none
-            for name, value in {"": levels, "_1": 1, "_4": min(4, levels)}.items():
-                decoded = module.decode(whole[:, :value])[..., : audio.shape[-1]]
-                linear, logarithmic = self.spectral(decoded, audio)
-                rough = roughness(decoded) / own
-                for key, figure in (("mel_linear", linear), ("mel_log", logarithmic), ("roughness", rough)):
-                    totals.setdefault(key + name, []).append(float(figure))
-        figures = {name: sum(values) / len(values) for name, values in totals.items()}
-        every = torch.cat(codes)
-        figures["repeats_first"] = float((every[:, 0, 1:] == every[:, 0, :-1]).float().mean())
-        used = perplexity(every, self.config.model.codebook_size)
-        return figures | {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
+        rvq.counts.mul_(scale)
+        rvq.sums.mul_(scale)
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
-        facts = {**info, "chance": self.chance}
-        if self.codes_of is not None:
-            facts["codes_of"] = self.codes_of
+        facts = {**info, "baseline": self.baseline}
         save_artifact(folder, "soundstream", self.config.model, module, facts, torch.float16, skip=TRAINING_STATE)

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
+from musiclm.nn.embedding import project_codebooks
 
 KIND = "storm"
 
@@ -46,13 +47,16 @@ class SoundStormConfig:
             raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
-        if not (self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1) % 1 == 0:
-            raise ValueError("the acoustic frame rate must be a multiple of the semantic one")
+        if min(self.pace.acoustic, self.pace.semantic) != 1:
+            raise ValueError(
+                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz (acoustic) "
+                f"and {self.semantic.frame_rate_hz} Hz (semantic)"
+            )
 
     @property
-    def ratio(self) -> int:
-        """Acoustic frames per semantic frame."""
-        return round((self.acoustic.frame_rate_hz or 0) / (self.semantic.frame_rate_hz or 1))
+    def pace(self) -> Pace:
+        """Acoustic frames beside semantic ones; of several semantic codes each acoustic frame reads all."""
+        return Pace.of(self.acoustic, self.semantic)
 
 
 class SoundStorm(nn.Module):
@@ -65,7 +69,10 @@ class SoundStorm(nn.Module):
         spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
         # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
-        self.semantic = nn.Embedding(config.semantic.codebook_size, width)
+        # each of the semantic codes that one acoustic frame reads has rows of its own
+        self.semantic = nn.Embedding(config.pace.semantic * config.semantic.codebook_size, width)
+        if config.pace.semantic > 1:
+            nn.init.normal_(self.semantic.weight, std=config.pace.semantic**-0.5)
         nn.init.normal_(self.embedding.weight, std=spread)
         with torch.no_grad():
             self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
@@ -104,7 +111,7 @@ class SoundStorm(nn.Module):
     ) -> Float[Tensor, "b f d"]:
         """Hidden states of acoustic frames.
 
-        codes: in [0, codebook_size], codebook_size where masked. semantic: t * ratio covers at least the f frames.
+        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f frames.
         mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
         """
         return self.conformer(self.embed(codes, semantic, mulan), real)
@@ -118,7 +125,10 @@ class SoundStorm(nn.Module):
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
         x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
-        x = x + self.semantic(semantic[:, 0]).repeat_interleave(config.ratio, dim=1)[:, :num_frames]
+        count = config.pace.semantic
+        own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
+        units = self.semantic(semantic[:, 0].unflatten(1, (-1, count)) + own).sum(2)
+        x = x + units.repeat_interleave(config.pace.acoustic, dim=1)[:, :num_frames]
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
@@ -162,27 +172,25 @@ class SoundStorm(nn.Module):
 
     @torch.no_grad()
     def start_embeddings(self, stream: str, vectors: Float[Tensor, "q v c"], seed: int = 0) -> None:
-        """Starts a stream's embeddings as a random projection of the quantizer's vectors, each level scaled to the spread it had.
+        """Starts a stream's embeddings from what its codes mean (`project_codebooks`), with the spread they had.
 
-        Codes near one another then start near one another. A no-op for MuLan where it is no condition.
+        A no-op for MuLan where it is no condition.
         """
         config = self.config
-        generator = torch.Generator().manual_seed(seed)
-        if stream == "mulan":
+        if stream == MULAN.name:
             if not config.mulan_levels:
                 return
             vectors = vectors[: config.mulan_levels]
-        projection = torch.randn(vectors.shape[-1], config.conformer.width, generator=generator)
-        rows = vectors.float().cpu() @ projection
-        rows = rows - rows.mean(1, keepdim=True)
+        if stream == ACOUSTIC.name:
+            vectors = vectors[: config.acoustic.levels]
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
-        by_level = rows[:1].std() if stream == "mulan" else rows.flatten(1).std(dim=1)[:, None, None]
-        rows = rows / by_level.clamp(min=1e-9)
+        width, apart = config.conformer.width, stream == ACOUSTIC.name and config.pace.semantic > 1
+        rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
         if stream == "acoustic":
             table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
         else:
             weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
-            table = weight.view(rows.shape)
+            table = weight.view(-1, *rows.shape[1:])
         table.copy_(rows.to(table) * table.std())
 
 

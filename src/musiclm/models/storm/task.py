@@ -21,10 +21,19 @@ from musiclm.core.config import check_shares
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
 from musiclm.train.loop import Update
+from musiclm.train.tokens import (
+    TokenTaskConfig,
+    draw,
+    held_out,
+    shuffled_costs,
+    start_embeddings,
+    token_facts,
+    unigram_baseline,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StormTaskConfig:
+class StormTaskConfig(TokenTaskConfig):
     """The model and what training it needs beside the loop's settings."""
 
     model: SoundStormConfig
@@ -36,18 +45,18 @@ class StormTaskConfig:
     full_mask_share: float = (
         0.5  # items at levels after the first whose frames are all masked; the paper: none on purpose
     )
-    condition_dropout: float = 0.1  # share of items without MuLan condition
-    mulan_noise: float = 0.0  # as in LmTaskConfig
-    start_from_codebooks: bool = True  # embeddings begin as projections of the quantizers' vectors
-    rendered_share: float | None = None  # as in LmTaskConfig
-    num_validation: int = 16  # fixed crops of the validation split; each is read once per level and once per condition
+    num_validation: int = 16  # each is read once per level and once per condition
 
     def __post_init__(self) -> None:
-        check_shares(self, "prompt_share", "full_mask_share", "condition_dropout", "rendered_share")
-        if self.mulan_noise < 0 or self.crop_s <= 0:
-            raise ValueError(f"mulan_noise {self.mulan_noise} must be 0 or more and crop_s {self.crop_s} above 0")
-        if self.num_validation < 2:
-            raise ValueError(f"num_validation is {self.num_validation}; it takes two crops to swap conditions")
+        super().__post_init__()
+        check_shares(self, "prompt_share", "full_mask_share")
+        if self.crop_s <= 0:
+            raise ValueError(f"crop_s is {self.crop_s}; it must be above 0")
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        conditions = (self.model.mulan, self.model.semantic) if self.model.mulan_levels else (self.model.semantic,)
+        return tuple(spec.name for spec in (*conditions, self.model.acoustic))
 
 
 @dataclass(frozen=True)
@@ -138,8 +147,9 @@ class StormTask:
     """Trains SoundStorm on crops of a store's train split.
 
     Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
-    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `chance` holds what code frequencies alone score), `loss` their mean,
-    `first_round`: the first level with every frame hidden, as decoding begins, and `worth_STREAM`: how much that rises when a crop gets the condition of another.
+    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `baseline`
+    holds what code frequencies alone score), `loss` their mean, `first_round`: the first level with every frame
+    hidden, as decoding begins, and `shuffled_STREAM`: how much that rises when a crop gets the condition of another.
     (Half hidden, a model that has learned to read the frames it is given needs the condition less, and one that has not looks as if it listened better.)
     """
 
@@ -156,35 +166,31 @@ class StormTask:
     ) -> None:
         """Raises: StoreError if the store holds other streams than the model reads."""
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
-        specs = {config.model.acoustic, config.model.semantic, config.model.mulan}
-        if specs != set(store.specs):
+        specs, acoustic = {getattr(config.model, name) for name in config.streams}, config.model.acoustic
+        stored = set(store.specs)
+        for spec in store.specs:  # a model may know the first levels only
+            if spec.name == acoustic.name and spec.levels > acoustic.levels:
+                stored = stored - {spec} | {spec.slice(0, acoustic.levels)}
+        if not specs <= stored:
             raise StoreError(f"{store.folder} holds streams {store.specs}, the model reads {specs}; set them to match")
         torch.manual_seed(seed)
         self.model = SoundStorm(config.model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
-        crops = store.eval_crops(validation_split, config.crop_s, config.num_validation)
-        self.validation: dict[str, Any] = {
-            "streams": self._needed(store.streams(crops)),
-            "num_frames": crops.num_frames * store.ratio,
-        }
-        unigram = store.unigram_loss("acoustic", self.validation["streams"]["acoustic"], self.validation["num_frames"])
-        self.chance = {"loss": float(unigram.mean())} | {f"level_{k}": float(v) for k, v in enumerate(unigram)}
-
-    def _needed(self, streams: dict[str, Tensor]) -> dict[str, Tensor]:
-        return streams if self.config.model.mulan_levels else {n: c for n, c in streams.items() if n != "mulan"}
+        streams, num_frames = held_out(store, config, config.crop_s, validation_split)
+        levels = slice(0, acoustic.levels)
+        self.baseline = unigram_baseline(store, "acoustic", streams["acoustic"], num_frames["acoustic"], levels)
+        streams["acoustic"] = streams["acoustic"][:, levels]
+        self.validation: dict[str, Any] = {"streams": streams, "num_frames": num_frames["acoustic"]}
 
     def batch(self, step: int) -> dict[str, Any]:
         """A pure function of (seed, step)."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        share = self.config.rendered_share
-        crops = self.store.crops("train", self.config.crop_s, self.batch_size, self.seed, step, share)
-        streams = self._needed(self.store.streams(crops, self.config.mulan_noise, generator))
+        drawn = draw(self.store, self.config, self.config.crop_s, self.batch_size, self.seed, step)
+        streams, num_frames = drawn.streams, drawn.num_frames["acoustic"]
         if "mulan" in streams:
-            drop = torch.rand(self.batch_size, generator=generator) < self.config.condition_dropout
-            streams["mulan"] = streams["mulan"].masked_fill(drop[:, None, None], -1)
-        num_frames = crops.num_frames * self.store.ratio
+            streams["mulan"] = streams["mulan"].masked_fill(drawn.drop[:, None, None], -1)
+        streams["acoustic"] = streams["acoustic"][:, : self.config.model.acoustic.levels]
         _, levels, length = streams["acoustic"].shape
-        masking = draw_masking(num_frames, length, levels, self.config, generator)
+        masking = draw_masking(num_frames, length, levels, self.config, drawn.generator)
         return {
             "streams": streams,
             "num_frames": num_frames,
@@ -193,9 +199,7 @@ class StormTask:
 
     def start(self, device: torch.device) -> None:
         """Embeddings begin from what codes mean."""
-        if self.config.start_from_codebooks:
-            for stream, vectors in self.store.codebooks.items():
-                self.model.start_embeddings(stream, vectors, self.seed)
+        start_embeddings(self.model, self.store, self.config, self.seed)
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
         masking = Masking(**batch["masking"])
@@ -219,12 +223,13 @@ class StormTask:
         per_level = self._losses(module, streams, list(range(levels)))
         figures = {"loss": sum(per_level) / levels}
         figures |= {f"level_{level}": value for level, value in enumerate(per_level)}
-        figures["first_round"] = self._losses(module, streams, [0], hidden=1.0)[0]
-        for name in streams:
-            if name != "acoustic":
-                other = {**streams, name: streams[name].roll(1, 0)}
-                figures[f"worth_{name}"] = self._losses(module, other, [0], hidden=1.0)[0] - figures["first_round"]
-        return figures
+
+        def first_round(under: dict[str, Tensor]) -> float:
+            return self._losses(module, under, [0], hidden=1.0)[0]
+
+        figures["first_round"] = first_round(streams)
+        conditions = [name for name in streams if name != "acoustic"]
+        return figures | shuffled_costs(streams, conditions, first_round, figures["first_round"])
 
     @torch.no_grad()
     def _losses(
@@ -255,10 +260,5 @@ class StormTask:
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
-        facts: dict[str, Any] = {
-            "encoders": self.store.encoders,
-            "chance": self.chance,
-            "crop_s": self.config.crop_s,
-            "train_hours": round(self.store.hours("train"), 2),
-        }
+        facts = {"crop_s": self.config.crop_s, **token_facts(self.store, self.config, self.baseline)}
         save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)

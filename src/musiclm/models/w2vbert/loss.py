@@ -15,7 +15,7 @@ from torch.nn import functional as F
 class ContrastiveLoss:
     loss: Float[Tensor, ""]  # nats
     accuracy: Float[Tensor, ""]  # share of frames whose own target is nearest
-    chance: Float[Tensor, ""]  # what guessing among the same candidates would reach
+    baseline: Float[Tensor, ""]  # what guessing among the same candidates would reach
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def contrastive_loss(
 
     Distractors with the target's own codes stay in the loss. wav2vec 2.0's code leaves them out, which makes the loss fall when
     codes collapse: on one batch it went from 34 codes in use to 2 in 25 steps. Kept, they cost log(their number) and push the
-    quantizer apart. Accuracy and chance leave them out, since nothing could tell them from the target.
+    quantizer apart. Accuracy and baseline leave them out, since nothing could tell them from the target.
     """
     similarity = F.normalize(outputs, dim=-1) @ F.normalize(targets, dim=-1).transpose(1, 2) / temperature
     answer = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[0], -1)
@@ -59,7 +59,7 @@ def contrastive_loss(
     return ContrastiveLoss(
         loss=F.cross_entropy(similarity.flatten(0, 1), answer.flatten()),
         accuracy=(nearest == answer).float().mean(),
-        chance=(1.0 / candidates).mean(),
+        baseline=(1.0 / candidates).mean(),
     )
 
 

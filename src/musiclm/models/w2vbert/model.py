@@ -148,7 +148,7 @@ class GumbelQuantizer(nn.Module):
     codebook on components of its own, its entries near the centroids. Measured on real music, 2 codebooks: on the convolutions'
     output, which moves as they learn, 320 entries fell to 6 in use within 50 steps whatever the diversity loss did; with
     normalised logits they stayed in use and nothing was learned. With random entries in place of centroids the contrastive loss
-    stayed at chance for 440 steps; with centroids it left chance at once.
+    stayed at the baseline of guessing for 440 steps; with centroids it left it at once.
     """
 
     mean: Tensor

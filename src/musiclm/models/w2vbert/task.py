@@ -76,8 +76,8 @@ class W2vBertTask:
         self.model = W2vBert(config.model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
         num_hidden = round(config.model.mask_fraction * round(config.crop_s * FRAME_RATE_HZ))
-        # an upper bound of skill by luck: fewer candidates remain where codes repeat, and the logged chance says how many
-        self.chance = {"contrastive_accuracy": 1.0 / num_hidden}
+        # an upper bound of skill by luck: fewer candidates remain where codes repeat, and the logged baseline says how many
+        self.baseline = {"contrastive_accuracy": 1.0 / num_hidden}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         audio, *_ = self.clips.batch(step, self.batch_size)
@@ -105,7 +105,7 @@ class W2vBertTask:
             log={
                 "contrastive": losses.contrastive.loss,
                 "contrastive_accuracy": losses.contrastive.accuracy,
-                "contrastive_chance": losses.contrastive.chance,
+                "contrastive_baseline": losses.contrastive.baseline,
                 "masked": losses.masked.loss,
                 "masked_accuracy": losses.masked.accuracy,
                 "batch_entropy": losses.masked.unigram_entropy,
@@ -128,22 +128,22 @@ class W2vBertTask:
                     [
                         losses.contrastive.loss * size,
                         losses.contrastive.accuracy * size,
-                        losses.contrastive.chance * size,
+                        losses.contrastive.baseline * size,
                         losses.masked.loss * size,
                         losses.masked.accuracy * size,
                     ]
                 )
             )
             codes.append(losses.codes.flatten(0, 1)[None])
-        contrastive, accuracy, chance, masked, masked_accuracy = (
+        contrastive, accuracy, baseline, masked, masked_accuracy = (
             torch.stack(parts).sum(0) / len(self.validation)
         ).tolist()
         entropy = float(code_entropy(torch.cat(codes, dim=1), self.config.model.codebook_size))
-        self.chance = {"contrastive_accuracy": chance, "masked": entropy}
+        self.baseline = {"contrastive_accuracy": baseline, "masked": entropy}
         return {
             "contrastive": contrastive,
             "contrastive_accuracy": accuracy,
-            "contrastive_chance": chance,
+            "contrastive_baseline": baseline,
             "masked": masked,
             "masked_accuracy": masked_accuracy,
             "unigram_entropy": entropy,
@@ -171,4 +171,5 @@ class W2vBertTask:
         """Writes the tokenizer (artifact kind "semantic") with the layers up to config.layer; half precision, half the size."""
         assert isinstance(module, W2vBert)
         tokenizer = self.fit(module)
-        save_artifact(folder, "semantic", tokenizer.config, tokenizer, info, dtype=torch.float16)
+        facts = {**info, "baseline": self.baseline}
+        save_artifact(folder, "semantic", tokenizer.config, tokenizer, facts, dtype=torch.float16)

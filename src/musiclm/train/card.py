@@ -1,0 +1,97 @@
+"""The model card of a bundle, written from what its parts say of themselves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from musiclm.core.artifact import load_artifact, read_config
+from musiclm.data.corpus.manifest import load_manifest
+
+
+def describe_data(data: Path) -> dict[str, Any]:
+    """Hours by split, licences and the number of tracks, for the model card."""
+    tracks = load_manifest(data)
+    hours: dict[str, float] = {}
+    licences: dict[str, float] = {}
+    for track in tracks:
+        hours[track.split] = hours.get(track.split, 0.0) + track.seconds / 3600
+        if track.split == "train":
+            licences[track.licence] = licences.get(track.licence, 0.0) + track.seconds / 3600
+    return {
+        "sources": sorted({track.source for track in tracks}),
+        "tracks": len(tracks),
+        "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
+        "train_hours_by_licence": {name: round(value, 2) for name, value in sorted(licences.items())},
+    }
+
+
+def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
+    """A card of the parts of a bundle, after `notes` (Markdown)."""
+    infos = {part: read_config(folder)["info"] for part, folder in artifacts.items()}
+    lines = [
+        f"# {name}",
+        "",
+        "A MusicLM bundle: text to 24 kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
+        "",
+        *([notes, ""] if notes else []),
+        "## Data",
+        "",
+        "MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0.",
+        *_data_lines(infos),
+        "",
+        "## Stages",
+        "",
+        "| stage | parameters | steps | minutes | validation figures (in brackets the baseline: what guessing, or code frequencies alone, score) |",
+        "| --- | --- | --- | --- | --- |",
+        *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data_lines(infos: dict[str, dict[str, Any]]) -> list[str]:
+    """Of each corpus that parts learned from: tracks, hours, licences."""
+    parts_of: dict[str, list[str]] = {}
+    for part, info in infos.items():
+        parts_of.setdefault(json.dumps(info.get("data", {}), sort_keys=True), []).append(part)
+    lines = []
+    for described, parts in parts_of.items():
+        data = json.loads(described)
+        tracks, sources = data.get("tracks", "?"), ", ".join(data.get("sources", ["?"]))
+        hours = ", ".join(f"{split} {value} h" for split, value in data.get("hours", {}).items())
+        lines += ["", f"**{', '.join(parts)}**: {tracks} tracks of {sources}; {hours}.", ""]
+        lines += ["Hours of training music by licence:", ""]
+        lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
+    return lines
+
+
+def _stage_line(part: str, folder: Path, info: dict[str, Any]) -> str:
+    """A row of the table: sizes, steps and minutes of all runs behind the weights, figures."""
+    state = load_artifact(folder, read_config(folder)["kind"]).state
+    parameters = sum(value.numel() for value in state.values())
+    baseline = baseline_of(info)
+    figures = [
+        f"{name} {value:.4g}" + (f" ({baseline[name]:.4g})" if name in baseline else "")
+        for name, value in metrics_of(info).items()
+    ]
+    runs = [info, *_before(info)][::-1]
+    steps = " + ".join(str(run.get("step", "?")) for run in runs)
+    minutes = " + ".join(f"{run.get('seconds', 0) / 60:.0f}" for run in runs)
+    return f"| {part} | {parameters / 1e6:.2f} M | {steps} | {minutes} | {', '.join(figures)} |"
+
+
+def baseline_of(info: dict[str, Any]) -> dict[str, float]:
+    """By figure, what a model that knows nothing scores. Artifacts of version 0.1.0 before its release say `chance`."""
+    return info.get("baseline", info.get("chance", {}))
+
+
+def metrics_of(info: dict[str, Any]) -> dict[str, float]:
+    """Validation figures by their names of today: `worth_STREAM` was what `shuffled_STREAM` is."""
+    renamed = {"worth_mulan_over_none": "dropped_mulan", "contrastive_chance": "contrastive_baseline"}
+    return {
+        renamed.get(name, name.replace("worth_", "shuffled_")): value for name, value in info.get("metrics", {}).items()
+    }
+
+
+def _before(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs whose weights a run began with, latest first."""
+    return [info["from"], *_before(info["from"])] if "from" in info else []

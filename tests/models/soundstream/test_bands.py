@@ -1,0 +1,144 @@
+"""The bands network: what it resolves, the order of its codes, its phases, and that it learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, fit_linear_path
+from musiclm.models.soundstream.config import BASE_BANDS, Band, SoundStreamConfig
+from musiclm.models.soundstream.griffin_lim import BandsSynthesis
+from musiclm.models.soundstream.model import SoundStream
+
+BASE = SoundStreamConfig(network="bands", levels=48, latent_dim=768)
+RATE = 24000
+
+
+def sines(*hz: float, seconds: float = 2.4, amplitude: float = 0.2) -> torch.Tensor:
+    t = torch.arange(round(seconds * RATE), dtype=torch.float64) / RATE
+    return sum(amplitude * torch.sin(2 * torch.pi * f * t + f) for f in hz)[None, None].float()  # type: ignore[return-value]
+
+
+def through_magnitudes(audio: torch.Tensor, config: SoundStreamConfig = BASE) -> torch.Tensor:
+    """Audio made from the true magnitudes: nothing coded, only phases lost."""
+    model = SoundStream(config)
+    assert isinstance(model.phase, BandsSynthesis)
+    return model.phase(model.magnitudes(audio))
+
+
+def peaks_hz(audio: torch.Tensor, low: float, high: float, count: int) -> list[float]:
+    """The strongest local maxima of the spectrum of the middle second."""
+    middle = audio[0, 0, audio.shape[-1] // 2 - RATE // 2 :][:RATE].numpy() * np.hanning(RATE)
+    size = np.abs(np.fft.rfft(middle, 4 * RATE))
+    hz = np.arange(len(size)) / 4
+    top = [i for i in range(1, len(size) - 1) if size[i - 1] < size[i] >= size[i + 1] and low < hz[i] < high]
+    return sorted(hz[i] for i in sorted(top, key=lambda i: -size[i])[:count])
+
+
+def test_6_kbps_in_48_codes_of_which_the_first_24_are_every_groups_first_level() -> None:
+    assert BASE.samples_per_frame == 1920 and BASE.spec.frame_rate_hz == 12.5
+    bits = BASE.levels * np.log2(BASE.codebook_size) * 12.5
+    assert bits == 6000
+    assert [slot.level for slot in BASE.slots] == [0] * 24 + [1] * 24
+    assert [slot.band for slot in BASE.slots[:24]] == [0] * 4 + [1] * 8 + [2] * 12
+    assert BASE.place_groups == [0, 1, 2, 3] + [4, 5, 6, 7] * 2 + [8, 9, 10] * 4
+
+
+def test_bands_meet_and_reach_from_the_lowest_note_to_the_top() -> None:
+    edges = [(band.low_hz, band.high_hz) for band in BASE_BANDS]
+    assert edges[0][0] <= 27.5 and edges[-1][1] == RATE / 2
+    for (_, high), (low, _) in zip(edges, edges[1:], strict=False):
+        assert high == low
+    pool = BASE_BANDS[2].pool(RATE)
+    assert bool((pool.sum(1) == 1).all()) and bool((pool.sum(0) >= 1).all())
+
+
+@pytest.mark.parametrize("hz", [(130.8, 146.8), (65.4, 98.0), (440.0, 493.9), (1000.0,), (5000.0,)])
+def test_notes_of_a_chord_come_back_at_their_frequencies(hz: tuple[float, ...]) -> None:
+    found = peaks_hz(through_magnitudes(sines(*hz)), min(hz) * 0.9, max(hz) * 1.1, len(hz))
+    # pooled into bands of two per cent, a high partial comes back as a band of noise
+    tolerance = 0.01 if max(hz) < 1900 else 0.03
+    assert found == pytest.approx(list(hz), rel=tolerance)
+
+
+def test_levels_come_back() -> None:
+    for hz in (100.0, 1000.0):
+        audio = sines(hz)
+        copy = through_magnitudes(audio)
+        middle = slice(RATE // 2, -RATE // 2)
+        assert float(copy[..., middle].std() / audio[..., middle].std()) == pytest.approx(1, abs=0.1)
+
+
+def test_silence_stays_silence_and_nothing_sounds_before_or_after() -> None:
+    assert float(through_magnitudes(torch.zeros(1, 1, 1920 * 10)).abs().max()) == 0
+    audio = torch.zeros(1, 1, 1920 * 40)
+    audio[..., 38400:57600] = torch.randn(19200, generator=torch.Generator().manual_seed(0)) * 0.2
+    copy = through_magnitudes(audio)
+    assert copy.shape == audio.shape
+    far = 4096  # a window's length
+    inside = float(copy[..., 38400:57600].square().mean())
+    assert float(copy[..., : 38400 - far].square().mean()) < 1e-3 * inside
+    assert float(copy[..., 57600 + far :].square().mean()) < 1e-3 * inside
+
+
+def test_the_linear_path_alone_returns_what_its_components_hold() -> None:
+    band = Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=2, groups=3, decimation=15)
+    config = SoundStreamConfig(network="bands", bands=(band,), levels=6, group_dim=24, latent_dim=72)
+    torch.manual_seed(0)
+    encoder, decoder = BandsEncoder(config), BandsDecoder(config)
+    for parameter in [*encoder.encoders.parameters(), *decoder.head.parameters()]:
+        parameter.data.zero_()
+    magnitude = torch.rand(4, 40, band.width(RATE))
+    shares = fit_linear_path(encoder, decoder, [[magnitude]])
+    assert shares == pytest.approx([1.0]), "as many components as magnitudes hold everything"
+    latent = encoder.encode([magnitude])
+    assert float(latent.detach().square().mean()) == pytest.approx(1, abs=0.15)
+    torch.testing.assert_close(decoder(latent)[0], magnitude, atol=1e-4, rtol=0)
+
+
+def test_a_code_of_a_group_tells_of_its_own_bins_alone() -> None:
+    torch.manual_seed(0)
+    model = SoundStream(BASE)
+    spectra = model.magnitudes(sines(100.0, 700.0))
+    changed = [part.clone() for part in spectra]
+    changed[0][..., 60:] += 0.3  # the last of the low band's four groups
+    encoder = model.encoder
+    assert isinstance(encoder, BandsEncoder)
+    for part in encoder.encoders:
+        part.basis.normal_()
+    before, after = (encoder.encode(part).unflatten(1, (24, 32)) for part in (spectra, changed))
+    moved = (before - after).abs().amax((0, 2, 3)) > 0
+    assert moved.tolist() == [False] * 3 + [True] + [False] * 20
+
+
+def test_magnitudes_are_those_of_a_full_scale_sine() -> None:
+    for number, hz in enumerate((200.0, 1000.0)):
+        spectrum = SoundStream(BASE).magnitudes(sines(hz, amplitude=1.0))[number]
+        assert float(spectrum[0, spectrum.shape[1] // 2].max()) == pytest.approx(1, abs=0.06)
+        halved = SoundStream(BASE).magnitudes(sines(hz, amplitude=0.5))[number]
+        assert float(halved[0, halved.shape[1] // 2].max()) == pytest.approx(0.5**POWER, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"levels": 12}, "levels must be 48"),
+        ({"latent_dim": 96}, "latent_dim must be 768"),
+        ({"bands": ()}, "at least one band"),
+        ({"trunk_ahead": 7}, "trunk_ahead must lie in 0..6"),
+    ],
+)
+def test_impossible_sizes_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SoundStreamConfig(**{"network": "bands", "levels": 48, "latent_dim": 768, **change})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="multiples of decimation 7"):
+        Band(n_fft=4096, hop=480, low_hz=20, high_hz=480, fold=4, groups=4, decimation=7)
+
+
+def test_a_checkpoint_keeps_no_moving_averages(tmp_path: Path) -> None:
+    from musiclm.nn.rvq import training_state
+
+    model = SoundStream(BASE)
+    names = training_state(model)
+    assert len(names) == 22 and set(names) <= set(model.state_dict())

@@ -1,0 +1,188 @@
+"""The documents say what is so: figures come from JSON files, words are those of the field, nothing is missing.
+
+A table of figures follows a comment that says where each of them comes from, in reading order:
+
+    <!-- figures
+    evaluate.json sections/quality/rows/{generated,real}/fad/value .0f
+    = 0.5
+    -->
+
+A line is a file of benchmarks/, a path in it (keys and places of lists; {a,b} stands for one path with a and one with
+b) and a format; or, after "=", figures that are no measurement or have no file. Labels (the first column) and words
+such as v7 or R@10 are no figures.
+"""
+
+import itertools
+import json
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from musiclm.core.bundle import open_bundle
+from musiclm.generate.session import read_tags
+
+ROOT = Path(__file__).parent.parent
+BUNDLE = ROOT / "src" / "musiclm" / "bundles" / "base"
+CARD = BUNDLE / "README.md"
+NOTES = ROOT / "docs" / "base-notes.md"
+WITH_FIGURES = [ROOT / "README.md", NOTES, CARD, ROOT / "docs" / "usage.md", ROOT / "docs" / "results.md"]
+DOCUMENTS = sorted({*WITH_FIGURES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dev").rglob("*.md")})
+# words that mean something else to a reader than they would here
+PRIVATE = r"chance|worth|heat|heard|listeners?|desk|stretch(?:es)?|turns? of|(?<!in )turns"
+NUMBER = r"(?<![\w@.,/-])-?\d+(?:\.\d+)?(?![\w/])"
+BLOCK = re.compile(r"<!-- figures\n(?P<sources>.*?)-->\n\n(?P<table>(?:\|[^\n]*\n)+)", re.S)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def figures(file: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / file).read_text())
+
+
+def look_up(file: str, path: str) -> float:
+    """The value at a path, whose keys stand between slashes."""
+    value = figures(file)
+    for key in path.split("/"):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return float(value)
+
+
+def paths(pattern: str) -> list[str]:
+    """a/{b,c} -> a/b, a/c; several braces give all combinations."""
+    parts = re.split(r"\{(.*?)\}", pattern)
+    choices = [part.split(",") if place % 2 else [part] for place, part in enumerate(parts)]
+    return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def expected(sources: str) -> list[str]:
+    """The figures that a comment asks for, as they are to be written."""
+    found = []
+    for line in sources.strip().splitlines():
+        if line.startswith("="):
+            found += line[1:].split()
+        else:
+            file, rest = line.split(" ", 1)
+            pattern, style = rest.rsplit(" ", 1)
+            found += [format(look_up(file, path), style) for path in paths(pattern)]
+    return found
+
+
+def written(table: str) -> list[str]:
+    """The figures in a table, without its head and the first column."""
+    rows = table.strip().splitlines()[2:]
+    cells = [cell for row in rows for cell in re.sub(r"`[^`]*`", "", row).strip("| \n").split("|")[1:]]
+    return [figure for cell in cells for figure in re.findall(NUMBER, cell)]
+
+
+def prose(text: str) -> str:
+    """Without code, comments, links' targets and tables."""
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"^(?: {4}| *\||\s*> ).*$", "", text, flags=re.M)
+    return re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
+
+
+@pytest.mark.parametrize("document", WITH_FIGURES, ids=name)
+def test_figures_are_those_of_the_files(document: Path) -> None:
+    blocks = list(BLOCK.finditer(document.read_text()))
+    assert blocks, f"{name(document)} has no table with sources"
+    for block in blocks:
+        assert written(block["table"]) == expected(block["sources"]), f"{name(document)}: {block['table'][:90]}..."
+
+
+@pytest.mark.parametrize("document", WITH_FIGURES, ids=name)
+def test_no_table_of_figures_is_without_sources(document: Path) -> None:
+    """But the tables that the card's generator writes, which the next test compares."""
+    text = document.read_text().split("\n## Data\n")[0]
+    rest = re.sub(r"`[^`]*`", "", BLOCK.sub("", text))
+    assert len(re.findall("<!-- figures", text)) == len(BLOCK.findall(text)), "a comment without its table"
+    loose = [row for row in re.findall(r"^\|.*$", rest, re.M) if re.search(r"\d\.\d", row)]
+    assert not loose, f"{name(document)}: {loose}"
+
+
+def test_the_comparison_sees_a_changed_figure() -> None:
+    block = BLOCK.search((ROOT / "README.md").read_text())
+    assert block
+    table = block["table"]
+    changed = 0
+    for found in re.finditer(NUMBER, table):
+        other = table[: found.start()] + found[0][:-1] + str((int(found[0][-1]) + 1) % 10) + table[found.end() :]
+        changed += written(other) != expected(block["sources"])
+    assert changed == len(expected(block["sources"])) > 20
+
+
+def test_figures_are_of_the_bundle_that_ships() -> None:
+    assert figures("evaluate.json")["settings"]["bundle"] == open_bundle("base").hash[:12]
+    assert figures("compare_bundles.json")["bundles"]["v7"]["bundle"] == open_bundle("base").hash[:12]
+
+
+def test_the_card_is_its_notes_and_what_the_parts_say() -> None:
+    card = CARD.read_text()
+    assert NOTES.read_text().strip() in card
+    for part in open_bundle("base").parts:
+        info = json.loads((BUNDLE / part / "config.json").read_text())["info"]
+        row = next(line for line in card.splitlines() if line.startswith(f"| {part} |"))
+        for value in info["metrics"].values():
+            assert f" {value:.4g}" in row, f"the card's row of {part} lacks {value:.4g}"
+        for licence, hours in info["data"].get("train_hours_by_licence", {}).items():
+            assert f"\n- {licence}: {hours}\n" in card
+
+
+def test_the_example_is_what_its_command_makes() -> None:
+    """By the tags that the program writes: prompt, seed and hash of the bundle; `make demo` has the same prompt."""
+    readme = re.sub(r"\\\n {4}", "", (ROOT / "README.md").read_text())
+    command = re.search(
+        r'<!-- command of (\S+) -->\n\n    musiclm generate "(.*)" --duration (\d+) --seed (\d+)', readme
+    )
+    assert command
+    path, prompt, duration, seed = command.groups()
+    tags = read_tags(ROOT / path)
+    assert (tags["prompt"], tags["seed"]) == (prompt, seed)
+    assert tags["model"] == open_bundle("base").hash[:12], "make the example anew with the bundle that ships"
+    assert (ROOT / path).stat().st_size <= 200_000
+    assert f"PROMPT := {prompt}\n" in (ROOT / "Makefile").read_text()
+    assert f'"$(PROMPT)" --duration {duration} ' in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_words_are_those_of_the_field(document: Path) -> None:
+    found = re.findall(rf".{{0,30}}\b(?:{PRIVATE})\b.{{0,30}}", prose(document.read_text()), re.I)
+    assert not found, f"{name(document)}: {found}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_a_sentence_holds_two_measured_figures_at_most(document: Path) -> None:
+    text = document.read_text().split("\n## Data\n")[0]
+    for sentence in re.split(r"(?<=[.:;?!*])\s+|\n\n|\n- ", prose(text)):
+        assert len(re.findall(r"\d\.\d", sentence)) <= 2, f"{name(document)}: {sentence}"
+
+
+def test_licence_and_notice_are_in_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0" and project["license-files"] == ["LICENSE", "NOTICE"]
+    licence = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
+    notice = (ROOT / "NOTICE").read_text()
+    assert "all-MiniLM-L6-v2" in notice
+    for path in re.findall(r"(?:src|docs|tests)/[\w./-]*\w", notice):
+        assert (ROOT / path).exists(), f"NOTICE names {path}"
+
+
+def test_code_in_documents_fits_a_screen() -> None:
+    """Lines of prose may be long, since they wrap; those of code may not."""
+    seen = 0
+    for document in DOCUMENTS:
+        text = document.read_text()
+        code = re.findall(r"^ {4}\S.*$", text, re.M)
+        for fence in re.findall(r"^```(?:python|sh|bash)\n(.*?)^```", text, re.S | re.M):
+            code += fence.splitlines()
+        seen += len(code)
+        assert not [line for line in code if len(line) > 120], name(document)
+    assert seen > 50
