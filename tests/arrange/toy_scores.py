@@ -1,6 +1,7 @@
 """Scores by hand and at random, so that facts and words are tested without the arranger."""
 
 import random
+from dataclasses import replace
 
 from musiclm.arrange.facts.harmony import SCALES
 from musiclm.arrange.instruments import INSTRUMENTS
@@ -52,9 +53,14 @@ def random_score(seed: int, style: str | None = None, bars: int = 24) -> Score:
             parts.append(part(line.role, name, notes, line.level_db))
     end = bars * bar
     bpm = rng.uniform(*recipe.tempo)
+    swing = recipe.swing[1]
+    parts = [
+        replace(part, notes=tuple(replace(note, start=_swung(note.start, swing)) for note in part.notes))
+        for part in parts
+    ]
     return Score(
         style=recipe.name, seed=seed, tempo_bpm=bpm, tempo_changes=((end - 4 * bar, bpm * 0.8),) if rng.random() < 0.3 else (),
-        beats_per_bar=beats, beat_unit=unit, tonic=tonic, mode=mode, swing=recipe.swing[1], duration=end, parts=tuple(parts), chords=(),
+        beats_per_bar=beats, beat_unit=unit, tonic=tonic, mode=mode, swing=swing, duration=end, parts=tuple(parts), chords=(),
         sections=(
             Section(name="intro", start=0, duration=4 * bar, intensity=0.3),
             Section(name="verse", start=4 * bar, duration=end - 8 * bar, intensity=0.6),
@@ -62,6 +68,12 @@ def random_score(seed: int, style: str | None = None, bars: int = 24) -> Score:
         ),
         fills=((7 * bar, bar / 2),),
     )  # fmt: skip
+
+
+def _swung(place: float, swing: float) -> float:
+    """The first half of each quarter made `swing` long, the second the rest."""
+    quarter, within = divmod(place, 1.0)
+    return quarter + (2 * swing * within if within < 0.5 else 1 - 2 * (1 - swing) * (1 - within))
 
 
 def _bar(line: Line, name: str, at: float, bar: float, tonic: int, degrees: list[int], rng: random.Random):

@@ -1,13 +1,17 @@
 """What `musiclm bench` says is complete and right in kind; how fast anything is, is not tested."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from musiclm.bench import measure
 from musiclm.bench.fresh import peak_memory_mb
 from musiclm.bench.measure import matrix_rate, timed
 from musiclm.bench.run import BenchConfig, bench, save
@@ -62,8 +66,9 @@ def test_memory_is_of_a_fresh_process(result: dict) -> None:
     assert float(alone.stdout) < 100 < peak_memory_mb(), "what the parent held does not count"
 
 
-def test_what_made_the_figures_is_said(result: dict, tmp_path: Path) -> None:
-    assert result["machine"]["torch"] and result["machine"]["cores"] and result["bundle"] and result["threads"] == [1]
+def test_what_made_the_figures_is_said(result: dict, bundle: Bundle, tmp_path: Path) -> None:
+    assert result["machine"]["torch"] == torch.__version__ and result["machine"]["cores"] == os.cpu_count()
+    assert result["bundle"] == bundle.hash and result["threads"] == [1]
     save(result, tmp_path / "out" / "a.json")
     assert json.loads((tmp_path / "out" / "a.json").read_text()) == json.loads(json.dumps(result))
 
@@ -84,8 +89,21 @@ def test_the_first_run_warms_up_and_the_median_counts() -> None:
     assert len(runs) == 2
 
 
-def test_matrix_rate_is_positive_in_both_precisions() -> None:
-    assert matrix_rate("cpu", "fp32", 64) > 0 and matrix_rate("cpu", "bf16", 64) > 0
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_matrix_rate_counts_multiplications_and_additions(
+    monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype
+) -> None:
+    """By a clock that says a product took half a second: 64 x 64 sums of 64 products are 2 * 64^3 operations."""
+    products: list[torch.Tensor] = []
+
+    def half_a_second(work: Callable[[], torch.Tensor], repeats: int, device: str) -> float:
+        products.append(work())
+        return 0.5
+
+    monkeypatch.setattr(measure, "timed", half_a_second)
+    assert matrix_rate("cpu", precision, 64) == 2 * 64**3 / 0.5
+    (product,) = products
+    assert product.shape == (64, 64) and product.dtype == dtype and float(product.float().std()) > 1
 
 
 def test_another_device(bundle: Bundle) -> None:

@@ -66,6 +66,7 @@ def test_posterior_divergence_by_hand() -> None:
     assert posterior_divergence(p, p) == 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="two or more rows"):
         frechet_distance(draw(1), draw(5))

@@ -120,6 +120,7 @@ def test_two_prompts_differ(model: MusicLM) -> None:
         ({"seed": 1.5}, "seed must be"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_says_what_and_which(model: MusicLM, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.generate(**{"prompts": "music", "duration_s": 0.5, **arguments})
@@ -130,6 +131,7 @@ def test_a_long_or_foreign_prompt_still_makes_music(model: MusicLM) -> None:
         assert model.generate(prompt, 0.5).audio.std() > 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_decoders_and_devices_have_names(bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="storm or ar, got 'fast'"):
         GenerateConfig(acoustic="fast")  # type: ignore[arg-type]

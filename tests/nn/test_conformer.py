@@ -1,4 +1,4 @@
-"""Contract of the Conformer: causal by gradient, padding never leaks, batch equals single."""
+"""What is particular to the Conformer; `tests/test_streaming.py` holds the contract of layers with a time axis."""
 
 import pytest
 import torch
@@ -16,47 +16,11 @@ def build(config: ConformerConfig) -> Conformer:
     return Conformer(config).eval()
 
 
-@pytest.mark.parametrize("kernel", [3, 4])
-def test_causal_by_gradient(kernel):
-    model = build(small(causal=True, kernel=kernel))
-    x = torch.randn(1, 9, 16, requires_grad=True)
-    weights = torch.randn(16)  # a plain sum is constant behind the last LayerNorm
-    (gradient,) = torch.autograd.grad((model(x)[0, 4] * weights).sum(), x)
-    touched = gradient[0].abs().sum(-1) > 1e-7
-    assert touched[:5].all() and not touched[5:].any()
-
-
 def test_not_causal_sees_the_future():
     model = build(small())
     x = torch.randn(1, 9, 16, requires_grad=True)
     (gradient,) = torch.autograd.grad((model(x)[0, 0] * torch.randn(16)).sum(), x)
     assert (gradient[0].abs().sum(-1) > 1e-7).all()
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_never_leaks(causal, side):
-    model = build(small(causal=causal))
-    x = torch.randn(1, 7, 16)
-    junk = torch.full((1, 4, 16), float("nan"))
-    real, pad = torch.ones(1, 7, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.bool)
-    pair = ((x, junk), (real, pad)) if side == "right" else ((junk, x), (pad, real))
-    padded, mask = (torch.cat(part, dim=1) for part in pair)
-    out = model(padded, mask)
-    torch.testing.assert_close(out[mask][None], model(x), atol=1e-5, rtol=1e-4)
-    assert (out[~mask] == 0).all()
-
-
-def test_batch_equals_single_and_an_empty_row_does_no_harm():
-    model = build(small())
-    x = torch.randn(3, 8, 16)
-    mask = torch.ones(3, 8, dtype=torch.bool)
-    mask[1, 5:] = False
-    mask[2] = False
-    out = model(x, mask)
-    torch.testing.assert_close(out[0], model(x[:1])[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(out[1, :5], model(x[1:2, :5])[0], atol=1e-5, rtol=1e-4)
-    assert (out[2] == 0).all()
 
 
 def test_batch_equals_single_in_training_mode():

@@ -143,7 +143,7 @@ class Heard:
     rise_db: list[float]  # last third against the first
 
 
-def listen(audio: Sequence[Float[np.ndarray, " s"]]) -> Heard:
+def listen(audio: Sequence[Float[np.ndarray, " _"]]) -> Heard:
     """Raises: ValueError with the command that installs what is missing."""
     tagger = Tagger.load("MTT", MTT_TAGS)
     return Heard(
@@ -189,7 +189,7 @@ def duplicates(
     corpus_dir: Path,
     tracks: Sequence[Track],
     chosen: Sequence[dict[str, Any]],
-    audio: Sequence[Float[np.ndarray, " s"]],
+    audio: Sequence[Float[np.ndarray, " _"]],
 ) -> dict[str, Any]:
     """Pairs of tracks that are too much alike."""
     same = Counter(track.sha256 for track in tracks)

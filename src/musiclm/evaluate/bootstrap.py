@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Estimate:
 
 
 def bootstrap(
-    statistic: Callable[..., float], *arrays: Float[np.ndarray, "n *_"], draws: int = 1000, seed: int = 0
+    statistic: Callable[..., float], *arrays: Shaped[np.ndarray, "_ ..."], draws: int = 1000, seed: int = 0
 ) -> Estimate:
     """`statistic` of arrays whose rows belong together, with the percentile interval over `draws` resamplings of the rows.
 

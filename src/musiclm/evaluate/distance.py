@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 Embeddings = Float[np.ndarray, "n d"]
+Reference = Float[np.ndarray, "m d"]
 
 
-def frechet_distance(a: Embeddings, b: Embeddings) -> float:
+def frechet_distance(a: Embeddings, b: Reference) -> float:
     """FAD of two sets. Raises: ValueError for sets of fewer than two clips or of different width."""
     _check(a, b)
     # trace of the root of the product of two covariances: both from the factors, by singular values, with no matrix root of an
@@ -25,7 +26,7 @@ def frechet_distance(a: Embeddings, b: Embeddings) -> float:
     return float(means + np.square(left).sum() + np.square(right).sum() - 2 * shared)
 
 
-def frechet_infinity(a: Embeddings, b: Embeddings, *, points: int = 15, draws: int = 4, seed: int = 0) -> float:
+def frechet_infinity(a: Embeddings, b: Reference, *, points: int = 15, draws: int = 4, seed: int = 0) -> float:
     """FAD of `a` against the reference `b` at infinite size of `a`: subsets of a half to the whole of `a`, without replacement.
 
     Raises: ValueError for sets of fewer than eight clips.
@@ -40,14 +41,14 @@ def frechet_infinity(a: Embeddings, b: Embeddings, *, points: int = 15, draws: i
     return float(slope_and_intercept[1])
 
 
-def kernel_distance(a: Embeddings, b: Embeddings) -> float:
+def kernel_distance(a: Embeddings, b: Reference) -> float:
     """Squared MMD with the kernel (x.y / d + 1)^3 on embeddings scaled to the reference `b`'s mean square. Raises: as `frechet_distance`."""
     _check(a, b)
     scale = np.sqrt(np.square(b).mean())
     a, b = a / scale, b / scale
     d = a.shape[1]
 
-    def kernel(x: Embeddings, y: Embeddings) -> Float[np.ndarray, "n m"]:
+    def kernel(x: Embeddings, y: Reference) -> Float[np.ndarray, "n m"]:
         return (x @ y.T / d + 1) ** 3
 
     def within(x: Embeddings) -> float:
@@ -65,6 +66,6 @@ def posterior_divergence(scores: Float[np.ndarray, "n t"], reference: Float[np.n
     return float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(1).mean())
 
 
-def _check(a: Embeddings, b: Embeddings) -> None:
+def _check(a: Embeddings, b: Reference) -> None:
     if a.ndim != 2 or b.ndim != 2 or min(len(a), len(b)) < 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"embeddings of shapes {a.shape} and {b.shape}; wanted two or more rows of the same width")

@@ -62,7 +62,7 @@ class ProbeClips:
     """Audio and targets of one side of the split."""
 
     audio: Float[Tensor, "b 1 s"]
-    targets: dict[str, Float[Tensor, "b t n"]]
+    targets: dict[str, Float[Tensor, "b t _"]]
     tags: Float[Tensor, "b n"] | None
 
 

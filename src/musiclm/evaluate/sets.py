@@ -251,8 +251,11 @@ class ClipSets:
         return self.model.soundstream.decode(codes)[0, 0, : len(clip)].clamp(-1, 1).cpu().numpy()
 
     @torch.no_grad()
-    def resynthesize(self, clip: Clip, index: int) -> Clip:
-        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without mistakes."""
+    def resynthesize(self, clip: Clip, index: int) -> Float[np.ndarray, " r"]:
+        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without mistakes.
+
+        Semantic codes are of whole 40 ms: what is left of the clip after them is cut off.
+        """
         model, config = self.model, self.model.default_config()
         audio = torch.from_numpy(clip)[None, None].to(model.device)
         codes = self.tokenizer.encode(audio)
@@ -270,7 +273,7 @@ class ClipSets:
         return self.model.acoustic_decoder(self.model.default_config()).seams_s(self.config.clip_s)
 
     @torch.no_grad()
-    def embed_audio(self, clips: Sequence[Clip]) -> Float[np.ndarray, "n d"]:
+    def embed_audio(self, clips: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "n d"]:
         """MuLan embeddings of clips."""
         rows = [self.model.mulan.embed_audio(torch.from_numpy(c)[None, None].to(self.model.device)) for c in clips]
         return torch.cat(rows).cpu().numpy()

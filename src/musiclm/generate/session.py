@@ -66,6 +66,19 @@ class GenerateConfig:
             raise ValueError(f"levels is {self.levels}; it must be 1 or more")
 
 
+def tags_of(prompt: str, seed: int, model_hash: str) -> dict[str, str]:
+    """Tags of a file of generated music."""
+    return {
+        "title": prompt[:200],
+        "artist": f"musiclm {__version__} (generated)",
+        "software": f"musiclm {__version__}",
+        "prompt": prompt,
+        "seed": str(seed),
+        "model": model_hash,
+        "generated": "true",
+    }
+
+
 @dataclass(frozen=True)
 class Music:
     """Generated music: `len` items of equal length. Plays in a notebook, saves to a file."""
@@ -103,15 +116,7 @@ class Music:
 
     def tags(self, index: int = 0) -> dict[str, str]:
         """What a saved file says of itself."""
-        return {
-            "title": self.prompts[index][:200],
-            "artist": f"musiclm {__version__} (generated)",
-            "software": f"musiclm {__version__}",
-            "prompt": self.prompts[index],
-            "seed": str(self.seeds[index]),
-            "model": self.model_hash,
-            "generated": "true",
-        }
+        return tags_of(self.prompts[index], self.seeds[index], self.model_hash)
 
     def save(self, path: str | Path) -> list[Path]:
         """Writes wav, flac, ogg, opus or mp3 by the suffix; several items become name-1.wav, name-2.wav, …

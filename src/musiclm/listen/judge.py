@@ -30,7 +30,7 @@ class Judge:
         self.tagger = Tagger.load("MSD", MSD_TAGS)
 
     def __call__(
-        self, clips: Iterable[Float[np.ndarray, " s"]]
+        self, clips: Iterable[Float[np.ndarray, " _"]]
     ) -> tuple[Float[np.ndarray, "n 200"], Float[np.ndarray, "n 50"]]:
         """Embeddings and tag scores of clips at 24 kHz, three seconds or longer.
 

@@ -7,7 +7,7 @@ None of them had a part in training: labels for MuLan come from other weights an
 """
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +23,7 @@ MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", NoteListener.n
 LIBROSA = "librosa-3"  # another number when its figures change: what was kept of the one before is not read
 
 
+@runtime_checkable
 class Listener(Protocol):
     name: str
 

@@ -202,10 +202,10 @@ def passage_likeness(a: Float[np.ndarray, "t 12"], b: Float[np.ndarray, "u 12"])
     return max(float(np.diagonal(products, shift).mean()) for shift in shifts)
 
 
-def chroma_agreement(a: Clip, b: Clip) -> float:
+def chroma_agreement(a: Clip, b: Float[np.ndarray, " r"]) -> float:
     """Mean over frames of the correlation of two clips' chroma, -1 to 1: do they play the same notes at the same time?
 
-    Frames without pitch count 0.
+    Frames without pitch count 0. The end of the longer clip does not count.
     """
     import librosa
 
@@ -217,7 +217,7 @@ def chroma_agreement(a: Clip, b: Clip) -> float:
     return float(((x * y).sum(0) / np.maximum(np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0), 1e-9)).mean())
 
 
-def onset_agreement(a: Clip, b: Clip) -> float:
+def onset_agreement(a: Clip, b: Float[np.ndarray, " r"]) -> float:
     """Correlation of two clips' onset envelopes, -1 to 1: do they strike at the same time? 0 if one never does."""
     import librosa
 

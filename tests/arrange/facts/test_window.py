@@ -93,6 +93,10 @@ def test_fills_rolls_and_crashes():
     crash = part("drums", "drum kit", [(18.0, 0.5, 49)])
     found = facts_of(piece(scale(), roll, crash, fills=((16.0, 2.0),)), 0.0).events
     assert [(e.kind, e.at_s) for e in found] == [("roll", 8.0), ("crash", 9.0)]
+    uneven = zip((0.0, 0.5, 0.7, 1.1, 1.25, 1.45, 1.47), (38, 38, 38, 38, 38, 49, 51), strict=True)
+    beaten = part("drums", "drum kit", [(16 + place, 0.05, key) for place, key in uneven])
+    events = facts_of(piece(scale(), beat(end=16), beaten, fills=((16.0, 2.0),)), 0.0).events
+    assert [e.kind for e in events] == ["fill", "crash"], "five strokes of a snare and two cymbals are no roll"
     fill = part("drums", "drum kit", [(16 + k / 2, 0.05, (38, 45, 43, 41)[k]) for k in range(4)])
     assert [e.kind for e in facts_of(piece(scale(), beat(end=16), fill, fills=((16.0, 2.0),)), 0.0).events] == ["fill"]
     assert not facts_of(

@@ -42,10 +42,8 @@ def _fills(excerpt: Excerpt) -> Iterator[Event]:
         begin, end = excerpt.score.seconds_at(place), excerpt.score.seconds_at(place + length)
         hits = np.concatenate([p.start[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes] or [np.zeros(0)])
         if begin >= excerpt.start_s and end <= excerpt.end_s and len(hits) >= 3:
-            gaps = np.diff(np.unique(np.round(np.sort(hits), 2)))
-            quick = len(gaps) >= 5 and float(np.median(gaps)) <= 0.13
-            roll = quick and _is_roll(strokes, begin, end)
-            yield Event(kind="roll" if roll else "fill", at_s=round(begin - excerpt.start_s, 2))
+            kind = "roll" if _is_roll(strokes, begin, end) else "fill"
+            yield Event(kind=kind, at_s=round(begin - excerpt.start_s, 2))
 
 
 def _crashes(excerpt: Excerpt) -> Iterator[Event]:
@@ -63,12 +61,17 @@ def _stops(excerpt: Excerpt) -> Iterator[Event]:
 
 
 def _is_roll(strokes: list[Played], begin: float, end: float) -> bool:
-    """Whether one drum is struck nearly all the time."""
-    keys = np.concatenate(
-        [p.pitch[(p.start >= begin - 0.02) & (p.start < end)] for p in strokes if p.is_kit] or [np.zeros(0)]
-    )
-    kinds = [int(np.isin(keys, list(DRUM_KEYS[name])).sum()) for name in ("snare", "tom")]
-    return len(keys) > 0 and max(kinds) >= 0.7 * len(keys)
+    """Whether nearly all strokes of the kit are of one drum, six or more in quick succession."""
+    kits = [part for part in strokes if part.is_kit]
+    if not kits:
+        return False
+    moments, keys = (np.concatenate([getattr(part, name) for part in kits]) for name in ("start", "pitch"))
+    inside = (moments >= begin - 0.02) & (moments < end)
+    for name in ("snare", "tom"):
+        struck = np.sort(moments[inside & np.isin(keys, list(DRUM_KEYS[name]))])
+        if len(struck) >= max(6, 0.7 * inside.sum()) and float(np.median(np.diff(struck))) <= 0.13:
+            return True
+    return False
 
 
 def _stop(excerpt: Excerpt) -> float | None:

@@ -223,7 +223,7 @@ class DrumMachine:
         return (0.25 * wave * np.exp(-5 * time_s / lasts_s)).astype(np.float32)
 
 
-def _sum(*sounds: Audio) -> Audio:
+def _sum(*sounds: Float[np.ndarray, " _"]) -> Audio:
     """From one start, each as long as it is."""
     total = np.zeros(max(map(len, sounds)), np.float32)
     for sound in sounds:

@@ -192,7 +192,7 @@ class TextHead(nn.Module):
         self.down = nn.Linear(hidden, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
+    def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d2"]:
         x = self.dropout(self.norm(x))
         return self.linear(x) + self.down(self.dropout(F.gelu(self.up(x))))
 

@@ -204,6 +204,7 @@ class DecoderStream:
     def __init__(self, model: SoundStream) -> None:
         self.model = model
         self.state = StreamState()
+        self.batch = 1
         self.bands: BandsStream | None = None
         self.phase: PhaseStream | None = None
         if isinstance(model.decoder, BandsDecoder):
@@ -216,6 +217,7 @@ class DecoderStream:
     @torch.no_grad()
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
         """The samples that have become certain with these codes."""
+        self.batch = codes.shape[0]
         latent = self.model.dequantize(codes)
         if self.bands is not None:
             return self.bands.push(latent)
@@ -227,4 +229,4 @@ class DecoderStream:
         """The last samples."""
         if self.bands is not None:
             return self.bands.flush()
-        return torch.zeros(1, 1, 0) if self.phase is None else self.phase.flush()
+        return torch.zeros(self.batch, 1, 0) if self.phase is None else self.phase.flush()

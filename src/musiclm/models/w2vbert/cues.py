@@ -62,7 +62,7 @@ def loudness_db(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t"]:
     return 10 * torch.log10(power.clamp(min=1e-6))
 
 
-def cues_of(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t n"]]:
+def cues_of(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t _"]]:
     """All cues by name: 12, 1 and 1 values a frame, t = s // 960."""
     return {
         "chroma": chroma(audio),
@@ -72,8 +72,8 @@ def cues_of(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t n"]]:
 
 
 def cue_map(
-    features: Float[Tensor, "n d"], cues: dict[str, Float[Tensor, "n k"]], weights: CueWeights, ridge: float = 1e-2
-) -> Float[Tensor, "d {NUM_CUES}"]:
+    features: Float[Tensor, "n d"], cues: dict[str, Float[Tensor, "n _"]], weights: CueWeights, ridge: float = 1e-2
+) -> Float[Tensor, f"d {NUM_CUES}"]:
     """The matrix that turns features (deviation 1 each) into guesses of the cues, as loud as asked for. `ridge` is per row."""
     gram = (features.T @ features).double() + ridge * len(features) * torch.eye(features.shape[1], dtype=torch.double)
     columns = []

@@ -114,7 +114,7 @@ class SemanticTokenizer(nn.Module):
         return tokenizer.eval()
 
 
-def cues_of_codes(folder: Path) -> Float[Tensor, "v {NUM_CUES}"] | None:
+def cues_of_codes(folder: Path) -> Float[Tensor, f"v {NUM_CUES}"] | None:
     """What each code of a tokenizer says of pitch, onset and loudness, on scales of their own; None if it was made without cues. Raises: ArtifactError."""
     artifact = load_artifact(folder, "semantic")
     return artifact.state["centroids"][:, -NUM_CUES:].float() if artifact.config.get("num_cues") else None

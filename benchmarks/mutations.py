@@ -1,0 +1,249 @@
+"""Mutation spot-check: breaks the package in twenty places, one at a time, and counts which breaks the tests notice.
+
+    python benchmarks/mutations.py --out benchmarks/mutations.json --label after
+
+Each mutation is a plausible mistake (an index, a sign, a term left out), written as the old text and the new. The source is
+copied, the file that holds the old text is found by its name and the text, so that moved files are found too, and the tests
+that ought to notice are run on the copy. A mutation survives where they all pass. `--tree` checks another checkout.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_S = 600
+
+
+@dataclass(frozen=True)
+class Mutation:
+    file: str  # name of the file
+    old: str
+    new: str
+    tests: tuple[str, ...]  # ends of the paths of test files
+    what: str  # what is wrong then
+
+
+MUTATIONS = (
+    Mutation(
+        "features.py",
+        "left = (n_fft - hop) // 2 if left is None",
+        "left = n_fft // 2 if left is None",
+        ("core/test_features.py",),
+        "frames of the STFT are centred on the beginning of their hop, not on its middle",
+    ),
+    Mutation(
+        "artifact.py",
+        'return str(document["info"].get("codes_of", document["hash"]))',
+        'return str(document["hash"])',
+        ("core/test_artifact.py", "core/test_bundle.py", "train/test_finetune.py"),
+        "an encoder changed without touching its codes no longer fits the language models trained on them",
+    ),
+    Mutation(
+        "rvq.py",
+        "distance = (flat - total - vectors).square().mean(1)",
+        "distance = (flat - vectors).square().mean(1)",
+        ("nn/test_rvq.py",),
+        "the commitment loss of upper levels compares with the whole input, not with what is left of it",
+    ),
+    Mutation(
+        "conformer.py",
+        "hidden = hidden.masked_fill(~mask[..., None], 0.0)",
+        "hidden = hidden.masked_fill(~mask[..., None], 1.0)",
+        ("nn/test_conformer.py", "tests/test_streaming.py"),
+        "padded frames enter the depthwise convolution",
+    ),
+    Mutation(
+        "phase.py",
+        "keep = max(0, end - overlap - reach - 1 - first)",
+        "keep = max(0, end - reach - 1 - first)",
+        ("soundstream/test_phase.py", "tests/test_streaming.py"),
+        "a stream forgets frames that later samples still depend on",
+    ),
+    Mutation(
+        "loss.py",
+        "weight = (ref - math.log(FLOOR)) * self.mel",
+        "weight = (out - math.log(FLOOR)) * self.mel",
+        ("soundstream/test_phase.py",),
+        "phases are weighted by the loudness of the output, which a decoder lowers to escape them",
+    ),
+    Mutation(
+        "model.py",
+        "part = slice(g, None, self.num_codebooks)",
+        "part = slice(0, None, self.num_codebooks)",
+        ("w2vbert/test_model.py",),
+        "both codebooks of w2v-BERT's targets see the same components",
+    ),
+    Mutation(
+        "task.py",
+        "found.append((piece[:, None] == piece) | (text[:, None] == text))",
+        "found.append(piece[:, None] == piece)",
+        ("mulan/test_task.py",),
+        "clips with the same caption are taken for negatives of one another",
+    ),
+    Mutation(
+        "stages.py",
+        "dtype=torch.float32) * (step / spec.levels)",
+        "dtype=torch.float32) * step",
+        ("lm/test_stages.py", "lm/test_model.py"),
+        "positions of a condition of several levels run away from those of the target",
+    ),
+    Mutation(
+        "task.py",
+        "above = (level > own) & (frame >= masking.cut[:, None, None])",
+        "above = level > own",
+        ("storm/test_task.py",),
+        "SoundStorm does not see the upper levels of its prompt in training",
+    ),
+    Mutation(
+        "store.py",
+        "last = math.floor(stop / self.semantic_rate_hz) - MULAN_WINDOW_S",
+        "last = math.ceil(stop / self.semantic_rate_hz) - MULAN_WINDOW_S",
+        ("data/test_store.py",),
+        "a crop's condition takes in a window that reaches past its end",
+    ),
+    Mutation(
+        "slots.py",
+        "bpm = 5 * round(bpm / 5)",
+        "bpm = 10 * round(bpm / 10)",
+        ("captions/test_sentences.py",),
+        "captions say tempi that are up to five beats a minute off",
+    ),
+    Mutation(
+        "harmony.py",
+        "for index, tone in enumerate(harmony.tones) if index != 2)",
+        "for index, tone in enumerate(harmony.tones) if index != 1)",
+        ("compose/test_harmony.py", "compose/test_arrange.py"),
+        "chords of five notes lose their third instead of their fifth",
+    ),
+    Mutation(
+        "effects.py",
+        "np.exp(-np.arange(int(0.3 * SAMPLE_RATE_HZ)) / (0.09 * SAMPLE_RATE_HZ))",
+        "np.exp(-np.arange(int(0.3 * SAMPLE_RATE_HZ)) / (0.9 * SAMPLE_RATE_HZ))",
+        ("render/test_render.py",),
+        "what ducks under the kick does not come back before the next",
+    ),
+    Mutation(
+        "storm.py",
+        "math.floor(frames * math.cos(math.pi / 2 * (round_index + 1) / rounds))",
+        "math.floor(frames * (1 - (round_index + 1) / rounds))",
+        ("generate/test_storm.py",),
+        "SoundStorm unmasks by a straight line, not by the cosine of training",
+    ),
+    Mutation(
+        "steer.py",
+        "return float(np.exp(-0.5 * (away / STROKE_FRAMES) ** 2) - share_of_time)",
+        "return float(np.exp(-0.5 * (away / STROKE_FRAMES) ** 2))",
+        ("generate/test_steer.py",),
+        "the metronome asks for more strokes on the whole, not only for when they fall",
+    ),
+    Mutation(
+        "bootstrap.py",
+        "low, high = np.percentile(kept, [2.5, 97.5])",
+        "low, high = np.percentile(kept, [5, 95])",
+        ("evaluate/test_bootstrap.py",),
+        "intervals of all reports hold the figure in 90 of 100 draws, not in 95",
+    ),
+    Mutation(
+        "signal.py",
+        "return float(change[at].mean() / max(change[~at].mean(), 1e-9))",
+        "return float(change[at].mean() / max(change.mean(), 1e-9))",
+        ("listen/test_signal.py",),
+        "seams are compared with a mean that they are part of",
+    ),
+    Mutation(
+        "loop.py",
+        '"weight_decay": 0.0}',
+        '"weight_decay": config.weight_decay}',
+        ("train/test_loop.py",),
+        "norms and biases decay",
+    ),
+    Mutation(
+        "loop.py",
+        "average.copy_(value)",
+        "average.copy_(average)",
+        ("train/test_loop.py",),
+        "the exported average keeps the buffers (codebooks, statistics) of the start",
+    ),
+)
+
+
+def find(tree: Path, mutation: Mutation) -> Path:
+    """The one source file that holds the old text once. Raises: LookupError if there is none, or more."""
+    files = [path for path in (tree / "src").rglob("*.py") if path.read_text().count(mutation.old) == 1]
+    named = [path for path in files if path.name == mutation.file] or files
+    if len(named) != 1:
+        raise LookupError(f"{len(named)} files of {tree} hold {mutation.old!r}; wanted one: write the mutation anew")
+    return named[0]
+
+
+def test_files(tree: Path, mutation: Mutation) -> list[str]:
+    """Raises: LookupError if there is none."""
+    every = [path for path in (tree / "tests").rglob("test_*.py")]
+    found = [str(path) for path in every if path.as_posix().endswith(mutation.tests)]
+    if not found:
+        raise LookupError(f"no test file of {tree} ends with any of {mutation.tests}")
+    return found
+
+
+def run_tests(tree: Path, files: list[str]) -> tuple[bool, str]:
+    """Whether one fails, and its name. Raises: RuntimeError if they could not be run."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *files]
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return True, f"no end after {LIMIT_S} s"
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return done.returncode == 1, failed[0].split(" - ")[0].split(" ", 1)[1] if failed else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", type=Path, default=ROOT, help="the checkout to break; this one by default")
+    parser.add_argument("--out", type=Path, help="the JSON file that takes the result, under `label`")
+    parser.add_argument("--label", default="after")
+    parser.add_argument("--only", type=int, nargs="*", help="mutations by number, from 1")
+    options = parser.parse_args()
+    chosen = [m for k, m in enumerate(MUTATIONS, 1) if not options.only or k in options.only]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(options.tree, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "out", "build"))
+        needed = sorted({file for mutation in chosen for file in test_files(tree, mutation)})
+        failed, name = run_tests(tree, needed)
+        if failed:
+            raise SystemExit(f"{name} fails on the source as it is; mend it first")
+        for number, mutation in enumerate(MUTATIONS, 1):
+            if mutation not in chosen:
+                continue
+            path = find(tree, mutation)
+            original = path.read_text()
+            path.write_text(original.replace(mutation.old, mutation.new))
+            started = time.monotonic()
+            caught, name = run_tests(tree, test_files(tree, mutation))
+            path.write_text(original)
+            rows.append({"file": mutation.file, "what": mutation.what, "caught": caught, "by": name})
+            took = time.monotonic() - started
+            print(f"{number:2} {'caught' if caught else 'MISSED'} {took:4.0f} s  {mutation.what}  {name}", flush=True)
+    caught = sum(row["caught"] for row in rows)
+    print(f"{caught} of {len(rows)} are caught")
+    if options.out is not None:
+        document = json.loads(options.out.read_text()) if options.out.exists() else {}
+        document[options.label] = {"caught": caught, "of": len(rows), "mutations": rows}
+        options.out.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
