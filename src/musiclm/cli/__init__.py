@@ -191,17 +191,20 @@ def generate(
 
 
 def _codec_of(model: str) -> Any:
-    from musiclm.core.bundle import INDEX_FILE, open_bundle
+    from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
     from musiclm.models.soundstream.model import SoundStream
 
-    folder = Path(model)
+    folder = BUNDLED / SHIPPED_CODEC if model == SHIPPED_CODEC else Path(model)
     if folder.is_dir() and not (folder / INDEX_FILE).exists():
         return SoundStream.from_artifact(folder)
     return SoundStream.from_artifact(open_bundle(model).part("soundstream"))
 
 
-Levels = Annotated[int | None, typer.Option(help="RVQ levels; all by default. Fewer are fewer bits.")]
-CodecModel = Annotated[str, typer.Option(help="A bundle, or the folder of a trained codec.")]
+SHIPPED_CODEC = "codec"  # comes with the package, apart from the bundle: the next one will have it
+Levels = Annotated[
+    int | None, typer.Option(help="Codes a frame; all by default. Fewer are fewer bits: 48 are 6 kbps, 24 are 3.")
+]
+CodecModel = Annotated[str, typer.Option(help="codec, a bundle (base has version 7's), or a trained codec's folder.")]
 CODES_SUFFIX = ".codes"
 
 
@@ -210,7 +213,7 @@ def codec_encode(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.codes by default.")] = None,
     levels: Levels = None,
-    model: CodecModel = "base",
+    model: CodecModel = SHIPPED_CODEC,
 ) -> None:
     """Turn audio into codes, in constant memory."""
     from musiclm.data.codes import encode_file, save_codes
@@ -228,7 +231,7 @@ def codec_decode(
     file: Annotated[Path, typer.Argument(help="What `codec encode` wrote.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.wav by default.")] = None,
     levels: Levels = None,
-    model: CodecModel = "base",
+    model: CodecModel = SHIPPED_CODEC,
 ) -> None:
     """Turn codes back into audio, in constant memory."""
     from musiclm.core.audio import write_blocks
@@ -246,7 +249,7 @@ def codec_roundtrip(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The audio after the codec.")] = Path("roundtrip.wav"),
     levels: Levels = None,
-    model: CodecModel = "base",
+    model: CodecModel = SHIPPED_CODEC,
 ) -> None:
     """Encode and decode: what the codec does to a file."""
     from musiclm.core.audio import check_writable, write_blocks

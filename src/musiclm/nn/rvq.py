@@ -26,7 +26,7 @@ class Quantized:
     output: Float[Tensor, "b d t"]  # straight-through quantized input
     codes: Int[Tensor, "b q t"]
     commitment: Float[Tensor, ""]  # mean squared distance to the codes, over the levels in use
-    level_gain: Float[Tensor, " q"]  # share of the residual's energy that each level removes
+    level_gain: Float[Tensor, " l"]  # share of the residual's energy that each residual level removes
 
 
 class ResidualVQ(nn.Module):

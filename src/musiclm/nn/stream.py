@@ -16,7 +16,7 @@ class StreamState:
     def __init__(self) -> None:
         self.tails: dict[int, Tensor] = {}
 
-    def extend(self, layer: nn.Module, x: Float[Tensor, "b d t"], num: int) -> Float[Tensor, "b d s"]:
+    def extend(self, layer: nn.Module, x: Float[Tensor, "*d t"], num: int) -> Float[Tensor, "*d s"]:
         """`x` with the last `num` frames of earlier calls before it (zeros at first); keeps the new last `num`."""
         tail = self.tails.get(id(layer))
         x = F.pad(x, (num, 0)) if tail is None else torch.cat([tail, x], -1)

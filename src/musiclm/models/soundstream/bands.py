@@ -132,7 +132,7 @@ class BandsEncoder(nn.Module):
         self.analyses = nn.ModuleList([BandAnalysis(band, config.sample_rate_hz) for band in config.bands])
         self.encoders = nn.ModuleList([BandEncoder(band, config) for band in config.bands])
 
-    def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> list[Float[Tensor, "b t f"]]:
+    def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> list[Float[Tensor, "b _ _"]]:
         """Magnitudes of each band, centred on their hops; `audio` is whole frames, `lookahead` samples ahead of them."""
         padded = left_context(self, audio, self.context, state)[:, 0]
         spectra = []
@@ -142,7 +142,7 @@ class BandsEncoder(nn.Module):
             spectra.append(analysis(padded[:, start : start + audio.shape[-1] + 2 * side]))
         return spectra
 
-    def encode(self, spectra: list[Float[Tensor, "b t f"]], state: StreamState | None = None) -> Float[Tensor, "b d t"]:
+    def encode(self, spectra: list[Float[Tensor, "b _ _"]], state: StreamState | None = None) -> Float[Tensor, "b d t"]:
         """Latents of magnitudes."""
         parts = []
         for band, encoder, magnitude in zip(self.config.bands, self.encoders, spectra, strict=True):
@@ -213,7 +213,7 @@ class BandsDecoder(nn.Module):
             start += size
         return torch.cat(parts, -1)
 
-    def lagging(self, latent: Float[Tensor, "b d t"], state: StreamState | None = None) -> list[Float[Tensor, "b u f"]]:
+    def lagging(self, latent: Float[Tensor, "b d t"], state: StreamState | None = None) -> list[Float[Tensor, "b _ _"]]:
         """Magnitudes of each band, `lag` frames of the network late."""
         b, _, t = latent.shape
         x = self.project(latent.transpose(1, 2)).reshape(b, t * self.steps, 1, -1)
@@ -225,7 +225,7 @@ class BandsDecoder(nn.Module):
         sizes = [n * f for n, f in zip(self.spectra, self.widths, strict=True)]
         return [part.reshape(b, -1, f) for part, f in zip(out.split(sizes, -1), self.widths, strict=True)]
 
-    def forward(self, latent: Float[Tensor, "b d t"]) -> list[Float[Tensor, "b u f"]]:
+    def forward(self, latent: Float[Tensor, "b d t"]) -> list[Float[Tensor, "b _ _"]]:
         """Magnitudes of each band of a whole clip; after its end latents are zero. May be below zero."""
         ahead = -(-self.lag // self.steps)
         late = self.lagging(F.pad(latent, (0, ahead)))
@@ -235,7 +235,7 @@ class BandsDecoder(nn.Module):
 
 @torch.no_grad()
 def fit_linear_path(
-    encoder: BandsEncoder, decoder: BandsDecoder, spectra: list[list[Float[Tensor, "b t f"]]]
+    encoder: BandsEncoder, decoder: BandsDecoder, spectra: list[list[Float[Tensor, "b _ _"]]]
 ) -> list[float]:
     """Sets the linear paths to the principal components of each group in some spectra; the share of variance they hold, by band.
 

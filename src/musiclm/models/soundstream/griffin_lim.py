@@ -173,7 +173,7 @@ class BandsSynthesis(nn.Module):
         self.sizes = [config.block_frames * config.samples_per_frame // band.hop for band in config.bands]
 
     @torch.no_grad()
-    def forward(self, magnitudes: list[Float[Tensor, "b t f"]]) -> Float[Tensor, "b 1 s"]:
+    def forward(self, magnitudes: list[Float[Tensor, "b _ _"]]) -> Float[Tensor, "b 1 s"]:
         """Audio of t * hop samples, the same for every band."""
         stream = SynthesisStream(self)
         return torch.cat([stream.push(magnitudes), stream.flush()], -1)
@@ -189,7 +189,7 @@ class SynthesisStream:
         self.audio: list[Tensor] = []  # of each band, not yet given out
         self.samples_in = self.samples_out = 0
 
-    def push(self, magnitudes: list[Float[Tensor, "b t f"]]) -> Float[Tensor, "b 1 s"]:
+    def push(self, magnitudes: list[Float[Tensor, "b _ _"]]) -> Float[Tensor, "b 1 s"]:
         """Samples that have become final with these spectra."""
         bands = self.synthesis.config.bands
         if not self.spectra:

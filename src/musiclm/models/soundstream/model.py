@@ -131,7 +131,7 @@ class SoundStream(nn.Module):
         decoded = self.decoder(latent)
         return decoded if self.phase is None else self.phase(decoded)
 
-    def magnitudes(self, audio: Float[Tensor, "b 1 s"]) -> list[Float[Tensor, "b t f"]]:
+    def magnitudes(self, audio: Float[Tensor, "b 1 s"]) -> list[Float[Tensor, "b _ _"]]:
         """What a perfect decoder of the bands network would tell of `audio`, s in whole frames."""
         assert isinstance(self.encoder, BandsEncoder)
         padded = F.pad(audio, (0, self.config.lookahead))

@@ -1,0 +1,52 @@
+"""The codec that comes with the package does what its record says: low notes survive, at the bitrates it names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musiclm.core.audio import load
+from musiclm.core.bundle import BUNDLED, open_bundle
+from musiclm.evaluate.codec import pitch_correlation
+from musiclm.models.soundstream.model import SoundStream
+
+CLIPS = Path(__file__).parents[2] / "data" / "clips"
+
+
+@pytest.fixture(scope="module")
+def codec() -> SoundStream:
+    return SoundStream.from_artifact(BUNDLED / "codec")
+
+
+def through(model: SoundStream, clip: np.ndarray, count: int) -> np.ndarray:
+    codes = model.encode(torch.from_numpy(clip)[None, None], count)
+    return model.decode(codes)[0, 0, : len(clip)].numpy()
+
+
+def gap(copy: np.ndarray, low_hz: float, high_hz: float) -> float:
+    """How far the weaker of two notes stands above what lies midway between them, as a ratio of magnitudes."""
+    size = np.abs(np.fft.rfft(copy[24000:48000] * np.hanning(24000), 4 * 24000))
+
+    def most(hz: float) -> float:
+        return float(size[round(4 * (hz - 2)) : round(4 * (hz + 2)) + 1].max())
+
+    return min(most(low_hz), most(high_hz)) / most((low_hz + high_hz) / 2)
+
+
+@pytest.mark.parametrize("high_hz", [155.6, 164.8])
+def test_two_notes_of_a_low_chord_stay_two(codec: SoundStream, high_hz: float) -> None:
+    t, low_hz = np.arange(3 * 24000) / 24000, 130.8
+    notes = [np.sin(2 * np.pi * hz * k * t + hz) / k for hz in (low_hz, high_hz) for k in (1, 2, 3)]
+    chord = (0.1 * sum(notes)).astype(np.float32)
+    assert gap(through(codec, chord, 24), low_hz, high_hz) > 3
+    before = SoundStream.from_artifact(open_bundle("base").part("soundstream"))
+    assert gap(through(before, chord, 12), low_hz, high_hz) < 1, "its window is too short to tell them apart"
+
+
+@pytest.mark.parametrize("name", ["renpy-sunflower-slow-drag", "pekka-map-song", "flare-town-theme"])
+def test_pitch_is_kept_better_than_by_the_codec_before(codec: SoundStream, name: str) -> None:
+    clip = load(CLIPS / f"{name}.ogg")[: 5 * 24000].astype(np.float32)
+    before = SoundStream.from_artifact(open_bundle("base").part("soundstream"))
+    three, six = (pitch_correlation(through(codec, clip, count), clip) for count in (24, 48))
+    assert six > three > pitch_correlation(through(before, clip, 4), clip)
