@@ -1,7 +1,11 @@
 """`musiclm`: a thin command line over the package. Heavy modules are imported by the command that needs them."""
 
+import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -15,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from musiclm import __version__
 from musiclm.arrange.cli import render as render_corpus_command
 from musiclm.corpus.cli import app as corpus_app
+from musiclm.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -30,34 +35,81 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by def
 
 
 def main() -> None:
-    """Runs the command line; an expected error is one line and a non-zero exit."""
+    """Runs the command line. It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a line."""
     warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+    code = _run()
+    if code:
+        sys.exit(code)
+
+
+def _terminated(number: int, _: Any) -> None:
+    raise Interrupted("terminated", number)
+
+
+def _run() -> int:
+    """The exit code of the command that `sys.argv` names."""
     try:
-        app(standalone_mode=False)
+        # typer returns the code of an Exit, and from 0.16 on 130 for Ctrl-C; before that it raises Abort
+        code = app(prog_name="musiclm", standalone_mode=False)
+        sys.stdout.flush()
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        code = stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Interrupted as stop:
+        _say(f"stopped: {stop}")
+        return stop.exit_code
+    except BrokenPipeError:  # who reads our output has left: `musiclm inspect base | head`
+        _close_stdout()
+        return 1
     except Exception as error:
-        sys.exit(_complain(error))
+        return _complain(error)
+    if code == 130:
+        _say("stopped")
+    return code if isinstance(code, int) else 0
 
 
 def _complain(error: Exception) -> int:
-    from musiclm.train import TrainingError
-
-    if hasattr(error, "show") and hasattr(
-        error, "exit_code"
-    ):  # click's usage errors; newer typers bring a click of their own
-        error.show()
+    """Says in one line what was wrong; the exit code. What no user can cause is raised on: its traceback is wanted."""
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage; typer brings a click of its own
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+            print(context.get_help() or "")  # typer prints it itself where it has rich
+        else:
+            where = "" if context is None else f" (see {context.command_path} --help)"
+            _say(f"error: {error.format_message()}{where}")
         return int(error.exit_code)
-    if isinstance(error, ValueError | OSError | TrainingError | ImportError):
-        text = " ".join(str(error).split())
-        print(f"error: {text}", file=sys.stderr)
-        return 1
-    raise error
+    # a failed training exists only where the loop was imported, which takes a second
+    training_error = getattr(sys.modules.get("musiclm.train"), "TrainingError", ImportError)
+    if isinstance(error, MemoryError):
+        _say("error: there is not enough memory; ask for less at once, or choose smaller models")
+    elif isinstance(error, ValueError | OSError | training_error | ImportError):
+        _say(f"error: {error}")
+        if isinstance(error, OSError):
+            _close_stdout()
+    else:
+        raise error
+    return 1
+
+
+def _say(text: str) -> None:
+    """One line on standard error, which may be closed, full or unable to write all letters."""
+    line = " ".join(text.split()).encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+        sys.stderr.buffer.write(line + b"\n")
+        sys.stderr.flush()
+
+
+def _close_stdout() -> None:
+    """Lets go of an output that takes nothing any more: Python would complain of it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(show: bool) -> None:

@@ -15,12 +15,12 @@ works, these take the places of some numbers, evenly spread; the pieces at the o
 import concurrent.futures
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,7 @@ from musiclm.corpus.build import locked
 from musiclm.corpus.ingest import Envelope
 from musiclm.corpus.manifest import RENDERED, CorpusError, Track, load_manifest, save_manifest
 from musiclm.corpus.sources import Item
+from musiclm.workers import pool
 
 SOURCE = RENDERED
 RENDERERS = ("symusic", "fluidsynth")
@@ -291,10 +292,11 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
         TimeRemainingColumn(), disable=not progress,
     )  # fmt: skip
     saved_s = time.monotonic()
-    with open(job.out / JOURNAL, "ab", buffering=0) as journal, bar:
+    making = closing(_make_all(seconds, job, records, jobs))  # an error or Ctrl-C here ends the processes too
+    with open(job.out / JOURNAL, "ab", buffering=0) as journal, bar, making as made:
         journal.write(b"\n")  # ends a line that a kill may have cut
         task = bar.add_task("", total=seconds, hours=0.0)
-        for record in _make_all(seconds, job, records, jobs):
+        for record in made:
             journal.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             records[record["number"]] = record
             done = sum(item["seconds"] for item in _enough(records, seconds))
@@ -304,7 +306,9 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
                 saved_s = time.monotonic()
 
 
-def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+def _make_all(
+    seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int
+) -> Generator[dict[str, Any], None, None]:
     number = 0
 
     def wanted() -> bool:
@@ -316,14 +320,13 @@ def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs
                 yield make_piece(number, job)
             number += 1
         return
-    context = multiprocessing.get_context("spawn")
     running: set[concurrent.futures.Future[dict[str, Any]]] = set()
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with pool(jobs) as processes:
         try:
             while wanted():
                 while len(running) < jobs + 1:
                     if number not in records:
-                        running.add(pool.submit(make_piece, number, job))
+                        running.add(processes.submit(make_piece, number, job))
                     number += 1
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:

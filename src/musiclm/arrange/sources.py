@@ -5,12 +5,10 @@ Groove MIDI dataset (an info.csv beside its MIDI files), POP909 (beats, chords a
 can't be read is skipped and listed.
 """
 
-import concurrent.futures
 import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import re
 import tarfile
 from collections import Counter
@@ -23,6 +21,7 @@ from musiclm.arrange.drums import Performance
 from musiclm.arrange.harmony import QUALITIES
 from musiclm.arrange.packages import need
 from musiclm.arrange.score import Mode, Note
+from musiclm.workers import pool
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
 RelativeBar = tuple[tuple[float, float, int, str], ...]
@@ -175,9 +174,8 @@ def in_processes(read: Callable[..., _T], arguments: Sequence[tuple[Any, ...]], 
     """`read` of all arguments, in their order, by up to `jobs` processes."""
     if jobs == 1 or len(arguments) < 2:
         return [read(*argument) for argument in arguments]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(arguments)), mp_context=context) as pool:
-        return list(pool.map(read, *zip(*arguments, strict=True), chunksize=1))
+    with pool(min(jobs, len(arguments))) as processes:
+        return list(processes.map(read, *zip(*arguments, strict=True), chunksize=1))
 
 
 def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:

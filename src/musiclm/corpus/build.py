@@ -10,16 +10,13 @@ import concurrent.futures
 import fcntl
 import heapq
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from musiclm.corpus.assemble import assemble
 from musiclm.corpus.ingest import FORMAT_VERSION, Silent, ingest
 from musiclm.corpus.manifest import CorpusError, save_manifest
 from musiclm.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
+from musiclm.workers import new_pool, pool, stop
 
 _MANIFEST_EVERY_S = 20.0
 
@@ -79,9 +77,10 @@ def build_corpus(
         done = set(items).difference(todo)
         hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
         saved_s = time.monotonic()
-        with _progress(progress) as bar:
+        # closed with the block: an error or Ctrl-C in it ends the processes too
+        with _progress(progress) as bar, closing(_decode_all(todo, out / "audio", cache, jobs)) as decoded:
             task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
-            for item, record in _decode_all(todo, out / "audio", cache, jobs):
+            for item, record in decoded:
                 journal.add(item, record)
                 hours += record.get("seconds", 0.0) / 3600
                 bar.update(task, advance=1, hours=hours)
@@ -226,7 +225,9 @@ def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
         return {"skipped": f"failed to decode ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
 
 
-def _decode_all(todo: list[Item], audio_dir: Path, cache: Path, jobs: int) -> Iterator[tuple[Item, dict[str, Any]]]:
+def _decode_all(
+    todo: list[Item], audio_dir: Path, cache: Path, jobs: int
+) -> Generator[tuple[Item, dict[str, Any]], None, None]:
     """Yields each item with its record, in the order of finishing.
 
     Packages are taken in turns, a track of each per round, so that an unfinished corpus is already a varied one.
@@ -291,14 +292,16 @@ class _Workers:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.pending: dict[concurrent.futures.Future[Any], tuple[Any, Any]] = {}
-        self.pool: concurrent.futures.Executor | None = None
+        self.pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "_Workers":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=error[0] is None, cancel_futures=True)
+        if self.pool is not None and error[0] is None:
+            self.pool.shutdown()
+        elif self.pool is not None:
+            stop(self.pool)
 
     def submit(self, name: Any, function: Any, *arguments: Any) -> None:
         if self.jobs == 1:
@@ -309,7 +312,7 @@ class _Workers:
                 future.set_exception(error)
         else:
             if self.pool is None:
-                self.pool = _new_pool(self.jobs)
+                self.pool = new_pool(self.jobs)
             try:
                 future = self.pool.submit(function, *arguments)
             except BrokenProcessPool as error:
@@ -335,28 +338,9 @@ class _Workers:
             if future.done() and not future.cancelled() and future.exception() is None:
                 ended.append((name, future.result(), ""))
                 continue
-            with _new_pool(1) as alone:
+            with pool(1) as alone:
                 try:
                     ended.append((name, alone.submit(function, *arguments).result(), ""))
                 except BrokenProcessPool:
                     ended.append((name, None, "the decoder crashed on it; convert it to wav"))
         return ended
-
-
-def _new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
-    # spawn: the caller may hold threads (a progress bar, torch), which fork does not survive.
-    return concurrent.futures.ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-
-
-def _start_worker() -> None:
-    """Ends the worker when its parent is gone; after a kill -9 it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
