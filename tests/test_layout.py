@@ -12,10 +12,10 @@ SOURCE = ROOT / "src" / "musiclm"
 MODELS = ("soundstream", "w2vbert", "mulan", "lm", "storm")
 # what a layer may import from inside the package
 LAYERS = {
-    "base": ("config", "artifact", "tokens", "audio", "tags", "features", "interrupt", "workers"),
+    "base": ("config", "artifact", "tokens", "audio", "tags", "containers", "features", "interrupt", "workers"),
     "nn": ("nn", "features", "tokens"),
     "corpus": ("corpus", "audio", "tags", "artifact", "features", "tokens", "config", "interrupt", "workers"),
-    "arrange": ("arrange", "corpus", "audio", "tags", "features", "config", "interrupt", "workers"),
+    "arrange": ("arrange", "corpus", "audio", "tags", "containers", "features", "config", "interrupt", "workers"),
 }
 
 

@@ -7,13 +7,11 @@ there is one. Streamed reading never holds more than a block, so a three-hour fi
 
 import contextlib
 import json
-import math
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
+from musiclm import containers
 from musiclm.tags import fix_ogg_serial, prepend_id3
 
 SAMPLE_RATE_HZ = 24000
@@ -297,11 +296,14 @@ def _open(path: Path) -> Iterator[_Decoder]:
         else:
             decoder = stack.enter_context(_ffmpeg(path, "not a format of libsndfile"))
         if file is not None:
-            _check_whole(path)
-            seconds = file.frames / file.samplerate
+            try:
+                streams = containers.streams(path, file.format)
+            except containers.Truncated as error:
+                raise AudioError(f"{path}: {error}; copy it again") from None
+            seconds = _length_s(file, streams)
             tags = {name: value for name, value in file.copy_metadata().items() if value}
             info = AudioInfo(sample_rate_hz=file.samplerate, channels=file.channels, seconds=seconds, tags=tags)
-            decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, file))
+            decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, streams, file))
         rate_hz = decoder.info.sample_rate_hz
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise AudioError(
@@ -310,45 +312,49 @@ def _open(path: Path) -> Iterator[_Decoder]:
         yield decoder
 
 
-def _sndfile_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    frames = 0
-    try:
-        while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-            frames += len(block)
-            yield block
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        at_s = frames / file.samplerate
-        raise AudioError(
-            f"{path}: damaged after {at_s:.1f} s ({_one_line(error)}); leave it out or copy it again"
-        ) from error
-    # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
-    if file.frames < 1 << 62 and frames < file.frames - file.samplerate // 2:
-        raise AudioError(
-            f"{path}: truncated, {frames / file.samplerate:.1f} of {file.frames / file.samplerate:.1f} s could be read;"
-            " copy it again"
-        )
+def _sndfile_blocks(
+    path: Path, streams: Sequence[containers.Stream], first: soundfile.SoundFile
+) -> Iterator[np.ndarray]:
+    """All streams of a file, each to its end; `first` is the file as libsndfile sees it."""
+    form = (first.samplerate, first.channels)
+    before = 0
+    for stream in streams:
+        with contextlib.ExitStack() as stack:
+            if first.format == "MP3":  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
+                file = stack.enter_context(_SequentialFile(containers.pipe(containers.Part(path, stream))))
+            elif stream.covers(path.stat().st_size):
+                file = first
+            else:
+                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.Part(path, stream))))
+            if (file.samplerate, file.channels) != form:
+                raise AudioError(
+                    f"{path}: goes on after {before / form[0]:.1f} s with {file.samplerate} Hz and {file.channels} channels, "
+                    f"after {form[0]} Hz and {form[1]}; cut it in two"
+                )
+            frames = 0
+            try:
+                while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                    frames += len(block)
+                    yield block
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                at_s = (before + frames) / file.samplerate
+                raise AudioError(
+                    f"{path}: damaged after {at_s:.1f} s ({_one_line(error)}); leave it out or copy it again"
+                ) from error
+            promised = stream.promised or (file.frames if file.frames < 1 << 62 else 0)
+            # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
+            if frames < promised - file.samplerate // 2:
+                raise AudioError(
+                    f"{path}: truncated, {frames / file.samplerate:.1f} of {promised / file.samplerate:.1f} s could be read;"
+                    " copy it again"
+                )
+            before += frames
 
 
-def _check_whole(path: Path) -> None:
-    """Raises AudioError if a RIFF or Ogg file ends before its own structure does; libsndfile reads such files silently."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            promised = struct.unpack("<I", head[4:8])[0] + 8
-            # 0 and 0xFFFFFFFF are what programs write that stream to a pipe.
-            if promised > size + 1 and promised not in (8, 8 + 0xFFFFFFFF, 8 + 0x7FFFFFFF):
-                raise AudioError(f"{path}: truncated, {size} of {promised} bytes are there; copy it again")
-        elif head[:4] == b"OggS":
-            file.seek(max(0, size - (1 << 17)))
-            tail = file.read()
-            start = tail.rfind(b"OggS")
-            page = tail[start : start + 27] if start >= 0 else b""
-            end = math.inf
-            if len(page) == 27 and len(tail) >= start + 27 + page[26]:
-                end = start + 27 + page[26] + sum(tail[start + 27 : start + 27 + page[26]])
-            if end > len(tail):
-                raise AudioError(f"{path}: truncated, its last Ogg page is cut off; copy it again")
+def _length_s(file: soundfile.SoundFile, streams: Sequence[containers.Stream]) -> float | None:
+    """Seconds that a file's structure tells; None where they would be a guess."""
+    known = file.format != "MP3" and len(streams) == 1 and file.frames < 1 << 62
+    return file.frames / file.samplerate if known and 4 not in streams[0].patches else None
 
 
 @contextlib.contextmanager
@@ -363,7 +369,7 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
         raise AudioError(f"{path}: not readable as audio ({_one_line(why)}); {hint}")
     safe = ["-v", "error", "-protocol_whitelist", "file,pipe"]
     name = f"file:{path}"
-    entries = "stream=sample_rate,channels:format=duration:format_tags=title,artist,genre,license,copyright"
+    entries = "stream=sample_rate,channels:format_tags=title,artist,genre,license,copyright"
     asked = subprocess.run(
         ["ffprobe", *safe, "-select_streams", "a:0", "-show_entries", entries, "-of", "json", name],
         capture_output=True,
@@ -374,11 +380,8 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
     ):
         raise AudioError(f"{path}: not audio, or damaged ({_one_line(why)}); leave it out or copy it again")
     rate_hz, channels = int(answer["streams"][0]["sample_rate"]), int(answer["streams"][0]["channels"])
-    duration = answer.get("format", {}).get("duration")
     tags = {key.lower(): value for key, value in answer.get("format", {}).get("tags", {}).items() if value}
-    info = AudioInfo(
-        sample_rate_hz=rate_hz, channels=channels, seconds=float(duration) if duration else None, tags=tags
-    )
+    info = AudioInfo(sample_rate_hz=rate_hz, channels=channels, seconds=None, tags=tags)
     command = ["ffmpeg", *safe, "-nostdin", "-xerror", "-i", name, "-map", "0:a:0", "-f", "f32le"]
     command += ["-ar", str(rate_hz), "-ac", str(channels), "pipe:1"]
     with tempfile.TemporaryFile() as errors:
