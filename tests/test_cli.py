@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_no_half_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("musiclm.audio.os.fsync", full)
+    monkeypatch.setattr("musiclm.output.os.fsync", full)
     out = tmp_path / "a.wav"
     assert run(monkeypatch, "generate", "slow", "--duration", "0.5", "--model", bundle.folder, "-o", out) == 1
     assert "No space left" in capsys.readouterr().err

@@ -7,20 +7,20 @@ there is one. Streamed reading never holds more than a block, so a three-hour fi
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 from jaxtyping import Float
 
-from musiclm import containers
+from musiclm import containers, output
 from musiclm.tags import fix_ogg_serial, prepend_id3
 
 SAMPLE_RATE_HZ = 24000
@@ -192,31 +192,47 @@ def write_blocks(
     path = Path(path)
     check_writable(path)
     sound_format, subtype = WRITE_FORMATS[path.suffix.lower()]
+    given = _Given(blocks)
+    blocks = given
     if sound_format == "MP3" and sample_rate_hz < 32000:
         blocks, sample_rate_hz = resample_blocks(blocks, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
-        os.replace(temporary, path)
+        with output.replacing(path) as temporary:
+            _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
     except (OSError, RuntimeError, AssertionError) as error:
-        reason = str(error).replace("\n", " ") or "the disk took only a part"
+        if given.failed:  # what made the music, not the disk
+            raise
+        reason = _one_line(error) or "the disk took only a part"
         raise AudioError(f"{path}: could not be written ({reason}); check free space and permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
-def check_writable(path: str | Path) -> None:
-    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name."""
+class _Given:
+    """Blocks that somebody else makes, and whether it was they who failed."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self.blocks, self.failed = blocks, False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        try:
+            yield from self.blocks
+        except Exception:
+            self.failed = True
+            raise
+
+
+def check_writable(path: str | Path, **options: Any) -> None:
+    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name.
+
+    options: those of `musiclm.output.check_output`.
+    """
     path = Path(path)
     if path.suffix.lower() not in WRITE_FORMATS:
         raise AudioError(f"{path}: can't write '{path.suffix}' files; use one of {', '.join(WRITE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise AudioError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; give a file name")
-    if not os.access(path.parent, os.W_OK):
-        raise AudioError(f"{path}: the folder {path.parent} is not writable; choose another or change its permissions")
+    try:
+        output.check_output(path, **options)
+    except output.OutputError as error:
+        raise AudioError(str(error)) from None
 
 
 def _write(
@@ -255,8 +271,6 @@ def _write(
         fix_ogg_serial(temporary)
     elif sound_format == "MP3":
         prepend_id3(temporary, tags)
-    with open(temporary, "rb+") as handle:
-        os.fsync(handle.fileno())
     # libsndfile does not report what fails while closing (a full disk), so count what arrived.
     written = soundfile.info(temporary).frames
     if written < num_frames:

@@ -173,7 +173,14 @@ def generate(
     model: Model = "base",
     device: Device = "cpu",
     threads: Threads = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="wav, flac, ogg, opus or mp3.")] = Path("music.wav"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="wav, flac, ogg, opus or mp3; several are numbered. By default music.wav, if none is there.",
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Make music from a sentence."""
@@ -194,9 +201,9 @@ def generate(
     check_seed(seed + num - 1 if seed >= 0 else seed)
     if acoustic not in (None, "storm", "ar"):
         raise ValueError(f"--acoustic must be storm or ar, got {acoustic!r}")
-    paths = output_paths(output, num)
+    paths = output_paths(output or Path("music.wav"), num)
     for path in paths:
-        check_writable(path)
+        check_writable(path, new=output is None or num > 1, option="another -o")
     _use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
@@ -258,14 +265,19 @@ CODES_SUFFIX = ".codes"
 @codec_app.command("encode")
 def codec_encode(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.codes by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default FILE.codes, if none is there.")
+    ] = None,
     levels: Levels = None,
     model: CodecModel = "base",
 ) -> None:
     """Turn audio into codes, in constant memory."""
+    from musiclm.output import check_output
     from musiclm.soundstream.files import encode_file, save_codes
 
-    target = output or file.with_suffix(CODES_SUFFIX)
+    target = check_output(
+        output or file.with_suffix(CODES_SUFFIX), inputs=[file], new=output is None, option="another -o"
+    )
     codec = _codec_of(model)
     encoded = encode_file(codec, file, levels)
     save_codes(target, encoded)
@@ -276,15 +288,18 @@ def codec_encode(
 @codec_app.command("decode")
 def codec_decode(
     file: Annotated[Path, typer.Argument(help="What `codec encode` wrote.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.wav by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default FILE.wav, if none is there.")
+    ] = None,
     levels: Levels = None,
     model: CodecModel = "base",
 ) -> None:
     """Turn codes back into audio, in constant memory."""
-    from musiclm.audio import write_blocks
+    from musiclm.audio import check_writable, write_blocks
     from musiclm.soundstream.files import decode_blocks, load_codes
 
     target = output or file.with_suffix(".wav")
+    check_writable(target, inputs=[file], new=output is None, option="another -o")
     codec = _codec_of(model)
     encoded = load_codes(file, codec, levels)
     write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
@@ -294,7 +309,10 @@ def codec_decode(
 @codec_app.command("roundtrip")
 def codec_roundtrip(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The audio after the codec.")] = Path("roundtrip.wav"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The audio after the codec; by default roundtrip.wav, if none is there."),
+    ] = None,
     levels: Levels = None,
     model: CodecModel = "base",
 ) -> None:
@@ -302,15 +320,16 @@ def codec_roundtrip(
     from musiclm.audio import check_writable, write_blocks
     from musiclm.soundstream.files import decode_blocks, encode_file
 
-    check_writable(output)
+    target = output or Path("roundtrip.wav")
+    check_writable(target, inputs=[file], new=output is None, option="another -o")
     codec = _codec_of(model)
     started = time.perf_counter()
     encoded = encode_file(codec, file, levels)
     between = time.perf_counter()
-    write_blocks(output, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
+    write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
     seconds = encoded.num_samples / codec.config.sample_rate_hz
     print(
-        f"{output}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
+        f"{target}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
         f"{(between - started) / seconds:.3f} encoding, {(time.perf_counter() - between) / seconds:.3f} decoding"
     )
 
@@ -542,9 +561,13 @@ def match(
     from musiclm.evaluate.adherence import load_prompts
     from musiclm.evaluate.match import listen, match_model, read_texts, table
     from musiclm.mulan.model import MuLan
+    from musiclm.output import check_output
 
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    for target in (path for path in (out, heard) if path is not None):
+        others = [path for path in (out, heard, prompts) if path is not None and path is not target]
+        check_output(target, inputs=others, option="another file")
     _use_threads(threads)
     texts = read_texts(prompts) if prompts else load_prompts()
     folders = {
@@ -573,6 +596,12 @@ def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="
         write_captions(folder)
 
 
+def _files_of(folder: Path, *more: Path | None) -> list[Path]:
+    """The files of a corpus that lie in its folder itself, and others that a command reads."""
+    here = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return [*here, *(path for path in more if path is not None)]
+
+
 @corpus_app.command("audit")
 def corpus_audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus with captions.")],
@@ -585,7 +614,9 @@ def corpus_audit(
     """Measure tempo, key, tags and wording of a captioned corpus with tools that do not know its scores."""
     from musiclm.artifact import write_atomic
     from musiclm.evaluate.audit import audit
+    from musiclm.output import check_output
 
+    check_output(out, inputs=_files_of(folder, reference), option="another --out")
     report = audit(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
     write_atomic(out, json.dumps(report, indent=1))
     heard = report["agreement"]
@@ -603,7 +634,9 @@ def corpus_page(
 ) -> None:
     """Make a page to listen to a rendered corpus: players, spectrograms, piano rolls, captions."""
     from musiclm.evaluate.page import write_page
+    from musiclm.output import check_output
 
+    check_output(out, inputs=_files_of(folder), option="another --out")
     print(write_page(folder, out, num))
 
 
@@ -631,6 +664,7 @@ def bench(
     from musiclm.bench.run import BenchConfig, bench_peers, save
     from musiclm.bench.run import bench as measure
     from musiclm.generate import check_device
+    from musiclm.output import check_output
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
@@ -641,6 +675,9 @@ def bench(
     if peers and quick:
         raise ValueError("--peers has no quick form; give one of --peers and --quick")
     check_device(device)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        check_output(out, option="another --out")
     if peers:
         result = bench_peers(model, device, threads, say)
     else:

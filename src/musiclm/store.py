@@ -11,7 +11,6 @@ section 3.1), and noise can be added before quantizing. Files appear under their
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.nn import functional as F
 from musiclm.artifact import write_atomic
 from musiclm.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
+from musiclm.output import replacing
 from musiclm.tokens import TokenSpec
 
 FORMAT = 2
@@ -395,11 +395,8 @@ class TokenStore:
 
 
 def _save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(arrays, temporary, metadata=metadata)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} could not be written ({error}); check free space and permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)

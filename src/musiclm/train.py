@@ -8,7 +8,6 @@ import contextlib
 import copy
 import json
 import math
-import os
 import signal
 import sys
 import threading
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from musiclm.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
 from musiclm.config import to_json
 from musiclm.interrupt import Interrupted
+from musiclm.output import replacing
 
 STATE_FILE = "state.safetensors"
 
@@ -186,13 +186,8 @@ class Run:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         scalars = {"step": self.step, "seconds": self.seconds}
-        temporary = self.folder / f".{STATE_FILE}.{os.getpid()}"
-        try:
+        with replacing(self.folder / STATE_FILE) as temporary:
             save_file(tensors, temporary, metadata={"run": json.dumps(scalars)})
-            os.replace(temporary, self.folder / STATE_FILE)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
     def load(self) -> None:
         """Restores what `save` wrote. Raises ArtifactError if the checkpoint is of another model."""

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -51,6 +52,7 @@ from musiclm.workers import pool
 SOURCE = RENDERED
 RENDERERS = ("symusic", "fluidsynth")
 _MANIFEST_EVERY_S = 60.0
+_OURS = re.compile(r"(\.\d+-)?[0-9a-f]{16}\.(flac|json|mid)")  # pieces by id, and such in the making
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,8 +369,8 @@ def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str
 
 
 def _drop_others(out: Path, ids: set[str]) -> None:
-    """Removes what a longer or interrupted run, or one with another seed, left behind."""
+    """Removes what a longer or interrupted run, or one with another seed, left behind; files of other names are not ours."""
     for folder in ("audio", "scores", "midi"):
         for path in (out / folder).iterdir():
-            if path.stem not in ids:
+            if _OURS.fullmatch(path.name) and path.stem not in ids:
                 path.unlink()

@@ -21,6 +21,7 @@ from musiclm.arrange.drums import Performance
 from musiclm.arrange.harmony import QUALITIES
 from musiclm.arrange.packages import need
 from musiclm.arrange.score import Mode, Note
+from musiclm.output import write_atomic
 from musiclm.workers import pool
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
@@ -99,7 +100,7 @@ def load_sources(folder: Path, cache: Path | None = None, jobs: int = 1, needed:
     if needed and not (sources.tunes or sources.songs or sources.grooves):
         raise ValueError(f"{folder}: no tunes (.abc), grooves (info.csv and .mid) or songs (chord_midi.txt) in it")
     if cache:
-        cache.write_text(json.dumps({"stamp": stamp.hexdigest(), **asdict(sources)}), encoding="utf-8")
+        write_atomic(cache, json.dumps({"stamp": stamp.hexdigest(), **asdict(sources)}))
     return sources
 
 

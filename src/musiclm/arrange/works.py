@@ -27,6 +27,7 @@ from musiclm.arrange.packages import need
 from musiclm.arrange.score import AS_WRITTEN, Note, Origin, Part, Role, Score, to_json
 from musiclm.arrange.sources import Files, in_processes, list_files, try_reading
 from musiclm.arrange.timeline import bar_quarters
+from musiclm.output import write_atomic
 
 MOST_S = 300.0  # what is longer ends at the last bar line before
 LEAST_S = 10.0
@@ -100,7 +101,7 @@ def load_works(folder: Path, cache: Path | None = None, jobs: int = 1) -> Works:
     if not works.scores:
         raise ValueError(f"{folder}: no finished piece (.mid, .mxl, .wad) that can be read; leave --works out")
     if cache:
-        cache.write_text(json.dumps(vars(works)), encoding="utf-8")
+        write_atomic(cache, json.dumps(vars(works)))
     return works
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from musiclm import __version__
-from musiclm.artifact import git_revision
+from musiclm.artifact import git_revision, write_atomic
 from musiclm.bench import speed
 from musiclm.bench.measure import machine, use_threads
 from musiclm.bench.peers import PeersConfig, load_transformers, peers
@@ -129,4 +129,4 @@ def document(bundle: str | Path, device: str, figures: dict[str, Any], **setting
 
 def save(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(path, json.dumps(result, indent=1) + "\n")

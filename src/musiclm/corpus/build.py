@@ -11,6 +11,7 @@ import fcntl
 import heapq
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -25,11 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from musiclm.audio import AudioError
 from musiclm.corpus.assemble import assemble
 from musiclm.corpus.ingest import FORMAT_VERSION, Silent, ingest
-from musiclm.corpus.manifest import CorpusError, save_manifest
+from musiclm.corpus.manifest import RENDERED, CorpusError, load_manifest, save_manifest
 from musiclm.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
 from musiclm.workers import new_pool, pool, stop
 
 _MANIFEST_EVERY_S = 20.0
+_TRACK_PART = re.compile(r"\.\d+-[0-9a-f]{12}\.flac")  # names of tracks and packages in the making
+_PACKAGE_PART = re.compile(r"\.part-.*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +68,14 @@ def build_corpus(
         raise CorpusError(f"jobs is {jobs}; it must be at least 1")
     started_s = time.monotonic()
     out, cache = Path(out), Path(cache) if cache else default_cache()
-    items = _collect(sources, cache)
+    items = _collect(sources, cache, out)
     with ExitStack() as locks:
         locks.enter_context(locked(out, "--out"))
-        _sweep(out / "audio")
+        _check_own(out)
+        _sweep(out / "audio", _TRACK_PART)
         if any(item.source == DEBIAN_GAMES for item in items):
             locks.enter_context(locked(cache, "--cache"))
-            _sweep(cache / "unpacked")
+            _sweep(cache / "unpacked", _PACKAGE_PART)
         journal = Journal(out)
         todo = [item for item in items if item.use == "music" and not journal.has(item)]
         done = set(items).difference(todo)
@@ -154,14 +158,16 @@ def _stamp(item: Item) -> str:
     return f"{FORMAT_VERSION}:{item.stamp}"
 
 
-def _collect(sources: list[str], cache: Path) -> list[Item]:
+def _collect(sources: list[str], cache: Path, out: Path) -> list[Item]:
     items: dict[str, Item] = {}
     for source in sources:
         if source == DEBIAN_GAMES:
             check_tools(cache)
             found = debian_items(cache)
         else:
-            found = folder_items(Path(source))
+            if Path(source).resolve() == out.resolve():
+                raise CorpusError(f"{out}: is one of the sources; choose another --out")
+            found = folder_items(Path(source), leave_out=out)
         items.update((item.key, item) for item in found)
     return sorted(items.values(), key=lambda item: (item.source, item.package, item.origin, item.key))
 
@@ -185,10 +191,24 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _sweep(folder: Path) -> None:
+def _check_own(out: Path) -> None:
+    """Raises: CorpusError if `out` holds a corpus of another kind, whose list this build would replace."""
+    if (out / "manifest.jsonl").is_file() and not (out / "journal.jsonl").is_file():
+        raise CorpusError(f"{out}: holds a corpus that `musiclm corpus build` did not make; choose another --out")
+    try:
+        rendered = any(track.source == RENDERED for track in load_manifest(out))
+    except CorpusError:  # none there, or a damaged one, which a build makes anew
+        return
+    if rendered:
+        raise CorpusError(f"{out}: holds a rendered corpus; choose another --out")
+
+
+def _sweep(folder: Path, names: "re.Pattern[str]") -> None:
     """Removes what a killed build left half done."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*"):
+    for left in folder.iterdir():
+        if not names.fullmatch(left.name):
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

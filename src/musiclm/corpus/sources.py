@@ -68,13 +68,20 @@ def piece_name(name: str) -> str:
     return re.sub(r"[ ._-]+", " ", stem).strip() or name.lower()
 
 
-def folder_items(root: Path) -> list[Item]:
-    """Every file below `root` whose suffix says audio, sorted. Raises: CorpusError if there is no folder or no audio."""
+def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
+    """Every file below `root` whose suffix says audio, sorted, but none below `leave_out`.
+
+    Raises: CorpusError if there is no folder or no audio.
+    """
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder; give a folder of audio files or '{DEBIAN_GAMES}'")
     items = []
     for parent, folders, names in os.walk(root, onerror=None):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (leave_out is None or Path(parent, name).resolve() != leave_out.resolve())
+        )
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:

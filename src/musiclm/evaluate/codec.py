@@ -28,6 +28,7 @@ import soundfile
 import torch
 from jaxtyping import Float
 
+from musiclm.artifact import write_atomic
 from musiclm.audio import resample
 from musiclm.corpus.clips import eval_clips
 from musiclm.corpus.manifest import Track
@@ -273,4 +274,4 @@ def _figures(
 
 def save_report(report: CodecReport, path: Path, facts: dict[str, Any]) -> None:
     """Writes the report with the facts (revision, model hash, split) that identify it."""
-    path.write_text(json.dumps({**facts, **report.to_json()}, indent=1) + "\n")
+    write_atomic(path, json.dumps({**facts, **report.to_json()}, indent=1) + "\n")

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from musiclm.artifact import write_atomic
 from musiclm.corpus.clips import eval_clips
 from musiclm.corpus.manifest import Track, load_manifest
 from musiclm.nn.kmeans import assign, kmeans
@@ -100,7 +101,7 @@ class ProbeReport:
 
     def save(self, path: Path, **more: object) -> None:
         """Writes the report as JSON, with any further facts (revision, steps)."""
-        Path(path).write_text(json.dumps({**more, **asdict(self)}, indent=1) + "\n")
+        write_atomic(path, json.dumps({**more, **asdict(self)}, indent=1) + "\n")
 
 
 def load_probe_clips(

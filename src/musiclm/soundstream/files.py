@@ -5,7 +5,6 @@ int16 (q, t), with the hash of the codec and the exact number of samples in its 
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from musiclm.artifact import ArtifactError
 from musiclm.audio import AudioError, read_blocks
+from musiclm.output import check_output, replacing
 from musiclm.soundstream.config import SoundStreamConfig
 from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
@@ -70,18 +70,14 @@ def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.nda
 
 
 def save_codes(path: Path, encoded: Encoded) -> None:
-    """Writes a file of codes; it appears under its name only when whole. Raises OSError."""
-    if not path.parent.is_dir():
-        raise ArtifactError(f"{path}: the folder {path.parent} does not exist; create it first")
+    """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
+    check_output(path)
     about = {"kind": "musiclm codes", "samples": str(encoded.num_samples), "codec": encoded.codec_hash}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file({"codes": encoded.codes.contiguous()}, temporary, metadata=about)
-        os.replace(temporary, path)
-    except SafetensorError as error:
+        with replacing(path) as temporary:
+            save_file({"codes": encoded.codes.contiguous()}, temporary, metadata=about)
+    except (SafetensorError, OSError) as error:
         raise OSError(f"{path}: could not be written ({error}); check free space and permissions") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def describe_codes(path: Path) -> dict[str, Any]:
