@@ -11,33 +11,12 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "musiclm"
 MODELS = ("soundstream", "w2vbert", "mulan", "lm", "storm")
 # what a layer may import from inside the package
+SMALL = ("config", "tags", "containers", "interrupt", "output", "tensors", "unicode", "workers")
 LAYERS = {
-    "base": (
-        "config",
-        "artifact",
-        "tokens",
-        "audio",
-        "tags",
-        "containers",
-        "features",
-        "interrupt",
-        "output",
-        "workers",
-    ),
+    "base": (*SMALL, "artifact", "tokens", "audio", "features"),
     "nn": ("nn", "features", "tokens"),
-    "corpus": ("corpus", "audio", "tags", "artifact", "features", "tokens", "config", "interrupt", "output", "workers"),
-    "arrange": (
-        "arrange",
-        "corpus",
-        "audio",
-        "tags",
-        "containers",
-        "features",
-        "config",
-        "interrupt",
-        "output",
-        "workers",
-    ),
+    "corpus": (*SMALL, "corpus", "audio", "artifact", "features", "tokens"),
+    "arrange": (*SMALL, "arrange", "corpus", "audio", "features"),
 }
 
 
@@ -69,7 +48,7 @@ def test_lower_layers_do_not_import_higher_ones() -> None:
 
 
 def test_the_loop_knows_nothing_of_audio() -> None:
-    assert imports(SOURCE / "train.py") <= {"artifact", "config", "interrupt", "output"}
+    assert imports(SOURCE / "train.py") <= {"artifact", "config", "interrupt", "tensors"}
 
 
 def test_nothing_but_the_command_line_needs_the_bench() -> None:

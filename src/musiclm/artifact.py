@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from musiclm import tensors
 from musiclm.config import to_json
 from musiclm.output import replacing_folder
 from musiclm.output import write_atomic as write_atomic
@@ -93,7 +93,7 @@ def save_artifact(
             for name, value in module.state_dict().items()
             if name not in skip
         }
-        save_file(state, work / WEIGHTS_FILE)
+        tensors.save(state, work / WEIGHTS_FILE)
         digest = file_hash(work / WEIGHTS_FILE)
         hashes = {}
         for name, source in (files or {}).items():
@@ -108,8 +108,6 @@ def save_artifact(
             "info": {"git_revision": git_revision(), **info},
         }
         (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        # safetensors lets only the owner read; the mode of a plain file is what the umask gives
-        (work / WEIGHTS_FILE).chmod((work / CONFIG_FILE).stat().st_mode & 0o777)
     return digest
 
 
@@ -176,7 +174,7 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
                 "the file is damaged or from another model, copy the folder again"
             )
     try:
-        state = load_file(weights)
+        state = tensors.load(weights)
     except SafetensorError as error:
         raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

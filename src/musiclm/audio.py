@@ -21,7 +21,8 @@ import soxr
 from jaxtyping import Float
 
 from musiclm import containers, output
-from musiclm.tags import fix_ogg_serial, prepend_id3
+from musiclm.tags import fix_ogg_serial, prepend_id3, read_info
+from musiclm.unicode import escaped_json, name_bytes, printable
 
 SAMPLE_RATE_HZ = 24000
 MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
@@ -202,7 +203,7 @@ def write_blocks(
     except (OSError, RuntimeError, AssertionError) as error:
         if given.failed:  # what made the music, not the disk
             raise
-        reason = _one_line(error) or "the disk took only a part"
+        reason = _one_line(_reason(error)) or "the disk took only a part"
         raise AudioError(f"{path}: could not be written ({reason}); check free space and permissions") from error
     return path
 
@@ -256,7 +257,9 @@ def _write(
             frames = block.T
             if file is None:
                 file = stack.enter_context(
-                    soundfile.SoundFile(temporary, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype)
+                    soundfile.SoundFile(
+                        name_bytes(temporary), "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype
+                    )
                 )
                 if sound_format != "MP3":  # there libsndfile mangles all but ASCII
                     for name, value in tags.items():
@@ -272,18 +275,18 @@ def _write(
     elif sound_format == "MP3":
         prepend_id3(temporary, tags)
     # libsndfile does not report what fails while closing (a full disk), so count what arrived.
-    written = soundfile.info(temporary).frames
+    written = soundfile.info(name_bytes(temporary)).frames
     if written < num_frames:
         raise OSError(f"{written} of {num_frames} frames arrived")
 
 
 def _native_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    native = {name: str(value) for name, value in tags.items() if name in _NATIVE_TAGS}
+    native = {name: printable(str(value)) for name, value in tags.items() if name in _NATIVE_TAGS}
     other = {name: value for name, value in tags.items() if name not in _NATIVE_TAGS}
     if other:
-        if "comment" in native:
-            other["comment"] = native["comment"]
-        native["comment"] = json.dumps(other, ensure_ascii=False)
+        if "comment" in tags:
+            other["comment"] = tags["comment"]
+        native["comment"] = escaped_json(other)
     return native
 
 
@@ -304,9 +307,9 @@ def _open(path: Path) -> Iterator[_Decoder]:
         file = None
         if path.suffix.lower() not in FFMPEG_SUFFIXES:
             try:
-                file = stack.enter_context(_SequentialFile(path))
+                file = stack.enter_context(_SequentialFile(name_bytes(path)))
             except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-                decoder = stack.enter_context(_ffmpeg(path, str(error)))
+                decoder = stack.enter_context(_ffmpeg(path, _reason(error)))
         else:
             decoder = stack.enter_context(_ffmpeg(path, "not a format of libsndfile"))
         if file is not None:
@@ -315,7 +318,7 @@ def _open(path: Path) -> Iterator[_Decoder]:
             except containers.Truncated as error:
                 raise AudioError(f"{path}: {error}; copy it again") from None
             seconds = _length_s(file, streams)
-            tags = {name: value for name, value in file.copy_metadata().items() if value}
+            tags = {name: value for name, value in file.copy_metadata().items() if value} | read_info(path)
             info = AudioInfo(sample_rate_hz=file.samplerate, channels=file.channels, seconds=seconds, tags=tags)
             decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, streams, file))
         rate_hz = decoder.info.sample_rate_hz
@@ -353,7 +356,7 @@ def _sndfile_blocks(
             except (soundfile.LibsndfileError, RuntimeError) as error:
                 at_s = (before + frames) / file.samplerate
                 raise AudioError(
-                    f"{path}: damaged after {at_s:.1f} s ({_one_line(error)}); leave it out or copy it again"
+                    f"{path}: damaged after {at_s:.1f} s ({_one_line(_reason(error))}); leave it out or copy it again"
                 ) from error
             promised = stream.promised or (file.frames if file.frames < 1 << 62 else 0)
             # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
@@ -422,6 +425,11 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
             process.stdout.close()
             process.kill()
             process.wait()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the name of the file, which may be one in the making."""
+    return str(getattr(error, "error_string", error))
 
 
 def _one_line(message: object) -> str:

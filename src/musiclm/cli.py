@@ -1,6 +1,7 @@
 """`musiclm`: a thin command line over the package. Heavy modules are imported by the command that needs them."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -36,7 +37,10 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by def
 
 def main() -> None:
     """Runs the command line. It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a line."""
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: _say(f"note: {message}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files go out as the bytes they are
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)
     code = _run()
@@ -96,7 +100,11 @@ def _complain(error: Exception) -> int:
 
 def _say(text: str) -> None:
     """One line on standard error, which may be closed, full or unable to write all letters."""
-    line = " ".join(text.split()).encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+    text, encoding = " ".join(text.split()), sys.stderr.encoding or "utf-8"
+    try:
+        line = text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        line = text.encode(encoding, "backslashreplace")
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
         sys.stderr.buffer.write(line + b"\n")

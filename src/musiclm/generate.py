@@ -37,6 +37,7 @@ from musiclm.nn.sampling import Sampling
 from musiclm.soundstream.model import DecoderStream, SoundStream
 from musiclm.storm.model import SoundStorm
 from musiclm.storm.sample import StormAcoustic, StormSampling
+from musiclm.unicode import typed_text
 from musiclm.w2vbert.tokenizer import cues_of_codes
 
 MIN_DURATION_S, MAX_DURATION_S = 0.5, 600.0
@@ -140,9 +141,13 @@ def output_paths(path: str | Path, num: int) -> list[Path]:
 
 
 def check_prompt(prompt: str) -> str:
-    """The prompt without outer space. Raises ValueError if it is empty or longer than MAX_PROMPT_CHARACTERS."""
+    """The prompt without outer space, as text that can be stored (`musiclm.unicode.typed_text`).
+
+    Raises ValueError if it is empty, longer than MAX_PROMPT_CHARACTERS or holds what no character is.
+    """
     if not isinstance(prompt, str):
         raise ValueError(f"a prompt must be text, got {type(prompt).__name__}")
+    prompt = typed_text(prompt, "the prompt")
     if not prompt.strip():
         raise ValueError("the prompt is empty; describe the music, for example: a calm piano piece")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -361,9 +366,12 @@ def read_tags(path: str | Path) -> dict[str, str]:
 
     tags = dict(probe(path).tags)
     try:
-        tags |= json.loads(tags.pop("comment", "{}"))
-    except json.JSONDecodeError:
+        told = json.loads(tags.pop("comment", "{}"))
+    except (json.JSONDecodeError, RecursionError):
         return {}
+    if not isinstance(told, dict):
+        return {}
+    tags |= told
     return tags if tags.get("generated") == "true" else {}
 
 

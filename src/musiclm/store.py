@@ -20,15 +20,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
+from musiclm import tensors
 from musiclm.artifact import write_atomic
 from musiclm.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
-from musiclm.output import replacing
 from musiclm.tokens import TokenSpec
 
 FORMAT = 2
@@ -167,7 +166,7 @@ class StreamWriter:
 def shard_stretches(path: Path) -> list[Stretch]:
     """What is in a shard. Raises: StoreError if the file is damaged."""
     try:
-        with safe_open(path, "np") as file:
+        with tensors.reader(path, "np") as file:
             return [Stretch(**record) for record in json.loads((file.metadata() or {})["tracks"])]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} is not a shard of a token store ({error}); delete it and tokenize again") from None
@@ -179,7 +178,7 @@ class TokenStream:
     def __init__(self, folder: Path) -> None:
         self.header = read_header(folder)
         try:
-            with safe_open(folder / CODEBOOK_FILE, "pt") as file:
+            with tensors.reader(folder / CODEBOOK_FILE) as file:
                 self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
@@ -187,7 +186,7 @@ class TokenStream:
         self._files: dict[str, Any] = {}
         for shard in list_shards(folder):
             found = shard_stretches(shard)
-            file = safe_open(shard, "np").__enter__()
+            file = tensors.reader(shard, "np")
             self.stretches |= {stretch.id: stretch for stretch in found}
             self._files |= {stretch.id: file for stretch in found}
 
@@ -396,7 +395,6 @@ class TokenStore:
 
 def _save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
     try:
-        with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} could not be written ({error}); check free space and permissions") from error
+        tensors.save(arrays, path, metadata)
+    except OSError as error:
+        raise StoreError(str(error)) from error

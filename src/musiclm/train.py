@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from musiclm.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
 from musiclm.config import to_json
 from musiclm.interrupt import Interrupted
-from musiclm.output import replacing
+from musiclm.tensors import load, reader, save
 
 STATE_FILE = "state.safetensors"
 
@@ -186,16 +184,15 @@ class Run:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         scalars = {"step": self.step, "seconds": self.seconds}
-        with replacing(self.folder / STATE_FILE) as temporary:
-            save_file(tensors, temporary, metadata={"run": json.dumps(scalars)})
+        save(tensors, self.folder / STATE_FILE, {"run": json.dumps(scalars)})
 
     def load(self) -> None:
         """Restores what `save` wrote. Raises ArtifactError if the checkpoint is of another model."""
         path = self.folder / STATE_FILE
-        with safe_open(path, "pt") as file:
+        with reader(path) as file:
             scalars = json.loads(file.metadata()["run"])
         # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on where its arrays begin
-        tensors = {name: value.clone() for name, value in load_file(path).items()}
+        tensors = {name: value.clone() for name, value in load(path).items()}
         try:
             for group, module in self.task.groups.items():
                 prefix = f"model.{group}."

@@ -47,6 +47,7 @@ from musiclm.corpus.build import locked
 from musiclm.corpus.ingest import Envelope
 from musiclm.corpus.manifest import RENDERED, CorpusError, Track, load_manifest, save_manifest
 from musiclm.corpus.sources import Item
+from musiclm.unicode import name_bytes
 from musiclm.workers import pool
 
 SOURCE = RENDERED
@@ -253,7 +254,7 @@ def _write(out: Path, name: str, samples: np.ndarray, score: Score) -> None:
     try:
         temporary[0].write_text(to_json(score), encoding="utf-8")
         save_midi(score, temporary[1])
-        soundfile.write(temporary[2], samples, SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
+        soundfile.write(name_bytes(temporary[2]), samples, SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
         for path, target in zip(temporary, targets, strict=True):
             os.replace(path, target)
     except (OSError, soundfile.LibsndfileError) as error:

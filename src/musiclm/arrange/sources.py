@@ -22,6 +22,7 @@ from musiclm.arrange.harmony import QUALITIES
 from musiclm.arrange.packages import need
 from musiclm.arrange.score import Mode, Note
 from musiclm.output import write_atomic
+from musiclm.unicode import name_text
 from musiclm.workers import pool
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
@@ -192,11 +193,11 @@ def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
                         if member.isfile() and wanted(member.name):
                             content = archive.extractfile(member)
                             assert content is not None
-                            yield f"{path.name}/{member.name}", content.read()
+                            yield name_text(f"{path.name}/{member.name}"), content.read()
             except (tarfile.TarError, OSError, EOFError) as error:
                 raise ValueError(f"{path}: can't be read ({error}); fetch it again or take it away") from error
         elif path.is_file() and wanted(path.name):
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
+            yield name_text(path.relative_to(folder)), path.read_bytes()
 
 
 def try_reading(read: Callable[[], _T], name: str, skipped: list[tuple[str, str]]) -> _T | None:

@@ -28,6 +28,7 @@ from musiclm.corpus.assemble import assemble
 from musiclm.corpus.ingest import FORMAT_VERSION, Silent, ingest
 from musiclm.corpus.manifest import RENDERED, CorpusError, load_manifest, save_manifest
 from musiclm.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
+from musiclm.unicode import name_text
 from musiclm.workers import new_pool, pool, stop
 
 _MANIFEST_EVERY_S = 20.0
@@ -240,9 +241,11 @@ def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
             reason = reason.removeprefix(f"{path}: ")
             if item.source == DEBIAN_GAMES and not path.exists():
                 return {"skipped": "not in the package"}
-        return {"skipped": reason}
+        return {"skipped": name_text(reason)}
     except Exception as error:  # whatever one odd file does to a decoder, the others go on
-        return {"skipped": f"failed to decode ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
+        return {
+            "skipped": f"failed to decode ({type(error).__name__}: {name_text(' '.join(str(error).split())[:200])})"
+        }
 
 
 def _decode_all(

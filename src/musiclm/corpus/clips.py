@@ -12,6 +12,7 @@ from torch import Tensor
 
 from musiclm.audio import SAMPLE_RATE_HZ
 from musiclm.corpus.manifest import CorpusError, Track
+from musiclm.unicode import name_bytes
 
 SILENT_CLIP_DB = -60.0  # clips with a lower rms teach nothing (and their level can't be normalised)
 _DRAWS = 8
@@ -31,7 +32,7 @@ def read_clip(
     path = Path(corpus_dir) / track.path
     start = round(start_s * SAMPLE_RATE_HZ)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(name_bytes(path)) as file:
             num_samples = max(0, file.frames - start) if duration_s is None else round(duration_s * SAMPLE_RATE_HZ)
             out = np.zeros(num_samples, np.float32)
             if start < file.frames and num_samples:

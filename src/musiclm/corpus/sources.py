@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from musiclm.audio import AUDIO_SUFFIXES
 from musiclm.corpus.manifest import CorpusError
+from musiclm.unicode import name_text
 
 DEBIAN_GAMES = "debian-games"
 # Whole packages kept for testing: orchestral and metal, electronic, ambient, and hours nobody trains on.
@@ -57,7 +58,7 @@ class Item:
     @property
     def key(self) -> str:
         """The item's name in the journal: survives moving the corpus, not the source."""
-        return f"{self.source}:{self.root if self.source != DEBIAN_GAMES else self.package}:{self.origin}"
+        return f"{self.source}:{name_text(self.root) if self.source != DEBIAN_GAMES else self.package}:{self.origin}"
 
 
 def piece_name(name: str) -> str:
@@ -76,6 +77,8 @@ def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder; give a folder of audio files or '{DEBIAN_GAMES}'")
     items = []
+    seen: set[str] = set()
+    source = name_text(root.resolve().name)
     for parent, folders, names in os.walk(root, onerror=None):
         folders[:] = sorted(
             name
@@ -86,7 +89,11 @@ def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
                 continue
-            origin = path.relative_to(root).as_posix()
+            part = path.relative_to(root).as_posix()
+            origin = name_text(part)
+            while origin in seen:  # two names that are written alike, one of them no UTF-8
+                origin += "'"
+            seen.add(origin)
             try:
                 stat = path.stat()
                 stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
@@ -95,13 +102,13 @@ def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
             folder = PurePosixPath(origin).parent.as_posix()
             items.append(
                 Item(
-                    source=root.resolve().name,
+                    source=source,
                     package=origin.split("/")[0] if "/" in origin else "",
                     origin=origin,
-                    parts=(origin,),
+                    parts=(part,),
                     root=root.resolve(),
                     stamp=stamp,
-                    piece=f"{root.resolve().name}/{folder}/{piece_name(path.stem)}".replace("/./", "/"),
+                    piece=f"{source}/{folder}/{piece_name(name_text(path.stem))}".replace("/./", "/"),
                 )
             )
     if not items:

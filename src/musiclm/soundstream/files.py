@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from musiclm import tensors
 from musiclm.artifact import ArtifactError
 from musiclm.audio import AudioError, read_blocks
-from musiclm.output import check_output, replacing
+from musiclm.output import check_output
 from musiclm.soundstream.config import SoundStreamConfig
 from musiclm.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
@@ -73,11 +73,7 @@ def save_codes(path: Path, encoded: Encoded) -> None:
     """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
     check_output(path)
     about = {"kind": "musiclm codes", "samples": str(encoded.num_samples), "codec": encoded.codec_hash}
-    try:
-        with replacing(path) as temporary:
-            save_file({"codes": encoded.codes.contiguous()}, temporary, metadata=about)
-    except (SafetensorError, OSError) as error:
-        raise OSError(f"{path}: could not be written ({error}); check free space and permissions") from None
+    tensors.save({"codes": encoded.codes.contiguous()}, path, about)
 
 
 def describe_codes(path: Path) -> dict[str, Any]:
@@ -85,7 +81,7 @@ def describe_codes(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as file:
+        with tensors.reader(path) as file:
             about = file.metadata() or {}
             shape = file.get_slice("codes").get_shape()
     except (SafetensorError, json.JSONDecodeError) as error:
@@ -107,6 +103,6 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
         )
     if levels is not None and not 1 <= levels <= about["levels"]:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
-    with safe_open(path, "pt") as file:
+    with tensors.reader(path) as file:
         codes = file.get_tensor("codes")
     return Encoded(codes[:levels], int(about["samples"]), about["codec"])
