@@ -31,13 +31,14 @@ import numpy as np
 import soundfile
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from musiclm.arrange import limits
 from musiclm.arrange.arrange import arrange
 from musiclm.arrange.captions import write_captions
 from musiclm.arrange.midi import save_midi
 from musiclm.arrange.recording import JOURNAL
 from musiclm.arrange.render import FORMAT_VERSION, choose_desk, render
 from musiclm.arrange.score import Score, from_json, to_json
-from musiclm.arrange.soundfonts import FOLDERS, Soundfont, check_renderers, find_soundfonts
+from musiclm.arrange.soundfonts import FOLDERS, PieceError, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.sources import NO_SOURCES, Sources, from_dict, load_sources
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.works import Works, cached_works, load_works
@@ -153,7 +154,7 @@ def render_corpus(
         _drop_others(out, {track.id for track in tracks})
         write_captions(out)
     seconds = sum(track.seconds for track in tracks)
-    made = [record["seconds"] for number, record in records.items() if number not in there]
+    made = [record["seconds"] for number, record in records.items() if number not in there and "id" in record]
     return RenderReport(
         out=out,
         num_tracks=len(tracks),
@@ -165,14 +166,23 @@ def render_corpus(
 
 
 def make_piece(number: int, job: Job) -> dict[str, Any]:
-    """Arranges, renders and writes one piece; returns its record for the journal."""
+    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be rendered, or not in
+    reasonable time, the record holds the reason, and no music."""
     seed = job.seed * 1_000_003 + number
     work = job.work_of(number)
-    if work is not None and job.works is not None:
-        score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
-        soundfonts: Sequence[Soundfont] = _soundfont_in_turn(score, *work, job)
-    else:
-        score, soundfonts = arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts
+    if work is None or job.works is None:
+        return _render(number, job, arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts)
+    score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
+    try:
+        with limits.within(limits.RENDER_S):
+            return _render(number, job, score, _soundfont_in_turn(score, *work, job))
+    except (PieceError, TimeoutError) as error:
+        name = f"{score.origins[0].source}/{score.origins[0].name}"
+        return {"number": number, "stamp": job.stamp, "seconds": 0.0, "name": name, "skipped": str(error)}
+
+
+def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]) -> dict[str, Any]:
+    """Renders and writes a piece; its record."""
     desk = choose_desk(score, soundfonts, job.renderers)
     audio = render(score, desk)
     samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
@@ -271,7 +281,8 @@ def _finished(job: Job) -> dict[int, dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
-            if record["stamp"] == job.stamp and (job.out / "audio" / f"{record['id']}.flac").is_file():
+            there = "skipped" in record or (job.out / "audio" / f"{record['id']}.flac").is_file()
+            if record["stamp"] == job.stamp and there:
                 records[record["number"]] = record
         except (ValueError, KeyError, TypeError):
             continue
@@ -302,11 +313,19 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
         for record in made:
             journal.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             records[record["number"]] = record
+            _check_any(records, job)
             done = sum(item["seconds"] for item in _enough(records, seconds))
             bar.update(task, completed=min(done, seconds), hours=done / 3600)
             if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
                 _save(job.out, _enough(records, seconds), ())
                 saved_s = time.monotonic()
+
+
+def _check_any(records: dict[int, dict[str, Any]], job: Job) -> None:
+    """Raises: CorpusError if every work has had its turn and none could be rendered; it would go on for ever."""
+    left = [record for record in records.values() if "skipped" in record]
+    if job.works and len(left) == len(records) >= len(cached_works(job.works).scores):
+        raise CorpusError(f"none of {len(left)} pieces could be rendered; {left[0]['name']}: {left[0]['skipped']}")
 
 
 def _make_all(
@@ -345,6 +364,8 @@ def _make_all(
 
 def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str, str]]) -> list[Track]:
     """The manifest by the same rules as of any corpus: no duplicates, pieces split whole, held-out ones tested on."""
+    left = [*left, *sorted({(record["name"], record["skipped"]) for record in records if "skipped" in record})]
+    records = [record for record in records if "id" in record]
     items = {f"{record['number']:06d}": record for record in records}
     listed = [
         Item(

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from musiclm.arrange import limits
 from musiclm.arrange.drums import Performance
 from musiclm.arrange.harmony import QUALITIES
 from musiclm.arrange.packages import need
@@ -201,9 +202,10 @@ def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
 
 
 def try_reading(read: Callable[[], _T], name: str, skipped: list[tuple[str, str]]) -> _T | None:
-    """What `read` returns; if it fails, nothing, and the reason goes to `skipped` by the name."""
+    """What `read` returns; if it fails or takes too long, nothing, and the reason goes to `skipped` by the name."""
     try:
-        return read()
+        with limits.within(limits.READ_S):
+            return read()
     except Exception as error:  # the libraries raise whatever a broken file makes them raise
         reason = " ".join(str(error).split()) or type(error).__name__
         skipped.append((name, reason[:160]))
