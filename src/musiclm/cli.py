@@ -229,6 +229,7 @@ def generate(
     loaded.steering(config.steer, prompt)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    print(f"understood: {loaded.understood(config.steer, prompt)}")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
         started = time.perf_counter()

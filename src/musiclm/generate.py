@@ -239,6 +239,13 @@ class MusicLM:
             )
         return []
 
+    def understood(self, steer: Steer, prompt: str) -> str:
+        """Which tempo and key the music will be steered to, in one line."""
+        line = steer.understood(prompt)
+        if self._traits is None and steer.as_asked(prompt) != steer:
+            line += f"; the bundle {self.bundle.name} can keep to neither"
+        return line
+
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
         """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
         if config.acoustic == "storm":

@@ -49,10 +49,21 @@ class Steer:
             parse_key(self.key_name)
 
     def as_asked(self, prompt: str) -> "Steer":
-        """With the tempo (between 30 and 300 BPM) and the key that a prompt names, where none is set."""
+        """With the tempo (between 30 and 300 BPM) and the key that a prompt names (`musiclm.tempo_key`), where none is set."""
         bpm = tempo_of(prompt)
-        said = float(bpm) if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
+        said = bpm if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
         return replace(self, tempo_bpm=self.tempo_bpm or said, key_name=self.key_name or key_of(prompt))
+
+    def understood(self, prompt: str) -> str:
+        """Which tempo and which key the music of a prompt is to have, and who says so, in one line."""
+        asked, bpm = self.as_asked(prompt), tempo_of(prompt)
+        tempo = "no tempo in numbers"
+        if asked.tempo_bpm is not None:
+            tempo = f"tempo {asked.tempo_bpm:g} BPM ({'prompt' if self.tempo_bpm is None else 'set'})"
+        elif bpm is not None:
+            tempo = f"no tempo, for {bpm:g} BPM is not between {SLOWEST_BPM:.0f} and {FASTEST_BPM:.0f}"
+        key = "no key" if asked.key_name is None else f"key {asked.key_name} ({'set' if self.key_name else 'prompt'})"
+        return f"{tempo}, {key}"
 
 
 @dataclass(frozen=True)
