@@ -237,8 +237,8 @@ def main() -> None:
             rows.append({"file": mutation.file, "what": mutation.what, "caught": caught, "by": name})
             took = time.monotonic() - started
             print(f"{number:2} {'caught' if caught else 'MISSED'} {took:4.0f} s  {mutation.what}  {name}", flush=True)
-    caught = sum(row["caught"] for row in rows)
-    print(f"{caught} of {len(rows)} are caught")
+    num_caught = sum(bool(row["caught"]) for row in rows)
+    print(f"{num_caught} of {len(rows)} are caught")
     if options.out is not None:
         document = json.loads(options.out.read_text()) if options.out.exists() else {}
         document[options.label] = {"caught": caught, "of": len(rows), "mutations": rows}

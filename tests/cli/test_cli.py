@@ -38,6 +38,7 @@ def test_generate_writes_what_it_says(
     assert run(monkeypatch, "generate", *arguments) == 0
     printed = capsys.readouterr().out
     assert "real-time factor" in printed and "seed 5" in printed
+    assert "understood: no tempo in numbers, no key\n" in printed
     files = [tmp_path / "a-1.flac", tmp_path / "a-2.flac"]
     assert [read_tags(file)["seed"] for file in files] == ["4", "5"]
     assert [soundfile.info(file).frames for file in files] == [24000, 24000]
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_no_half_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("musiclm.core.audio.os.fsync", full)
+    monkeypatch.setattr("musiclm.core.output.os.fsync", full)
     out = tmp_path / "a.wav"
     assert run(monkeypatch, "generate", "slow", "--duration", "0.5", "--model", bundle.folder, "-o", out) == 1
     assert "No space left" in capsys.readouterr().err

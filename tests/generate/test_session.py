@@ -191,3 +191,12 @@ def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.
     for asked in (Steer(tempo_bpm=120.0), Steer(key_name="D minor")):
         with pytest.raises(ValueError, match="made without cues"):
             model.generate("slow music", 1.0, config=replace(model.default_config(), steer=asked))
+
+
+def test_what_was_understood_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MusicLM.from_pretrained(bundle.folder)
+    assert model.understood(Steer(), "at 150 BPM in Am") == "tempo 150 BPM (prompt), key A minor (prompt)"
+    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    model = MusicLM.from_pretrained(bundle.folder)
+    assert model.understood(Steer(), "at 150 BPM").endswith("; the bundle mock can keep to neither")
+    assert model.understood(Steer(), "slow music") == "no tempo in numbers, no key"

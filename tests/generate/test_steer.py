@@ -170,3 +170,17 @@ def test_traits_are_read_from_the_centroids(tmp_path: Path, num_cues: int) -> No
     onset = tokenizer.centroids[:, -2]
     assert torch.allclose(traits.onset, (onset - onset.mean()) / onset.std(), atol=1e-5)
     assert torch.allclose(traits.chroma.mean(0), torch.zeros(12), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("steer", "prompt", "line"),
+    [
+        (Steer(), "a calm piano piece", "no tempo in numbers, no key"),
+        (Steer(), "house at 124 BPM in A minor", "tempo 124 BPM (prompt), key A minor (prompt)"),
+        (Steer(tempo_bpm=120.5), "house at 124 BPM", "tempo 120.5 BPM (set), no key"),
+        (Steer(key_name="B flat major"), "in D minor", "no tempo in numbers, key B flat major (set)"),
+        (Steer(), "not 120 bpm, at 20 bpm", "no tempo, for 20 BPM is not between 30 and 300, no key"),
+    ],
+)
+def test_what_was_understood_is_one_line(steer: Steer, prompt: str, line: str) -> None:
+    assert steer.understood(prompt) == line

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from musiclm.core.artifact import ArtifactError, load_artifact, save_artifact
+from musiclm.core.interrupt import Interrupted
 from musiclm.train.loop import Run, TrainConfig, TrainingError, Update, learning_rate, pick_precision, train
 
 
@@ -118,6 +119,31 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     process.wait()
     assert start_run(tmp_path / "killed").wait(120) == 0
     assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_signal_stops_it_with_a_checkpoint_and_an_error(tmp_path: Path) -> None:
+    """Who calls it must not go on as if it were done; afterwards signals do what they did before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    task = Fit()
+    plain = task.batch
+    task.batch = lambda step: (os.kill(os.getpid(), signal.SIGTERM) if step == 21 else None, plain(step))[1]  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="fit stopped at step .* of 60; the same command goes on") as stopped:
+        train(task, CONFIG, tmp_path / "run", quiet=True)
+    assert stopped.value.exit_code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    train(Fit(seed=3), CONFIG, tmp_path / "run", quiet=True)
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    task = Fit()
+    plain = task.batch
+    task.batch = lambda step: (os.kill(os.getpid(), signal.SIGINT) if step == 3 else None, plain(step))[1]  # type: ignore[method-assign]
+    task.validate = lambda module: os.kill(os.getpid(), signal.SIGINT)  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(KeyboardInterrupt):
+        train(task, CONFIG, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "state.safetensors").exists() and not (tmp_path / "run" / "artifact").exists()
 
 
 def test_a_loaded_state_lies_where_a_fresh_one_does(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 Nothing here is guessed from audio. What a `Score` does not say, a caption does not say either.
 """
 
+import bisect
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 Role = Literal[
@@ -104,12 +106,18 @@ class Score:
 
     def seconds_at(self, quarters: float) -> float:
         """The time of a place in the piece, tempo changes counted."""
-        seconds, at, bpm = 0.0, 0.0, self.tempo_bpm
-        for place, next_bpm in self.tempo_changes:
-            if place >= quarters:
-                break
-            seconds, at, bpm = seconds + (place - at) * 60 / bpm, place, next_bpm
+        places, stretches = self._tempo_map
+        seconds, at, bpm = stretches[bisect.bisect_left(places, quarters)]
         return seconds + (quarters - at) * 60 / bpm
+
+    @cached_property
+    def _tempo_map(self) -> tuple[list[float], list[tuple[float, float, float]]]:
+        """Where the tempo changes, and of each stretch, the first one included: (seconds before it, where it begins, bpm)."""
+        stretches = [(0.0, 0.0, self.tempo_bpm)]
+        for place, next_bpm in self.tempo_changes:
+            seconds, at, bpm = stretches[-1]
+            stretches.append((seconds + (place - at) * 60 / bpm, place, next_bpm))
+        return [place for place, _ in self.tempo_changes], stretches
 
     @property
     def as_written(self) -> bool:

@@ -14,7 +14,7 @@ from musiclm.bench import speed
 from musiclm.bench.measure import machine, use_threads
 from musiclm.bench.peers import PeersConfig, load_transformers, peers
 from musiclm.bench.training import training
-from musiclm.core.artifact import git_revision
+from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
 from musiclm.generate.session import MusicLM
 from musiclm.train.recipes import load_preset
@@ -129,4 +129,4 @@ def document(bundle: str | Path, device: str, figures: dict[str, Any], **setting
 
 def save(result: dict[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomic(path, json.dumps(result, indent=1) + "\n")

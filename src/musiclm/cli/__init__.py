@@ -1,7 +1,12 @@
 """`musiclm`: a thin command line over the package. Heavy modules are imported by the command that needs them."""
 
+import contextlib
+import io
 import json
+import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -15,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from musiclm import __version__
 from musiclm.cli.corpus import app as corpus_app
 from musiclm.cli.render import render as render_corpus_command
+from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -30,34 +36,88 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by def
 
 
 def main() -> None:
-    """Runs the command line; an expected error is one line and a non-zero exit."""
-    warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+    """Runs the command line. It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a line."""
+    warnings.showwarning = lambda message, *_: _say(f"note: {message}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files go out as the bytes they are
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+    code = _run()
+    if code:
+        sys.exit(code)
+
+
+def _terminated(number: int, _: Any) -> None:
+    raise Interrupted("terminated", number)
+
+
+def _run() -> int:
+    """The exit code of the command that `sys.argv` names."""
     try:
-        app(standalone_mode=False)
+        # typer returns the code of an Exit, and from 0.16 on 130 for Ctrl-C; before that it raises Abort
+        code = app(prog_name="musiclm", standalone_mode=False)
+        sys.stdout.flush()
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        code = stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Interrupted as stop:
+        _say(f"stopped: {stop}")
+        return stop.exit_code
+    except BrokenPipeError:  # who reads our output has left: `musiclm inspect base | head`
+        _close_stdout()
+        return 1
     except Exception as error:
-        sys.exit(_complain(error))
+        return _complain(error)
+    if code == 130:
+        _say("stopped")
+    return code if isinstance(code, int) else 0
 
 
 def _complain(error: Exception) -> int:
-    from musiclm.train.loop import TrainingError
-
-    if hasattr(error, "show") and hasattr(
-        error, "exit_code"
-    ):  # click's usage errors; newer typers bring a click of their own
-        error.show()
+    """Says in one line what was wrong; the exit code. What no user can cause is raised on: its traceback is wanted."""
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # wrong usage; typer brings a click of its own
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and context is not None:
+            print(context.get_help() or "")  # typer prints it itself where it has rich
+        else:
+            where = "" if context is None else f" (see {context.command_path} --help)"
+            _say(f"error: {error.format_message()}{where}")
         return int(error.exit_code)
-    if isinstance(error, ValueError | OSError | TrainingError | ImportError):
-        text = " ".join(str(error).split())
-        print(f"error: {text}", file=sys.stderr)
-        return 1
-    raise error
+    # a failed training exists only where the loop was imported, which takes a second
+    training_error = getattr(sys.modules.get("musiclm.train.loop"), "TrainingError", ImportError)
+    if isinstance(error, MemoryError):
+        _say("error: there is not enough memory; ask for less at once, or choose smaller models")
+    elif isinstance(error, ValueError | OSError | training_error | ImportError):
+        _say(f"error: {error}")
+        if isinstance(error, OSError):
+            _close_stdout()
+    else:
+        raise error
+    return 1
+
+
+def _say(text: str) -> None:
+    """One line on standard error, which may be closed, full or unable to write all letters."""
+    text, encoding = " ".join(text.split()), sys.stderr.encoding or "utf-8"
+    try:
+        line = text.encode(encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        line = text.encode(encoding, "backslashreplace")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+        sys.stderr.buffer.write(line + b"\n")
+        sys.stderr.flush()
+
+
+def _close_stdout() -> None:
+    """Lets go of an output that takes nothing any more: Python would complain of it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(show: bool) -> None:
@@ -125,7 +185,14 @@ def generate(
     model: Model = "base",
     device: Device = "cpu",
     threads: Threads = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="wav, flac, ogg, opus or mp3.")] = Path("music.wav"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="wav, flac, ogg, opus or mp3; several are numbered. By default music.wav, if none is there.",
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Make music from a sentence."""
@@ -145,9 +212,9 @@ def generate(
     check_seed(seed + num - 1 if seed >= 0 else seed)
     if acoustic not in (None, "storm", "ar"):
         raise ValueError(f"--acoustic must be storm or ar, got {acoustic!r}")
-    paths = output_paths(output, num)
+    paths = output_paths(output or Path("music.wav"), num)
     for path in paths:
-        check_writable(path)
+        check_writable(path, new=output is None or num > 1, option="another -o")
     _use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
@@ -164,6 +231,7 @@ def generate(
     config = loaded.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    print(f"understood: {loaded.understood(config.steer, prompt)}")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
         started = time.perf_counter()
@@ -211,14 +279,19 @@ CODES_SUFFIX = ".codes"
 @codec_app.command("encode")
 def codec_encode(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.codes by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default FILE.codes, if none is there.")
+    ] = None,
     levels: Levels = None,
     model: CodecModel = SHIPPED_CODEC,
 ) -> None:
     """Turn audio into codes, in constant memory."""
+    from musiclm.core.output import check_output
     from musiclm.data.codes import encode_file, save_codes
 
-    target = output or file.with_suffix(CODES_SUFFIX)
+    target = check_output(
+        output or file.with_suffix(CODES_SUFFIX), inputs=[file], new=output is None, option="another -o"
+    )
     codec = _codec_of(model)
     encoded = encode_file(codec, file, levels)
     save_codes(target, encoded)
@@ -229,15 +302,18 @@ def codec_encode(
 @codec_app.command("decode")
 def codec_decode(
     file: Annotated[Path, typer.Argument(help="What `codec encode` wrote.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="FILE.wav by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default FILE.wav, if none is there.")
+    ] = None,
     levels: Levels = None,
     model: CodecModel = SHIPPED_CODEC,
 ) -> None:
     """Turn codes back into audio, in constant memory."""
-    from musiclm.core.audio import write_blocks
+    from musiclm.core.audio import check_writable, write_blocks
     from musiclm.data.codes import decode_blocks, load_codes
 
     target = output or file.with_suffix(".wav")
+    check_writable(target, inputs=[file], new=output is None, option="another -o")
     codec = _codec_of(model)
     encoded = load_codes(file, codec, levels)
     write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
@@ -247,7 +323,10 @@ def codec_decode(
 @codec_app.command("roundtrip")
 def codec_roundtrip(
     file: Annotated[Path, typer.Argument(help="Any audio file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The audio after the codec.")] = Path("roundtrip.wav"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The audio after the codec; by default roundtrip.wav, if none is there."),
+    ] = None,
     levels: Levels = None,
     model: CodecModel = SHIPPED_CODEC,
 ) -> None:
@@ -255,15 +334,16 @@ def codec_roundtrip(
     from musiclm.core.audio import check_writable, write_blocks
     from musiclm.data.codes import decode_blocks, encode_file
 
-    check_writable(output)
+    target = output or Path("roundtrip.wav")
+    check_writable(target, inputs=[file], new=output is None, option="another -o")
     codec = _codec_of(model)
     started = time.perf_counter()
     encoded = encode_file(codec, file, levels)
     between = time.perf_counter()
-    write_blocks(output, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
+    write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
     seconds = encoded.num_samples / codec.config.sample_rate_hz
     print(
-        f"{output}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
+        f"{target}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
         f"{(between - started) / seconds:.3f} encoding, {(time.perf_counter() - between) / seconds:.3f} decoding"
     )
 
@@ -499,6 +579,7 @@ def match(
     """Compare MuLans: does each rank real music by a text as listeners hear it, who had no part in training?"""
     from musiclm.core.artifact import CONFIG_FILE, git_revision, write_atomic
     from musiclm.core.bundle import open_bundle
+    from musiclm.core.output import check_output
     from musiclm.data.corpus.manifest import SPLITS
     from musiclm.evaluate.adherence import load_prompts
     from musiclm.evaluate.match import listen, match_model, read_texts, table
@@ -506,6 +587,9 @@ def match(
 
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    for target in (path for path in (out, heard) if path is not None):
+        others = [path for path in (out, heard, prompts) if path is not None and path is not target]
+        check_output(target, inputs=others, option="another file")
     _use_threads(threads)
     texts = read_texts(prompts) if prompts else load_prompts()
     folders = {
@@ -534,6 +618,12 @@ def corpus_captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="
         write_captions(folder)
 
 
+def _files_of(folder: Path, *more: Path | None) -> list[Path]:
+    """The files of a corpus that lie in its folder itself, and others that a command reads."""
+    here = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return [*here, *(path for path in more if path is not None)]
+
+
 @corpus_app.command("audit")
 def corpus_audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus with captions.")],
@@ -545,8 +635,10 @@ def corpus_audit(
 ) -> None:
     """Measure tempo, key, tags and wording of a captioned corpus with tools that do not know its scores."""
     from musiclm.core.artifact import write_atomic
+    from musiclm.core.output import check_output
     from musiclm.evaluate.audit import audit
 
+    check_output(out, inputs=_files_of(folder, reference), option="another --out")
     report = audit(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
     write_atomic(out, json.dumps(report, indent=1))
     heard = report["agreement"]
@@ -563,8 +655,10 @@ def corpus_page(
     num: Annotated[int, typer.Option(min=1, help="Clips on it.")] = 40,
 ) -> None:
     """Make a page to listen to a rendered corpus: players, spectrograms, piano rolls, captions."""
+    from musiclm.core.output import check_output
     from musiclm.evaluate.page import write_page
 
+    check_output(out, inputs=_files_of(folder), option="another --out")
     print(write_page(folder, out, num))
 
 
@@ -591,6 +685,7 @@ def bench(
     from musiclm.bench.compare import table
     from musiclm.bench.run import BenchConfig, bench_peers, save
     from musiclm.bench.run import bench as measure
+    from musiclm.core.output import check_output
     from musiclm.generate.session import check_device
 
     def say(text: str) -> None:
@@ -602,6 +697,9 @@ def bench(
     if peers and quick:
         raise ValueError("--peers has no quick form; give one of --peers and --quick")
     check_device(device)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        check_output(out, option="another --out")
     if peers:
         result = bench_peers(model, device, threads, say)
     else:

@@ -4,12 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from musiclm.data.corpus.build import build_corpus
-from musiclm.data.corpus.manifest import CorpusError
-from musiclm.data.corpus.merge import merge_corpora
-from musiclm.data.corpus.show import describe_corpus
+from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_args_is_help=True)
 
@@ -26,24 +22,27 @@ def build(
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Decode, trim, deduplicate and split music into a corpus. May be stopped and started again at any time."""
+    from rich.console import Console
+
+    from musiclm.data.corpus.build import build_corpus
+    from musiclm.data.corpus.show import describe_corpus
+
     try:
         report = build_corpus(sources, out, jobs=jobs, cache=cache, progress=progress)
-        Console().print(describe_corpus(out))
-    except CorpusError as error:
-        raise _fail(error) from error
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command goes on where this one was ({out})", err=True)
-        raise typer.Exit(130) from None
+        raise Interrupted(f"the same command goes on where this one was ({out})") from None
+    Console().print(describe_corpus(out))
     typer.echo(f"{report.num_decoded} originals decoded in {report.elapsed_s:.0f} s; corpus in {out}")
 
 
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")]) -> None:
     """Print hours, licences and splits of a corpus."""
-    try:
-        Console().print(describe_corpus(folder))
-    except CorpusError as error:
-        raise _fail(error) from error
+    from rich.console import Console
+
+    from musiclm.data.corpus.show import describe_corpus
+
+    Console().print(describe_corpus(folder))
 
 
 @app.command()
@@ -52,13 +51,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder of the corpus that holds them all; audio is linked, not copied.")],
 ) -> None:
     """Put corpora together, with their labels, captions and licences, to train on all of them."""
-    try:
-        tracks = merge_corpora(folders, out)
-    except CorpusError as error:
-        raise _fail(error) from error
+    from musiclm.data.corpus.merge import merge_corpora
+
+    tracks = merge_corpora(folders, out)
     typer.echo(f"{len(tracks)} tracks, {sum(track.seconds for track in tracks) / 3600:.2f} h; corpus in {out}")
-
-
-def _fail(error: Exception) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(1)

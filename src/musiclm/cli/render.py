@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from musiclm.core.interrupt import Interrupted
+
 
 def render(
     hours: Annotated[float, typer.Option(help="How much music; the last piece may pass it.")],
@@ -74,8 +76,7 @@ def render(
             drum_kit_folders=(*(drum_kits or ()), *KIT_FOLDERS),
         )
     except KeyboardInterrupt:
-        typer.echo(f"stopped; the same command goes on where this one was ({out})", err=True)
-        raise typer.Exit(130) from None
+        raise Interrupted(f"the same command goes on where this one was ({out})") from None
     skipped = f", {report.skipped_sources} files of --sources skipped" if report.skipped_sources else ""
     typer.echo(
         f"{report.hours:.2f} h in {report.num_tracks} pieces, {report.num_rendered} rendered now"

@@ -6,10 +6,7 @@ metrics, the encoders a language model learned from, the git revision). A bundle
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from musiclm.core import tensors
 from musiclm.core.config import to_json
+from musiclm.core.output import replacing_folder
+from musiclm.core.output import write_atomic as write_atomic
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -57,25 +56,6 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Writes a file so that it is whole under its name or not there at all."""
-    path = Path(path)
-    payload = data.encode() if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def git_revision() -> str:
     """The revision of the source tree this code runs from, or '' outside a checkout."""
     try:
@@ -101,21 +81,19 @@ def save_artifact(
     files: Mapping[str, Path | bytes] | None = None,
     skip: Collection[str] = (),
 ) -> str:
-    """Writes a model folder under its name only when it is whole; an older one there is replaced. Returns the hash of the weights.
+    """Writes a model folder under its name only when it is whole; an older model there is replaced. Returns the hash of the weights.
 
     Floating tensors are stored as `dtype`; `files` are further files by name, each kept with its hash. Tensors named in `skip`
-    are left out: what training needs and use does not.
+    are left out: what training needs and use does not. Raises: ArtifactError if the folder holds something else than a model.
     """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    check_replaceable(Path(folder), CONFIG_FILE, "a trained model")
+    with replacing_folder(Path(folder)) as work:
         state = {
             name: (value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()).contiguous()
             for name, value in module.state_dict().items()
             if name not in skip
         }
-        save_file(state, work / WEIGHTS_FILE)
+        tensors.save(state, work / WEIGHTS_FILE)
         digest = file_hash(work / WEIGHTS_FILE)
         hashes = {}
         for name, source in (files or {}).items():
@@ -130,20 +108,13 @@ def save_artifact(
             "info": {"git_revision": git_revision(), **info},
         }
         (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        for path in work.iterdir():
-            path.chmod(0o644)  # safetensors and mkdtemp keep others out
-        work.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            os.replace(folder, old / folder.name)
-            os.replace(work, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(work, folder)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return digest
+
+
+def check_replaceable(folder: Path, mark: str, what: str) -> None:
+    """Raises ArtifactError if a folder that would be replaced is not one of ours, which all have a file `mark`, nor empty."""
+    if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ArtifactError(f"{folder} is there already and is not {what}; it is not replaced, choose another name")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -203,7 +174,7 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
                 "the file is damaged or from another model, copy the folder again"
             )
     try:
-        state = load_file(weights)
+        state = tensors.load(weights)
     except SafetensorError as error:
         raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

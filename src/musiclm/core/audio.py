@@ -7,22 +7,22 @@ there is one. Streamed reading never holds more than a block, so a three-hour fi
 
 import contextlib
 import json
-import math
-import os
 import shutil
-import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 from jaxtyping import Float
 
-from musiclm.core.tags import fix_ogg_serial, prepend_id3
+from musiclm.core import containers, output
+from musiclm.core.tags import fix_ogg_serial, prepend_id3, read_info
+from musiclm.core.unicode import escaped_json, name_bytes, printable
 
 SAMPLE_RATE_HZ = 24000
 MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192000
@@ -193,31 +193,47 @@ def write_blocks(
     path = Path(path)
     check_writable(path)
     sound_format, subtype = WRITE_FORMATS[path.suffix.lower()]
+    given = _Given(blocks)
+    blocks = given
     if sound_format == "MP3" and sample_rate_hz < 32000:
         blocks, sample_rate_hz = resample_blocks(blocks, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
-        os.replace(temporary, path)
+        with output.replacing(path) as temporary:
+            _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
     except (OSError, RuntimeError, AssertionError) as error:
-        reason = str(error).replace("\n", " ") or "the disk took only a part"
+        if given.failed:  # what made the music, not the disk
+            raise
+        reason = _one_line(_reason(error)) or "the disk took only a part"
         raise AudioError(f"{path}: could not be written ({reason}); check free space and permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
-def check_writable(path: str | Path) -> None:
-    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name."""
+class _Given:
+    """Blocks that somebody else makes, and whether it was they who failed."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self.blocks, self.failed = blocks, False
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        try:
+            yield from self.blocks
+        except Exception:
+            self.failed = True
+            raise
+
+
+def check_writable(path: str | Path, **options: Any) -> None:
+    """Raises AudioError now for what `write_blocks` would refuse later: long work should not end on a wrong file name.
+
+    options: those of `musiclm.core.output.check_output`.
+    """
     path = Path(path)
     if path.suffix.lower() not in WRITE_FORMATS:
         raise AudioError(f"{path}: can't write '{path.suffix}' files; use one of {', '.join(WRITE_FORMATS)}")
-    if not path.parent.is_dir():
-        raise AudioError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; give a file name")
-    if not os.access(path.parent, os.W_OK):
-        raise AudioError(f"{path}: the folder {path.parent} is not writable; choose another or change its permissions")
+    try:
+        output.check_output(path, **options)
+    except output.OutputError as error:
+        raise AudioError(str(error)) from None
 
 
 def _write(
@@ -241,7 +257,9 @@ def _write(
             frames = block.T
             if file is None:
                 file = stack.enter_context(
-                    soundfile.SoundFile(temporary, "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype)
+                    soundfile.SoundFile(
+                        name_bytes(temporary), "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype
+                    )
                 )
                 if sound_format != "MP3":  # there libsndfile mangles all but ASCII
                     for name, value in tags.items():
@@ -256,21 +274,19 @@ def _write(
         fix_ogg_serial(temporary)
     elif sound_format == "MP3":
         prepend_id3(temporary, tags)
-    with open(temporary, "rb+") as handle:
-        os.fsync(handle.fileno())
     # libsndfile does not report what fails while closing (a full disk), so count what arrived.
-    written = soundfile.info(temporary).frames
+    written = soundfile.info(name_bytes(temporary)).frames
     if written < num_frames:
         raise OSError(f"{written} of {num_frames} frames arrived")
 
 
 def _native_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    native = {name: str(value) for name, value in tags.items() if name in _NATIVE_TAGS}
+    native = {name: printable(str(value)) for name, value in tags.items() if name in _NATIVE_TAGS}
     other = {name: value for name, value in tags.items() if name not in _NATIVE_TAGS}
     if other:
-        if "comment" in native:
-            other["comment"] = native["comment"]
-        native["comment"] = json.dumps(other, ensure_ascii=False)
+        if "comment" in tags:
+            other["comment"] = tags["comment"]
+        native["comment"] = escaped_json(other)
     return native
 
 
@@ -291,17 +307,20 @@ def _open(path: Path) -> Iterator[_Decoder]:
         file = None
         if path.suffix.lower() not in FFMPEG_SUFFIXES:
             try:
-                file = stack.enter_context(_SequentialFile(path))
+                file = stack.enter_context(_SequentialFile(name_bytes(path)))
             except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-                decoder = stack.enter_context(_ffmpeg(path, str(error)))
+                decoder = stack.enter_context(_ffmpeg(path, _reason(error)))
         else:
             decoder = stack.enter_context(_ffmpeg(path, "not a format of libsndfile"))
         if file is not None:
-            _check_whole(path)
-            seconds = file.frames / file.samplerate
-            tags = {name: value for name, value in file.copy_metadata().items() if value}
+            try:
+                streams = containers.streams(path, file.format)
+            except containers.Truncated as error:
+                raise AudioError(f"{path}: {error}; copy it again") from None
+            seconds = _length_s(file, streams)
+            tags = {name: value for name, value in file.copy_metadata().items() if value} | read_info(path)
             info = AudioInfo(sample_rate_hz=file.samplerate, channels=file.channels, seconds=seconds, tags=tags)
-            decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, file))
+            decoder = _Decoder(info=info, blocks=_sndfile_blocks(path, streams, file))
         rate_hz = decoder.info.sample_rate_hz
         if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
             raise AudioError(
@@ -310,45 +329,49 @@ def _open(path: Path) -> Iterator[_Decoder]:
         yield decoder
 
 
-def _sndfile_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    frames = 0
-    try:
-        while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-            frames += len(block)
-            yield block
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        at_s = frames / file.samplerate
-        raise AudioError(
-            f"{path}: damaged after {at_s:.1f} s ({_one_line(error)}); leave it out or copy it again"
-        ) from error
-    # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
-    if file.frames < 1 << 62 and frames < file.frames - file.samplerate // 2:
-        raise AudioError(
-            f"{path}: truncated, {frames / file.samplerate:.1f} of {file.frames / file.samplerate:.1f} s could be read;"
-            " copy it again"
-        )
+def _sndfile_blocks(
+    path: Path, streams: Sequence[containers.Stream], first: soundfile.SoundFile
+) -> Iterator[np.ndarray]:
+    """All streams of a file, each to its end; `first` is the file as libsndfile sees it."""
+    form = (first.samplerate, first.channels)
+    before = 0
+    for stream in streams:
+        with contextlib.ExitStack() as stack:
+            if first.format == "MP3":  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
+                file = stack.enter_context(_SequentialFile(containers.pipe(containers.Part(path, stream))))
+            elif stream.covers(path.stat().st_size):
+                file = first
+            else:
+                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.Part(path, stream))))
+            if (file.samplerate, file.channels) != form:
+                raise AudioError(
+                    f"{path}: goes on after {before / form[0]:.1f} s with {file.samplerate} Hz and {file.channels} channels, "
+                    f"after {form[0]} Hz and {form[1]}; cut it in two"
+                )
+            frames = 0
+            try:
+                while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                    frames += len(block)
+                    yield block
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                at_s = (before + frames) / file.samplerate
+                raise AudioError(
+                    f"{path}: damaged after {at_s:.1f} s ({_one_line(_reason(error))}); leave it out or copy it again"
+                ) from error
+            promised = stream.promised or (file.frames if file.frames < 1 << 62 else 0)
+            # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
+            if frames < promised - file.samplerate // 2:
+                raise AudioError(
+                    f"{path}: truncated, {frames / file.samplerate:.1f} of {promised / file.samplerate:.1f} s could be read;"
+                    " copy it again"
+                )
+            before += frames
 
 
-def _check_whole(path: Path) -> None:
-    """Raises AudioError if a RIFF or Ogg file ends before its own structure does; libsndfile reads such files silently."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-            promised = struct.unpack("<I", head[4:8])[0] + 8
-            # 0 and 0xFFFFFFFF are what programs write that stream to a pipe.
-            if promised > size + 1 and promised not in (8, 8 + 0xFFFFFFFF, 8 + 0x7FFFFFFF):
-                raise AudioError(f"{path}: truncated, {size} of {promised} bytes are there; copy it again")
-        elif head[:4] == b"OggS":
-            file.seek(max(0, size - (1 << 17)))
-            tail = file.read()
-            start = tail.rfind(b"OggS")
-            page = tail[start : start + 27] if start >= 0 else b""
-            end = math.inf
-            if len(page) == 27 and len(tail) >= start + 27 + page[26]:
-                end = start + 27 + page[26] + sum(tail[start + 27 : start + 27 + page[26]])
-            if end > len(tail):
-                raise AudioError(f"{path}: truncated, its last Ogg page is cut off; copy it again")
+def _length_s(file: soundfile.SoundFile, streams: Sequence[containers.Stream]) -> float | None:
+    """Seconds that a file's structure tells; None where they would be a guess."""
+    known = file.format != "MP3" and len(streams) == 1 and file.frames < 1 << 62
+    return file.frames / file.samplerate if known and 4 not in streams[0].patches else None
 
 
 @contextlib.contextmanager
@@ -363,7 +386,7 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
         raise AudioError(f"{path}: not readable as audio ({_one_line(why)}); {hint}")
     safe = ["-v", "error", "-protocol_whitelist", "file,pipe"]
     name = f"file:{path}"
-    entries = "stream=sample_rate,channels:format=duration:format_tags=title,artist,genre,license,copyright"
+    entries = "stream=sample_rate,channels:format_tags=title,artist,genre,license,copyright"
     asked = subprocess.run(
         ["ffprobe", *safe, "-select_streams", "a:0", "-show_entries", entries, "-of", "json", name],
         capture_output=True,
@@ -374,11 +397,8 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
     ):
         raise AudioError(f"{path}: not audio, or damaged ({_one_line(why)}); leave it out or copy it again")
     rate_hz, channels = int(answer["streams"][0]["sample_rate"]), int(answer["streams"][0]["channels"])
-    duration = answer.get("format", {}).get("duration")
     tags = {key.lower(): value for key, value in answer.get("format", {}).get("tags", {}).items() if value}
-    info = AudioInfo(
-        sample_rate_hz=rate_hz, channels=channels, seconds=float(duration) if duration else None, tags=tags
-    )
+    info = AudioInfo(sample_rate_hz=rate_hz, channels=channels, seconds=None, tags=tags)
     command = ["ffmpeg", *safe, "-nostdin", "-xerror", "-i", name, "-map", "0:a:0", "-f", "f32le"]
     command += ["-ar", str(rate_hz), "-ac", str(channels), "pipe:1"]
     with tempfile.TemporaryFile() as errors:
@@ -405,6 +425,11 @@ def _ffmpeg(path: Path, why: str) -> Iterator[_Decoder]:
             process.stdout.close()
             process.kill()
             process.wait()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the name of the file, which may be one in the making."""
+    return str(getattr(error, "error_string", error))
 
 
 def _one_line(message: object) -> str:

@@ -9,15 +9,14 @@ Language models know the hashes of the encoders whose tokens they learned; besid
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musiclm.core.artifact import ArtifactError, codes_hash, git_revision, read_config
+from musiclm.core.artifact import ArtifactError, check_replaceable, codes_hash, git_revision, read_config
+from musiclm.core.output import replacing_folder
 from musiclm.core.streams import MODELS, STAGES
 
 FORMAT = 1
@@ -137,15 +136,20 @@ def assemble(
 ) -> Bundle:
     """Copies artifacts into a bundle folder, which appears under its name only when whole, and opens it.
 
-    Raises: ArtifactError for an unknown part or one that does not fit the others.
+    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no bundle,
+    or holds one of the artifacts.
     """
     unknown = set(artifacts) - set(STAGES)
     if unknown:
         raise ArtifactError(f"unknown parts {', '.join(sorted(unknown))}; a bundle has {', '.join(STAGES)}")
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    check_replaceable(out, INDEX_FILE, "a bundle")
+    for part, folder in artifacts.items():
+        if out.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise ArtifactError(
+                f"{out} holds the {part} that would go into it, and would be replaced; choose another name"
+            )
+    with replacing_folder(out) as work:
         parts = {}
         for part in STAGES:
             if part in artifacts:
@@ -154,12 +158,5 @@ def assemble(
         document = {"format": FORMAT, "name": name, "git_revision": git_revision(), **(facts or {}), "parts": parts}
         (work / INDEX_FILE).write_text(json.dumps(document, indent=1) + "\n")
         (work / "README.md").write_text(card)
-        work.chmod(0o755)
         open_bundle(work)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(work, out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return open_bundle(out)

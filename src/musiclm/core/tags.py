@@ -1,4 +1,5 @@
-"""Two repairs of what libsndfile writes: Ogg streams with a random serial number, MP3 tags in the wrong alphabet."""
+"""What libsndfile does not do with tags: it writes Ogg streams with a random serial number and MP3 tags in the wrong alphabet, and reads
+no tag of a WAV that is longer than 2 kB."""
 
 import struct
 from collections.abc import Mapping
@@ -16,6 +17,51 @@ _ID3_FRAMES = {
     "comment": b"COMM",
     "license": b"TXXX",
 }
+
+
+_INFO_NAMES = {
+    b"INAM": "title",
+    b"IART": "artist",
+    b"IPRD": "album",
+    b"IGNR": "genre",
+    b"ICOP": "copyright",
+    b"ICRD": "date",
+    b"ITRK": "tracknumber",
+    b"ISFT": "software",
+    b"ICMT": "comment",
+}
+_LONGEST_INFO = 1 << 20  # bytes of a list of tags; what is longer is none
+
+
+def read_info(path: Path) -> dict[str, str]:
+    """Tags of a WAV file, from the list that RIFF has for them; {} of any other file."""
+    found: dict[str, str] = {}
+    with open(path, "rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return found
+        while len(head := file.read(8)) == 8:
+            length = struct.unpack_from("<I", head, 4)[0]
+            at = file.tell()
+            if head[:4] == b"LIST" and length <= _LONGEST_INFO and file.read(4) == b"INFO":
+                found |= _info_of(file.read(length - 4))
+            file.seek(at + length + length % 2)
+    return found
+
+
+def _info_of(data: bytes) -> dict[str, str]:
+    found, at = {}, 0
+    while at + 8 <= len(data):
+        length = struct.unpack_from("<I", data, at + 4)[0]
+        text = data[at + 8 : at + 8 + length].split(b"\0")[0]
+        name = _INFO_NAMES.get(data[at : at + 4])
+        if name and text:
+            try:
+                found[name] = text.decode()
+            except UnicodeDecodeError:
+                found[name] = text.decode("cp1252", "replace")
+        at += 8 + length + length % 2
+    return found
 
 
 def prepend_id3(path: Path, tags: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Tempi and keys: how they are written, which ones a sentence names, and which key a set of notes is in."""
+"""Keys: how they are written, and which one a set of notes is in."""
 
 import re
 from dataclasses import dataclass
@@ -16,41 +16,28 @@ FLATS = {"Cb": "B", "Db": "C#", "Eb": "D#", "Fb": "E", "Gb": "F#", "Ab": "G#", "
 _FLAT_SPELLING = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 _SHARP_SPELLING = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
-TEMPO = re.compile(r"\b(\d{2,3})(?=\s*(?:bpm\b|beats (?:per|a) minute))|(?<=\btempo )(\d{2,3})\b", re.IGNORECASE)
-# an "a" in small letters, or at the beginning of a sentence, is an article: "in a minor key"
-SIGN = r"(#|♯|b|♭|[ -](?:sharp|flat)\b)?"
-KEY = re.compile(
-    rf"(?:\b(?:[Ii]n|[Kk]ey(?: of| is|:)?|,) (?:the key of )?([A-Gb-g])|(?<![\w#])([B-G]|A(?=[#♯b♭]|[ -](?:sharp|flat)))){SIGN}[ -]?(major|minor|maj|min)\b"
-)
+# a sharp or a flat after the letter of a tonic
+SIGN = r"(?:\s?[#♯♭]|b(?=(?:major|minor|maj|min|m)?(?!\w))|[ -]?(?:sharp|flat)\b)"
+_KEY_NAME = re.compile(rf"([A-G])({SIGN})?(?:[ -]?(major|minor|maj|min|m))", re.IGNORECASE)
 
 
-def tempo_of(text: str) -> int | None:
-    """The first tempo in numbers that a text names, in beats a minute."""
-    found = TEMPO.search(text)
-    return int(found.group(0)) if found else None
-
-
-def key_of(text: str) -> str | None:
-    """The first key that a text names, such as "D minor" of "A melody in D minor.", sharps for flats."""
-    found = KEY.search(text)
-    if found is None:
-        return None
-    letter, accidental = found[1] or found[2], (found[3] or "").strip(" -")
-    sign = "" if not accidental else "#" if accidental in ("#", "♯", "sharp") else "b"
-    tonic, mode = parse_key(f"{letter.upper()}{sign} {found[4][:3]}or")
-    return f"{PITCHES[tonic]} {mode}"
+def tonic_of(letter: str, sign: str | None) -> int:
+    """Pitch class, 0 for C."""
+    written = (sign or "").strip(" -").lower()
+    accidental = "" if not written else "#" if written in ("#", "♯", "sharp") else "b"
+    name = letter.upper() + accidental
+    return PITCHES.index(FLATS.get(name, name))
 
 
 def parse_key(name: str) -> tuple[int, str]:
-    """Pitch class of the tonic, 0 for C, and "major" or "minor", of a name such as "F# minor" or "Bb major".
+    """Pitch class of the tonic, 0 for C, and "major" or "minor", of a name such as "F# minor", "B flat major" or "Am".
 
     Raises: ValueError for a name that is no key.
     """
-    tonic, _, mode = name.partition(" ")
-    tonic = FLATS.get(tonic, tonic)
-    if tonic not in PITCHES or mode not in ("major", "minor"):
+    found = _KEY_NAME.fullmatch(name.strip())
+    if found is None or (found[3].lower() == "m" and found[1].islower()) or found[3] == "M":
         raise ValueError(f"{name!r} is no key; write one such as 'D minor' or 'F# major'")
-    return PITCHES.index(tonic), mode
+    return tonic_of(found[1], found[2]), "major" if found[3].lower().startswith("maj") else "minor"
 
 
 @dataclass(frozen=True, kw_only=True)

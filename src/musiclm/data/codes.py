@@ -5,7 +5,6 @@ int16 (q, t), with the hash of the codec and the exact number of samples in its 
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from musiclm.core import tensors
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import AudioError, read_blocks
+from musiclm.core.output import check_output
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
@@ -70,18 +70,10 @@ def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.nda
 
 
 def save_codes(path: Path, encoded: Encoded) -> None:
-    """Writes a file of codes; it appears under its name only when whole. Raises OSError."""
-    if not path.parent.is_dir():
-        raise ArtifactError(f"{path}: the folder {path.parent} does not exist; create it first")
+    """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
+    check_output(path)
     about = {"kind": "musiclm codes", "samples": str(encoded.num_samples), "codec": encoded.codec_hash}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file({"codes": encoded.codes.contiguous()}, temporary, metadata=about)
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: could not be written ({error}); check free space and permissions") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    tensors.save({"codes": encoded.codes.contiguous()}, path, about)
 
 
 def describe_codes(path: Path) -> dict[str, Any]:
@@ -89,7 +81,7 @@ def describe_codes(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as file:
+        with tensors.reader(path) as file:
             about = file.metadata() or {}
             shape = file.get_slice("codes").get_shape()
     except (SafetensorError, json.JSONDecodeError) as error:
@@ -111,6 +103,6 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
         )
     if levels is not None and not 1 <= levels <= about["levels"]:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
-    with safe_open(path, "pt") as file:
+    with tensors.reader(path) as file:
         codes = file.get_tensor("codes")
     return Encoded(codes[:levels], int(about["samples"]), about["codec"])

@@ -11,7 +11,6 @@ section 3.1), and noise can be added before quantizing. Files appear under their
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
+from musiclm.core import tensors
 from musiclm.core.artifact import write_atomic
 from musiclm.core.streams import ENCODER_OF, MULAN, STREAMS, TokenSpec
 from musiclm.data.corpus.manifest import RENDERED
@@ -165,7 +164,7 @@ class StreamWriter:
 def shard_stretches(path: Path) -> list[Stretch]:
     """What is in a shard. Raises: StoreError if the file is damaged."""
     try:
-        with safe_open(path, "np") as file:
+        with tensors.reader(path, "np") as file:
             return [Stretch(**record) for record in json.loads((file.metadata() or {})["tracks"])]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} is not a shard of a token store ({error}); delete it and tokenize again") from None
@@ -177,7 +176,7 @@ class TokenStream:
     def __init__(self, folder: Path) -> None:
         self.header = read_header(folder)
         try:
-            with safe_open(folder / CODEBOOK_FILE, "pt") as file:
+            with tensors.reader(folder / CODEBOOK_FILE) as file:
                 self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
@@ -185,7 +184,7 @@ class TokenStream:
         self._files: dict[str, Any] = {}
         for shard in list_shards(folder):
             found = shard_stretches(shard)
-            file = safe_open(shard, "np").__enter__()
+            file = tensors.reader(shard, "np")
             self.stretches |= {stretch.id: stretch for stretch in found}
             self._files |= {stretch.id: file for stretch in found}
 
@@ -419,11 +418,7 @@ class TokenStore:
 
 
 def _save(path: Path, arrays: dict[str, Any], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(arrays, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} could not be written ({error}); check free space and permissions") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        tensors.save(arrays, path, metadata)
+    except OSError as error:
+        raise StoreError(str(error)) from error

@@ -144,7 +144,7 @@ def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = 
         raise ValueError(f"{corpus_dir} has {len(tracks)} real tracks of split {split!r}; ranking them takes 4")
     clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
     key = f"{split} {per_track} {sorted(track.id for track in tracks)}"
-    known = json.loads(cache.read_text()) if cache and cache.is_file() else {}
+    known = _heard_before(cache) if cache else {}
     if known.get("key") != key:
         known = {"key": key}
         for name in (MUSICNN, LIBROSA, METER):
@@ -156,6 +156,19 @@ def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = 
     described = [Description(**row) for row in known[LIBROSA]]
     loudness = [row["loudness_lufs"] for row in known[METER]]
     return Clips(clips, concept_scores(tags, described, loudness))
+
+
+def _heard_before(cache: Path) -> dict[str, Any]:
+    """What `listen` wrote. Raises: ValueError for a file of something else, which would be written over."""
+    if not cache.exists():
+        return {}
+    try:
+        known = json.loads(cache.read_text())
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not {"key", MUSICNN} <= set(known):
+        raise ValueError(f"{cache} is there already and holds no clips that were heard; name another file")
+    return known
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json
 from musiclm.core.streams import common_rate_hz
+from musiclm.core.unicode import typed_text
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.steer import CodeTraits, Steer, Steering
@@ -146,9 +147,13 @@ def output_paths(path: str | Path, num: int) -> list[Path]:
 
 
 def check_prompt(prompt: str) -> str:
-    """The prompt without outer space. Raises ValueError if it is empty or longer than MAX_PROMPT_CHARACTERS."""
+    """The prompt without outer space, as text that can be stored (`musiclm.core.unicode.typed_text`).
+
+    Raises ValueError if it is empty, longer than MAX_PROMPT_CHARACTERS or holds what no character is.
+    """
     if not isinstance(prompt, str):
         raise ValueError(f"a prompt must be text, got {type(prompt).__name__}")
+    prompt = typed_text(prompt, "the prompt")
     if not prompt.strip():
         raise ValueError("the prompt is empty; describe the music, for example: a calm piano piece")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
@@ -239,6 +244,13 @@ class MusicLM:
                 f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made without cues of onsets and pitch"
             )
         return []
+
+    def understood(self, steer: Steer, prompt: str) -> str:
+        """Which tempo and key the music will be steered to, in one line."""
+        line = steer.understood(prompt)
+        if self._traits is None and steer.as_asked(prompt) != steer:
+            line += f"; the bundle {self.bundle.name} can keep to neither"
+        return line
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
         """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
@@ -394,9 +406,12 @@ def read_tags(path: str | Path) -> dict[str, str]:
 
     tags = dict(probe(path).tags)
     try:
-        tags |= json.loads(tags.pop("comment", "{}"))
-    except json.JSONDecodeError:
+        told = json.loads(tags.pop("comment", "{}"))
+    except (json.JSONDecodeError, RecursionError):
         return {}
+    if not isinstance(told, dict):
+        return {}
+    tags |= told
     return tags if tags.get("generated") == "true" else {}
 
 

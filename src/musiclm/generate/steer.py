@@ -15,7 +15,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, key_of, parse_key, tempo_of
+from musiclm.core.asked import key_of, tempo_of
+from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, parse_key
 
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 SHORTEST_LAG_S, LONGEST_LAG_S = 0.3, 4.0  # after which strokes may return: from a fast beat to a slow bar
@@ -49,10 +50,21 @@ class Steer:
             parse_key(self.key_name)
 
     def as_asked(self, prompt: str) -> "Steer":
-        """With the tempo (between 30 and 300 BPM) and the key that a prompt names, where none is set."""
+        """With the tempo (between 30 and 300 BPM) and the key that a prompt names (`musiclm.core.asked`), where none is set."""
         bpm = tempo_of(prompt)
-        said = float(bpm) if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
+        said = bpm if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
         return replace(self, tempo_bpm=self.tempo_bpm or said, key_name=self.key_name or key_of(prompt))
+
+    def understood(self, prompt: str) -> str:
+        """Which tempo and which key the music of a prompt is to have, and who says so, in one line."""
+        asked, bpm = self.as_asked(prompt), tempo_of(prompt)
+        tempo = "no tempo in numbers"
+        if asked.tempo_bpm is not None:
+            tempo = f"tempo {asked.tempo_bpm:g} BPM ({'prompt' if self.tempo_bpm is None else 'set'})"
+        elif bpm is not None:
+            tempo = f"no tempo, for {bpm:g} BPM is not between {SLOWEST_BPM:.0f} and {FASTEST_BPM:.0f}"
+        key = "no key" if asked.key_name is None else f"key {asked.key_name} ({'set' if self.key_name else 'prompt'})"
+        return f"{tempo}, {key}"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import contextlib
 import copy
 import json
 import math
-import os
 import signal
 import sys
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
 from musiclm.core.config import to_json
+from musiclm.core.interrupt import Interrupted
+from musiclm.core.tensors import load, reader, save
 
 STATE_FILE = "state.safetensors"
 
@@ -189,21 +189,15 @@ class Run:
         tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         scalars = {"step": self.step, "seconds": self.seconds, "precision": self.precision}
-        temporary = self.folder / f".{STATE_FILE}.{os.getpid()}"
-        try:
-            save_file(tensors, temporary, metadata={"run": json.dumps(scalars)})
-            os.replace(temporary, self.folder / STATE_FILE)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        save(tensors, self.folder / STATE_FILE, {"run": json.dumps(scalars)})
 
     def load(self) -> None:
         """Restores what `save` wrote. Raises ArtifactError if the checkpoint is of another model."""
         path = self.folder / STATE_FILE
-        with safe_open(path, "pt") as file:
+        with reader(path) as file:
             scalars = json.loads(file.metadata()["run"])
         # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on where its arrays begin
-        tensors = {name: value.clone() for name, value in load_file(path).items()}
+        tensors = {name: value.clone() for name, value in load(path).items()}
         try:
             for group, module in self.task.groups.items():
                 prefix = f"model.{group}."
@@ -238,14 +232,14 @@ def train(
     begin: Artifact | None = None,
     quiet: bool = False,
 ) -> Path | None:
-    """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if it stopped early.
+    """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if `max_minutes` were up first.
 
     begin: weights that a fresh run starts from instead of random ones, with a new optimizer.
 
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never stopped.
-    The artifact (moving average) is written at every validation, so a stopped run has a usable model.
+    The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second signal stops at once.
 
-    Raises: TrainingError when a loss or gradient is not finite, naming the step, the group and the values; ArtifactError if the weights
+    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the group and the values; ArtifactError if the weights
     of `begin` are of another model.
     """
     folder = Path(folder)
@@ -266,7 +260,6 @@ def train(
     autocast_type = pick_precision(precision, torch_device)
     run.precision = "fp32" if autocast_type is None else "bf16"
     info = {"git_revision": git_revision(), **(info or {})}
-    stop = _stop_on_signal()
     log = _Log(task, config, folder, quiet)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
@@ -284,9 +277,9 @@ def train(
         facts = {"step": run.step, "steps": config.steps, "seconds": round(run.seconds, 1)}
         task.export(run.ema, folder / "artifact", {**info, **facts, "metrics": figures})
 
-    with ThreadPoolExecutor(1) as pool:
+    with _signals_caught() as caught, ThreadPoolExecutor(1) as pool:
         queue: dict[int, Future[Any]] = {}
-        while run.step < config.steps and time.monotonic() < deadline and not stop:
+        while run.step < config.steps and time.monotonic() < deadline and not caught:
             for ahead in range(run.step, min(run.step + 3, config.steps)):
                 if ahead not in queue:
                     queue[ahead] = pool.submit(task.batch, ahead)
@@ -304,13 +297,16 @@ def train(
                 validate()
         for future in queue.values():
             future.cancel()
-    if run.step < config.steps:
-        checkpoint()
-        reason = "asked to stop" if stop else f"{max_minutes} minutes are up"
-        log.say(f"{task.name}: {reason} at step {run.step} of {config.steps}; the same command goes on from here")
-        if run.step % config.validate_every:
-            validate()
-        return None
+        if run.step < config.steps:
+            checkpoint()
+            at = f"at step {run.step} of {config.steps}; the same command goes on from here"
+            if not caught:
+                log.say(f"{task.name}: {max_minutes} minutes are up {at}")
+            if run.step % config.validate_every:
+                validate()
+            if caught:
+                raise Interrupted(f"{task.name} stopped {at}", caught[0])
+            return None
     if not (folder / "artifact" / "config.json").exists():
         validate()
     log.close()
@@ -330,7 +326,7 @@ def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | Non
             if not bool(torch.isfinite(update.loss)):
                 values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
                 raise TrainingError(
-                    f"{task.name}: the loss of {update.group!r} is {float(update.loss)} at step {run.step} ({values}); "
+                    f"{task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} ({values}); "
                     f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
                 )
             optimizer.zero_grad(set_to_none=True)
@@ -348,13 +344,30 @@ def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | Non
             log.add(update, norm)
 
 
-def _stop_on_signal() -> list[int]:
-    """A list that is empty until SIGTERM or SIGINT arrives (main thread only)."""
+@contextlib.contextmanager
+def _signals_caught() -> Iterator[list[int]]:
+    """A list that is empty until SIGTERM or SIGINT arrives, once; after that, and after the block, signals do what they did before.
+
+    In the main thread only: elsewhere signals are the caller's, and the list stays empty.
+    """
     caught: list[int] = []
-    with contextlib.suppress(ValueError):  # not the main thread: the caller handles signals
-        signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
-        signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    return caught
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def catch(number: int, _: Any) -> None:
+        caught.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, catch) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        restore()
 
 
 class _Log:

@@ -189,6 +189,11 @@ def train_stage(
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
+    if (folder / "artifact").exists() and not (folder / STATE_FILE).exists():
+        raise ArtifactError(
+            f"{folder / 'artifact'} holds a model but {folder} no checkpoint to go on from; training would replace it: "
+            "name another --runs folder, or move it away"
+        )
     task, loop = build_task(stage, preset, data, runs, part)
     info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
     if begin is not None:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from musiclm.core.artifact import ArtifactError, read_config
-from musiclm.core.theory import tempo_of
+from musiclm.core.asked import tempo_of
 from musiclm.data.captions import words
 from musiclm.data.captions.wrong import FELT, names_mood, other_moods, with_other_mood, with_other_tempo
 from musiclm.data.corpus.captions import CAPTIONS_FILE
@@ -195,7 +195,7 @@ def test_a_wrong_tempo_is_the_only_wrong_word(caption, bpm):
         assert other is not None
         found = tempo_of(other)
         assert found is not None and 50 <= found <= 200 and abs(math.log(found / bpm)) > 0.12
-        assert other.replace(str(found), str(bpm), 1) == caption
+        assert other.replace(f"{found:g}", str(bpm), 1) == caption
     assert with_other_tempo("at 300 bpm", random.Random(0)) is None
 
 

@@ -16,12 +16,13 @@ works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers t
 import concurrent.futures
 import hashlib
 import json
-import multiprocessing
 import os
 import random
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ import numpy as np
 import soundfile
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from musiclm.arrange import limits
 from musiclm.arrange.compose.arrange import arrange
 from musiclm.arrange.compose.bands import arrange_for_band, playable_bands
 from musiclm.arrange.corpus.describe import write_captions
@@ -41,11 +43,13 @@ from musiclm.arrange.read.works import Works, cached_works, load_works
 from musiclm.arrange.render.drumkits import KIT_FOLDERS, DrumKit, find_kits
 from musiclm.arrange.render.midi import save_midi
 from musiclm.arrange.render.render import FORMAT_VERSION, choose_desk, render
-from musiclm.arrange.render.soundfonts import FOLDERS, Soundfont, check_renderers, find_soundfonts
+from musiclm.arrange.render.soundfonts import FOLDERS, PieceError, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.score import Score, from_json, to_json
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.styles.bands import find_style
 from musiclm.core.audio import SAMPLE_RATE_HZ
+from musiclm.core.unicode import name_bytes
+from musiclm.core.workers import pool
 from musiclm.data.corpus.assemble import assemble
 from musiclm.data.corpus.build import locked
 from musiclm.data.corpus.ingest import Envelope
@@ -55,6 +59,7 @@ from musiclm.data.corpus.sources import Item
 SOURCE = RENDERED
 RENDERERS = ("symusic", "fluidsynth")
 _MANIFEST_EVERY_S = 60.0
+_OURS = re.compile(r"(\.\d+-)?[0-9a-f]{16}\.(flac|json|mid)")  # pieces by id, and such in the making
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +186,7 @@ def render_corpus(
         _drop_others(out, {track.id for track in tracks})
         write_captions(out)
     seconds = sum(track.seconds for track in tracks)
-    made = [record["seconds"] for number, record in records.items() if number not in there]
+    made = [record["seconds"] for number, record in records.items() if number not in there and "id" in record]
     return RenderReport(
         out=out,
         num_tracks=len(tracks),
@@ -193,19 +198,28 @@ def render_corpus(
 
 
 def make_piece(number: int, job: Job) -> dict[str, Any]:
-    """Arranges, renders and writes one piece; returns its record for the journal."""
+    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be rendered, or not in
+    reasonable time, the record holds the reason, and no music."""
     seed = job.seed * 1_000_003 + number
     work, band = job.work_of(number), job.band_of(number)
     score: Score | None = None
     if band is not None and job.mma is not None:
         score = _for_band(band, job.mma, seed, job)
     if score is not None:
-        soundfonts: Sequence[Soundfont] = job.soundfonts
-    elif work is not None and job.works is not None:
-        score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
-        soundfonts = _soundfont_in_turn(score, *work, job)
-    else:
-        score, soundfonts = arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts
+        return _render(number, job, score, job.soundfonts)
+    if work is None or job.works is None:
+        return _render(number, job, arrange(job.style_of(number), seed, _sources(job.sources)), job.soundfonts)
+    score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
+    try:
+        with limits.within(limits.RENDER_S):
+            return _render(number, job, score, _soundfont_in_turn(score, *work, job))
+    except (PieceError, TimeoutError) as error:
+        name = f"{score.origins[0].source}/{score.origins[0].name}"
+        return {"number": number, "stamp": job.stamp, "seconds": 0.0, "name": name, "skipped": str(error)}
+
+
+def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]) -> dict[str, Any]:
+    """Renders and writes a piece; its record."""
     desk = choose_desk(score, soundfonts, job.renderers, job.kits)
     audio = render(score, desk)
     samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
@@ -322,7 +336,7 @@ def _write(out: Path, name: str, samples: np.ndarray, score: Score) -> None:
     try:
         temporary[0].write_text(to_json(score), encoding="utf-8")
         save_midi(score, temporary[1])
-        soundfile.write(temporary[2], samples, SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
+        soundfile.write(name_bytes(temporary[2]), samples, SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
         for path, target in zip(temporary, targets, strict=True):
             os.replace(path, target)
     except (OSError, soundfile.LibsndfileError) as error:
@@ -339,7 +353,8 @@ def _finished(job: Job) -> dict[int, dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             record = json.loads(line)
-            if record["stamp"] == job.stamp and (job.out / "audio" / f"{record['id']}.flac").is_file():
+            there = "skipped" in record or (job.out / "audio" / f"{record['id']}.flac").is_file()
+            if record["stamp"] == job.stamp and there:
                 records[record["number"]] = record
         except (ValueError, KeyError, TypeError):
             continue
@@ -363,12 +378,14 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
         TimeRemainingColumn(), disable=not progress,
     )  # fmt: skip
     saved_s = time.monotonic()
-    with open(job.out / JOURNAL, "ab", buffering=0) as journal, bar:
+    making = closing(_make_all(seconds, job, records, jobs))  # an error or Ctrl-C here ends the processes too
+    with open(job.out / JOURNAL, "ab", buffering=0) as journal, bar, making as made:
         journal.write(b"\n")  # ends a line that a kill may have cut
         task = bar.add_task("", total=seconds, hours=0.0)
-        for record in _make_all(seconds, job, records, jobs):
+        for record in made:
             journal.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             records[record["number"]] = record
+            _check_any(records, job)
             done = sum(item["seconds"] for item in _enough(records, seconds))
             bar.update(task, completed=min(done, seconds), hours=done / 3600)
             if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
@@ -376,7 +393,16 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
                 saved_s = time.monotonic()
 
 
-def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+def _check_any(records: dict[int, dict[str, Any]], job: Job) -> None:
+    """Raises: CorpusError if every work has had its turn and none could be rendered; it would go on for ever."""
+    left = [record for record in records.values() if "skipped" in record]
+    if job.works and len(left) == len(records) >= len(cached_works(job.works).scores):
+        raise CorpusError(f"none of {len(left)} pieces could be rendered; {left[0]['name']}: {left[0]['skipped']}")
+
+
+def _make_all(
+    seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int
+) -> Generator[dict[str, Any], None, None]:
     number = 0
 
     def wanted() -> bool:
@@ -388,14 +414,13 @@ def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs
                 yield make_piece(number, job)
             number += 1
         return
-    context = multiprocessing.get_context("spawn")
     running: set[concurrent.futures.Future[dict[str, Any]]] = set()
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with pool(jobs) as processes:
         try:
             while wanted():
                 while len(running) < jobs + 1:
                     if number not in records:
-                        running.add(pool.submit(make_piece, number, job))
+                        running.add(processes.submit(make_piece, number, job))
                     number += 1
                 done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
@@ -411,6 +436,8 @@ def _make_all(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs
 
 def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str, str]]) -> list[Track]:
     """The manifest by the same rules as of any corpus: no duplicates, pieces split whole, held-out ones tested on."""
+    left = [*left, *sorted({(record["name"], record["skipped"]) for record in records if "skipped" in record})]
+    records = [record for record in records if "id" in record]
     items = {f"{record['number']:06d}": record for record in records}
     listed = [
         Item(
@@ -436,8 +463,8 @@ def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str
 
 
 def _drop_others(out: Path, ids: set[str]) -> None:
-    """Removes what a longer or interrupted run, or one with another seed, left behind."""
+    """Removes what a longer or interrupted run, or one with another seed, left behind; files of other names are not ours."""
     for folder in ("audio", "scores", "midi"):
         for path in (out / folder).iterdir():
-            if path.stem not in ids:
+            if _OURS.fullmatch(path.name) and path.stem not in ids:
                 path.unlink()

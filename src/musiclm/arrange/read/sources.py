@@ -5,12 +5,10 @@ Groove MIDI dataset (an info.csv beside its MIDI files), POP909 (beats, chords a
 can't be read is skipped and listed.
 """
 
-import concurrent.futures
 import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import re
 import tarfile
 from collections import Counter
@@ -19,8 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from musiclm.arrange import limits
 from musiclm.arrange.packages import need
 from musiclm.arrange.score import QUALITIES, Mode, Note
+from musiclm.core.output import write_atomic
+from musiclm.core.unicode import name_text
+from musiclm.core.workers import pool
 
 # chords of a bar: (start in the bar, duration, root above the tonic, quality)
 RelativeBar = tuple[tuple[float, float, int, str], ...]
@@ -110,7 +112,7 @@ def load_sources(folder: Path, cache: Path | None = None, jobs: int = 1, needed:
     if needed and not (sources.tunes or sources.songs or sources.grooves):
         raise ValueError(f"{folder}: no tunes (.abc), grooves (info.csv and .mid) or songs (chord_midi.txt) in it")
     if cache:
-        cache.write_text(json.dumps({"stamp": stamp.hexdigest(), **asdict(sources)}), encoding="utf-8")
+        write_atomic(cache, json.dumps({"stamp": stamp.hexdigest(), **asdict(sources)}))
     return sources
 
 
@@ -185,9 +187,8 @@ def in_processes(read: Callable[..., _T], arguments: Sequence[tuple[Any, ...]], 
     """`read` of all arguments, in their order, by up to `jobs` processes."""
     if jobs == 1 or len(arguments) < 2:
         return [read(*argument) for argument in arguments]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(jobs, len(arguments)), mp_context=context) as pool:
-        return list(pool.map(read, *zip(*arguments, strict=True), chunksize=1))
+    with pool(min(jobs, len(arguments))) as processes:
+        return list(processes.map(read, *zip(*arguments, strict=True), chunksize=1))
 
 
 def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
@@ -203,17 +204,18 @@ def list_files(folder: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[st
                         if member.isfile() and wanted(member.name):
                             content = archive.extractfile(member)
                             assert content is not None
-                            yield f"{path.name}/{member.name}", content.read()
+                            yield name_text(f"{path.name}/{member.name}"), content.read()
             except (tarfile.TarError, OSError, EOFError) as error:
                 raise ValueError(f"{path}: can't be read ({error}); fetch it again or take it away") from error
         elif path.is_file() and wanted(path.name):
-            yield path.relative_to(folder).as_posix(), path.read_bytes()
+            yield name_text(path.relative_to(folder)), path.read_bytes()
 
 
 def try_reading(read: Callable[[], _T], name: str, skipped: list[tuple[str, str]]) -> _T | None:
-    """What `read` returns; if it fails, nothing, and the reason goes to `skipped` by the name."""
+    """What `read` returns; if it fails or takes too long, nothing, and the reason goes to `skipped` by the name."""
     try:
-        return read()
+        with limits.within(limits.READ_S):
+            return read()
     except Exception as error:  # the libraries raise whatever a broken file makes them raise
         reason = " ".join(str(error).split()) or type(error).__name__
         skipped.append((name, reason[:160]))

@@ -13,6 +13,7 @@ import math
 import re
 import struct
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,11 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from musiclm.arrange import limits
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.packages import need
 from musiclm.arrange.read.sources import Files, in_processes, list_files, try_reading
 from musiclm.arrange.score import AS_WRITTEN, Note, Origin, Part, Role, Score, to_json
 from musiclm.arrange.timeline import bar_quarters
+from musiclm.core.output import write_atomic
 from musiclm.core.theory import estimate_key
 
 MOST_S = 300.0  # what is longer ends at the last bar line before
@@ -92,7 +95,7 @@ def load_works(folder: Path, cache: Path | None = None, jobs: int = 1) -> Works:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of finished pieces")
-    files = dict(list_files(folder, lambda name: name.endswith(_SUFFIXES) or bool(_LICENCE_FILES.search(name))))
+    files = dict(list_files(folder, lambda name: name.lower().endswith(_SUFFIXES) or bool(_LICENCE_FILES.search(name))))
     digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())]
     stamp = hashlib.sha256(f"{_READ_VERSION} {digests}".encode()).hexdigest()
     if cache and cache.is_file():
@@ -103,7 +106,7 @@ def load_works(folder: Path, cache: Path | None = None, jobs: int = 1) -> Works:
     if not works.scores:
         raise ValueError(f"{folder}: no finished piece (.mid, .mxl, .wad) that can be read; leave --works out")
     if cache:
-        cache.write_text(json.dumps(vars(works)), encoding="utf-8")
+        write_atomic(cache, json.dumps(vars(works)))
     return works
 
 
@@ -115,12 +118,12 @@ def cached_works(cache: Path) -> Works:
 
 def read_works(files: Files, jobs: int = 1) -> Works:
     """Every piece once, in order of its file's name; what can't be read, is empty or was there already is listed."""
-    found = [piece for name in sorted(files) if not _is_source(name, files) for piece in _pieces(name, files)]
+    skipped: list[tuple[str, str]] = []
+    found = [piece for name in sorted(files) if not _is_source(name, files) for piece in _pieces(name, files, skipped)]
     if any(data[:4] == b"MThd" for _, data in found):
         need("mido")
-    if any(name.endswith((".mxl", ".musicxml")) for name, _ in found):
+    if any(name.lower().endswith((".mxl", ".musicxml")) for name, _ in found):
         need("music21")
-    skipped: list[tuple[str, str]] = []
     first: dict[bytes, str] = {}
     wanted = []
     for name, data in found:
@@ -153,11 +156,14 @@ def licence_of(name: str, files: Files) -> str:
 
 
 def read_midi(data: bytes, origin: Origin) -> Score:
-    """A MIDI file as a score: a part an instrument. Raises: ValueError for what is no music we can play, and what mido raises."""
+    """A MIDI file as a score: a part an instrument. Raises: ValueError for what is no music we can play or too much of it, and what mido raises."""
     mido = need("mido")
+    limits.check_size(len(data))
     midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
     if midi.type == 2 or not 0 < midi.ticks_per_beat < 0x8000:
         raise ValueError("its tracks are separate pieces, or its time is not counted in beats")
+    ticks = max((sum(message.time for message in track) for track in midi.tracks), default=0)
+    limits.check_messages(sum(map(len, midi.tracks)), ticks / midi.ticks_per_beat)
     struck, channels, tempi, metre = _played(mido.merge_tracks(midi.tracks, skip_checks=True))
     if not struck:
         raise ValueError("no notes")
@@ -169,6 +175,7 @@ def read_midi(data: bytes, origin: Origin) -> Score:
         duration=end, parts=parts, sections=(), chords=(), origins=(origin,),
     )  # fmt: skip
     score = _cut_short(_without_silence(score))
+    limits.check_parts(score.parts)
     if score.seconds < LEAST_S:
         raise ValueError(f"{score.seconds:.1f} s of music, less than {LEAST_S:.0f}")
     key = estimate_key(_weights(score.parts))
@@ -196,25 +203,45 @@ def _is_source(name: str, files: Files) -> bool:
     return groove or any(f"{folder}/chord_midi.txt".removeprefix("./") in files for folder in above)
 
 
-def _pieces(name: str, files: Files) -> Iterator[tuple[str, bytes]]:
-    """The pieces of a file by name: itself, or the music of a WAD."""
+def _pieces(name: str, files: Files, skipped: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+    """The pieces of a file by name: itself, or the music of a WAD; what is broken of that is listed in `skipped`."""
     data = files[name]
-    if name.endswith(".wad"):
-        yield from ((f"{name}/{lump}", piece) for lump, piece in _lumps(data))
-    elif name.endswith((".mid", ".midi", ".mxl", ".musicxml")):
+    if name.lower().endswith(".wad"):
+        for lump, piece, problem in _lumps(data):
+            if problem:
+                skipped.append((f"{name}/{lump}".removesuffix("/"), problem))
+            else:
+                yield f"{name}/{lump}", piece
+    elif name.lower().endswith((".mid", ".midi", ".mxl", ".musicxml")):
         yield name, data
 
 
-def _lumps(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """The music of a WAD archive: lumps whose names begin with D_. A broken directory ends the list."""
+def _lumps(data: bytes) -> Iterator[tuple[str, bytes, str]]:
+    """The music of a WAD archive, the lumps whose names begin with D_, as (name, content, ""); what is broken as (name or "", b"", reason)."""
     if data[:4] not in (b"IWAD", b"PWAD") or len(data) < 12:
+        yield "", b"", "no WAD archive"
         return
     count, directory = struct.unpack_from("<II", data, 4)
-    for at in range(directory, min(directory + 16 * count, len(data) - 15), 16):
-        start, size, name = struct.unpack_from("<II8s", data, at)
-        lump = name.split(b"\0")[0].decode("ascii", "replace")
-        if lump.startswith("D_"):
-            yield lump, data[start : start + size]
+    whole = min(count, max(0, len(data) - directory) // 16)
+    if whole < count:
+        yield "", b"", f"a damaged WAD archive: {whole} of {count} entries of its directory are there"
+    total, any_music = 0, False
+    for at in range(directory, directory + 16 * whole, 16):
+        start, size, entry = struct.unpack_from("<II8s", data, at)
+        lump = entry.split(b"\0")[0].decode("ascii", "replace")
+        if not lump.startswith("D_"):
+            continue
+        any_music = True
+        total += size
+        if total > len(data):  # entries that share their content may add up to any size
+            yield lump, b"", "a damaged WAD archive: its music is larger than the file"
+            return
+        if start + size > len(data):
+            yield lump, b"", "cut short: it ends after the archive does"
+        else:
+            yield lump, data[start : start + size], ""
+    if whole == count and not any_music:
+        yield "", b"", "no music in it"
 
 
 def _read(name: str, data: bytes, licence: str) -> tuple[str, list[tuple[str, str]]]:
@@ -229,7 +256,7 @@ def _read(name: str, data: bytes, licence: str) -> tuple[str, list[tuple[str, st
             return read_midi(data, origin)
         if data[:4] == b"MUS\x1a":
             raise ValueError("Doom's own MUS format; turn it into MIDI first")
-        if name.endswith((".mxl", ".musicxml")):
+        if name.lower().endswith((".mxl", ".musicxml")):
             return read_midi(*_midi_of_xml(name, data, origin))
         raise ValueError("no MIDI file" if data else "empty")
 
@@ -239,10 +266,14 @@ def _read(name: str, data: bytes, licence: str) -> tuple[str, list[tuple[str, st
 
 def _midi_of_xml(name: str, data: bytes, origin: Origin) -> tuple[bytes, Origin]:
     """A MIDI file of a MusicXML score. Voices without instruments get some, by the hash of the piece's name."""
+    limits.check_size(len(data))
+    if data[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            limits.check_size(sum(entry.file_size for entry in archive.infolist()))
     from music21 import converter, instrument
 
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch, f"piece{PurePosixPath(name).suffix}")
+        path = Path(scratch, f"piece{PurePosixPath(name).suffix.lower()}")
         path.write_bytes(data)
         stream: Any = converter.parse(path, forceSource=True)
         parts = list(stream.parts)
@@ -431,7 +462,7 @@ def _without_silence(score: Score) -> Score:
     """Whole bars taken out before the first note and where all are silent for long."""
     bar = bar_quarters(score)
     spans = sorted((note.start, note.start + note.duration) for part in score.parts for note in part.notes)
-    reached, cuts = 0.0, []
+    reached, places, removed = 0.0, [], [0.0]
     for start, end in spans:
         at, bars = math.ceil(reached / bar - 1e-6) * bar, 0
         if reached == 0.0:
@@ -439,11 +470,14 @@ def _without_silence(score: Score) -> Score:
         elif score.seconds_at(start) - score.seconds_at(reached) > GAP_S:
             bars = int((start - at) // bar)
         if bars > 0:
-            cuts.append((at, bars * bar))
+            places.append(at)
+            removed.append(removed[-1] + bars * bar)
         reached = max(reached, end)
 
     def moved(place: float) -> float:
-        return round(place - sum(min(length, max(0.0, place - at)) for at, length in cuts), 4)
+        before = bisect.bisect_left(places, place)  # cuts that begin before it: all of them but perhaps the last are
+        inside = place - places[before - 1] if before else 0.0
+        return round(place - min(removed[before], removed[before - 1] + inside if before else 0.0), 4)
 
     parts = tuple(
         replace(part, notes=tuple(replace(note, start=moved(note.start)) for note in part.notes))
@@ -467,9 +501,8 @@ def _cut_short(score: Score) -> Score:
     if score.seconds <= MOST_S:
         return score
     bar = bar_quarters(score)
-    end = (
-        max(n for n in range(1, int(score.duration // bar) + 1) if score.seconds_at(n * bar) <= MOST_S or n == 1) * bar
-    )
+    bars = range(1, int(score.duration // bar) + 1)
+    end = max(1, bisect.bisect_right(bars, MOST_S, key=lambda n: score.seconds_at(n * bar))) * bar
     parts = tuple(
         replace(
             part,

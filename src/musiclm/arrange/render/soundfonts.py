@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from musiclm.arrange import limits
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.packages import need
 from musiclm.arrange.score import Part, Score
@@ -27,6 +28,10 @@ _DRUM_CHANNEL = 9
 
 class RenderError(ValueError):
     """Nothing to render with. The message is one line and names the package to install."""
+
+
+class PieceError(RenderError):
+    """One piece can't be rendered; others can."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +101,7 @@ def check_renderers(names: Sequence[str]) -> None:
 def render_stems(score: Score, path: Path, renderer: str, num_samples: int) -> list[Float[np.ndarray, " s"]]:
     """Each part alone, mono at 24 kHz, `num_samples` long, as loud as the soundfont has it.
 
-    Raises: RenderError if the renderer is missing or can't read the soundfont.
+    Raises: RenderError if the renderer is missing or can't read the soundfont, PieceError if it fails on this piece or takes too long.
     """
     if not path.is_file():
         raise RenderError(f"{path}: no such soundfont; install the Debian package that brings {path.name}")
@@ -174,12 +179,14 @@ def _fluidsynth_stems(score: Score, path: Path, num_samples: int) -> list[Float[
     with tempfile.TemporaryDirectory() as scratch:
         midi, raw = Path(scratch, "stems.mid"), Path(scratch, "stems.raw")
         mido.MidiFile(tracks=[track], ticks_per_beat=500).save(midi)
-        command = ["fluidsynth", "-q", "-ni", "-R", "0", "-C", "0", "-g", "0.4", "-r", str(SAMPLE_RATE_HZ)]
-        done = subprocess.run(
-            [*command, "-O", "s16", "-T", "raw", "-F", str(raw), str(path), str(midi)], capture_output=True, text=True
-        )
+        command: list[str] = ["fluidsynth", "-q", "-ni", "-R", "0", "-C", "0", "-g", "0.4", "-r", str(SAMPLE_RATE_HZ)]
+        command += ["-O", "s16", "-T", "raw", "-F", str(raw), str(path), str(midi)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limits.RENDER_S)
+        except subprocess.TimeoutExpired:
+            raise PieceError(f"fluidsynth took longer than {limits.RENDER_S:.0f} s") from None
         if done.returncode != 0 or not raw.is_file():
-            raise RenderError(f"fluidsynth failed on {path.name}: {' '.join(done.stderr.split())[:200]}")
+            raise PieceError(f"fluidsynth failed on {path.name}: {' '.join(done.stderr.split())[:200]}")
         stereo = np.fromfile(raw, "<i2").reshape(-1, 2)
     mono = stereo.astype(np.float32).mean(axis=1) / 32768
     starts = [index * span_ms * SAMPLE_RATE_HZ // 1000 for index in range(len(score.parts))]

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 
-from musiclm.core.theory import TEMPO, tempo_of
+from musiclm.core.asked import find_tempo
 from musiclm.data.captions.words import MOODS
 
 SLOWEST_BPM, FASTEST_BPM = 50, 200
@@ -30,13 +30,13 @@ def names_mood(caption: str) -> bool:
 
 def with_other_tempo(caption: str, rng: random.Random) -> str | None:
     """The caption with another number in place of its tempo, up to an octave away; None if it names no tempo in 50..200 BPM."""
-    found, bpm = TEMPO.search(caption), tempo_of(caption)
-    if found is None or bpm is None or not SLOWEST_BPM <= bpm <= FASTEST_BPM:
+    found = find_tempo(caption)
+    if found is None or not SLOWEST_BPM <= found.bpm <= FASTEST_BPM:
         return None
     while True:
-        other = round(bpm * 2 ** rng.uniform(-1, 1))
-        if SLOWEST_BPM <= other <= FASTEST_BPM and abs(math.log(other / bpm)) > NEAREST:
-            return caption[: found.start()] + str(other) + caption[found.end() :]
+        other = round(found.bpm * 2 ** rng.uniform(-1, 1))
+        if SLOWEST_BPM <= other <= FASTEST_BPM and abs(math.log(other / found.bpm)) > NEAREST:
+            return caption[: found.start] + str(other) + caption[found.stop :]
 
 
 def other_moods(captions: Iterable[str]) -> list[str]:

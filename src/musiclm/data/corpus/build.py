@@ -10,28 +10,30 @@ import concurrent.futures
 import fcntl
 import heapq
 import json
-import multiprocessing
 import os
+import re
 import shutil
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from musiclm.core.audio import AudioError
+from musiclm.core.unicode import name_text
+from musiclm.core.workers import new_pool, pool, stop
 from musiclm.data.corpus.assemble import assemble
 from musiclm.data.corpus.ingest import FORMAT_VERSION, Silent, ingest
-from musiclm.data.corpus.manifest import CorpusError, save_manifest
+from musiclm.data.corpus.manifest import RENDERED, CorpusError, load_manifest, save_manifest
 from musiclm.data.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
 
 _MANIFEST_EVERY_S = 20.0
+_TRACK_PART = re.compile(r"\.\d+-[0-9a-f]{12}\.flac")  # names of tracks and packages in the making
+_PACKAGE_PART = re.compile(r"\.part-.*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +69,23 @@ def build_corpus(
         raise CorpusError(f"jobs is {jobs}; it must be at least 1")
     started_s = time.monotonic()
     out, cache = Path(out), Path(cache) if cache else default_cache()
-    items = _collect(sources, cache)
+    items = _collect(sources, cache, out)
     with ExitStack() as locks:
         locks.enter_context(locked(out, "--out"))
-        _sweep(out / "audio")
+        _check_own(out)
+        _sweep(out / "audio", _TRACK_PART)
         if any(item.source == DEBIAN_GAMES for item in items):
             locks.enter_context(locked(cache, "--cache"))
-            _sweep(cache / "unpacked")
+            _sweep(cache / "unpacked", _PACKAGE_PART)
         journal = Journal(out)
         todo = [item for item in items if item.use == "music" and not journal.has(item)]
         done = set(items).difference(todo)
         hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
         saved_s = time.monotonic()
-        with _progress(progress) as bar:
+        # closed with the block: an error or Ctrl-C in it ends the processes too
+        with _progress(progress) as bar, closing(_decode_all(todo, out / "audio", cache, jobs)) as decoded:
             task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
-            for item, record in _decode_all(todo, out / "audio", cache, jobs):
+            for item, record in decoded:
                 journal.add(item, record)
                 hours += record.get("seconds", 0.0) / 3600
                 bar.update(task, advance=1, hours=hours)
@@ -155,14 +159,16 @@ def _stamp(item: Item) -> str:
     return f"{FORMAT_VERSION}:{item.stamp}"
 
 
-def _collect(sources: list[str], cache: Path) -> list[Item]:
+def _collect(sources: list[str], cache: Path, out: Path) -> list[Item]:
     items: dict[str, Item] = {}
     for source in sources:
         if source == DEBIAN_GAMES:
             check_tools(cache)
             found = debian_items(cache)
         else:
-            found = folder_items(Path(source))
+            if Path(source).resolve() == out.resolve():
+                raise CorpusError(f"{out}: is one of the sources; choose another --out")
+            found = folder_items(Path(source), leave_out=out)
         items.update((item.key, item) for item in found)
     return sorted(items.values(), key=lambda item: (item.source, item.package, item.origin, item.key))
 
@@ -186,10 +192,24 @@ def locked(folder: Path, option: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _sweep(folder: Path) -> None:
+def _check_own(out: Path) -> None:
+    """Raises: CorpusError if `out` holds a corpus of another kind, whose list this build would replace."""
+    if (out / "manifest.jsonl").is_file() and not (out / "journal.jsonl").is_file():
+        raise CorpusError(f"{out}: holds a corpus that `musiclm corpus build` did not make; choose another --out")
+    try:
+        rendered = any(track.source == RENDERED for track in load_manifest(out))
+    except CorpusError:  # none there, or a damaged one, which a build makes anew
+        return
+    if rendered:
+        raise CorpusError(f"{out}: holds a rendered corpus; choose another --out")
+
+
+def _sweep(folder: Path, names: "re.Pattern[str]") -> None:
     """Removes what a killed build left half done."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*"):
+    for left in folder.iterdir():
+        if not names.fullmatch(left.name):
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -221,12 +241,16 @@ def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
             reason = reason.removeprefix(f"{path}: ")
             if item.source == DEBIAN_GAMES and not path.exists():
                 return {"skipped": "not in the package"}
-        return {"skipped": reason}
+        return {"skipped": name_text(reason)}
     except Exception as error:  # whatever one odd file does to a decoder, the others go on
-        return {"skipped": f"failed to decode ({type(error).__name__}: {' '.join(str(error).split())[:200]})"}
+        return {
+            "skipped": f"failed to decode ({type(error).__name__}: {name_text(' '.join(str(error).split())[:200])})"
+        }
 
 
-def _decode_all(todo: list[Item], audio_dir: Path, cache: Path, jobs: int) -> Iterator[tuple[Item, dict[str, Any]]]:
+def _decode_all(
+    todo: list[Item], audio_dir: Path, cache: Path, jobs: int
+) -> Generator[tuple[Item, dict[str, Any]], None, None]:
     """Yields each item with its record, in the order of finishing.
 
     Packages are taken in turns, a track of each per round, so that an unfinished corpus is already a varied one.
@@ -291,14 +315,16 @@ class _Workers:
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
         self.pending: dict[concurrent.futures.Future[Any], tuple[Any, Any]] = {}
-        self.pool: concurrent.futures.Executor | None = None
+        self.pool: concurrent.futures.ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "_Workers":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=error[0] is None, cancel_futures=True)
+        if self.pool is not None and error[0] is None:
+            self.pool.shutdown()
+        elif self.pool is not None:
+            stop(self.pool)
 
     def submit(self, name: Any, function: Any, *arguments: Any) -> None:
         if self.jobs == 1:
@@ -309,7 +335,7 @@ class _Workers:
                 future.set_exception(error)
         else:
             if self.pool is None:
-                self.pool = _new_pool(self.jobs)
+                self.pool = new_pool(self.jobs)
             try:
                 future = self.pool.submit(function, *arguments)
             except BrokenProcessPool as error:
@@ -335,28 +361,9 @@ class _Workers:
             if future.done() and not future.cancelled() and future.exception() is None:
                 ended.append((name, future.result(), ""))
                 continue
-            with _new_pool(1) as alone:
+            with pool(1) as alone:
                 try:
                     ended.append((name, alone.submit(function, *arguments).result(), ""))
                 except BrokenProcessPool:
                     ended.append((name, None, "the decoder crashed on it; convert it to wav"))
         return ended
-
-
-def _new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
-    # spawn: the caller may hold threads (a progress bar, torch), which fork does not survive.
-    return concurrent.futures.ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-
-
-def _start_worker() -> None:
-    """Ends the worker when its parent is gone; after a kill -9 it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from musiclm.core.audio import SAMPLE_RATE_HZ
+from musiclm.core.unicode import name_bytes
 from musiclm.data.corpus.manifest import CorpusError, Track
 
 SILENT_CLIP_DB = -60.0  # clips with a lower rms teach nothing (and their level can't be normalised)
@@ -31,7 +32,7 @@ def read_clip(
     path = Path(corpus_dir) / track.path
     start = round(start_s * SAMPLE_RATE_HZ)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(name_bytes(path)) as file:
             num_samples = max(0, file.frames - start) if duration_s is None else round(duration_s * SAMPLE_RATE_HZ)
             out = np.zeros(num_samples, np.float32)
             if start < file.frames and num_samples:

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, load, probe, read_blocks
+from musiclm.core.unicode import name_bytes
 from musiclm.data.corpus.manifest import CorpusError
 
 FORMAT_VERSION = 1  # raise when the files on disk would come out different: every track is then decoded anew
@@ -58,7 +59,7 @@ def ingest(files: list[Path], audio_dir: Path) -> Ingested:
     try:
         with (
             _writing(temporary),
-            soundfile.SoundFile(temporary, "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as out,
+            soundfile.SoundFile(name_bytes(temporary), "w", SAMPLE_RATE_HZ, 1, "PCM_16", format="FLAC") as out,
         ):
             for block in _trimmed(_int16_blocks(files)):
                 digest.update(block.astype("<i2").tobytes())
@@ -69,7 +70,7 @@ def ingest(files: list[Path], audio_dir: Path) -> Ingested:
             raise Silent("silent" if num_samples == 0 else f"too short ({num_samples / SAMPLE_RATE_HZ:.2f} s of sound)")
         if envelope.rms_db() < SILENT_TRACK_DB:
             raise Silent(f"nearly silent (rms {envelope.rms_db():.0f} dB)")
-        if soundfile.info(temporary).frames != num_samples:
+        if soundfile.info(name_bytes(temporary)).frames != num_samples:
             raise CorpusError(f"{audio_dir}: a track was written only in part; free some space and start again")
         sha256 = digest.hexdigest()
         os.replace(temporary, audio_dir / f"{sha256[:16]}.flac")

@@ -7,11 +7,12 @@ DIR/journal.jsonl       what a build has finished, so that it can be stopped and
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from musiclm.core.output import replacing
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -71,13 +72,9 @@ def save_manifest(folder: Path, tracks: Iterable[Track], skipped: Iterable[Mappi
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise CorpusError(
             f"{path}: could not be written ({error.strerror}); check free space and permissions"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from musiclm.core.output import replacing
 from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.manifest import SPLITS, CorpusError, Track, load_manifest, load_skipped, save_manifest
 
@@ -29,6 +30,8 @@ def merge_corpora(folders: Sequence[str | Path], out: str | Path) -> list[Track]
         raise CorpusError("one corpus is named twice; name each once")
     if any(source.resolve() == out.resolve() for source in sources):
         raise CorpusError(f"{out} is one of the corpora to merge; choose another --out")
+    if (out / "journal.jsonl").is_file():
+        raise CorpusError(f"{out} holds a corpus that was built or rendered there; choose another --out")
     owner: dict[str, Path] = {}
     tracks: dict[str, Track] = {}
     for source in sources:
@@ -89,8 +92,7 @@ def _join_lines(name: str, sources: Sequence[Path], owner: dict[str, Path], out:
     """The lines of each corpus that speak of a track taken from it."""
     if not any((source / name).is_file() for source in sources):
         return
-    temporary = out / f".{name}.part"
-    with open(temporary, "w", encoding="utf-8") as target:
+    with replacing(out / name) as temporary, open(temporary, "w", encoding="utf-8") as target:
         for source in sources:
             if not (source / name).is_file():
                 continue
@@ -102,4 +104,3 @@ def _join_lines(name: str, sources: Sequence[Path], owner: dict[str, Path], out:
                         continue  # a line cut short; who reads the file leaves it out too
                     if owner.get(track) == source:
                         target.write(line.rstrip("\n") + "\n")
-    os.replace(temporary, out / name)

@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from musiclm.core.audio import AUDIO_SUFFIXES
+from musiclm.core.unicode import name_text
 from musiclm.data.corpus.manifest import CorpusError
 
 DEBIAN_GAMES = "debian-games"
@@ -57,7 +58,7 @@ class Item:
     @property
     def key(self) -> str:
         """The item's name in the journal: survives moving the corpus, not the source."""
-        return f"{self.source}:{self.root if self.source != DEBIAN_GAMES else self.package}:{self.origin}"
+        return f"{self.source}:{name_text(self.root) if self.source != DEBIAN_GAMES else self.package}:{self.origin}"
 
 
 def piece_name(name: str) -> str:
@@ -68,18 +69,31 @@ def piece_name(name: str) -> str:
     return re.sub(r"[ ._-]+", " ", stem).strip() or name.lower()
 
 
-def folder_items(root: Path) -> list[Item]:
-    """Every file below `root` whose suffix says audio, sorted. Raises: CorpusError if there is no folder or no audio."""
+def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
+    """Every file below `root` whose suffix says audio, sorted, but none below `leave_out`.
+
+    Raises: CorpusError if there is no folder or no audio.
+    """
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder; give a folder of audio files or '{DEBIAN_GAMES}'")
     items = []
+    seen: set[str] = set()
+    source = name_text(root.resolve().name)
     for parent, folders, names in os.walk(root, onerror=None):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (leave_out is None or Path(parent, name).resolve() != leave_out.resolve())
+        )
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
                 continue
-            origin = path.relative_to(root).as_posix()
+            part = path.relative_to(root).as_posix()
+            origin = name_text(part)
+            while origin in seen:  # two names that are written alike, one of them no UTF-8
+                origin += "'"
+            seen.add(origin)
             try:
                 stat = path.stat()
                 stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
@@ -88,13 +102,13 @@ def folder_items(root: Path) -> list[Item]:
             folder = PurePosixPath(origin).parent.as_posix()
             items.append(
                 Item(
-                    source=root.resolve().name,
+                    source=source,
                     package=origin.split("/")[0] if "/" in origin else "",
                     origin=origin,
-                    parts=(origin,),
+                    parts=(part,),
                     root=root.resolve(),
                     stamp=stamp,
-                    piece=f"{root.resolve().name}/{folder}/{piece_name(path.stem)}".replace("/./", "/"),
+                    piece=f"{source}/{folder}/{piece_name(name_text(path.stem))}".replace("/./", "/"),
                 )
             )
     if not items:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.core.artifact import ArtifactError, codes_hash, read_config
-from musiclm.core.theory import tempo_of
+from musiclm.core.asked import tempo_of
 from musiclm.data.captions.wrong import names_mood, other_moods, with_other_mood, with_other_tempo
 from musiclm.models.mulan.gap import fit_projection, gap_of
 from musiclm.models.mulan.model import MuLan, contrastive_loss

@@ -1,0 +1,123 @@
+"""Commands in processes of their own that share one import of torch: a server forks a child for each and reports how it ended.
+
+The child is a whole process from there on: it runs `main`, ends as an interpreter does, and its exit code is the one a shell would see.
+"""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int  # minus the signal's number if one killed it
+    out: bytes
+    err: bytes
+
+
+class Server:
+    """Runs commands; use as a context."""
+
+    def __enter__(self) -> "Server":
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forked"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+
+    def run(
+        self,
+        *arguments: str | bytes | Path,
+        cwd: Path,
+        interrupt: str = "",
+        number: int = signal.SIGINT,
+        umask: int = 0o022,
+        stdout: str = "",
+        file_limit: int = 0,
+    ) -> Ended:
+        """`musiclm ARGUMENTS` in `cwd`.
+
+        interrupt: a signal is sent when the command opens a file whose name ends so. stdout: a file in place of a pipe.
+        file_limit: no file may grow past so many bytes, as if the disk were full then.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None
+        words = [os.fsencode(argument).hex() for argument in arguments]
+        with tempfile.TemporaryDirectory() as folder:
+            request = {
+                "words": words, "cwd": str(cwd), "interrupt": interrupt, "number": int(number), "umask": umask,
+                "stdout": stdout or f"{folder}/out", "stderr": f"{folder}/err", "file_limit": file_limit,
+            }  # fmt: skip
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+            code = int(self.process.stdout.readline())
+            out = b"" if stdout else Path(folder, "out").read_bytes()
+            return Ended(code, out, Path(folder, "err").read_bytes())
+
+
+def serve() -> None:
+    """Answers a line of standard input with the exit code of a child; returns in the child, which is to run the command."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            prepare(request)
+            return
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)
+
+
+def prepare(request: dict[str, Any]) -> None:
+    """Makes this process what a shell would have started."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.umask(request["umask"])
+    for number, name in ((1, request["stdout"]), (2, request["stderr"])):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    os.chdir(request["cwd"])
+    sys.argv = ["musiclm", *(os.fsdecode(bytes.fromhex(word)) for word in request["words"])]
+    if request["file_limit"]:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_limit"],) * 2)
+    if request["interrupt"]:
+        waiting = [request["interrupt"]]
+
+        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "open" and waiting and str(arguments[0]).endswith(waiting[0]):
+                waiting.clear()
+                os.kill(os.getpid(), request["number"])
+
+        sys.addaudithook(heard)
+
+
+if __name__ == "__main__":
+    import torch
+
+    import musiclm.bench.run
+    import musiclm.data.corpus.build
+    import musiclm.evaluate.run
+    import musiclm.generate.session
+    import musiclm.train.pipeline  # noqa: F401
+    from musiclm.cli import main
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # a child need not go through all that was imported when it ends
+    serve()
+    main()
