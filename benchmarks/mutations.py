@@ -241,7 +241,7 @@ def main() -> None:
     print(f"{num_caught} of {len(rows)} are caught")
     if options.out is not None:
         document = json.loads(options.out.read_text()) if options.out.exists() else {}
-        document[options.label] = {"caught": caught, "of": len(rows), "mutations": rows}
+        document[options.label] = {"caught": num_caught, "of": len(rows), "mutations": rows}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
 
 
