@@ -3,7 +3,7 @@ what shuffling a condition costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -95,6 +95,7 @@ def shuffled_costs(
     return {f"shuffled_{name}": loss({**streams, name: streams[name].roll(1, 0)}) - unshuffled for name in conditions}
 
 
+@runtime_checkable
 class StartsEmbeddings(Protocol):
     """A model over codes."""
 
