@@ -1,13 +1,14 @@
 # make demo   sets everything up and turns a sentence into out/arcade.wav
 # make test   sets everything up and runs the tests
 # make check  format, lint, types, tests
+# make shapes the models' tests with the shapes in signatures checked
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PROMPT := The main soundtrack of an arcade game. It is fast-paced and upbeat, with a catchy electric guitar riff. The music is repetitive and easy to remember, but with unexpected sounds, like cymbal crashes or drum rolls.
 
-.PHONY: demo test check format lint types tiny clean
+.PHONY: demo test shapes check format lint types tiny clean
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "musiclm needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -28,6 +29,10 @@ demo: $(VENV)/base
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q
+
+# the same with the shapes and types in signatures checked at each call of the packages that hold tensors; twice as slow
+shapes: $(VENV)/dev
+	$(BIN)/python -m pytest -q --jaxtyping-packages='musiclm,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))' tests/nn tests/models tests/test_shapes.py tests/test_streaming.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff format src tests runs benchmarks
