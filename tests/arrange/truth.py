@@ -16,6 +16,7 @@ from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.render.render import Desk, mix
 from musiclm.arrange.score import Note, Part, Score
 from musiclm.arrange.styles import STYLES
+from musiclm.arrange.styles.bands import style_of_band
 from musiclm.core.audio import SAMPLE_RATE_HZ
 from musiclm.data.captions.wording import TABLES
 
@@ -319,8 +320,17 @@ def _third(heard: Heard) -> str:
 
 
 def _style(value: str, heard: Heard) -> bool:
-    """The recipe is the one that the score names, and what the notes tell is what it allows."""
-    recipe, score = STYLES[value], heard.score
+    """The recipe is the one that the score names, and what the notes tell is what it allows.
+
+    Of a band it is that of its groove, whose players are its own.
+    """
+    score = heard.score
+    groove = next((origin.name for origin in score.origins if origin.source == "mma"), "")
+    if groove:
+        style = style_of_band(groove)
+        low, high = style.tempo if style else (0.0, 0.0)
+        return style is not None and score.style == value == style.name and 0.77 * low <= score.tempo_bpm <= 1.26 * high
+    recipe = STYLES[value]
     usual = {name for line in recipe.lines for name in line.instruments}
     playing = {n[0].instrument for n in heard.notes}
     low, high = recipe.tempo
