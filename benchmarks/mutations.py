@@ -202,7 +202,7 @@ def run_tests(tree: Path, files: list[str]) -> tuple[bool, str]:
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return True, f"no end after {LIMIT_S} s"
+        raise RuntimeError(f"no end after {LIMIT_S} s of {files}") from None
     if done.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
@@ -234,14 +234,16 @@ def main() -> None:
             started = time.monotonic()
             caught, name = run_tests(tree, test_files(tree, mutation))
             path.write_text(original)
+            if caught and run_tests(tree, [name])[0]:
+                raise SystemExit(f"{name} fails without mutation {number} too: the machine is at fault, or the test")
             rows.append({"file": mutation.file, "what": mutation.what, "caught": caught, "by": name})
             took = time.monotonic() - started
             print(f"{number:2} {'caught' if caught else 'MISSED'} {took:4.0f} s  {mutation.what}  {name}", flush=True)
-    num_caught = sum(bool(row["caught"]) for row in rows)
-    print(f"{num_caught} of {len(rows)} are caught")
+    total = sum(bool(row["caught"]) for row in rows)
+    print(f"{total} of {len(rows)} are caught")
     if options.out is not None:
         document = json.loads(options.out.read_text()) if options.out.exists() else {}
-        document[options.label] = {"caught": num_caught, "of": len(rows), "mutations": rows}
+        document[options.label] = {"caught": total, "of": len(rows), "mutations": rows}
         options.out.write_text(json.dumps(document, indent=1) + "\n")
 
 

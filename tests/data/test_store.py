@@ -87,7 +87,15 @@ def test_a_share_of_what_is_not_there_is_refused(store: TokenStore) -> None:
 
 @pytest.mark.parametrize(
     ("start_s", "stop_s", "wanted"),
-    [(0, 10, (0, 1)), (0, 30, (0, 21)), (0.5, 30, (1, 21)), (7, 10, (4, 5)), (38, 40, (30, 31)), (0, 2, (0, 1))],
+    [
+        (0, 10, (0, 1)),
+        (0, 30, (0, 21)),
+        (0.5, 30, (1, 21)),
+        (7, 10, (4, 5)),
+        (38, 40, (30, 31)),
+        (0, 2, (0, 1)),
+        (0.4, 12.6, (1, 3)),
+    ],
 )
 def test_mulan_windows_lie_inside_the_crop_or_nearest(
     store: TokenStore, start_s: float, stop_s: float, wanted: tuple[int, int]

@@ -29,6 +29,11 @@ def test_every_round_fixes_some_and_the_last_all(frames: int, rounds: int) -> No
     assert left[-1] == 0 and left == sorted(left, reverse=True) and left[0] < frames
 
 
+def test_the_schedule_is_a_quarter_of_a_cosine() -> None:
+    """Few frames are fixed while little is known, many at the end: cos(15, 30, 45, 60, 75 degrees) of 1000, and none."""
+    assert [num_masked(1000, index, 6) for index in range(6)] == [965, 866, 707, 500, 258, 0]
+
+
 def test_rounds_keep_what_they_fixed_and_the_prompt() -> None:
     streams = random_streams(2, 10)
     sampling = StormSampling(rounds=(4, 2))

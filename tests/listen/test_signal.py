@@ -47,6 +47,20 @@ def test_a_seam_is_seen_and_none_where_there_is_none() -> None:
     assert math.isnan(seam_ratio(tone, [9.0]))
 
 
+def test_the_ratio_at_a_seam_is_that_of_it_to_all_other_places() -> None:
+    """By plain loops: the change between frames that touch, at the seam and one hop to either side, against the rest."""
+    clip = np.random.default_rng(1).standard_normal(RATE) * np.where(np.arange(RATE) < RATE // 2, 0.1, 0.4)
+    spectra = []
+    for start in range(0, RATE - 511, 256):
+        spectra.append(np.log(np.abs(np.fft.rfft(clip[start : start + 512] * np.hanning(512))) + 1e-4))
+    changes = [float(np.sqrt(np.square(b - a).sum())) for a, b in zip(spectra, spectra[2:], strict=False)]
+    middle = round(0.5 * RATE / 256) - 1
+    at = [k for k in range(len(changes)) if abs(k - middle) <= 1]
+    rest = [changes[k] for k in range(len(changes)) if k not in at]
+    wanted = np.mean([changes[k] for k in at]) / np.mean(rest)
+    assert wanted > 1.2 and seam_ratio(clip, [0.5]) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_too_short() -> None:
     with pytest.raises(ValueError, match="half a second"):
         sanity(np.zeros(100))

@@ -64,6 +64,18 @@ def test_codebooks_follow_the_data_and_dead_codes_come_back() -> None:
     assert float(perplexity(vq(data).codes, 16)[0]) > 8
 
 
+def test_commitment_is_what_each_level_in_use_leaves() -> None:
+    vq, x = make().eval(), torch.randn(2, 4, 5)
+    out = vq(x, torch.tensor([1, 3]))
+    total = 0.0
+    for item, levels in ((0, 1), (1, 3)):
+        left = x[item].T.clone()
+        for level in range(levels):
+            left = left - vq.codebooks[level][torch.cdist(left, vq.codebooks[level]).argmin(1)]
+            total += float(left.square().mean()) / 2  # of two items
+    assert float(out.commitment) == pytest.approx(total / 3, rel=1e-4)
+
+
 def test_commitment_pulls_the_input_to_its_code() -> None:
     vq = make(levels=1).eval()
     x = torch.randn(1, 4, 6, requires_grad=True)

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from musiclm.core.artifact import ArtifactError, load_artifact, save_artifact
 from musiclm.core.interrupt import Interrupted
-from musiclm.train.loop import Run, TrainConfig, TrainingError, Update, learning_rate, pick_precision, train
+from musiclm.train.loop import (
+    Run,
+    TrainConfig,
+    TrainingError,
+    Update,
+    learning_rate,
+    make_optimizer,
+    pick_precision,
+    train,
+)
 
 
 class Fit:
@@ -76,6 +85,34 @@ def test_it_learns_and_exports_the_average(tmp_path: Path) -> None:
     assert info["step"] == 60 and info["metrics"]["error"] < 0.5
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [25, 50, 60]
+
+
+def test_matrices_decay_and_vectors_do_not() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    decayed = {
+        id(parameter): group["weight_decay"]
+        for group in make_optimizer(module, CONFIG).param_groups
+        for parameter in group["params"]
+    }
+    assert {name: decayed[id(p)] for name, p in module.named_parameters()} == {
+        "0.weight": CONFIG.weight_decay, "0.bias": 0.0, "1.weight": 0.0, "1.bias": 0.0,
+    }  # fmt: skip
+
+
+def test_the_average_follows_weights_slowly_and_takes_buffers_as_they_are(tmp_path: Path) -> None:
+    task = Fit()
+    run = Run(task, CONFIG, tmp_path, torch.device("cpu"))
+    with torch.no_grad():
+        for value in [*run.ema.parameters(), *run.ema.buffers()]:
+            value.zero_()
+        for value in [*task.model.parameters(), *task.model.buffers()]:
+            value.fill_(1)
+    run.update_ema()  # step 0: a tenth of the average stays
+    run.step = 1
+    run.update_ema()  # step 1: two elevenths
+    for value in run.ema.parameters():
+        torch.testing.assert_close(value, torch.full_like(value, 0.9 * 2 / 11 + 9 / 11))
+    assert all(bool((value == 1).all()) for value in run.ema.buffers()) and list(run.ema.buffers())
 
 
 def test_resumed_equals_uninterrupted(tmp_path: Path) -> None:

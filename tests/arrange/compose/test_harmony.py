@@ -92,6 +92,12 @@ def test_voicings_hold_chord_tones_inside_the_register(root: int, quality: str, 
     assert list(pitches) == sorted(set(pitches))
 
 
+def test_of_five_tones_the_fifth_is_left_out() -> None:
+    for quality in (name for name, steps in QUALITIES.items() if len(steps) == 5):
+        root, third, _, seventh, ninth = Harmony(2, quality).tones
+        assert {pitch % 12 for pitch in voice(Harmony(2, quality), (), 48, 80)} == {root, third, seventh, ninth}
+
+
 def test_nearest_stays_inside() -> None:
     assert nearest(0, 59, 55, 72) == 60
     assert nearest(11, 90, 55, 72) == 71

@@ -172,6 +172,7 @@ def test_effects_by_hand() -> None:
     assert np.allclose(effects.limit(quiet), quiet)
     gain = effects.duck(SAMPLE_RATE_HZ, [0.5], 0.6)
     assert gain[SAMPLE_RATE_HZ // 2] == pytest.approx(0.4, abs=0.01) and gain[0] == 1.0 and gain[-1] > 0.99
+    assert gain[SAMPLE_RATE_HZ // 2 + SAMPLE_RATE_HZ // 5] > 0.9, "it is back within a fifth of a second"
     impulse = effects.impulse_response("hall", 1)
     assert np.sum(impulse**2) == pytest.approx(1.0, rel=1e-3)
     assert np.array_equal(impulse, effects.impulse_response("hall", 1))

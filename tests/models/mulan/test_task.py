@@ -94,6 +94,23 @@ def test_same_piece_is_no_negative(corpus, tmp_path):
     assert same.shape == (2, 3, 3) and bool(same[0, 0, 1]) and bool(same.diagonal(dim1=1, dim2=2).all())
 
 
+def test_same_words_are_no_negative(corpus, tmp_path):
+    """Pairs of one piece, or of captions that say the same, by plain loops over what was picked."""
+    task = make(corpus, tmp_path)
+    captions, windows = task.data.captions, task.data.windows
+    captions[0][1], captions[-1][1] = "A piano", "a Piano"
+    captions[0][0], captions[-1][0] = "a flute", "drums"
+    picked, choices = np.array([0, 1, len(windows) - 1]), np.array([[0, 1]] * 3)
+    same = task.data.same(picked, choices)
+    for caption in (0, 1):
+        for i, first in enumerate(picked):
+            for j, second in enumerate(picked):
+                piece = windows[first].track.piece == windows[second].track.piece
+                words = captions[first][caption].lower() == captions[second][caption].lower()
+                assert bool(same[caption, i, j]) is (piece or words)
+    assert not same[0, 0, 2] and same[1, 0, 2]
+
+
 def test_cached_mels_are_the_towers(corpus, tmp_path):
     """What training sees of a labelled window is what `embed_audio` computes of it."""
     task = make(corpus, tmp_path)

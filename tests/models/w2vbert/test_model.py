@@ -115,6 +115,15 @@ def test_quantizer_starts_as_kmeans_and_uses_its_entries():
     assert (nearest == quantized.codes[..., 0].flatten()).float().mean() > 0.99  # ties by rounding
 
 
+def test_each_codebook_has_components_of_its_own():
+    torch.manual_seed(0)
+    model = W2vBert(tiny()).eval()
+    model.fit_statistics(Melodies().batch(0, 16)[0])
+    weight = model.quantizer.logits.weight.unflatten(0, (2, 16))
+    used = weight.abs().sum(1) > 0  # codebook, component
+    assert used.sum(0).tolist() == [1] * 8 and used[0].tolist() == [True, False] * 4
+
+
 def test_frames_are_whole_40_ms():
     torch.manual_seed(0)
     model = W2vBert(tiny()).eval()
