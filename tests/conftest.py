@@ -1,8 +1,12 @@
 """Shared by all tests: one thread (the default for byte-equal results), no network, small sounds."""
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# a shell starts what runs in its background with Ctrl-C ignored, and children inherit that; tests send it to theirs
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Iterator
 from pathlib import Path
