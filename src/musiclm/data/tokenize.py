@@ -46,7 +46,7 @@ class Encoder:
             spec, codebooks = model.spec, model.rvq.codebooks
             encode: Callable[[Tensor], Tensor] = lambda audio: encode_long(model, audio.to(device))[0]  # noqa: E731
         elif isinstance(model, SemanticTokenizer):
-            spec, codebooks = model.spec, model.centroids[None]
+            spec, codebooks = model.spec, model.codebooks
             encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
         else:
             rvq = model.rvq

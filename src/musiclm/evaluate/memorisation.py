@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.core.streams import to_ids
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling
@@ -45,8 +46,8 @@ class Memorisation:
 
 def memorisation(
     model: TokenLM,
-    clips: dict[str, tuple[Int[Tensor, "n t"], Int[Tensor, "n q 1"]]],
-    centroids: Float[np.ndarray, "v c"],
+    clips: dict[str, tuple[Int[Tensor, "n s t"], Int[Tensor, "n q 1"]]],
+    codebooks: Float[np.ndarray, "s v c"],
     *,
     prompt_s: Sequence[float] = PROMPT_S,
     batch_size: int = 16,
@@ -61,31 +62,29 @@ def memorisation(
     num_frames = round(CONTINUATION_S * rate)
     longest = max(prompts) + num_frames
     for split, (semantic, _) in clips.items():
-        if len(semantic) < 2 or semantic.shape[1] < longest:
+        if len(semantic) < 2 or semantic.shape[2] < longest:
             raise ValueError(
-                f"{len(semantic)} clips of {semantic.shape[1]} frames in {split}; wanted two or more of {longest}"
+                f"{len(semantic)} clips of {semantic.shape[2]} frames in {split}; wanted two or more of {longest}"
             )
-    cost = np.sqrt(np.maximum(0, np.square(centroids[:, None] - centroids[None]).sum(2)))
-    cost /= cost[~np.eye(len(cost), dtype=bool)].mean()  # 1: the mean distance of two different codes
+    cost = code_distances(codebooks)
     found = []
     for frames in prompts:
         pairs = {}
         for split, (semantic, mulan) in clips.items():
             made = [
-                continue_greedily(
-                    model, mulan[i : i + batch_size], semantic[i : i + batch_size, None, :frames], num_frames
-                )
+                continue_greedily(model, mulan[i : i + batch_size], semantic[i : i + batch_size, :, :frames], num_frames)
                 for i in range(0, len(mulan), batch_size)
             ]
-            pairs[split] = torch.cat(made).numpy(), semantic[:, frames : frames + num_frames].numpy()
+            true = to_ids(semantic[:, :, frames : frames + num_frames], model.layout.target_spec)
+            pairs[split] = torch.cat(made).numpy(), true.numpy()
         found += compare(pairs, cost, frames / rate)
     return found
 
 
 def continue_greedily(
-    model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[Tensor, "b 1 p"], num_frames: int
+    model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[Tensor, "b s p"], num_frames: int
 ) -> Int[Tensor, "b n"]:
-    """The `num_frames` likeliest codes after a prompt, each given those before."""
+    """The likeliest codes of `num_frames` after a prompt, each given those before, as ids (`musiclm.core.streams.to_ids`)."""
     device = model.embedding.weight.device
     generators = [torch.Generator().manual_seed(0) for _ in mulan]  # greedy: nothing is drawn
     pieces = stream_semantic(
@@ -96,7 +95,20 @@ def continue_greedily(
         generators,
         prompt.to(device) if prompt.shape[2] else None,
     )
-    return torch.cat(list(pieces), 2)[:, 0, prompt.shape[2] :].cpu()
+    return to_ids(torch.cat(list(pieces), 2)[:, :, prompt.shape[2] :].cpu(), model.layout.target_spec)
+
+
+def code_distances(codebooks: Float[np.ndarray, "s v c"]) -> Float[np.ndarray, "n n"]:
+    """Distances of ids, 1 being the mean of two different codes of a level; those of two levels are far from each other."""
+    levels, size = codebooks.shape[:2]
+    cost = np.full((levels * size, levels * size), 10.0)
+    for level, centroids in enumerate(codebooks):
+        squares = np.square(centroids).sum(1)
+        own = np.sqrt(np.maximum(0, squares[:, None] + squares - 2 * centroids @ centroids.T))
+        np.fill_diagonal(own, 0)
+        rows = slice(level * size, (level + 1) * size)
+        cost[rows, rows] = own / own[~np.eye(size, dtype=bool)].mean()
+    return cost
 
 
 def compare(

@@ -34,27 +34,31 @@ def skill(predicted: Float[Tensor, "n d"], target: Float[Tensor, "n d"], train_m
 
 
 def token_probe(
-    train_codes: Int[Tensor, " n"],
+    train_codes: Int[Tensor, "n q"],
     train_target: Float[Tensor, "n d"],
-    test_codes: Int[Tensor, " m"],
+    test_codes: Int[Tensor, "m q"],
     test_target: Float[Tensor, "m d"],
     num_codes: int,
     prior: float = 5.0,
 ) -> float:
-    """Skill of answering each token's mean target.
+    """Skill of answering each token's mean target; each level after the first answers what those before left over.
 
     A token seen n times is drawn to the overall mean as if seen `prior` times there.
     """
     mean = train_target.mean(0)
-    sums = torch.zeros(num_codes, train_target.shape[1]).index_add_(0, train_codes, train_target)
-    counts = torch.bincount(train_codes, minlength=num_codes)[:, None]
-    table = (sums + prior * mean) / (counts + prior)
-    return skill(table[test_codes], test_target, mean)
+    left, answer = train_target - mean, mean.repeat(len(test_codes), 1)
+    for level in range(train_codes.shape[1]):
+        own = train_codes[:, level]
+        sums = torch.zeros(num_codes, train_target.shape[1]).index_add_(0, own, left)
+        table = sums / (torch.bincount(own, minlength=num_codes)[:, None] + prior)
+        left = left - table[own]
+        answer = answer + table[test_codes[:, level]]
+    return skill(answer, test_target, mean)
 
 
-def histogram(codes: Int[Tensor, "b t"], num_codes: int) -> Float[Tensor, "b k"]:
-    """Square root of each clip's share of every token: what a clip-level probe reads."""
-    return F.one_hot(codes, num_codes).float().mean(1).sqrt()
+def histogram(codes: Int[Tensor, "b q t"], num_codes: int) -> Float[Tensor, "b k"]:
+    """Square root of each clip's share of every token of every level: what a clip-level probe reads."""
+    return F.one_hot(codes, num_codes).float().mean(2).sqrt().flatten(1)
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,21 @@ def load_probe_clips(
 
 
 def probe_tokens(
-    train_codes: Int[Tensor, "b t"], test_codes: Int[Tensor, "c t"], train: ProbeClips, test: ProbeClips, num_codes: int
+    train_codes: Int[Tensor, "b q t"],
+    test_codes: Int[Tensor, "c q u"],
+    train: ProbeClips,
+    test: ProbeClips,
+    num_codes: int,
 ) -> dict[str, float]:
-    """Token probes for every frame target, and a ridge on token histograms for the tags."""
+    """Token probes for every frame target, and a ridge on token histograms for the tags. A slow frame answers for all that lie in it."""
+
+    def rows(codes: Int[Tensor, "b q t"], targets: Float[Tensor, "b u n"]) -> tuple[Tensor, Tensor]:
+        own = codes.transpose(1, 2).flatten(0, 1)
+        times = targets.shape[1] // codes.shape[2]
+        return own, targets[:, : codes.shape[2] * times].reshape(len(own), -1)
+
     found = {
-        name: token_probe(
-            train_codes.flatten(),
-            train.targets[name].flatten(0, 1),
-            test_codes.flatten(),
-            test.targets[name].flatten(0, 1),
-            num_codes,
-        )
+        name: token_probe(*rows(train_codes, train.targets[name]), *rows(test_codes, test.targets[name]), num_codes)
         for name in FRAME_TARGETS
     }
     if train.tags is not None and test.tags is not None:

@@ -17,25 +17,26 @@ Progress = Callable[[int, int], None]  # steps done, steps in all
 class SemanticSource:
     """Semantic codes that may still be in the making: a decoder asks for no more than it needs, so the first sound comes early."""
 
-    def __init__(self, pieces: Iterator[Int[Tensor, "b 1 n"]], batch: int, num_frames: int) -> None:
+    def __init__(self, pieces: Iterator[Int[Tensor, "b q n"]], batch: int, num_frames: int) -> None:
         """`pieces` together hold `num_frames` frames of `batch` items."""
         self.batch, self.num_frames = batch, num_frames
         self._pieces = pieces
-        self._known = torch.zeros(batch, 1, 0, dtype=torch.long)
+        self._known: Tensor | None = None
 
     @classmethod
-    def of(cls, codes: "Int[Tensor, 'b 1 t'] | SemanticSource") -> "SemanticSource":
+    def of(cls, codes: "Int[Tensor, 'b q t'] | SemanticSource") -> "SemanticSource":
         """Codes that are all there already."""
         return codes if isinstance(codes, SemanticSource) else cls(iter([codes]), codes.shape[0], codes.shape[2])
 
-    def __getitem__(self, frames: slice) -> Int[Tensor, "b 1 n"]:
+    def __getitem__(self, frames: slice) -> Int[Tensor, "b q n"]:
         """Frames start..stop, made now if need be. Raises ValueError if the pieces end before `stop`."""
         stop = min(frames.stop, self.num_frames)
-        while self._known.shape[2] < stop:
+        while self._known is None or self._known.shape[2] < stop:
             piece = next(self._pieces, None)
             if piece is None:
-                raise ValueError(f"{self._known.shape[2]} semantic frames came of the {self.num_frames} announced")
-            self._known = torch.cat([self._known.to(piece.device), piece.long()], 2)
+                came = 0 if self._known is None else self._known.shape[2]
+                raise ValueError(f"{came} semantic frames came of the {self.num_frames} announced")
+            self._known = piece.long() if self._known is None else torch.cat([self._known, piece.long()], 2)
         return self._known[:, :, frames.start : stop]
 
 
@@ -49,7 +50,7 @@ class AcousticDecoder(ABC):
     @abstractmethod
     def stream(
         self,
-        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
+        semantic: Int[Tensor, "b s t"] | SemanticSource,
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
@@ -66,7 +67,7 @@ class AcousticDecoder(ABC):
 
     def generate(
         self,
-        semantic: Int[Tensor, "b 1 t"],
+        semantic: Int[Tensor, "b s t"],
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,

@@ -34,7 +34,7 @@ def decode(
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
     `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
-    is for targets of one level; what was given it has heard before.
+    has heard before what is given.
     """
     layout = model.layout
     target = layout.target_spec
@@ -48,25 +48,26 @@ def decode(
     prefix, positions = layout.prefix(streams, None if conditioned else null)
     if guided:
         prefix = torch.cat([prefix, layout.prefix(streams, null)[0]])
-    ids = prefix
-    first = 0
-    if given is not None and given.shape[2]:
-        known = layout.target_ids(given)
-        first = known.shape[1]
-        ids = torch.cat([prefix, torch.cat([known, known]) if guided else known], 1)
-        positions = torch.cat([positions, layout.target_positions(0, first, device)])
-    total = num_frames * levels
-    cache = model.transformer.new_cache(ids.shape[0], prefix.shape[1] + total)
+    x, known = model.embed(prefix), 0 if given is None else given.shape[2]
+    if given is not None and known:
+        frames = model.embed_codes(torch.cat([given, given]) if guided else given)
+        x = torch.cat([x, frames], 1)
+        positions = torch.cat([positions, layout.target_positions(0, frames.shape[1], device)])
+    first, total = known * levels, num_frames * levels
+    cache = model.transformer.new_cache(x.shape[0], prefix.shape[1] + num_frames * layout.places_per_frame)
     times = layout.target_positions(0, total, device)
     assert u.shape[1] == total - first, (u.shape, total, first)
-    hidden, moved = model.read(ids, positions, cache)
+    hidden, moved = model.transformer(x, positions, cache)
+    state, frame = hidden[:, -1], []
     for step in range(first, total):
         level = step % levels
-        logits = model.logits(hidden[:, -1], level)
+        logits = model.logits(state, level)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
         if steering:
-            logits = logits + torch.stack([each.bias() for each in steering]).to(device)
+            for row, each in enumerate(steering):
+                bias = each.bias()
+                logits[row] += bias.to(device) if isinstance(bias, Tensor) else bias
         if sampling.temperature == 0:
             code = logits.argmax(-1)
         else:
@@ -75,9 +76,20 @@ def decode(
             for each, drawn in zip(steering, code.tolist(), strict=True):
                 each.hear(drawn)
         yield code
-        if step + 1 < total:
-            row = (code + (layout.target_offset + level * target.codebook_size))[:, None]
-            hidden, moved = model.read(torch.cat([row, row]) if guided else row, times[step : step + 1], moved)
+        if step + 1 == total:
+            return
+        ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
+        if not layout.whole_frames:
+            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved)
+            state = hidden[:, -1]
+            continue
+        frame.append(torch.cat([code, code]) if guided else code)
+        if len(frame) < levels:
+            state = model.state_after(state, ids)
+            continue
+        assert moved is not None
+        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], step // levels, moved)
+        state, frame = hidden[:, -1], []
 
 
 def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
@@ -104,12 +116,12 @@ def stream_semantic(
     num_frames: int,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
-    prompt: Int[Tensor, "b 1 p"] | None = None,
+    prompt: Int[Tensor, "b q p"] | None = None,
     on_progress: Progress | None = None,
-    chunk_frames: int = 25,
+    chunk_s: float = 1.0,
     steering: Sequence[Steering] = (),
-) -> Iterator[Int[Tensor, "b 1 n"]]:
-    """Semantic codes of a clip of any length, `chunk_frames` at a time (MusicLM, section 3.2).
+) -> Iterator[Int[Tensor, "b q n"]]:
+    """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2).
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
     frames come first. steering: one for each item, new ones; none: nothing is steered.
@@ -120,14 +132,15 @@ def stream_semantic(
     if mulan is not None:
         check_generators(generators, mulan.shape[0])
     device = model.embedding.weight.device
-    window = model.layout.crop_frames()
-    held = torch.zeros(batch, 1, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
+    window, target = model.layout.crop_frames(), model.layout.target_spec
+    levels, chunk_frames = target.levels, max(1, round(chunk_s * (target.frame_rate_hz or 0.0)))
+    held = torch.zeros(batch, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
     if held.shape[2] > num_frames:
         raise ValueError(f"the prompt has {held.shape[2]} frames, more than the {num_frames} asked for")
     check_generators(generators, held.shape[0])
     if steering and len(steering) != batch:
         raise ValueError(f"{len(steering)} steerings for {batch} items; pass one per item, or none")
-    for each, row in zip(steering, held[:, 0].tolist(), strict=False):
+    for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
         for code in row:
             each.hear(code)
     streams = {} if mulan is None else {"mulan": mulan}
@@ -139,18 +152,23 @@ def stream_semantic(
         if held.shape[2] >= window:
             held = held[:, :, -(window - window // 2) :]
         length = min(window, held.shape[2] + num_frames - done)
-        new = []
-        u = uniforms(generators, length - held.shape[2], device)
+        new: list[Tensor] = []
+        frame: list[Tensor] = []
+        u = uniforms(generators, (length - held.shape[2]) * levels, device)
         for code in decode(model, streams, length, sampling, u, held, steering):
-            new.append(code)
-            fresh.append(code)
+            frame.append(code)
+            if len(frame) < levels:
+                continue
+            new.append(torch.stack(frame, 1))
+            fresh.append(new[-1])
+            frame = []
             done += 1
             if on_progress is not None:
                 on_progress(done - first, num_frames - first)
             if len(fresh) == chunk_frames or done == num_frames:
-                yield torch.stack(fresh, 1)[:, None]
+                yield torch.stack(fresh, 2)
                 fresh = []
-        held = torch.cat([held, torch.stack(new, 1)[:, None]], 2)
+        held = torch.cat([held, torch.stack(new, 2)], 2)
 
 
 def generate_semantic(
@@ -159,9 +177,9 @@ def generate_semantic(
     num_frames: int,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
-    prompt: Int[Tensor, "b 1 p"] | None = None,
+    prompt: Int[Tensor, "b q p"] | None = None,
     on_progress: Progress | None = None,
-) -> Int[Tensor, "b 1 t"]:
+) -> Int[Tensor, "b q t"]:
     """`stream_semantic`, whole."""
     pieces = stream_semantic(model, mulan, num_frames, sampling, generators, prompt, on_progress)
     return torch.cat(list(pieces), 2)
@@ -203,7 +221,7 @@ class ArAcoustic(AcousticDecoder):
 
     def stream(
         self,
-        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
+        semantic: Int[Tensor, "b s t"] | SemanticSource,
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,

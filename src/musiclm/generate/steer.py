@@ -7,6 +7,7 @@ puts a metronome in place of the autocorrelation's lags; a key makes codes likel
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musiclm.core.asked import key_of, tempo_of
+from musiclm.models.w2vbert.tokenizer import CodeCues
 from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, parse_key
 
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
@@ -69,21 +71,32 @@ class Steer:
 
 @dataclass(frozen=True)
 class CodeTraits:
-    """What each semantic code says of its frame: strength of an onset, and how much of each pitch class; standardised over the codes."""
+    """What semantic codes say of their frame, by level: strength of an onset, and how much of each pitch class; standardised over the codes."""
 
-    onset: Float[Tensor, " v"]
-    chroma: Float[Tensor, "v 12"]
-    frame_rate_hz: float
+    onset: tuple[Float[Tensor, " v"] | None, ...]
+    chroma: tuple[Float[Tensor, "v 12"] | None, ...]
+    frame_rate_hz: float  # of the codes that tell onsets
 
     @classmethod
-    def of(cls, cues: Float[Tensor, "v 14"], frame_rate_hz: float) -> "CodeTraits":
-        """From each code's guesses: twelve pitch classes, onset, loudness (`musiclm.models.w2vbert.tokenizer.cues_of_codes`)."""
-        cues = (cues - cues.mean(0)) / cues.std(0).clamp(min=1e-6)
-        return cls(cues[:, 12], cues[:, :12], frame_rate_hz)
+    def of(cls, levels: Sequence[CodeCues], frame_rate_hz: float) -> "CodeTraits":
+        """frame_rate_hz: of the stream. Raises: ValueError if no level tells onsets."""
+        times = sum(level.onset is not None for level in levels)
+        if not times:
+            raise ValueError("no level of these codes tells onsets")
+        return cls(
+            tuple(None if level.onset is None else standardised(level.onset) for level in levels),
+            tuple(None if level.chroma is None else standardised(level.chroma) for level in levels),
+            frame_rate_hz * times,
+        )
+
+
+def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
+    """With mean 0 and deviation 1 over the codes."""
+    return (values - values.mean(0)) / values.std(0).clamp(min=1e-6)
 
 
 class Steering:
-    """The bias of one item's next code. `hear` is told every code, drawn or given, in order."""
+    """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by frame."""
 
     def __init__(self, traits: CodeTraits, steer: Steer) -> None:
         self.traits = traits
@@ -91,21 +104,30 @@ class Steering:
         self.period = None  # of a beat, in frames
         if steer.tempo_bpm is not None and steer.tempo > 0:
             self.period = 60 * traits.frame_rate_hz / steer.tempo_bpm
-        self.onsets = traits.onset.double().numpy()
+        self.onsets = [None if onset is None else onset.double().numpy() for onset in traits.onset]
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
-        self.frame = 0
-        self.in_key = torch.zeros_like(traits.onset)
+        self.frame = self.level = 0
+        self.in_key: list[Tensor | None] = [None] * len(traits.chroma)
         if steer.key_name is not None:
-            self.in_key = steer.key * fit_of_key(traits.chroma, steer.key_name)
+            self.in_key = [
+                None if chroma is None else steer.key * fit_of_key(chroma, steer.key_name) for chroma in traits.chroma
+            ]
 
     def hear(self, code: int) -> None:
-        self.past.append(float(self.onsets[code]))
-        self.frame += 1
+        onsets = self.onsets[self.level]
+        if onsets is not None:
+            self.past.append(float(onsets[code]))
+            self.frame += 1
+        self.level = (self.level + 1) % len(self.onsets)
 
-    def bias(self) -> Float[Tensor, " v"]:
+    def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
+        onset, in_key = self.traits.onset[self.level], self.in_key[self.level]
+        bias: Tensor | float = 0.0 if in_key is None else in_key
+        if onset is None:
+            return bias
         due = self.steer.beat * self.due_by_itself() if self.period is None else self.steer.tempo * self.due_at_tempo()
-        return self.in_key + due * self.traits.onset
+        return bias + due * onset
 
     def due_by_itself(self) -> float:
         """How strong a stroke is due now, in deviations, times how like itself the music has been; 0 before `WARM_UP_S`."""

@@ -60,7 +60,7 @@ def fill(
     model: SoundStorm,
     codes: Int[Tensor, "b q f"],
     known: int,
-    semantic: Int[Tensor, "b 1 t"],
+    semantic: Int[Tensor, "b s t"],
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
@@ -118,7 +118,7 @@ def _fill_frames(
     model: SoundStorm,
     codes: Int[Tensor, "b q f"],
     known: int,
-    semantic: Int[Tensor, "b 1 t"],
+    semantic: Int[Tensor, "b s t"],
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
@@ -171,7 +171,7 @@ class StormAcoustic(AcousticDecoder):
 
     def stream(
         self,
-        semantic: Int[Tensor, "b 1 t"] | SemanticSource,
+        semantic: Int[Tensor, "b s t"] | SemanticSource,
         mulan: Int[Tensor, "b m 1"] | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,

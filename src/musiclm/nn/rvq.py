@@ -8,6 +8,7 @@ training quantizes each example with a random number of levels (quantizer dropou
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -72,8 +73,14 @@ class ResidualVQ(nn.Module):
 
     def encode(self, x: Float[Tensor, "n d"], levels: int | None = None) -> Int[Tensor, "n q"]:
         """Codes of each row, greedily level by level; the first `levels` (all by default)."""
-        residual, codes = x, []
-        for level in range(self.levels if levels is None else levels):
+        return self._residuals(x, [], self.levels if levels is None else levels)
+
+    def encode_after(self, x: Float[Tensor, "n d"], first: Int[Tensor, " n"]) -> Int[Tensor, "n q"]:
+        """Codes of each row whose codes on the first level are given."""
+        return self._residuals(x - self.codebooks[0][first], [first], self.levels)
+
+    def _residuals(self, residual: Float[Tensor, "n d"], codes: list[Tensor], levels: int) -> Int[Tensor, "n q"]:
+        for level in range(len(codes), levels):
             index = assign(residual, self.codebooks[level])
             codes.append(index)
             residual = residual - self.codebooks[level][index]
@@ -208,6 +215,37 @@ class GroupedVQ(nn.Module):
             own = quantizer.encode(rows[:, places].flatten(0, 1))
             codes[:, :, places] = own.reshape(len(x), len(places), self.depth).transpose(1, 2)
         return codes.flatten(1)[:, :levels]
+
+    def encode_held(
+        self, x: Float[Tensor, "b t d"], hold: float, before: dict[int, Int[Tensor, " b"]]
+    ) -> Int[Tensor, "b t q"]:
+        """Codes of clips; on the first level a group keeps the code it had while that costs little.
+
+        A code stays where its squared distance is at most `1 + hold` times that of the nearest. before: the last code of
+        each group, empty at the beginning of a clip; moved on. The places of a group follow one another in time.
+        """
+        b, t, _ = x.shape
+        rows = x.unflatten(2, (-1, self.dim))
+        codes = torch.zeros(b, t, self.depth, len(self.groups), dtype=torch.long, device=x.device)
+        for group, quantizer in enumerate(self.quantizers):
+            assert isinstance(quantizer, ResidualVQ)
+            places = self.places(group)
+            own = rows[:, :, places].flatten(1, 2)
+            distance = torch.cdist(own, quantizer.codebooks[0]).square()
+            nearest = distance.min(2)
+            limit = (nearest.values * (1 + hold)).cpu().numpy()
+            kept, near, items = nearest.indices.cpu().numpy(), distance.cpu().numpy(), np.arange(b)
+            last = before[group].cpu().numpy() if group in before else None
+            for step in range(own.shape[1]):
+                if last is not None:
+                    kept[:, step] = np.where(near[items, step, last] <= limit[:, step], last, kept[:, step])
+                last = kept[:, step]
+            first = torch.from_numpy(kept).to(x.device)
+            if own.shape[1]:
+                before[group] = first[:, -1]
+            found = quantizer.encode_after(own.flatten(0, 1), first.flatten())
+            codes[:, :, :, places] = found.view(b, t, len(places), self.depth).transpose(2, 3)
+        return codes.flatten(2)
 
     def decode(self, codes: Int[Tensor, "n q"]) -> Float[Tensor, "n d"]:
         """Vectors of the codes given, the first ones first; a place without a code is zero. Raises ValueError outside the codebook."""

@@ -23,6 +23,7 @@ from musiclm.models.soundstream.discriminator import DiscriminatorConfig
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStormConfig
 from musiclm.models.storm.task import StormTaskConfig
+from musiclm.models.w2vbert.cues import CueWeights
 from musiclm.models.w2vbert.model import W2vBertConfig
 from musiclm.models.w2vbert.task import W2vBertTaskConfig
 from musiclm.nn.conformer import ConformerConfig
@@ -411,6 +412,7 @@ def _lm(
     mulan_noise: float = 0.3,
     specs: tuple[TokenSpec, ...] = SPECS,
     coarse_levels: int = 4,
+    depth_width: int = 0,
 ) -> Recipe[LmTaskConfig]:
     # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
     # and all twelve name a training clip as a fingerprint would
@@ -424,6 +426,7 @@ def _lm(
         crop_s=crop_s,
         specs=specs,
         coarse_levels=coarse_levels,
+        depth_width=depth_width,
     )
     return Recipe(
         task=LmTaskConfig(model=model, mulan_noise=mulan_noise, context_noise=context_noise),
@@ -434,12 +437,29 @@ def _lm(
 def bands() -> Preset:
     """`base` with the codec of three bands, which the next bundle will have. So far only the codec has been trained by it."""
     acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
-    specs = (MULAN, SEMANTIC, acoustic)
+    # two registers of notes, and timbre and strokes of either half of 80 ms (docs/decisions/014-harmony-codes.md)
+    semantic = TokenSpec(name="semantic", codebook_size=1024, levels=4, frame_rate_hz=12.5)
+    specs = (MULAN, semantic, acoustic)
     # the first level of every group, 3 kbps: the codes that a small model can draw
     first = acoustic.slice(0, 24)
-    conformer = ConformerConfig(width=320, num_heads=5, num_layers=6, ff_width=1280, kernel=5, dropout=0.0)
+    conformer = ConformerConfig(width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0)
+    old = base()
     return replace(
-        base(),
+        old,
+        w2vbert=replace(
+            old.w2vbert, task=replace(old.w2vbert.task, harmony=True, cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2))
+        ),
+        semantic=_lm(
+            "semantic",
+            num_layers=6,
+            ff_width=640,
+            crop_s=20.48,
+            steps=9000,
+            batch_size=8,
+            context_noise=0.3,
+            specs=specs,
+            depth_width=512,
+        ),
         soundstream=Recipe(
             task=BandsTaskConfig(),
             # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
@@ -460,7 +480,14 @@ def bands() -> Preset:
         ),
         storm=Recipe(
             task=StormTaskConfig(
-                model=SoundStormConfig(conformer=conformer, mulan_levels=4, depth_width=512, acoustic=first),
+                model=SoundStormConfig(
+                    conformer=conformer,
+                    mulan_levels=4,
+                    depth_width=512,
+                    code_width=48,
+                    acoustic=first,
+                    semantic=semantic,
+                ),
                 crop_s=10.24,
                 level_power=0.0,
                 mulan_noise=0.3,

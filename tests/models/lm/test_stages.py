@@ -24,7 +24,7 @@ def test_the_stages_are_those_of_the_paper() -> None:
     assert layouts["coarse"].prefix_length({"semantic": 250}) == 1 + 12 + 1 + 250 + 1
     assert layouts["fine"].prefix_length({"acoustic": 150}) == 1 + 4 * 150 + 1
     assert [layout.target_spec.levels for layout in layouts.values()] == [1, 4, 8]
-    assert [layout.ids_per_second for layout in layouts.values()] == [25, 200, 400]
+    assert [layout.places_per_second for layout in layouts.values()] == [25, 200, 400]
     assert layouts["semantic"].num_ids == 2 + 2 + 12 * 1024 + 1024
 
 

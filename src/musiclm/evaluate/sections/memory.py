@@ -34,10 +34,10 @@ def study(sets: ClipSets) -> list[dict[str, object]]:
         num = min(sets.config.num_memorisation, len(tracks))
         audio = eval_clips(sets.corpus, tracks, STUDY_S, num, sets.seed)[0].to(model.device)
         with torch.no_grad():
-            codes = torch.cat([tokenizer.encode(clip[None]) for clip in audio])[:, 0].cpu()
+            codes = torch.cat([tokenizer.encode(clip[None]) for clip in audio]).cpu()
             mulan = torch.cat([model.mulan.audio_codes(clip[None]) for clip in audio]).cpu()
         clips[split] = codes, mulan
-    rows = memorisation(model.semantic, clips, tokenizer.centroids.double().cpu().numpy())
+    rows = memorisation(model.semantic, clips, tokenizer.codebooks.double().cpu().numpy())
     return [asdict(row) for row in rows]
 
 

@@ -23,12 +23,13 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     for splits, num in ((("train",), config.num_probe), (("validation", "test"), config.num_probe // 3)):
         clips = load_probe_clips(sets.corpus, sets.tracks(*splits), config.probe_s, num, config.seed, tag_scores)
         with torch.no_grad():
-            rows = [tokenizer.encode(clip[None].to(sets.model.device))[0, 0] for clip in clips.audio]
+            rows = [tokenizer.encode(clip[None].to(sets.model.device))[0] for clip in clips.audio]
         sides.append((clips, torch.stack(rows).cpu()))
     (train, train_codes), (test, test_codes) = sides
     num_codes = len(tokenizer.centroids)
     generator = torch.Generator().manual_seed(config.seed)
-    mixed = test_codes.flatten()[torch.randperm(test_codes.numel(), generator=generator)].view_as(test_codes)
+    frames = test_codes.transpose(1, 2).flatten(0, 1)
+    mixed = frames[torch.randperm(len(frames), generator=generator)].unflatten(0, (len(test_codes), -1)).transpose(1, 2)
     codes = {"tokens": test_codes, "shuffled": mixed}
     return {"rows": {name: probe_tokens(train_codes, own, train, test, num_codes) for name, own in codes.items()}}
 

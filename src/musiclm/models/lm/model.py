@@ -3,6 +3,9 @@
 Which ids come in what order is the layout's affair (`musiclm.models.lm.stages`); here are the embedding, the transformer and the logits.
 Target id j belongs to level j mod levels, so only that level's codes can follow: the head holds one matrix per level and computes
 that slice alone, never the whole vocabulary.
+
+With `depth_width` a frame of several levels is one place of the sequence: its ids' embeddings are summed, and a small network (`musiclm.nn.depth`)
+predicts the levels of the next frame in turn. The transformer then runs once a frame, not once an id.
 """
 
 from collections.abc import Mapping
@@ -16,8 +19,9 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
-from musiclm.core.streams import TokenSpec
+from musiclm.core.streams import SEMANTIC, TokenSpec
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
+from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
 from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
 
@@ -32,6 +36,7 @@ class TokenLMConfig:
     transformer: TransformerConfig
     mulan_levels: int = 12  # of the MuLan condition; fewer bring text and audio codes closer, the paper uses 12
     cumulative_mulan: bool = False  # MuLan id k enters as the sum of the embeddings of ids 0..k (see TokenLM.embed)
+    depth_width: int = 0  # hidden width of the network that predicts a frame's levels in turn; 0 is none, as published
     crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
     coarse_levels: int = 4  # acoustic levels of the coarse stage; the fine stage has the rest
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
@@ -43,6 +48,8 @@ class TokenLMConfig:
             raise ValueError(f"mulan_levels is {self.mulan_levels}; it must be at least 1")
         if self.crop_s is not None and not 1 <= self.crop_s <= 600:
             raise ValueError(f"crop_s is {self.crop_s}; it must lie in 1..600 s, or be None for the stage's own")
+        if self.depth_width < 0:
+            raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
         _ = self.layout  # raises if the streams do not fit
 
     @property
@@ -50,7 +57,7 @@ class TokenLMConfig:
         stage = split_levels(STAGES[self.stage], self.coarse_levels, self.specs)
         if self.crop_s is not None:
             stage = replace(stage, crop_s=self.crop_s)
-        return Layout(stage, self.specs, self.mulan_levels)
+        return Layout(stage, self.specs, self.mulan_levels, whole_frames=self.depth_width > 0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class TokenLM(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.head = nn.Parameter(torch.empty(target.levels, target.codebook_size, width))
         nn.init.normal_(self.head, std=0.02)
+        if config.depth_width:
+            self.depth = Depth(width, config.depth_width, target.levels)
         self.artifact_hash = ""
 
     @classmethod
@@ -102,8 +111,28 @@ class TokenLM(nn.Module):
             return x
         return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
+    def read_codes(
+        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache
+    ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
+        """`read` of whole target frames, the first of which is frame `start`."""
+        x = self.embed_codes(codes)
+        first = start * self.layout.places_per_frame
+        positions = self.layout.target_positions(first, first + x.shape[1], x.device)
+        return self.transformer(x, positions, cache)
+
+    def embed_codes(self, codes: Int[Tensor, "b q n"]) -> Float[Tensor, "b l d"]:
+        """Embeddings of target frames, one a place."""
+        x = self.embedding(self.layout.target_ids(codes))
+        return x.unflatten(1, (-1, codes.shape[1])).sum(2) if self.config.depth_width else x
+
+    def state_after(self, state: Float[Tensor, "b d"], ids: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """With `depth_width`: what the next level of a frame is predicted from, an id of it being known."""
+        return state + self.embedding(ids)
+
     def logits(self, hidden: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b v"]:
         """Logits of the codes of a target level, float32."""
+        if self.config.depth_width:
+            hidden = self.depth(hidden[..., None, :], slice(level, level + 1))[..., 0, :]
         return F.linear(hidden, self.head[level]).float()
 
     def forward(
@@ -111,13 +140,23 @@ class TokenLM(nn.Module):
         prefix: Int[Tensor, "b c"],
         prefix_positions: Float[Tensor, " c"],
         target: Int[Tensor, "b q t"],
+        context: Int[Tensor, "b q t"] | None = None,
     ) -> Float[Tensor, "b q t v"]:
-        """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it."""
-        ids = self.layout.target_ids(target)
-        levels, num_ids = target.shape[1], ids.shape[1]
-        positions = self.layout.target_positions(0, num_ids - 1, ids.device)
-        hidden, _ = self.read(torch.cat([prefix, ids[:, :-1]], 1), torch.cat([prefix_positions, positions]))
-        hidden = hidden[:, prefix.shape[1] - 1 :].unflatten(1, (-1, levels))  # b t q d: what comes before each id
+        """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it, those of `context` if it is given.
+
+        With `depth_width` the lower levels of the same frame are always those of `target`.
+        """
+        levels = target.shape[1]
+        x = torch.cat([self.embed(prefix), self.embed_codes(target if context is None else context)[:, :-1]], 1)
+        positions = self.layout.target_positions(0, x.shape[1] - prefix.shape[1], x.device)
+        hidden, _ = self.transformer(x, torch.cat([prefix_positions, positions]))
+        hidden = hidden[:, prefix.shape[1] - 1 :]  # what comes before each place
+        if self.config.depth_width:
+            own = self.embedding(self.layout.target_ids(target)).unflatten(1, (-1, levels))
+            below = torch.cat([torch.zeros_like(own[:, :, :1]), own[:, :, :-1].cumsum(2)], 2)
+            states = self.depth(hidden[:, :, None] + below, slice(None))  # b t q d
+            return torch.einsum("btqd,qvd->bqtv", states, self.head).float()
+        hidden = hidden.unflatten(1, (-1, levels))
         return torch.stack([self.logits(hidden[:, :, level], level) for level in range(levels)], dim=1)
 
     def loss(
@@ -135,7 +174,7 @@ class TokenLM(nn.Module):
         """
         prefix, positions = self.layout.prefix(conditions, drop, num_frames)
         target = target.long()
-        logits = self(prefix, positions, target if context is None else context.long())
+        logits = self(prefix, positions, target, None if context is None else context.long())
         losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         name = self.layout.target_spec.name
         if num_frames is None or name not in num_frames:
@@ -156,6 +195,13 @@ class TokenLM(nn.Module):
                 continue
             like_first = self.layout.specs[index].per_clip and self.config.cumulative_mulan
             width = self.embedding.weight.shape[1]
-            rows = project_codebooks(vectors[part.start : part.stop], width, seed, like_first=like_first).flatten(0, 1)
+            # levels of a semantic frame are no residuals of one vector
+            rows = project_codebooks(
+                vectors[part.start : part.stop],
+                width,
+                seed,
+                like_first=like_first,
+                apart=stream == SEMANTIC.name and part.stop > 1,
+            ).flatten(0, 1)
             offset = self.layout.offsets[index]
             self.embedding.weight[offset : offset + rows.shape[0]] = rows.to(self.embedding.weight)

@@ -10,7 +10,7 @@ A sequence is the conditions in order, then the target, each opened by an id of 
 
 and the ids are numbered: padding, null condition, one opening id per part, then each part's codes, level k in its own range.
 
-Positions are times, not places: target id j stands at j, a condition's frame where the target's frame of the same moment
+Positions are times, not places: the target's place j stands at j, a condition's frame where the target's frame of the same moment
 begins, and the MuLan ids, which have no time, before 0. So "what is heard now" is at distance 0 for every head of a rotary
 transformer from the first step of training, and a clip of any length looks alike. (T5 bias, preset `paper`, counts places.)
 """
@@ -72,7 +72,7 @@ SPECS = (MULAN, SEMANTIC, ACOUSTIC)
 
 
 def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage:
-    """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12).
+    """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12), and every semantic level.
 
     Raises: ValueError if the fine stage would have none.
     """
@@ -80,7 +80,11 @@ def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage
     if not 0 < coarse < levels:
         raise ValueError(f"coarse_levels must lie in 1..{levels - 1}, of {levels} acoustic levels, got {coarse}")
 
+    semantic = next((spec.levels for spec in specs if spec.name == SEMANTIC.name), SEMANTIC.levels)
+
     def cut(part: Part) -> Part:
+        if part.stream == SEMANTIC.name:
+            return Part(part.stream, 0, semantic)
         if part.stream != ACOUSTIC.name:
             return part
         return Part(part.stream, 0, coarse) if part.start == 0 else Part(part.stream, coarse, levels)
@@ -91,12 +95,18 @@ def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage
 class Layout:
     """Where every id of a stage lies, and how codes become its sequences."""
 
-    def __init__(self, stage: Stage, specs: tuple[TokenSpec, ...] = SPECS, mulan_levels: int = 12) -> None:
-        """`mulan_levels` keeps only the first levels of the MuLan condition.
+    def __init__(
+        self,
+        stage: Stage,
+        specs: tuple[TokenSpec, ...] = SPECS,
+        mulan_levels: int = 12,
+        whole_frames: bool = False,
+    ) -> None:
+        """`mulan_levels` keeps only the first levels of the MuLan condition. `whole_frames`: a target frame is one place of the sequence.
 
         Raises: ValueError if a stream is not among `specs` or lacks the levels.
         """
-        self.stage = stage
+        self.stage, self.whole_frames = stage, whole_frames
         by_name = {spec.name: spec for spec in specs}
         self.parts: list[Part] = []
         for part in (*stage.conditions, stage.target):
@@ -129,10 +139,15 @@ class Layout:
         return self.offsets[-1]
 
     @cached_property
-    def ids_per_second(self) -> float:
-        """Target ids in a second, the unit of positions."""
+    def places_per_second(self) -> float:
+        """Places that a second of the target takes in the sequence, the unit of positions: its ids, or its frames."""
         assert self.target_spec.frame_rate_hz is not None
-        return self.target_spec.frame_rate_hz * self.target_spec.levels
+        return self.target_spec.frame_rate_hz * self.places_per_frame
+
+    @property
+    def places_per_frame(self) -> int:
+        """Places of a target frame: one a level, or one."""
+        return 1 if self.whole_frames else self.target_spec.levels
 
     def num_frames(self, part: int, seconds: float) -> int:
         """Frames of a part in `seconds`; 1 for a part without time."""
@@ -198,14 +213,14 @@ class Layout:
         return from_ids(ids, self.target_spec, self.target_offset)
 
     def target_positions(self, start: int, stop: int, device: torch.device) -> Float[Tensor, " l"]:
-        """Positions of target ids [start, stop)."""
+        """Positions of the target's places [start, stop)."""
         return torch.arange(start, stop, device=device, dtype=torch.float32)
 
     def _positions(self, index: int, frames: int, device: torch.device) -> Float[Tensor, " l"]:
         spec = self.specs[index]
         if spec.frame_rate_hz is None:
             return torch.arange(-1.0 - spec.levels, -1.0, device=device)  # the opening of the target is at -1
-        step = self.ids_per_second / spec.frame_rate_hz  # target ids per frame of this part
+        step = self.places_per_second / spec.frame_rate_hz  # places of the target per frame of this part
         return torch.arange(frames * spec.levels, device=device, dtype=torch.float32) * (step / spec.levels)
 
     def _take(self, streams: Mapping[str, Tensor], part: Part) -> Tensor:

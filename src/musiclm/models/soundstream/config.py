@@ -129,6 +129,8 @@ class SoundStreamConfig:
     trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
     trunk_ahead: int = 1
     block_frames: int = 8  # codes that are decoded together
+    # a group's first code stays while its squared distance is at most 1 + hold times that of the nearest (`GroupedVQ.encode_held`)
+    hold: float = 0.0
 
     def __post_init__(self) -> None:
         if self.network == "bands":
@@ -144,6 +146,8 @@ class SoundStreamConfig:
             )
 
     def _check_bands(self) -> None:
+        if not 0 <= self.hold < math.inf:
+            raise ValueError(f"hold is {self.hold}; it must be 0 or more")
         if not self.bands:
             raise ValueError("the network `bands` needs at least one band")
         for band in self.bands:

@@ -104,11 +104,20 @@ class SoundStream(nn.Module):
         """
         return self.quantize(self.latents(audio), levels)
 
-    def quantize(self, latent: Float[Tensor, "b d t"], levels: int | None = None) -> Int[Tensor, "b q t"]:
-        """Codes of latents."""
+    def quantize(
+        self,
+        latent: Float[Tensor, "b d t"],
+        levels: int | None = None,
+        before: dict[int, Int[Tensor, " b"]] | None = None,
+    ) -> Int[Tensor, "b q t"]:
+        """Codes of latents. before: of codes that hold (`config.hold`), the last ones of what came before; moved on."""
         if levels is not None and not 1 <= levels <= self.config.levels:
             raise ValueError(f"levels must lie in 1..{self.config.levels}, got {levels}")
         b, d, t = latent.shape
+        if self.config.hold:
+            assert isinstance(self.rvq, GroupedVQ)
+            held = self.rvq.encode_held(latent.transpose(1, 2), self.config.hold, {} if before is None else before)
+            return held[..., :levels].transpose(1, 2)
         codes = self.rvq.encode(latent.transpose(1, 2).reshape(b * t, d), levels)
         return codes.reshape(b, t, -1).transpose(1, 2)
 
@@ -161,6 +170,7 @@ class EncoderStream:
         self.pending = torch.zeros(1, 1, 0)
         self.state: StreamState | None = None
         self.num_samples = self.num_frames = 0
+        self.held: dict[int, Int[Tensor, " 1"]] = {}
 
     @torch.no_grad()
     def push(self, audio: Float[Tensor, "1 1 s"]) -> Int[Tensor, "1 q t"]:
@@ -182,7 +192,7 @@ class EncoderStream:
         latent = self.model.encoder(self.pending[..., : num * frame], self.state)
         self.pending = self.pending[..., num * frame :]
         self.num_frames += num
-        return self.model.quantize(latent, self.levels)
+        return self.model.quantize(latent, self.levels, self.held)
 
     @torch.no_grad()
     def flush(self) -> Int[Tensor, "1 q t"]:

@@ -8,6 +8,9 @@ MuLan codes' embeddings to every frame, which costs nothing and tells the decode
 masked frames: one code in thirty. With it frames are masked whole, and a small network per frame reads the Conformer's state and the
 frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
 level of every masked frame; decoding takes the rounds of the first level alone.
+
+`code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of each level turns it into
+the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all weights.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
+from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
 
 KIND = "storm"
@@ -36,6 +40,7 @@ class SoundStormConfig:
     depth_width: int = (
         0  # hidden width of the network per frame that predicts its levels in turn; 0 is none, as published
     )
+    code_width: int = 0  # of the tables of acoustic codes; 0 is the conformer's, as published
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
     mulan: TokenSpec = field(default=MULAN)
@@ -43,8 +48,9 @@ class SoundStormConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.mulan_levels <= self.mulan.levels:
             raise ValueError(f"mulan_levels is {self.mulan_levels}; it must lie in 0..{self.mulan.levels}")
-        if self.depth_width < 0:
-            raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
+        for name in ("depth_width", "code_width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
         if min(self.pace.acoustic, self.pace.semantic) != 1:
@@ -55,8 +61,13 @@ class SoundStormConfig:
 
     @property
     def pace(self) -> Pace:
-        """Acoustic frames beside semantic ones; of several semantic codes each acoustic frame reads all."""
+        """Acoustic frames beside semantic ones; of several semantic frames each acoustic frame reads all."""
         return Pace.of(self.acoustic, self.semantic)
+
+    @property
+    def semantic_codes(self) -> int:
+        """Semantic codes that an acoustic frame reads, each with rows of its own."""
+        return self.pace.semantic * self.semantic.levels
 
 
 class SoundStorm(nn.Module):
@@ -66,16 +77,19 @@ class SoundStorm(nn.Module):
         super().__init__()
         self.config = config
         width, acoustic = config.conformer.width, config.acoustic
+        inner = config.code_width or width
         spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
         # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
-        self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), width)
-        # each of the semantic codes that one acoustic frame reads has rows of its own
-        self.semantic = nn.Embedding(config.pace.semantic * config.semantic.codebook_size, width)
-        if config.pace.semantic > 1:
-            nn.init.normal_(self.semantic.weight, std=config.pace.semantic**-0.5)
-        nn.init.normal_(self.embedding.weight, std=spread)
+        self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), inner)
+        nn.init.normal_(self.embedding.weight, std=1.0 if config.code_width else spread)
         with torch.no_grad():
-            self.embedding.weight.view(acoustic.levels, -1, width)[:, -1].zero_()
+            self.embedding.weight.view(acoustic.levels, -1, inner)[:, -1].zero_()
+        if config.code_width:
+            self.widen = nn.Parameter(torch.randn(acoustic.levels, inner, width) * (acoustic.levels * inner) ** -0.5)
+            self.narrow = nn.Parameter(torch.randn(acoustic.levels, width, inner) * width**-0.5)
+        self.semantic = nn.Embedding(config.semantic_codes * config.semantic.codebook_size, width)
+        if config.semantic_codes > 1:
+            nn.init.normal_(self.semantic.weight, std=config.semantic_codes**-0.5)
         if config.mulan_levels:
             # one more row stands for no condition
             self.mulan = nn.Embedding(config.mulan_levels * config.mulan.codebook_size + 1, width)
@@ -83,7 +97,7 @@ class SoundStorm(nn.Module):
         if config.depth_width:
             self.depth = Depth(width, config.depth_width, acoustic.levels)
         self.conformer = Conformer(config.conformer)
-        self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, width))
+        self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, inner))
         nn.init.normal_(self.head, std=0.02)
         self.head_bias = nn.Parameter(torch.zeros(acoustic.levels, acoustic.codebook_size))
         self.artifact_hash = ""
@@ -105,7 +119,7 @@ class SoundStorm(nn.Module):
     def forward(
         self,
         codes: Int[Tensor, "b q f"],
-        semantic: Int[Tensor, "b 1 t"],
+        semantic: Int[Tensor, "b s t"],
         mulan: Int[Tensor, "b m 1"] | None = None,
         real: Bool[Tensor, "b f"] | None = None,
     ) -> Float[Tensor, "b f d"]:
@@ -117,17 +131,20 @@ class SoundStorm(nn.Module):
         return self.conformer(self.embed(codes, semantic, mulan), real)
 
     def embed(
-        self, codes: Int[Tensor, "b q f"], semantic: Int[Tensor, "b 1 t"], mulan: Int[Tensor, "b m 1"] | None
+        self, codes: Int[Tensor, "b q f"], semantic: Int[Tensor, "b s t"], mulan: Int[Tensor, "b m 1"] | None
     ) -> Float[Tensor, "b f d"]:
         """The input of the Conformer: a sum per frame."""
         config = self.config
         b, levels, num_frames = codes.shape
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
-        x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
-        count = config.pace.semantic
+        if config.code_width:
+            x = (self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)).view(b, num_frames, -1)
+        else:
+            x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
+        count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
-        units = self.semantic(semantic[:, 0].unflatten(1, (-1, count)) + own).sum(2)
+        units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
         x = x + units.repeat_interleave(config.pace.acoustic, dim=1)[:, :num_frames]
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
@@ -146,6 +163,8 @@ class SoundStorm(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "b f d"], level: int) -> Float[Tensor, "b f v"]:
         """Logits of one level for all rows, float32."""
+        if self.config.code_width:
+            hidden = hidden @ self.narrow[level]
         return F.linear(hidden, self.head[level], self.head_bias[level]).float()
 
     def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
@@ -155,18 +174,26 @@ class SoundStorm(nn.Module):
 
     def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """`state` with the codes of a level added to it."""
-        return state + self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
+        own = self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
+        return state + (own @ self.widen[level] if self.config.code_width else own)
 
     def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
         """Logits of all levels of frames, each given the frame's true codes below: `depth_logits` at every level at once."""
         base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
-        below = self.embedding(codes[:, :-1] + base).cumsum(1)
+        below = self.embedding(codes[:, :-1] + base)
+        if self.config.code_width:
+            below = torch.einsum("nqd,qdw->nqw", below, self.widen[:-1])
+        below = below.cumsum(1)
         states = torch.cat([hidden[:, None], hidden[:, None] + below], 1)
         hidden = self.depth(states, slice(None))
+        if self.config.code_width:
+            hidden = torch.einsum("nqw,qwd->nqd", hidden, self.narrow)
         return (torch.einsum("nqd,qvd->nqv", hidden, self.head) + self.head_bias).float()
 
     def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
         """Logits of each row's own level, float32."""
+        if self.config.code_width:
+            hidden = hidden @ self.narrow[level]
         logits = hidden @ self.head[level].transpose(1, 2)
         return (logits + self.head_bias[level][:, None]).float()
 
@@ -184,28 +211,13 @@ class SoundStorm(nn.Module):
         if stream == ACOUSTIC.name:
             vectors = vectors[: config.acoustic.levels]
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
-        width, apart = config.conformer.width, stream == ACOUSTIC.name and config.pace.semantic > 1
+        width = self.embedding.weight.shape[1] if stream == ACOUSTIC.name else config.conformer.width
+        side_by_side = stream == ACOUSTIC.name and (config.code_width > 0 or config.pace.semantic > 1)
+        apart = side_by_side or (stream == SEMANTIC.name and config.semantic.levels > 1)
         rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
-        if stream == "acoustic":
-            table = self.embedding.weight.view(config.acoustic.levels, -1, config.conformer.width)[:, :-1]
+        if stream == ACOUSTIC.name:
+            table = self.embedding.weight.view(config.acoustic.levels, -1, width)[:, :-1]
         else:
-            weight = self.semantic.weight if stream == "semantic" else self.mulan.weight[:-1]
+            weight = self.semantic.weight if stream == SEMANTIC.name else self.mulan.weight[:-1]
             table = weight.view(-1, *rows.shape[1:])
         table.copy_(rows.to(table) * table.std())
-
-
-class Depth(nn.Module):
-    """A gated feed-forward per frame and level, with a level's own offset."""
-
-    def __init__(self, width: int, hidden: int, levels: int) -> None:
-        super().__init__()
-        self.level = nn.Parameter(torch.zeros(levels, width))
-        self.norm = nn.LayerNorm(width)
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
-        self.out_norm = nn.LayerNorm(width)
-
-    def forward(self, state: Float[Tensor, "n q d"], levels: slice) -> Float[Tensor, "n q d"]:
-        state = state + self.level[levels]
-        gate, up = self.gate_up(self.norm(state)).chunk(2, dim=-1)
-        return self.out_norm(state + self.down(F.silu(gate) * up))

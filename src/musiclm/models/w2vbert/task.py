@@ -39,6 +39,7 @@ class W2vBertTaskConfig:
     num_clusters: int = 1024
     # beside the layer's features where clusters are made; None: features alone, as published
     cues: CueWeights | None = field(default_factory=CueWeights)
+    harmony: bool = False  # whether the notes of two registers get codes of their own
     num_fit_clips: int = 400  # training crops that k-means sees: 400 of 5.12 s are 51 200 frames, 50 a cluster
 
     def __post_init__(self) -> None:
@@ -165,6 +166,7 @@ class W2vBertTask:
             window_s=config.crop_s,
             context_s=config.crop_s / 8,
             cue_weights=config.cues,
+            harmony=config.harmony,
         )
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:

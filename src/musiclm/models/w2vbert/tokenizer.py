@@ -1,7 +1,8 @@
 """Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
 
 Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
-and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
+and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony` the notes below and above C4 have codes of their own
+(`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low register, high register, and one of the network for each half. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
 """
 
 from collections.abc import Iterable
@@ -11,11 +12,13 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from musiclm.core.artifact import load_artifact, load_state
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
+from musiclm.models.w2vbert.harmony import NUM_REGISTERS, REGISTER, pitch_classes, semitones
 from musiclm.models.w2vbert.model import FRAME_RATE_HZ, FrontEnd, W2vBert, W2vBertConfig
 from musiclm.nn.conformer import Conformer
 from musiclm.nn.kmeans import assign, kmeans
@@ -29,6 +32,7 @@ class SemanticTokenizerConfig:
     layer: int  # whose output is clustered; MusicLM: the 7th of the masked-prediction half
     num_clusters: int = 1024
     num_cues: int = 0  # values beside the features; 0 or `cues.NUM_CUES`
+    harmony: bool = False  # whether two registers of notes have codes of their own
     window_s: float = 10.0  # longest piece of audio the network sees at once
     context_s: float = (
         1.0  # overlap on either side, thrown away: frames near an inner edge lack half their surroundings
@@ -44,12 +48,13 @@ class SemanticTokenizerConfig:
 
 
 class SemanticTokenizer(nn.Module):
-    """Audio to semantic codes, 25 a second. Use in eval mode; `from_artifact` and `fit_tokenizer` return it so."""
+    """Audio to semantic codes, 25 a second, or with `harmony` four every 80 ms. Use in eval mode; `from_artifact` and `fit_tokenizer` return it so."""
 
     feature_mean: Tensor
     feature_std: Tensor
     cues: Tensor
     centroids: Tensor
+    harmony: Tensor
 
     def __init__(self, config: SemanticTokenizerConfig) -> None:
         super().__init__()
@@ -62,13 +67,31 @@ class SemanticTokenizer(nn.Module):
         self.register_buffer("feature_std", torch.ones(width))
         self.register_buffer("cues", torch.zeros(width, config.num_cues), persistent=config.num_cues > 0)
         self.register_buffer("centroids", torch.zeros(config.num_clusters, width + config.num_cues))
+        if config.harmony:
+            self.register_buffer("harmony", torch.zeros(NUM_REGISTERS, config.num_clusters, REGISTER))
         self.codes_hash: str | None = None
+
+    @property
+    def halves(self) -> int:
+        """Codes of the network in a frame."""
+        return 2 if self.config.harmony else 1
 
     @property
     def spec(self) -> TokenSpec:
         return TokenSpec(
-            name="semantic", codebook_size=self.config.num_clusters, levels=1, frame_rate_hz=float(FRAME_RATE_HZ)
+            name="semantic",
+            codebook_size=self.config.num_clusters,
+            levels=NUM_REGISTERS + self.halves if self.config.harmony else 1,
+            frame_rate_hz=FRAME_RATE_HZ / self.halves,
         )
+
+    @property
+    def codebooks(self) -> Float[Tensor, "q v c"]:
+        """The vectors behind the codes of each level, those of registers filled up with zeros."""
+        if not self.config.harmony:
+            return self.centroids[None]
+        notes = F.pad(self.harmony, (0, self.centroids.shape[1] - REGISTER))
+        return torch.cat([notes, self.centroids.expand(self.halves, -1, -1)])
 
     def features(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t d"]:
         """Normalised features of the chosen layer for one window, t = s // 960, then what they say of the cues."""
@@ -77,18 +100,19 @@ class SemanticTokenizer(nn.Module):
         return torch.cat([x, x @ self.cues], dim=-1)
 
     @torch.no_grad()
-    def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b 1 t"]:
-        """Codes in [0, num_clusters), one for each whole 40 ms: t = floor(s / 960) at 24 kHz; up to 959 samples are left over.
+    def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b q t"]:
+        """Codes in [0, num_clusters): one for each whole 40 ms, t = floor(s / 960) at 24 kHz, or with `harmony` four for each whole 80 ms.
 
         Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
         each frame's code comes from the window whose inside it lies in. The last window ends with the audio. Memory does not
-        grow with s beyond the codes themselves. Audio of under 960 samples gives no codes.
+        grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
         """
         b, samples = audio.shape[0], self.config.w2vbert.frame_samples
-        num_frames = audio.shape[-1] // samples
+        num_frames = audio.shape[-1] // (samples * self.halves) * self.halves
         codes = torch.zeros(b, num_frames, dtype=torch.long, device=audio.device)
+        notes = codes.new_zeros(b, NUM_REGISTERS if self.config.harmony else 0, num_frames // self.halves)
         if num_frames == 0:
-            return codes[:, None]
+            return torch.cat([notes, codes.view(b, -1, self.halves).transpose(1, 2)], 1)
         plan = plan_windows(num_frames, *self._window_frames())
         size = plan[0].stop - plan[0].start
         for first in range(0, len(plan), windows_at_once):
@@ -99,10 +123,25 @@ class SemanticTokenizer(nn.Module):
             for window, row in zip(group, found, strict=True):
                 inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
                 codes[:, window.keep_start : window.keep_stop] = row[:, inside]
-        return codes[:, None]
+            if self.config.harmony:  # windows begin and end with whole frames
+                heard = self._notes(pieces).unflatten(0, (len(group), b))
+                for window, row in zip(group, heard, strict=True):
+                    first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
+                    notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
+        return torch.cat([notes, codes.unflatten(1, (-1, self.halves)).transpose(1, 2)], 1)
+
+    def _notes(self, audio: Float[Tensor, "b 1 s"]) -> Int[Tensor, "b r t"]:
+        """Codes of the registers of one window."""
+        rows = semitones(audio)
+        found = [assign(rows[:, :, r].flatten(0, 1), self.harmony[r]) for r in range(NUM_REGISTERS)]
+        return torch.stack([code.view(rows.shape[:2]) for code in found], 1)
 
     def _window_frames(self) -> tuple[int, int]:
-        return round(self.config.window_s * FRAME_RATE_HZ), round(self.config.context_s * FRAME_RATE_HZ)
+        units_hz = FRAME_RATE_HZ / self.halves
+        return (
+            round(self.config.window_s * units_hz) * self.halves,
+            round(self.config.context_s * units_hz) * self.halves,
+        )
 
     @classmethod
     def from_artifact(cls, folder: Path) -> "SemanticTokenizer":
@@ -114,10 +153,24 @@ class SemanticTokenizer(nn.Module):
         return tokenizer.eval()
 
 
-def cues_of_codes(folder: Path) -> Float[Tensor, f"v {NUM_CUES}"] | None:
-    """What each code of a tokenizer says of pitch, onset and loudness, on scales of their own; None if it was made without cues. Raises: ArtifactError."""
+@dataclass(frozen=True)
+class CodeCues:
+    """What the codes of one level say of their frame, on scales of their own; None: nothing."""
+
+    chroma: Float[Tensor, "v 12"] | None
+    onset: Float[Tensor, " v"] | None
+
+
+def cues_of_codes(folder: Path) -> list[CodeCues] | None:
+    """What the codes of each level of a tokenizer say of pitch and onset; None if it was made without cues. Raises: ArtifactError."""
     artifact = load_artifact(folder, "semantic")
-    return artifact.state["centroids"][:, -NUM_CUES:].float() if artifact.config.get("num_cues") else None
+    if not artifact.config.get("num_cues"):
+        return None
+    cues = artifact.state["centroids"][:, -NUM_CUES:].float()
+    if "harmony" not in artifact.state:
+        return [CodeCues(cues[:, :12], cues[:, 12])]
+    notes = [CodeCues(pitch_classes(rows), None) for rows in artifact.state["harmony"].float()]
+    return [*notes, *[CodeCues(None, cues[:, 12])] * 2]
 
 
 @dataclass(frozen=True)
@@ -155,6 +208,7 @@ def fit_tokenizer(
     window_s: float = 10.0,
     context_s: float = 1.0,
     cue_weights: CueWeights | None = None,
+    harmony: bool = False,
 ) -> SemanticTokenizer:
     """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips, and over cues, if weighed.
 
@@ -166,6 +220,7 @@ def fit_tokenizer(
         layer=layer,
         num_clusters=num_clusters,
         num_cues=NUM_CUES if cue_weights else 0,
+        harmony=harmony,
         window_s=window_s,
         context_s=context_s,
     )
@@ -173,7 +228,7 @@ def fit_tokenizer(
     wanted = tokenizer.state_dict()
     kept = {name: value for name, value in model.state_dict().items() if name in wanted}
     missing = set(wanted) - set(kept)
-    assert missing - {"cues"} == {"feature_mean", "feature_std", "centroids"}, missing
+    assert missing - {"cues", "harmony"} == {"feature_mean", "feature_std", "centroids"}, missing
     tokenizer.load_state_dict(kept, strict=False)
     tokenizer.eval().to(next(model.parameters()).device)
     fit_clusters(tokenizer, clips, seed, num_iterations, cue_weights)
@@ -193,8 +248,11 @@ def fit_clusters(
     tokenizer.feature_std.fill_(1.0)
     width, device = tokenizer.feature_mean.shape[0], tokenizer.centroids.device
     rows: list[Tensor] = []
+    notes: list[Tensor] = []
     heard: dict[str, list[Tensor]] = {}
     for clip in clips:
+        if tokenizer.config.harmony:
+            notes.append(semitones(clip.to(device)).flatten(0, 1))
         rows.append(tokenizer.features(clip.to(device))[..., :width].flatten(0, 1))
         if cue_weights:
             for name, cue in cues_of(clip).items():
@@ -210,3 +268,6 @@ def fit_clusters(
         tokenizer.cues.copy_(cues)
     data = torch.cat([data, data @ tokenizer.cues], dim=1)
     tokenizer.centroids.copy_(kmeans(data, tokenizer.config.num_clusters, num_iterations, seed))
+    for register in range(NUM_REGISTERS if notes else 0):
+        own = torch.cat([part[:, register] for part in notes])
+        tokenizer.harmony[register] = kmeans(own, tokenizer.config.num_clusters, num_iterations, seed)
