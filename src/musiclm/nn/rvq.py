@@ -231,7 +231,7 @@ class GroupedVQ(nn.Module):
             assert isinstance(quantizer, ResidualVQ)
             places = self.places(group)
             own = rows[:, :, places].flatten(1, 2)
-            distance = torch.cdist(own, quantizer.codebooks[0]).square()
+            distance = torch.cdist(own.detach(), quantizer.codebooks[0]).square()
             nearest = distance.min(2)
             limit = (nearest.values * (1 + hold)).cpu().numpy()
             kept, near, items = nearest.indices.cpu().numpy(), distance.cpu().numpy(), np.arange(b)

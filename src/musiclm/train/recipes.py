@@ -452,7 +452,7 @@ def bands() -> Preset:
         semantic=_lm(
             "semantic",
             num_layers=6,
-            ff_width=640,
+            ff_width=512,
             crop_s=20.48,
             steps=9000,
             batch_size=8,
@@ -484,7 +484,7 @@ def bands() -> Preset:
                     conformer=conformer,
                     mulan_levels=4,
                     depth_width=512,
-                    code_width=48,
+                    code_width=40,
                     acoustic=first,
                     semantic=semantic,
                 ),
