@@ -32,6 +32,7 @@ class StormSampling:
     choice_noise: float = 1.0  # Gumbel noise on the log-confidences, falling to 0 by the last round (MaskGIT)
     window_s: float = 10.0  # seen at once; no longer than the crops of training
     prompt_s: float = 3.0  # of each window after the first, taken from the one before
+    first_window_s: float | None = None  # shorter than the others, so that sound comes early; None: as long
 
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1:
@@ -43,6 +44,8 @@ class StormSampling:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
         if not 0 <= self.prompt_s < self.window_s:
             raise ValueError(f"prompt_s {self.prompt_s} must be less than window_s {self.window_s}")
+        if self.first_window_s is not None and not 0 < self.first_window_s <= self.window_s:
+            raise ValueError(f"first_window_s {self.first_window_s} must lie above 0 and up to window_s {self.window_s}")
 
     def rounds_of(self, level: int) -> int:
         return self.rounds[level] if level < len(self.rounds) else 1
@@ -162,6 +165,8 @@ class StormAcoustic(AcousticDecoder):
         config = model.config
         units_hz = (config.acoustic.frame_rate_hz or 0.0) / config.pace.acoustic
         self.window = max(1, round(self.sampling.window_s * units_hz)) * config.pace.acoustic
+        first_s = self.sampling.first_window_s
+        self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
         self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
@@ -211,9 +216,9 @@ class StormAcoustic(AcousticDecoder):
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
         """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
-        windows = []
+        windows: list[tuple[int, int]] = []
         while known < num_frames:
             start = self.model.config.pace.together(max(0, known - self.prompt))
-            known = min(num_frames, start + self.window)
+            known = min(num_frames, start + (self.window if windows or known else self.first))
             windows.append((start, known))
         return windows
