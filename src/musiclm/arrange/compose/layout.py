@@ -79,7 +79,7 @@ def _tune(letter: Letter, block: Block) -> tuple[tuple[Note, ...], ...] | None:
 
 
 def _playing(cast: Sequence[CastMember], block: Block, first: bool, rng: random.Random) -> frozenset[int]:
-    """Who plays: those whom the section's intensity calls in, less by its kind. Somebody always does."""
+    """Who plays: those whom the section's intensity calls in, less by its kind; somebody other than drums, if there is anybody."""
     intensity = block.intensity
     chosen = {index for index, player in enumerate(cast) if player.line.enters <= intensity + 0.02}
     leads = {index for index in chosen if cast[index].role in _LEADS}
@@ -102,5 +102,6 @@ def _playing(cast: Sequence[CastMember], block: Block, first: bool, rng: random.
     if not any(cast[index].role not in ("drums", "percussion", "effects") for index in chosen):
         tonal = [index for index, player in enumerate(cast) if player.role not in ("drums", "percussion", "effects")]
         backing = [index for index in tonal if cast[index].role not in _LEADS] or tonal
-        chosen.add(min(backing, key=lambda index: (cast[index].line.enters, index)))
+        if backing:  # a style's band may be drums alone
+            chosen.add(min(backing, key=lambda index: (cast[index].line.enters, index)))
     return frozenset(chosen)
