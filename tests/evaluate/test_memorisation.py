@@ -47,9 +47,9 @@ def test_the_study_on_a_small_model() -> None:
     torch.manual_seed(0)
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     model = TokenLM(TokenLMConfig(stage="semantic", transformer=transformer, specs=SPECS, mulan_levels=2)).eval()
-    semantic, mulan = torch.randint(0, SIZE, (4, 200)), torch.randint(0, 4, (4, 2, 1))
-    centroids = np.random.default_rng(0).standard_normal((SIZE, 4))
-    found = memorisation(model, {"train": (semantic, mulan), "test": (semantic, mulan)}, centroids, prompt_s=(0, 2))
+    semantic, mulan = torch.randint(0, SIZE, (4, 1, 200)), torch.randint(0, 4, (4, 2, 1))
+    codebooks = np.random.default_rng(0).standard_normal((1, SIZE, 4))
+    found = memorisation(model, {"train": (semantic, mulan), "test": (semantic, mulan)}, codebooks, prompt_s=(0, 2))
     assert [(row.split, row.prompt_s, row.num_clips, row.exact) for row in found] == [
         ("train", 0, 4, 0),
         ("test", 0, 4, 0),
@@ -57,4 +57,4 @@ def test_the_study_on_a_small_model() -> None:
         ("test", 2, 4, 0),
     ]
     with pytest.raises(ValueError, match="4 clips of 200 frames in train; wanted two or more of 375"):
-        memorisation(model, {"train": (semantic, mulan)}, np.zeros((SIZE, 4)))
+        memorisation(model, {"train": (semantic, mulan)}, np.zeros((1, SIZE, 4)))

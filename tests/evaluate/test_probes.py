@@ -51,13 +51,13 @@ def test_skill_is_0_for_the_mean_and_1_for_the_truth():
 
 def test_token_probe_finds_what_tokens_hold_and_nothing_in_noise():
     torch.manual_seed(0)
-    codes = torch.randint(0, 10, (4000,))
-    target = torch.randn(10, 3)[codes]
+    codes = torch.randint(0, 10, (4000, 1))
+    target = torch.randn(10, 3)[codes[:, 0]]
     half = slice(0, 2000), slice(2000, 4000)
     assert token_probe(codes[half[0]], target[half[0]], codes[half[1]], target[half[1]], 10) > 0.99
     noise = codes[torch.randperm(4000)]
     assert abs(token_probe(noise[half[0]], target[half[0]], noise[half[1]], target[half[1]], 10)) < 0.02
-    unseen = torch.full((2000,), 10)  # a token training never saw answers the mean
+    unseen = torch.full((2000, 1), 10)  # a token training never saw answers the mean
     assert token_probe(codes[half[0]], target[half[0]], unseen, target[half[1]], 11) == pytest.approx(0, abs=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_linear_probe_is_least_squares():
 
 
 def test_histograms_ignore_order():
-    codes = torch.tensor([[0, 1, 1, 3], [1, 3, 0, 1]])
+    codes = torch.tensor([[[0, 1, 1, 3]], [[1, 3, 0, 1]]])
     bags = histogram(codes, 4)
     assert torch.equal(bags[0], bags[1]) and bags[0].square().tolist() == pytest.approx([0.25, 0.5, 0, 0.25])
 

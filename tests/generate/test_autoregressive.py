@@ -107,7 +107,7 @@ def test_a_prompt_is_kept_and_continued(semantic: TokenLM) -> None:
 
 def test_streamed_equals_whole(semantic: TokenLM) -> None:
     whole = generate_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3))
-    pieces = list(stream_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3), chunk_frames=7))
+    pieces = list(stream_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3), chunk_s=7 / 25))
     assert [piece.shape[2] for piece in pieces] == [7] * 8 + [4]
     assert torch.equal(torch.cat(pieces, 2), whole)
 
