@@ -72,7 +72,9 @@ def memorisation(
         pairs = {}
         for split, (semantic, mulan) in clips.items():
             made = [
-                continue_greedily(model, mulan[i : i + batch_size], semantic[i : i + batch_size, :, :frames], num_frames)
+                continue_greedily(
+                    model, mulan[i : i + batch_size], semantic[i : i + batch_size, :, :frames], num_frames
+                )
                 for i in range(0, len(mulan), batch_size)
             ]
             true = to_ids(semantic[:, :, frames : frames + num_frames], model.layout.target_spec)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musiclm.core.asked import key_of, tempo_of
-from musiclm.models.w2vbert.tokenizer import CodeCues
 from musiclm.core.theory import MAJOR_PROFILE, MINOR_PROFILE, parse_key
+from musiclm.models.w2vbert.tokenizer import CodeCues
 
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 SHORTEST_LAG_S, LONGEST_LAG_S = 0.3, 4.0  # after which strokes may return: from a fast beat to a slow bar

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 from musiclm.core.config import override
-from musiclm.core.streams import MULAN, SEMANTIC, STAGES, TRAINABLES, TokenSpec
+from musiclm.core.streams import MULAN, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
 from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
@@ -447,7 +447,8 @@ def bands() -> Preset:
     return replace(
         old,
         w2vbert=replace(
-            old.w2vbert, task=replace(old.w2vbert.task, harmony=True, cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2))
+            old.w2vbert,
+            task=replace(old.w2vbert.task, harmony=True, cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2)),
         ),
         semantic=_lm(
             "semantic",
