@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from musiclm.core.theory import PITCHES
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.steer import CodeTraits, Steer, Steering, autocorrelation, fit_of_key, metronome
 from musiclm.models.w2vbert.cues import NUM_CUES
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
+from musiclm.models.w2vbert.tokenizer import CodeCues, SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
 from musiclm.nn.sampling import Sampling
 from tests.generate.test_autoregressive import MULAN, make
+from tests.models.lm.test_depth import make_deep
 from tests.models.w2vbert.test_model import tiny
 from tests.toy import SIZE, generators
 
@@ -133,7 +135,9 @@ def steering_of(count: int) -> list[Steering]:
     return [Steering(some_traits(SIZE), Steer(tempo_bpm=130.0, key_name="G major")) for _ in range(count)]
 
 
-def codes_of(frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk_s: float = 1.0) -> Tensor:
+def codes_of(
+    frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk_s: float = 1.0
+) -> Tensor:
     pieces = stream_semantic(
         make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, None, chunk_s, steering_of(len(seeds))
     )  # fmt: skip
@@ -181,6 +185,89 @@ def test_traits_are_read_from_the_centroids(tmp_path: Path, num_cues: int) -> No
     onset = tokenizer.centroids[:, -2]
     assert torch.allclose(own, (onset - onset.mean()) / onset.std(), atol=1e-5)
     assert torch.allclose(chroma.mean(0), torch.zeros(12), atol=1e-5)
+
+
+# -- four codes a frame: two registers, which tell pitch, and the network's of either half, which tell onsets
+
+
+def four_cues(codes: int = SIZE) -> list[CodeCues]:
+    generator = torch.Generator().manual_seed(4)
+    notes = [CodeCues(torch.rand(codes, 12, generator=generator), None) for _ in range(2)]
+    return [*notes, *[CodeCues(None, torch.rand(codes, generator=generator) ** 3)] * 2]
+
+
+FOUR = CodeTraits.of(four_cues(), RATE / 2)
+
+
+def test_traits_of_four_levels() -> None:
+    assert FOUR.frame_rate_hz == RATE, "two halves of a frame tell onsets"
+    assert [chroma is None for chroma in FOUR.chroma] == [False, False, True, True]
+    assert [onset is None for onset in FOUR.onset] == [True, True, False, False]
+    for chroma in FOUR.chroma[:2]:
+        torch.testing.assert_close(chroma.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+        torch.testing.assert_close(chroma.std(0), torch.ones(12))
+    with pytest.raises(ValueError, match="no level of these codes tells onsets"):
+        CodeTraits.of(four_cues()[:2], RATE / 2)
+
+
+def test_a_key_is_heard_in_registers_and_strokes_in_halves() -> None:
+    keyed = Steering(FOUR, Steer(key=1.4, key_name="G major", beat=0, tempo=0))
+    timed = Steering(FOUR, Steer(tempo=1.8, tempo_bpm=125.0, key=0))
+    for step in range(40):
+        level = step % 4
+        key, time = keyed.bias(), timed.bias()
+        if level < 2:
+            assert isinstance(key, Tensor) and isinstance(time, float) and time == 0.0
+            assert torch.equal(key, 1.4 * fit_of_key(FOUR.chroma[level], "G major"))
+        else:
+            # half frames at 25 Hz, 12 of them a beat
+            due = 1.8 * np.clip(metronome(2 * (step // 4) + level - 2, 12.0), -2, 2)
+            assert isinstance(time, Tensor) and not torch.as_tensor(key).any()
+            torch.testing.assert_close(time, due * FOUR.onset[level], atol=1e-5, rtol=1e-5)
+        keyed.hear(step % SIZE)
+        if step < 24:
+            timed.hear(step % SIZE)
+        else:  # past two beats what was struck before counts as well
+            break
+
+
+def test_codes_of_notes_are_no_strokes() -> None:
+    """What is expected depends on the network's codes alone, and is what one level at 25 Hz would expect of them."""
+    flat = Steering(CodeTraits((FOUR.onset[2],), (None,), RATE), replace(OFF, beat=2.0))
+    one, other = (Steering(FOUR, replace(OFF, beat=2.0)) for _ in range(2))
+    loud, soft = int(FOUR.onset[2].argmax()), int(FOUR.onset[2].argmin())
+    for half in range(120):
+        if half % 2 == 0:
+            for level in range(2):
+                one.hear((half + level) % SIZE)
+                other.hear((3 * half + 7 * level) % SIZE)
+        assert torch.equal(bias_of(one), bias_of(other)) and torch.equal(bias_of(one), bias_of(flat))
+        for each in (one, other, flat):
+            each.hear(loud if half % 10 == 0 else soft)
+    assert bias_of(flat).any() and one.frame == 120 and one.level == 0
+
+
+@pytest.mark.parametrize("depth_width", [0, 24])
+def test_steered_frames_of_four_codes(depth_width: int) -> None:
+    """A batch equals single runs, a stream the whole, and a prompt is heard level by level."""
+    model = make_deep(depth_width=depth_width)
+
+    def of(rows: slice, seeds: tuple[int, ...], steer: Steer | None, sampling: Sampling, **more: Any) -> Tensor:
+        steering = [Steering(FOUR, steer) for _ in seeds] if steer else []
+        pieces = stream_semantic(model, MULAN[rows], 24, sampling, generators(*seeds), steering=steering, **more)
+        return torch.cat(list(pieces), 2)
+
+    warm, steer = Sampling(guidance=2.0), Steer(tempo_bpm=130.0, key_name="G major")
+    batch = of(slice(0, 3), (1, 2, 3), steer, warm)
+    assert batch.shape == (3, 4, 24)
+    assert torch.equal(batch[1:2], of(slice(1, 2), (2,), steer, warm))
+    assert torch.equal(batch, of(slice(0, 3), (1, 2, 3), steer, warm, chunk_s=0.4))
+    assert not torch.equal(batch, of(slice(0, 3), (1, 2, 3), None, warm))
+    for only in (replace(steer, key_name=None), replace(steer, tempo_bpm=None)):
+        assert not torch.equal(batch, of(slice(0, 3), (1, 2, 3), only, warm))
+    greedy = Sampling(temperature=0.0)
+    whole = of(slice(0, 1), (0,), steer, greedy)
+    assert torch.equal(whole, of(slice(0, 1), (0,), steer, greedy, prompt=whole[..., :11]))
 
 
 @pytest.mark.parametrize(
