@@ -82,14 +82,15 @@ def test_a_tokenizer_is_its_model_up_to_the_layer(tokenizer):
     assert len(tokenizer.conformer.blocks) == 1
 
 
-def test_export_and_load_give_the_same_codes(tmp_path):
-    config = W2vBertTaskConfig(model=tiny(), crop_s=1.6, layer=1, num_clusters=8, num_fit_clips=8)
+@pytest.mark.parametrize("harmony", [False, True])
+def test_export_and_load_give_the_same_codes(tmp_path, harmony):
+    config = W2vBertTaskConfig(model=tiny(), crop_s=1.6, layer=1, num_clusters=8, num_fit_clips=8, harmony=harmony)
     task = W2vBertTask(config, Melodies(), Melodies().batch(99, 4)[0], batch_size=4, seed=0)
     task.start(torch.device("cpu"))
     task.model.eval()
     task.export(task.model, tmp_path / "semantic", {"steps": 0})
     loaded = SemanticTokenizer.from_artifact(tmp_path / "semantic")
-    assert loaded.codes_hash and not loaded.training
+    assert loaded.codes_hash and not loaded.training and loaded.spec.levels == (4 if harmony else 1)
     audio = Melodies().batch(5, 4)[0]
     fresh = task.fit(task.model)
     agreement = (loaded.encode(audio) == fresh.encode(audio)).float().mean()
