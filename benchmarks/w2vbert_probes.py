@@ -193,12 +193,12 @@ def probe_semantic_tokens(
     if layer is not None and layer not in cluster_layers:
         raise ValueError(f"layer {layer} is not among the layers to cluster, {cluster_layers}")
 
-    def tokens_of(index: int) -> tuple[Int[Tensor, "b t"], Int[Tensor, "c t"]]:
+    def tokens_of(index: int) -> tuple[Int[Tensor, "b 1 t"], Int[Tensor, "c 1 t"]]:
         x, y = train_layers[index], test_layers[index]
         flat = x.flatten(0, 1)
         mean, std = flat.mean(0), flat.std(0).clamp(min=1e-4)
         centroids = kmeans((flat - mean) / std, num_clusters, kmeans_iterations, seed)
-        return tuple(assign(((z - mean) / std).flatten(0, 1), centroids).view(z.shape[:2]) for z in (x, y))  # type: ignore[return-value]
+        return tuple(assign(((z - mean) / std).flatten(0, 1), centroids).view(len(z), 1, -1) for z in (x, y))  # type: ignore[return-value]
 
     codes = {index: tokens_of(index) for index in cluster_layers}
     token_layers = {index: probe_tokens(*pair, train, test, num_clusters) for index, pair in codes.items()}

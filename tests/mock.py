@@ -1,6 +1,7 @@
 """A whole bundle of random tiny weights: generation, command line and bundles are tested without training."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenize
 from musiclm.nn.conformer import ConformerConfig
 from musiclm.nn.transformer import TransformerConfig
 from tests.models.mulan.test_text import small_tokenizer
+from tests.models.soundstream.test_model import NETWORKS
 
 SPECS = (
     TokenSpec(name="mulan", codebook_size=8, levels=12, frame_rate_hz=None),
@@ -32,14 +34,22 @@ SPECS = (
 )
 
 
-def mock_bundle(folder: Path) -> Bundle:
-    """Random weights, but every part is real; two prompts give different tokens because nothing is zero."""
+def mock_bundle(folder: Path, harmony: bool = False) -> Bundle:
+    """Random weights, but every part is real; two prompts give different tokens because nothing is zero.
+
+    harmony: as the preset `bands` has it: semantic frames of four codes, read whole, and a codec of bands whose codes hold.
+    """
     torch.manual_seed(0)
     work = folder / "parts"
-    codec = SoundStream(
-        SoundStreamConfig(latent_dim=8, codebook_size=16, fast_width=16, slow_width=16, fast_blocks=1, slow_blocks=1)
+    small = SoundStreamConfig(
+        latent_dim=8, codebook_size=16, fast_width=16, slow_width=16, fast_blocks=1, slow_blocks=1
     )
-    codec.rvq.fit_kmeans(torch.randn(200, 8))
+    codec = SoundStream(replace(NETWORKS["bands"], hold=1.0) if harmony else small)
+    codec.rvq.fit_kmeans(torch.randn(200, codec.config.latent_dim))
+    mulan_spec, semantic_spec, acoustic_spec = SPECS
+    if harmony:
+        semantic_spec, acoustic_spec = replace(semantic_spec, levels=4, frame_rate_hz=12.5), codec.spec
+    specs = (mulan_spec, semantic_spec, acoustic_spec)
     hashes = {"soundstream": save_artifact(work / "soundstream", "soundstream", codec.config, codec, {})}
     tokenizer = Tokenizer.from_str(json.dumps(small_tokenizer()))
     text = TextConfig(vocab_size=tokenizer.get_vocab_size(), width=16, num_layers=1, num_heads=2, feed_forward=32)
@@ -58,13 +68,21 @@ def mock_bundle(folder: Path) -> Bundle:
     info = {"encoders": hashes}
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     for stage in ("semantic", "coarse", "fine"):
-        lm = TokenLM(TokenLMConfig(stage=stage, transformer=transformer, specs=SPECS))
+        lm = TokenLM(TokenLMConfig(stage=stage, transformer=transformer, specs=specs, depth_width=24 if harmony else 0))
         for parameter in lm.parameters():
             parameter.data.mul_(4)  # random logits far from even, so that conditions show
         save_artifact(work / stage, LM_KIND, lm.config, lm, info)
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=1, ff_width=32, kernel=3, dropout=0.0)
     storm = SoundStorm(
-        SoundStormConfig(conformer=conformer, mulan_levels=2, mulan=SPECS[0], semantic=SPECS[1], acoustic=SPECS[2])
+        SoundStormConfig(
+            conformer=conformer,
+            mulan_levels=2,
+            depth_width=24 if harmony else 0,
+            code_width=6 if harmony else 0,
+            mulan=mulan_spec,
+            semantic=semantic_spec,
+            acoustic=acoustic_spec,
+        )
     )
     save_artifact(work / "storm", STORM_KIND, storm.config, storm, info)
     tokenizer_config = SemanticTokenizerConfig(
@@ -74,9 +92,12 @@ def mock_bundle(folder: Path) -> Bundle:
         layer=1,
         num_clusters=16,
         num_cues=NUM_CUES,
+        harmony=harmony,
     )
     semantic = SemanticTokenizer(tokenizer_config)
     semantic.centroids.normal_()
+    if harmony:
+        semantic.harmony.uniform_()
     save_artifact(work / "w2vbert", "semantic", tokenizer_config, semantic, {})
     parts = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine")
     return assemble(folder / "mock", {part: work / part for part in parts}, "mock", "# mock\n")

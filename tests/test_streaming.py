@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import musiclm
+from musiclm.core.streams import TokenSpec
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.autoregressive import ArAcoustic
 from musiclm.generate.storm import StormAcoustic, StormSampling
@@ -282,6 +283,7 @@ SOUNDSTREAM = {
         tolerance=2e-5,
     ),
     **{case: made for name, config in NETWORKS.items() for case, made in codec_cases(name, config).items()},
+    "SoundStream.encode codes that hold": codec_cases("", replace(BANDS, hold=1.0))["SoundStream.encode "],
 }
 
 # -- attention
@@ -353,9 +355,25 @@ def transformer_case(positions: str) -> Case:
 # -- language models: codes in reading order; what comes out are the logits of each code, of those before it
 
 
-def language_model(stage: str, positions: Any = "rotary", cumulative: bool = False) -> TokenLM:
+FOUR = replace(SPECS[1], levels=4, frame_rate_hz=12.5)  # semantic frames as the bands preset has them
+
+
+def language_model(
+    stage: str,
+    positions: Any = "rotary",
+    cumulative: bool = False,
+    depth_width: int = 0,
+    semantic: TokenSpec = SPECS[1],
+) -> TokenLM:
     config = TransformerConfig(width=16, num_layers=2, num_heads=2, ff_width=24, dropout=0.0, positions=positions)
-    settings = TokenLMConfig(stage=stage, transformer=config, mulan_levels=2, specs=SPECS, cumulative_mulan=cumulative)
+    settings = TokenLMConfig(
+        stage=stage,
+        transformer=config,
+        mulan_levels=2,
+        specs=(SPECS[0], semantic, SPECS[2]),
+        cumulative_mulan=cumulative,
+        depth_width=depth_width,
+    )
     model = TokenLM(settings)
     for weight in model.parameters():
         if weight.ndim > 1:
@@ -364,12 +382,14 @@ def language_model(stage: str, positions: Any = "rotary", cumulative: bool = Fal
 
 
 def prefix_of(model: TokenLM, batch: int) -> tuple[Tensor, Tensor]:
-    ids, positions = model.layout.prefix(random_streams(1, 20))
+    streams, levels = random_streams(1, 20), model.config.specs[1].levels
+    semantic = streams["semantic"].unflatten(2, (-1, levels)).transpose(2, 3).flatten(1, 2)
+    ids, positions = model.layout.prefix({**streams, "semantic": semantic})
     return ids.expand(batch, -1), positions
 
 
-def language_model_case(stage: str, positions: str, cumulative: bool) -> Case:
-    levels = {"semantic": 1, "coarse": 4, "fine": 8}[stage]
+def language_model_case(stage: str, positions: str, cumulative: bool, semantic: TokenSpec = SPECS[1]) -> Case:
+    levels = {"semantic": semantic.levels, "coarse": 4, "fine": 8}[stage]
 
     def whole(model: TokenLM, codes: Tensor) -> Tensor:
         target = codes[:, 0].unflatten(1, (-1, levels)).transpose(1, 2)
@@ -391,11 +411,47 @@ def language_model_case(stage: str, positions: str, cumulative: bool) -> Case:
         return torch.stack([model.logits(states[:, step], step % levels) for step in range(start)], -1)
 
     return Case(
-        make=lambda: language_model(stage, positions, cumulative),
+        make=lambda: language_model(stage, positions, cumulative, semantic=semantic),
         draw=lambda batch, steps: some_codes(batch, 1, steps * levels),
         whole=whole,
         stream=read,
         ahead=-1,
+        differentiable=False,
+        steps=5,
+        tolerance=1e-4,
+    )
+
+
+def whole_frames_case(stage: str, semantic: TokenSpec = SPECS[1]) -> Case:
+    """The same of models that read frames; a step's logits are those of all levels, each given those below."""
+    levels = {"semantic": semantic.levels, "coarse": 4, "fine": 8}[stage]
+
+    def whole(model: TokenLM, codes: Tensor) -> Tensor:
+        return model(*prefix_of(model, len(codes)), codes).permute(0, 3, 1, 2).flatten(1, 2)  # b v*q t
+
+    def read(model: TokenLM, pieces: Sequence[Tensor]) -> Tensor:
+        codes = torch.cat(list(pieces), -1)
+        prefix, positions = prefix_of(model, len(codes))
+        held = model.transformer.new_cache(len(codes), prefix.shape[1] + codes.shape[-1])
+        hidden, held = model.read(prefix, positions, held)
+        states, start = [hidden[:, -1:]], 0
+        for piece in pieces:
+            hidden, held = model.read_codes(piece, start, held)
+            states.append(hidden)
+            start += piece.shape[-1]
+        state = torch.cat(states, 1)[:, :-1]
+        ids, logits = model.layout.target_ids(codes).unflatten(1, (-1, levels)), []
+        for level in range(levels):
+            logits.append(model.logits(state, level))
+            state = state + model.embedding(ids[..., level])
+        return torch.stack(logits, 2).permute(0, 3, 2, 1).flatten(1, 2)
+
+    return Case(
+        make=lambda: language_model(stage, depth_width=24, semantic=semantic),
+        draw=lambda batch, steps: some_codes(batch, levels, steps),
+        whole=whole,
+        stream=read,
+        ahead=0,
         differentiable=False,
         steps=5,
         tolerance=1e-4,
@@ -474,6 +530,10 @@ CASES: dict[str, Case] = {
     "TokenLM semantic t5": language_model_case("semantic", "t5", cumulative=False),
     "TokenLM coarse": language_model_case("coarse", "rotary", cumulative=True),
     "TokenLM fine": language_model_case("fine", "t5", cumulative=False),
+    "TokenLM semantic, four levels": language_model_case("semantic", "rotary", cumulative=True, semantic=FOUR),
+    "TokenLM semantic, whole frames": whole_frames_case("semantic", FOUR),
+    "TokenLM coarse, whole frames": whole_frames_case("coarse", FOUR),
+    "TokenLM fine, whole frames": whole_frames_case("fine"),
     "SoundStorm": Case(
         make=storm, draw=storm_input, whole=fill_in, masked=fill_in, inputs=2, outputs=2, differentiable=False
     ),
@@ -487,6 +547,14 @@ CASES: dict[str, Case] = {
     "ArAcoustic": acoustic_case(
         lambda: ArAcoustic(
             language_model("coarse").eval(), language_model("fine").eval(), Sampling(guidance=1.5), Sampling(temperature=0.4)
+        ),
+        steps=6,
+    ),
+    "ArAcoustic whole frames": acoustic_case(
+        lambda: ArAcoustic(
+            language_model("coarse", depth_width=24).eval(),
+            language_model("fine", depth_width=24).eval(),
+            Sampling(guidance=1.5),
         ),
         steps=6,
     ),

@@ -3,9 +3,18 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from musiclm.evaluate.memorisation import code_entropy_bits, compare, memorisation, transport_cost
+from musiclm.core.streams import from_ids
+from musiclm.evaluate.memorisation import (
+    code_distances,
+    code_entropy_bits,
+    compare,
+    continue_greedily,
+    memorisation,
+    transport_cost,
+)
 from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.nn.transformer import TransformerConfig
+from tests.models.lm.test_depth import four_streams, make_deep
 from tests.toy import SIZE, SPECS
 
 
@@ -47,9 +56,9 @@ def test_the_study_on_a_small_model() -> None:
     torch.manual_seed(0)
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     model = TokenLM(TokenLMConfig(stage="semantic", transformer=transformer, specs=SPECS, mulan_levels=2)).eval()
-    semantic, mulan = torch.randint(0, SIZE, (4, 200)), torch.randint(0, 4, (4, 2, 1))
-    centroids = np.random.default_rng(0).standard_normal((SIZE, 4))
-    found = memorisation(model, {"train": (semantic, mulan), "test": (semantic, mulan)}, centroids, prompt_s=(0, 2))
+    semantic, mulan = torch.randint(0, SIZE, (4, 1, 200)), torch.randint(0, 4, (4, 2, 1))
+    codebooks = np.random.default_rng(0).standard_normal((1, SIZE, 4))
+    found = memorisation(model, {"train": (semantic, mulan), "test": (semantic, mulan)}, codebooks, prompt_s=(0, 2))
     assert [(row.split, row.prompt_s, row.num_clips, row.exact) for row in found] == [
         ("train", 0, 4, 0),
         ("test", 0, 4, 0),
@@ -57,4 +66,35 @@ def test_the_study_on_a_small_model() -> None:
         ("test", 2, 4, 0),
     ]
     with pytest.raises(ValueError, match="4 clips of 200 frames in train; wanted two or more of 375"):
-        memorisation(model, {"train": (semantic, mulan)}, np.zeros((SIZE, 4)))
+        memorisation(model, {"train": (semantic, mulan)}, np.zeros((1, SIZE, 4)))
+
+
+def test_distances_of_codes_by_level() -> None:
+    codebooks = np.random.default_rng(3).standard_normal((2, 5, 3)) * np.array([1.0, 7.0])[:, None, None]
+    cost = code_distances(codebooks)
+    assert cost.shape == (10, 10) and np.allclose(cost, cost.T) and not cost.diagonal().any()
+    for level in range(2):
+        own = cost[5 * level : 5 * level + 5, 5 * level : 5 * level + 5]
+        wanted = np.linalg.norm(codebooks[level][:, None] - codebooks[level][None], axis=2)
+        assert np.allclose(own, wanted / wanted[~np.eye(5, dtype=bool)].mean()), "levels of any scale count alike"
+    assert (cost[:5, 5:] > 3 * cost[:5, :5].max()).all(), "a code is never taken for one of another level"
+    # so moving the codes of a clip is moving each level's for itself
+    rng = np.random.default_rng(4)
+    a, b = (np.stack([rng.integers(0, 5, 50), 5 + rng.integers(0, 5, 50)]) for _ in range(2))
+    apart = [transport_cost(x, y, cost) for x, y in zip(a, b, strict=True)]
+    assert transport_cost(a.ravel(), b.ravel(), cost) == pytest.approx(np.mean(apart), rel=0.05, abs=0.005)
+
+
+@pytest.mark.parametrize("depth_width", [0, 24])
+def test_the_study_on_frames_of_four_codes(depth_width: int) -> None:
+    """A model's own greedy music is what it gives back, and random codes are not."""
+    model = make_deep(depth_width=depth_width)
+    own = four_streams(3, 75)
+    mulan = torch.tensor([0, 1, 2])[:, None, None].expand(3, 2, 1)
+    stolen = own["semantic"].clone()
+    made = continue_greedily(model, mulan, stolen[:, :, :12], 62)
+    stolen[:, :, 12:74] = from_ids(made, model.layout.target_spec)
+    codebooks = np.random.default_rng(0).standard_normal((4, SIZE, 4))
+    clips = {"train": (stolen, mulan), "test": (own["semantic"], mulan)}
+    found = memorisation(model, clips, codebooks, prompt_s=(0.96,))
+    assert [(row.split, row.prompt_s, row.exact) for row in found] == [("train", 0.96, 1), ("test", 0.96, 0)]

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.w2vbert_probes import linear_probe, probe_semantic_tokens
 from musiclm.data.corpus.manifest import Track, save_manifest
-from musiclm.evaluate.probes import histogram, skill, token_probe
+from musiclm.evaluate.probes import ProbeClips, histogram, probe_tokens, skill, token_probe
 from musiclm.models.w2vbert.cues import chroma, loudness_db, onset_strength
 from musiclm.models.w2vbert.model import W2vBert, W2vBertConfig
 from musiclm.nn.conformer import ConformerConfig
@@ -51,14 +51,53 @@ def test_skill_is_0_for_the_mean_and_1_for_the_truth():
 
 def test_token_probe_finds_what_tokens_hold_and_nothing_in_noise():
     torch.manual_seed(0)
-    codes = torch.randint(0, 10, (4000,))
-    target = torch.randn(10, 3)[codes]
+    codes = torch.randint(0, 10, (4000, 1))
+    target = torch.randn(10, 3)[codes[:, 0]]
     half = slice(0, 2000), slice(2000, 4000)
     assert token_probe(codes[half[0]], target[half[0]], codes[half[1]], target[half[1]], 10) > 0.99
     noise = codes[torch.randperm(4000)]
     assert abs(token_probe(noise[half[0]], target[half[0]], noise[half[1]], target[half[1]], 10)) < 0.02
-    unseen = torch.full((2000,), 10)  # a token training never saw answers the mean
+    unseen = torch.full((2000, 1), 10)  # a token training never saw answers the mean
     assert token_probe(codes[half[0]], target[half[0]], unseen, target[half[1]], 11) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_second_level_tells_what_the_first_left_over():
+    torch.manual_seed(0)
+    codes = torch.randint(0, 10, (4000, 2))
+    parts = torch.randn(10, 3), torch.randn(10, 3)
+    target = parts[0][codes[:, 0]] + parts[1][codes[:, 1]]
+    train, test = slice(0, 2000), slice(2000, 4000)
+
+    def skill_of(levels):
+        own = codes[:, levels]
+        return token_probe(own[train], target[train], own[test], target[test], 10)
+
+    shares = [float(part.var(0, unbiased=False).sum()) for part in parts]
+    for level in range(2):
+        assert skill_of([level]) == pytest.approx(shares[level] / sum(shares), abs=0.05)
+    assert skill_of([0, 1]) > 0.98 and skill_of([1, 0]) > 0.98
+    same = codes[:, [0, 0]]
+    twice = token_probe(same[train], target[train], same[test], target[test], 10)
+    assert twice == pytest.approx(skill_of([0]), abs=0.01), "a level that says the same again adds nothing"
+
+
+def test_slow_frames_of_several_codes_answer_for_all_that_lie_in_them():
+    """Codes of 80 ms against targets of 40 ms, an odd one left over; histograms of tags count every level."""
+    torch.manual_seed(0)
+
+    def side(clips):
+        codes = torch.randint(0, 6, (clips, 2, 12))
+        halves = torch.stack([table[codes[:, level]] for level, table in enumerate(tables)], 2)  # b t 2 n
+        targets = {"chroma": torch.cat([halves.flatten(1, 2), torch.randn(clips, 1, 12)], 1)}
+        targets |= {"onset": torch.randn(clips, 25, 1), "loudness": targets["chroma"][..., :1]}
+        return codes, ProbeClips(torch.zeros(clips, 1, 24000), targets, (codes[:, 1] == 3).float().mean(1)[:, None])
+
+    tables = torch.randn(2, 6, 12)
+    (train_codes, train), (test_codes, test) = side(60), side(30)
+    found = probe_tokens(train_codes, test_codes, train, test, 6)
+    assert found["chroma"] > 0.98 and found["loudness"] > 0.98 and abs(found["onset"]) < 0.05 and found["tags"] > 0.7
+    first = probe_tokens(train_codes[:, :1], test_codes[:, :1], train, test, 6)
+    assert 0.2 < first["chroma"] < 0.8 and first["tags"] < 0.3
 
 
 def test_linear_probe_is_least_squares():
@@ -70,8 +109,10 @@ def test_linear_probe_is_least_squares():
 
 
 def test_histograms_ignore_order():
-    codes = torch.tensor([[0, 1, 1, 3], [1, 3, 0, 1]])
+    codes = torch.tensor([[[0, 1, 1, 3]], [[1, 3, 0, 1]]])
     bags = histogram(codes, 4)
+    several = histogram(codes.expand(2, 3, 4), 4)
+    assert torch.equal(several, bags.repeat(1, 3)), "level by level"
     assert torch.equal(bags[0], bags[1]) and bags[0].square().tolist() == pytest.approx([0.25, 0.5, 0, 0.25])
 
 

@@ -5,6 +5,7 @@ from musiclm.generate.autoregressive import ArAcoustic, decode, generate_semanti
 from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.nn.sampling import Sampling, draw, probabilities
 from musiclm.nn.transformer import TransformerConfig
+from tests.models.lm.test_depth import four_streams, make_deep
 from tests.toy import SPECS, generators, random_streams
 
 
@@ -107,7 +108,7 @@ def test_a_prompt_is_kept_and_continued(semantic: TokenLM) -> None:
 
 def test_streamed_equals_whole(semantic: TokenLM) -> None:
     whole = generate_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3))
-    pieces = list(stream_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3), chunk_frames=7))
+    pieces = list(stream_semantic(semantic, MULAN, 60, WARM, generators(1, 2, 3), chunk_s=7 / 25))
     assert [piece.shape[2] for piece in pieces] == [7] * 8 + [4]
     assert torch.equal(torch.cat(pieces, 2), whole)
 
@@ -173,3 +174,46 @@ def test_without_a_fine_stage_the_coarse_levels_are_the_same(decoder: ArAcoustic
     coarse = ArAcoustic(decoder.coarse, None, decoder.coarse_sampling)
     alone = coarse.generate(streams["semantic"], streams["mulan"], generators(3))
     assert alone.shape == (1, 4, 80) and torch.equal(alone, whole[:, :4])
+
+
+DEPTHS = pytest.mark.parametrize("depth_width", [0, 24])
+
+
+@DEPTHS
+def test_frames_of_four_codes_come_whole(depth_width: int) -> None:
+    """A batch equals single runs, a stream the whole, a prompt of whole frames goes on as if never cut."""
+    model = make_deep(depth_width=depth_width)
+    batch = generate_semantic(model, MULAN, 20, WARM, generators(1, 2, 3))
+    assert batch.shape == (3, 4, 20) and 0 <= int(batch.min()) and int(batch.max()) < 16
+    assert torch.equal(batch[1:2], generate_semantic(model, MULAN[1:2], 20, WARM, generators(2)))
+    seen: list[tuple[int, int]] = []
+    pieces = list(
+        stream_semantic(
+            model, MULAN, 20, WARM, generators(1, 2, 3), on_progress=lambda *x: seen.append(x), chunk_s=0.56
+        )
+    )
+    assert [piece.shape[2] for piece in pieces] == [7, 7, 6], "at 12.5 Hz"
+    assert torch.equal(torch.cat(pieces, 2), batch) and seen == [(done, 20) for done in range(1, 21)]
+    greedy = Sampling(temperature=0.0)
+    whole = generate_semantic(model, MULAN, 20, greedy, generators(0, 0, 0))
+    resumed = generate_semantic(model, MULAN, 20, greedy, generators(0, 0, 0), prompt=whole[..., :9])
+    assert torch.equal(whole, resumed)
+
+
+@DEPTHS
+def test_long_audio_of_four_codes_slides_by_half_a_window(depth_width: int) -> None:
+    """2 s are 25 frames; what follows is drawn from the last 13 alone."""
+    model, greedy = make_deep(depth_width=depth_width), Sampling(temperature=0.0)
+    long = generate_semantic(model, MULAN[:1], 32, greedy, generators(0))
+    tail = generate_semantic(model, MULAN[:1], 20, greedy, generators(0), prompt=long[..., 12:25])
+    assert torch.equal(tail, long[..., 12:])
+
+
+def test_coarse_codes_beside_semantic_frames_of_four() -> None:
+    """Four acoustic frames a semantic one."""
+    coarse, fine = (make_deep(stage, depth_width=24) for stage in ("coarse", "fine"))
+    decoder = ArAcoustic(coarse, fine)
+    streams = four_streams(2, 5)
+    out = decoder.generate(streams["semantic"], MULAN[:2], generators(1, 2))
+    assert out.shape == (2, 12, 20)
+    assert torch.equal(out[1:], decoder.generate(streams["semantic"][1:], MULAN[1:2], generators(2)))

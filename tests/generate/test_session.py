@@ -11,6 +11,7 @@ import torch
 from musiclm.core.bundle import Bundle
 from musiclm.generate.session import GenerateConfig, Music, MusicLM, output_paths, read_tags
 from musiclm.generate.steer import Steer
+from tests.mock import mock_bundle
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +201,31 @@ def test_what_was_understood_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyP
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.understood(Steer(), "at 150 BPM").endswith("; the bundle mock can keep to neither")
     assert model.understood(Steer(), "slow music") == "no tempo in numbers, no key"
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> MusicLM:
+    """Semantic frames of four codes, read whole; SoundStorm with small tables; a codec of bands whose codes hold."""
+    return MusicLM.from_pretrained(mock_bundle(Path(tmp_path_factory.mktemp("four")), harmony=True).folder)
+
+
+@pytest.mark.parametrize("acoustic", ["storm", "ar"])
+def test_promises_hold_for_semantic_frames_of_four_codes(four: MusicLM, acoustic: str) -> None:
+    config = replace(four.default_config(), acoustic=acoustic)
+    prompts = ["slow music", "fast music"]
+    batch = four.generate(prompts, 1.07777, 10, config)
+    assert batch.audio.shape == (2, round(1.07777 * 24000)) and np.isfinite(batch.audio).all()
+    assert batch.audio.std() > 0 and not np.array_equal(*batch.audio)
+    single = four.generate(prompts[1], 1.07777, batch.seeds[1], config)
+    assert single.audio[0].tobytes() == batch.audio[1].tobytes()
+    pieces = list(four.stream(prompts[1], 1.07777, batch.seeds[1], config))
+    assert np.concatenate(pieces).tobytes() == single.audio[0].tobytes()
+
+
+def test_a_tempo_or_a_key_steers_frames_of_four_codes(four: MusicLM) -> None:
+    config = four.default_config()
+    free, timed, keyed = (
+        four.generate("slow music", 1.0, 1, replace(config, steer=steer)).audio
+        for steer in (Steer(tempo=0, key=0), Steer(tempo_bpm=150.0), Steer(key_name="D minor"))
+    )
+    assert not np.array_equal(free, timed) and not np.array_equal(free, keyed)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from musiclm.core.theory import PITCHES
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.steer import CodeTraits, Steer, Steering, autocorrelation, fit_of_key, metronome
 from musiclm.models.w2vbert.cues import NUM_CUES
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
+from musiclm.models.w2vbert.tokenizer import CodeCues, SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
 from musiclm.nn.sampling import Sampling
 from tests.generate.test_autoregressive import MULAN, make
+from tests.models.lm.test_depth import make_deep
 from tests.models.w2vbert.test_model import tiny
 from tests.toy import SIZE, generators
 
@@ -28,10 +30,12 @@ def some_traits(codes: int = 60) -> CodeTraits:
     generator = torch.Generator().manual_seed(3)
     onset = torch.rand(codes, generator=generator) ** 3
     chroma = torch.eye(12)[torch.arange(codes) % 12]
-    return CodeTraits((onset - onset.mean()) / onset.std(), chroma - chroma.mean(0), RATE)
+    return CodeTraits(((onset - onset.mean()) / onset.std(),), (chroma - chroma.mean(0),), RATE)
 
 
 TRAITS = some_traits()
+ONSET, CHROMA = TRAITS.onset[0], TRAITS.chroma[0]
+assert ONSET is not None and CHROMA is not None
 
 
 def drawn(steer: Steer, frames: int, given: list[int] = [], traits: CodeTraits = TRAITS, seed: int = 0) -> np.ndarray:  # noqa: B006
@@ -41,19 +45,25 @@ def drawn(steer: Steer, frames: int, given: list[int] = [], traits: CodeTraits =
         steering.hear(code)
     codes = []
     for _ in range(frames):
-        p = torch.softmax(steering.bias().double(), 0).numpy()
+        p = torch.softmax(bias_of(steering).double(), 0).numpy()
         codes.append(int(rng.choice(len(p), p=p / p.sum())))
         steering.hear(codes[-1])
     return np.array(codes)
 
 
+def bias_of(steering: Steering) -> Tensor:
+    bias = steering.bias()
+    assert isinstance(bias, Tensor), "a level that tells onsets always has one"
+    return bias
+
+
 def likeness(codes: np.ndarray) -> np.ndarray:
-    return autocorrelation(TRAITS.onset.double().numpy()[codes])[1]
+    return autocorrelation(ONSET.double().numpy()[codes])[1]
 
 
 def test_a_pulse_goes_on() -> None:
     """Three seconds of strokes every 13 frames, then twelve of a model that would forget them."""
-    loud, soft = int(TRAITS.onset.argmax()), int(TRAITS.onset.argmin())
+    loud, soft = int(ONSET.argmax()), int(ONSET.argmin())
     given = [loud if frame % 13 == 0 else soft for frame in range(75)]
     kept, forgotten = (likeness(drawn(replace(OFF, beat=beat), 300, given)) for beat in (2.0, 0.0))
     assert kept[13] > 0.3 > 0.15 > abs(forgotten[13])
@@ -64,9 +74,9 @@ def test_nothing_is_expected_of_what_has_no_pulse() -> None:
     steering = Steering(TRAITS, replace(OFF, beat=2.0))
     for frame in range(200):
         if frame < 50:
-            assert not steering.bias().any(), "the first two seconds are free"
+            assert not bias_of(steering).any(), "the first two seconds are free"
         steering.hear(5)
-    assert not steering.bias().any(), "one code for eight seconds"
+    assert not bias_of(steering).any(), "one code for eight seconds"
 
 
 @pytest.mark.parametrize("bpm", [66.0, 97.0, 120.0, 161.0])
@@ -74,7 +84,7 @@ def test_a_tempo_in_numbers(bpm: float) -> None:
     """Strokes fall on its beats from the first on, also where a beat is no whole number of frames."""
     codes = drawn(replace(OFF, tempo=2.0, tempo_bpm=bpm), 500)
     beats = np.arange(500) * bpm / 60 / RATE
-    strokes = TRAITS.onset.double().numpy()[codes]
+    strokes = ONSET.double().numpy()[codes]
     near = np.abs(beats - beats.round()) * 60 * RATE / bpm < 0.6
     between = np.abs(np.abs(beats - beats.round()) - 0.25) < 0.08
     assert strokes[near].mean() > strokes[between].mean() + 1.0
@@ -92,7 +102,7 @@ def test_a_metronome_has_no_level_of_its_own() -> None:
 
 def test_a_key_in_so_many_words() -> None:
     for name in ("C major", "F# minor", "Bb major"):
-        fit = fit_of_key(TRAITS.chroma, name)
+        fit = fit_of_key(CHROMA, name)
         assert fit.mean().abs() < 1e-5 and fit.std() == pytest.approx(1, abs=1e-3)
     codes = drawn(replace(OFF, key=1.4, key_name="D major"), 2000)
     often = [PITCHES[pitch] for pitch in np.argsort(-np.bincount(codes % 12, minlength=12))[:4]]
@@ -125,9 +135,11 @@ def steering_of(count: int) -> list[Steering]:
     return [Steering(some_traits(SIZE), Steer(tempo_bpm=130.0, key_name="G major")) for _ in range(count)]
 
 
-def codes_of(frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk: int = 25) -> Tensor:
+def codes_of(
+    frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk_s: float = 1.0
+) -> Tensor:
     pieces = stream_semantic(
-        make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, None, chunk, steering_of(len(seeds))
+        make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, None, chunk_s, steering_of(len(seeds))
     )  # fmt: skip
     return torch.cat(list(pieces), 2)
 
@@ -135,7 +147,7 @@ def codes_of(frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | 
 def test_steered_batch_equals_single_and_stream_equals_whole() -> None:
     batch = codes_of(120, slice(0, 3), (1, 2, 3))
     assert torch.equal(batch[1:2], codes_of(120, slice(1, 2), (2,)))
-    assert torch.equal(batch, codes_of(120, slice(0, 3), (1, 2, 3), chunk=7))
+    assert torch.equal(batch, codes_of(120, slice(0, 3), (1, 2, 3), chunk_s=0.28))
     free = torch.cat(
         list(stream_semantic(make("semantic"), MULAN, 120, Sampling(guidance=2.0), generators(1, 2, 3))), 2
     )
@@ -164,12 +176,95 @@ def test_traits_are_read_from_the_centroids(tmp_path: Path, num_cues: int) -> No
     if not num_cues:
         assert cues is None, "such codes say nothing of onsets"
         return
-    assert cues is not None and torch.equal(cues, tokenizer.centroids[:, -NUM_CUES:])
+    assert cues is not None and len(cues) == 1
+    assert torch.equal(cues[0].chroma, tokenizer.centroids[:, -14:-2])
+    assert torch.equal(cues[0].onset, tokenizer.centroids[:, -2])
     traits = CodeTraits.of(cues, RATE)
-    assert traits.onset.shape == (32,) and traits.chroma.shape == (32, 12)
+    (own,), (chroma,) = traits.onset, traits.chroma
+    assert own.shape == (32,) and chroma.shape == (32, 12) and traits.frame_rate_hz == RATE
     onset = tokenizer.centroids[:, -2]
-    assert torch.allclose(traits.onset, (onset - onset.mean()) / onset.std(), atol=1e-5)
-    assert torch.allclose(traits.chroma.mean(0), torch.zeros(12), atol=1e-5)
+    assert torch.allclose(own, (onset - onset.mean()) / onset.std(), atol=1e-5)
+    assert torch.allclose(chroma.mean(0), torch.zeros(12), atol=1e-5)
+
+
+# -- four codes a frame: two registers, which tell pitch, and the network's of either half, which tell onsets
+
+
+def four_cues(codes: int = SIZE) -> list[CodeCues]:
+    generator = torch.Generator().manual_seed(4)
+    notes = [CodeCues(torch.rand(codes, 12, generator=generator), None) for _ in range(2)]
+    return [*notes, *[CodeCues(None, torch.rand(codes, generator=generator) ** 3)] * 2]
+
+
+FOUR = CodeTraits.of(four_cues(), RATE / 2)
+
+
+def test_traits_of_four_levels() -> None:
+    assert FOUR.frame_rate_hz == RATE, "two halves of a frame tell onsets"
+    assert [chroma is None for chroma in FOUR.chroma] == [False, False, True, True]
+    assert [onset is None for onset in FOUR.onset] == [True, True, False, False]
+    for chroma in FOUR.chroma[:2]:
+        torch.testing.assert_close(chroma.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+        torch.testing.assert_close(chroma.std(0), torch.ones(12))
+    with pytest.raises(ValueError, match="no level of these codes tells onsets"):
+        CodeTraits.of(four_cues()[:2], RATE / 2)
+
+
+def test_a_key_is_heard_in_registers_and_strokes_in_halves() -> None:
+    keyed = Steering(FOUR, Steer(key=1.4, key_name="G major", beat=0, tempo=0))
+    timed = Steering(FOUR, Steer(tempo=1.8, tempo_bpm=125.0, key=0))
+    for step in range(48):  # two beats; from then on what was struck before counts as well
+        level = step % 4
+        key, time = keyed.bias(), timed.bias()
+        if level < 2:
+            assert isinstance(key, Tensor) and isinstance(time, float) and time == 0.0
+            assert torch.equal(key, 1.4 * fit_of_key(FOUR.chroma[level], "G major"))
+        else:
+            # half frames at 25 Hz, 12 of them a beat
+            due = 1.8 * np.clip(metronome(2 * (step // 4) + level - 2, 12.0), -2, 2)
+            assert isinstance(time, Tensor) and not torch.as_tensor(key).any()
+            torch.testing.assert_close(time, due * FOUR.onset[level], atol=1e-5, rtol=1e-5)
+        keyed.hear(step % SIZE)
+        timed.hear(step % SIZE)
+
+
+def test_codes_of_notes_are_no_strokes() -> None:
+    """What is expected depends on the network's codes alone, and is what one level at 25 Hz would expect of them."""
+    flat = Steering(CodeTraits((FOUR.onset[2],), (None,), RATE), replace(OFF, beat=2.0))
+    one, other = (Steering(FOUR, replace(OFF, beat=2.0)) for _ in range(2))
+    loud, soft = int(FOUR.onset[2].argmax()), int(FOUR.onset[2].argmin())
+    for half in range(120):
+        if half % 2 == 0:
+            for level in range(2):
+                one.hear((half + level) % SIZE)
+                other.hear((3 * half + 7 * level) % SIZE)
+        assert torch.equal(bias_of(one), bias_of(other)) and torch.equal(bias_of(one), bias_of(flat))
+        for each in (one, other, flat):
+            each.hear(loud if half % 10 == 0 else soft)
+    assert bias_of(flat).any() and one.frame == 120 and one.level == 0
+
+
+@pytest.mark.parametrize("depth_width", [0, 24])
+def test_steered_frames_of_four_codes(depth_width: int) -> None:
+    """A batch equals single runs, a stream the whole, and a prompt is heard level by level."""
+    model = make_deep(depth_width=depth_width)
+
+    def of(rows: slice, seeds: tuple[int, ...], steer: Steer | None, sampling: Sampling, **more: Any) -> Tensor:
+        steering = [Steering(FOUR, steer) for _ in seeds] if steer else []
+        pieces = stream_semantic(model, MULAN[rows], 24, sampling, generators(*seeds), steering=steering, **more)
+        return torch.cat(list(pieces), 2)
+
+    warm, steer = Sampling(guidance=2.0), Steer(tempo_bpm=130.0, key_name="G major")
+    batch = of(slice(0, 3), (1, 2, 3), steer, warm)
+    assert batch.shape == (3, 4, 24)
+    assert torch.equal(batch[1:2], of(slice(1, 2), (2,), steer, warm))
+    assert torch.equal(batch, of(slice(0, 3), (1, 2, 3), steer, warm, chunk_s=0.4))
+    assert not torch.equal(batch, of(slice(0, 3), (1, 2, 3), None, warm))
+    for only in (replace(steer, key_name=None), replace(steer, tempo_bpm=None)):
+        assert not torch.equal(batch, of(slice(0, 3), (1, 2, 3), only, warm))
+    greedy = Sampling(temperature=0.0)
+    whole = of(slice(0, 1), (0,), steer, greedy)
+    assert torch.equal(whole, of(slice(0, 1), (0,), steer, greedy, prompt=whole[..., :11]))
 
 
 @pytest.mark.parametrize(

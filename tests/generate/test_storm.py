@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +9,12 @@ from hypothesis import strategies as st
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.storm import StormAcoustic, StormSampling, fill, num_masked
 from musiclm.models.storm.model import SoundStorm
-from tests.models.storm.test_model import make
+from tests.models.storm.test_model import FOUR, four_codes, make
 from tests.toy import generators, random_streams
 
 
-def lively(depth_width: int = 0) -> SoundStorm:
-    model = make(depth_width=depth_width)
+def lively(depth_width: int = 0, **more: Any) -> SoundStorm:
+    model = make(depth_width=depth_width, **more)
     torch.nn.init.normal_(model.head, std=0.4)
     return model
 
@@ -152,6 +153,23 @@ def test_semantic_codes_are_asked_for_as_windows_need_them() -> None:
     with pytest.raises(ValueError, match="7 semantic frames came of the 60 announced"):
         short = SemanticSource(iter([streams["semantic"][:, :, :7]]), 2, 60)
         list(decoder.stream(short, streams["mulan"], generators(1, 2)))
+
+
+@pytest.mark.parametrize("depth_width", [0, 24])
+def test_semantic_frames_of_four_codes(depth_width: int) -> None:
+    """A stream equals the whole, a batch single runs; windows begin with a semantic frame; each level matters."""
+    model, semantic = lively(depth_width, code_width=6, semantic=FOUR), four_codes(2, 10)
+    mulan = random_streams(2, 1)["mulan"]
+    decoder = StormAcoustic(model, StormSampling(rounds=(2,), window_s=0.4, prompt_s=0.16))
+    pieces = list(decoder.stream(SemanticSource(iter(semantic.split(3, 2)), 2, 10), mulan, generators(1, 2)))
+    assert [piece.shape[2] for piece in pieces] == [20, 12, 8]
+    whole = decoder.generate(semantic, mulan, generators(1, 2))
+    assert whole.shape == (2, 12, 40) and torch.equal(torch.cat(pieces, 2), whole)
+    assert torch.equal(decoder.generate(semantic[1:], mulan[1:], generators(2)), whole[1:])
+    for level in range(4):
+        other = semantic.clone()
+        other[:, level] = (other[:, level] + 5) % 16
+        assert not torch.equal(decoder.generate(other, mulan, generators(1, 2)), whole)
 
 
 @BOTH

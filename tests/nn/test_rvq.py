@@ -153,3 +153,71 @@ def test_grouped_codebooks_by_code() -> None:
     assert torch.equal(model.codebooks[0], model.codebooks[2]) and not torch.equal(
         model.codebooks[0], model.codebooks[1]
     )
+
+
+def slow_held(model: GroupedVQ, x: torch.Tensor, hold: float) -> torch.Tensor:
+    """Codes of one clip that hold, place by place in time."""
+    codes = torch.zeros(len(x), 2, 3, dtype=torch.long)
+    for group, quantizer in enumerate(model.quantizers):
+        assert isinstance(quantizer, ResidualVQ)
+        last = None
+        for step in range(len(x)):
+            for place in (place for place in range(3) if model.groups[place] == group):
+                own = x[step, 4 * place : 4 * place + 4]
+                distance = (quantizer.codebooks[0] - own).square().sum(1)
+                if last is None or distance[last] > (1 + hold) * distance.min():
+                    last = int(distance.argmin())
+                codes[step, 0, place] = last
+                left = own - quantizer.codebooks[0][last]
+                codes[step, 1, place] = (quantizer.codebooks[1] - left).square().sum(1).argmin()
+    return codes.flatten(1)
+
+
+def drifting(batch: int, steps: int) -> torch.Tensor:
+    """Vectors that change slowly."""
+    return 0.3 * torch.randn(batch, steps, 12).cumsum(1)
+
+
+@pytest.mark.parametrize("hold", [0.0, 0.3, 2.0])
+def test_codes_hold_while_that_costs_little(hold: float) -> None:
+    model, x = grouped().eval(), drifting(3, 40)
+    held = model.encode_held(x, hold, {})
+    for clip, own in zip(x, held, strict=True):
+        assert torch.equal(own, slow_held(model, clip, hold))
+    if hold == 0:
+        assert torch.equal(held, model.encode(x.flatten(0, 1)).view_as(held))
+
+
+def test_codes_that_hold_longer_change_less_and_say_nearly_as_much() -> None:
+    model, x = grouped().eval(), drifting(4, 100)
+    changes, errors = [], []
+    for hold in (0.0, 0.2, 1.0, 5.0):
+        codes = model.encode_held(x, hold, {})
+        changes.append(int((codes[:, 1:, 1] != codes[:, :-1, 1]).sum()))
+        errors.append(float((model.decode(codes.flatten(0, 1)) - x.flatten(0, 1)).square().mean()))
+    assert changes == sorted(changes, reverse=True) and changes[0] > 1.5 * changes[-1]
+    assert errors[1] < 1.2 * errors[0]
+
+
+def test_held_codes_go_on_where_the_last_piece_ended() -> None:
+    model, x = grouped().eval(), drifting(2, 30)
+    whole, before = model.encode_held(x, 1.0, {}), {}
+    pieces = [model.encode_held(piece, 1.0, before) for piece in x.split([1, 9, 0, 20], 1)]
+    assert torch.equal(torch.cat(pieces, 1), whole)
+    assert sorted(before) == [0, 1] and torch.equal(before[0], whole[:, -1, 2]), "the last place of its group"
+    torn = torch.cat([model.encode_held(piece, 1.0, {}) for piece in x.split(3, 1)], 1)
+    assert not torch.equal(torn, whole), "a start anew is something else"
+    assert torch.equal(model.encode_held(x[1:], 1.0, {}), whole[1:])
+
+
+def test_residual_codes_follow_a_first_code_that_is_given() -> None:
+    vq, x = make(), torch.randn(20, 4)
+    first = torch.randint(0, 16, (20,))
+    codes = vq.encode_after(x, first)
+    assert torch.equal(codes[:, 0], first)
+    residual = x - vq.codebooks[0][first]
+    for level in (1, 2):
+        nearest = torch.cdist(residual, vq.codebooks[level]).argmin(1)
+        assert torch.equal(codes[:, level], nearest)
+        residual = residual - vq.codebooks[level][nearest]
+    assert torch.equal(vq.encode_after(x, vq.encode(x)[:, 0]), vq.encode(x))

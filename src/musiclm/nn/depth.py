@@ -20,7 +20,7 @@ class Depth(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
         self.out_norm = nn.LayerNorm(width)
 
-    def forward(self, state: Float[Tensor, "n q d"], levels: slice) -> Float[Tensor, "n q d"]:
+    def forward(self, state: Float[Tensor, "*n q d"], levels: slice) -> Float[Tensor, "*n q d"]:
         state = state + self.level[levels]
         gate, up = self.gate_up(self.norm(state)).chunk(2, dim=-1)
         return self.out_norm(state + self.down(F.silu(gate) * up))

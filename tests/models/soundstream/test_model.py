@@ -1,5 +1,6 @@
 """The codec's networks: lengths, levels, saving; the paper's size. `tests/test_streaming.py` holds streams and batches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,31 @@ def test_impossible_sizes_are_refused() -> None:
         SoundStreamConfig(n_fft=1000, hop=240)
     with pytest.raises(ValueError, match="whole fraction of two seconds"):
         SoundStreamConfig(network="waveform", strides=(7, 7))
+
+
+def test_codes_that_hold_are_a_setting_of_the_bands_network() -> None:
+    """Streams, prefixes and batches as ever; what is decoded knows nothing of it."""
+    torch.manual_seed(1)
+    plain = SoundStream(NETWORKS["bands"]).eval()
+    plain.rvq.fit_kmeans(plain.latents(noise(24000, 4)).transpose(1, 2).flatten(0, 1).detach())
+    model = SoundStream(replace(NETWORKS["bands"], hold=10.0)).eval()
+    model.load_state_dict(plain.state_dict())
+    audio = noise(24000, 2)
+    codes, free = model.encode(audio), plain.encode(audio)
+    changes = [int((own[..., 1:] != own[..., :-1]).sum()) for own in (codes[:, :8], free[:, :8])]
+    assert codes.shape == free.shape and changes[0] < 0.9 * changes[1]
+    assert torch.equal(model.encode(audio, 8), codes[:, :8]) and torch.equal(model.encode(audio[1:]), codes[1:])
+    assert torch.equal(model.decode(codes), plain.decode(codes))
+    stream, short = EncoderStream(model), EncoderStream(model, 8)
+    for one, wanted in ((stream, codes), (short, codes[:, :8])):
+        pieces = [one.push(piece) for piece in audio[:1].split(1777, -1)] + [one.flush()]
+        assert torch.equal(torch.cat(pieces, -1), wanted[:1])
+
+
+@pytest.mark.parametrize("network", list(NETWORKS))
+def test_codes_hold_in_groups_alone_and_for_a_cost_of_0_or_more(network: str) -> None:
+    with pytest.raises(ValueError, match="hold is -1"):
+        replace(NETWORKS[network], hold=-1.0)
+    if network != "bands":
+        with pytest.raises(ValueError, match="bands"):
+            replace(NETWORKS[network], hold=0.5)

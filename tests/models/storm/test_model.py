@@ -1,22 +1,30 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
-from musiclm.models.storm.model import SoundStorm, SoundStormConfig
+from musiclm.core.artifact import save_artifact
+from musiclm.core.streams import TokenSpec
+from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
 from musiclm.nn.conformer import ConformerConfig
 from tests.toy import SPECS, random_streams
 
 MULAN, SEMANTIC, ACOUSTIC = SPECS
 
 
-def make(mulan_levels: int = 2, depth_width: int = 0) -> SoundStorm:
+def make(
+    mulan_levels: int = 2, depth_width: int = 0, code_width: int = 0, semantic: TokenSpec = SEMANTIC
+) -> SoundStorm:
     torch.manual_seed(2)
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=2, ff_width=24, dropout=0.0)
     config = SoundStormConfig(
         conformer=conformer,
         mulan_levels=mulan_levels,
         depth_width=depth_width,
+        code_width=code_width,
         acoustic=ACOUSTIC,
-        semantic=SEMANTIC,
+        semantic=semantic,
         mulan=MULAN,
     )
     return SoundStorm(config).eval()
@@ -46,16 +54,21 @@ def test_no_condition_is_one_row_of_its_own() -> None:
     plain(streams["acoustic"], streams["semantic"], streams["mulan"])
 
 
-def test_both_ways_to_logits_agree() -> None:
-    model, hidden = make(), torch.randn(3, 5, 16)
+CODE_WIDTHS = pytest.mark.parametrize("code_width", [0, 6])
+
+
+@CODE_WIDTHS
+def test_both_ways_to_logits_agree(code_width: int) -> None:
+    model, hidden = make(code_width=code_width), torch.randn(3, 5, 16)
     torch.nn.init.normal_(model.head_bias)
     rows = model.logits_per_row(hidden, torch.tensor([4, 0, 11]))
     for item, level in enumerate((4, 0, 11)):
         torch.testing.assert_close(rows[item], model.logits(hidden, level)[item])
 
 
-def test_levels_in_turn_equal_levels_at_once() -> None:
-    model, hidden, codes = make(depth_width=24), torch.randn(5, 16), torch.randint(0, 16, (5, 12))
+@CODE_WIDTHS
+def test_levels_in_turn_equal_levels_at_once(code_width: int) -> None:
+    model, hidden, codes = make(2, 24, code_width), torch.randn(5, 16), torch.randint(0, 16, (5, 12))
     torch.nn.init.normal_(model.depth.level)
     torch.nn.init.normal_(model.head_bias)
     whole, state = model.all_depth_logits(hidden, codes), hidden
@@ -78,6 +91,111 @@ def test_embeddings_start_as_near_as_their_vectors() -> None:
     model.start_embeddings("semantic", torch.randn(1, 16, 7))
     model.start_embeddings("mulan", torch.randn(2, 4, 7))
     make(0).start_embeddings("mulan", torch.randn(2, 4, 7))
+
+
+def test_small_tables_are_widened_and_narrowed_by_level() -> None:
+    model, streams = make(code_width=6), random_streams(2, 3)
+    assert model.embedding.weight.shape == (12 * 17, 6) and model.head.shape == (12, 16, 6)
+    codes = streams["acoustic"]
+    x = model.embed(codes, streams["semantic"], streams["mulan"])
+    wanted = sum(model.embedding.weight[17 * q + int(codes[1, q, 3])] @ model.widen[q] for q in range(12))
+    wanted = wanted + model.semantic.weight[streams["semantic"][1, 0, 1]]
+    wanted = wanted + sum(model.mulan.weight[4 * q + int(streams["mulan"][1, q, 0])] for q in range(2))
+    torch.testing.assert_close(x[1, 3], wanted)
+    hidden = torch.randn(1, 4, 16)
+    torch.testing.assert_close(model.logits(hidden, 7), hidden @ model.narrow[7] @ model.head[7].T)
+    deep, codes = make(2, 24, 6), torch.tensor([4, 9])
+    state = torch.randn(2, 16)
+    own = deep.embedding.weight[3 * 17 + codes] @ deep.widen[3]
+    torch.testing.assert_close(deep.depth_state(state, 3, codes), state + own)
+    with pytest.raises(ValueError, match="code_width is -1"):
+        make(code_width=-1)
+
+
+@CODE_WIDTHS
+def test_a_known_frame_begins_with_spread_1_and_a_masked_one_with_nothing(code_width: int) -> None:
+    model, streams = make(mulan_levels=0, code_width=code_width), random_streams(8, 60)
+    with torch.no_grad():
+        model.semantic.weight.zero_()
+        masked = model.embed(torch.full((8, 12, 120), model.mask_code), streams["semantic"], None)
+        assert not masked.any()
+        part = streams["acoustic"].clone()
+        part[:, 3:] = model.mask_code
+        known = model.embed(streams["acoustic"], streams["semantic"], None)
+        assert float(known.std()) == pytest.approx(1, rel=0.2)
+        assert float(model.embed(part, streams["semantic"], None).std()) == pytest.approx(0.5, rel=0.25)
+
+
+def test_small_tables_start_from_what_codes_mean() -> None:
+    """Every code's row, each level projected for itself, with the spread the table had; masks stay nothing."""
+    model = make(code_width=6)
+    vectors = torch.randn(12, 16, 40)
+    vectors[5] = vectors[4]
+    vectors[:, 1] = vectors[:, 0] + 0.001
+    before = model.embedding.weight.detach().clone()
+    model.start_embeddings("acoustic", vectors)
+    table = model.embedding.weight.detach().view(12, 17, 6)
+    assert not table[:, -1].any() and (table[:, :-1] != before.view(12, 17, 6)[:, :-1]).any(-1).all()
+    near, far = (table[:, 0] - table[:, 1]).norm(dim=1), (table[:, 0] - table[:, 2]).norm(dim=1)
+    assert (near < 0.1 * far).all()
+    assert (table[4] - table[5]).norm() > 0.5 * table[4].norm(), "equal vectors of two levels are not alike"
+    torch.testing.assert_close(model.embedding.weight.std(), before.std(), atol=0, rtol=0.1)
+
+
+FOUR = replace(SEMANTIC, levels=4, frame_rate_hz=12.5)
+
+
+def four_codes(batch: int, frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 16, (batch, 4, frames), generator=torch.Generator().manual_seed(seed))
+
+
+@CODE_WIDTHS
+def test_every_level_of_a_semantic_frame_has_rows_of_its_own(code_width: int) -> None:
+    """Four acoustic frames a semantic one, of four codes."""
+    model, semantic = make(0, 0, code_width, FOUR), four_codes(2, 3)
+    assert model.config.semantic_codes == 4 and model.semantic.weight.shape == (64, 16)
+    codes = torch.full((2, 12, 12), model.mask_code)
+    x = model.embed(codes, semantic, None)
+    for item, frame in ((0, 0), (1, 3), (1, 4), (0, 11)):
+        own = semantic[item, :, frame // 4]
+        wanted = sum(model.semantic.weight[16 * level + int(code)] for level, code in enumerate(own))
+        torch.testing.assert_close(x[item, frame], wanted)
+    hidden = model(codes, semantic)
+    for level in range(4):
+        other = semantic.clone()
+        other[:, level, 1] = (other[:, level, 1] + 1) % 16
+        changed = (model.embed(codes, other, None) != x).any(-1)
+        assert changed[:, 4:8].all() and not changed[:, :4].any() and not changed[:, 8:].any()
+        assert not torch.allclose(model(codes, other), hidden)
+    vectors = torch.randn(1, 16, 20).expand(4, -1, -1)
+    spread = model.semantic.weight.detach().std()
+    model.start_embeddings("semantic", vectors)
+    rows = model.semantic.weight.detach().view(4, 16, 16)
+    assert (rows[0] - rows[1]).norm() > 0.5 * rows[0].norm(), "levels are no residuals of one vector"
+    torch.testing.assert_close(rows.std(), spread, atol=0, rtol=0.1)
+
+
+def test_levels_of_several_semantic_frames_in_one_acoustic_frame() -> None:
+    """Codes of two frames of two levels, in order of time, then of level."""
+    slow = replace(ACOUSTIC, frame_rate_hz=12.5)
+    config = replace(make(0).config, acoustic=slow, semantic=replace(SEMANTIC, levels=2))
+    model = SoundStorm(config).eval()
+    assert config.semantic_codes == 4
+    semantic = four_codes(1, 6)[:, :2]
+    x = model.embed(torch.full((1, 12, 3), model.mask_code), semantic, None)
+    own = semantic[0, :, 2:4].T.flatten().tolist()
+    torch.testing.assert_close(x[0, 1], sum(model.semantic.weight[16 * k + code] for k, code in enumerate(own)))
+
+
+@pytest.mark.parametrize("depth_width", [0, 24])
+def test_saved_and_loaded(depth_width: int, tmp_path: Path) -> None:
+    model = make(2, depth_width, 6, FOUR)
+    save_artifact(tmp_path / "storm", KIND, model.config, model, {})
+    loaded = SoundStorm.from_artifact(tmp_path / "storm")
+    assert loaded.config == model.config
+    streams = random_streams(1, 4)
+    inputs = streams["acoustic"], four_codes(1, 2), streams["mulan"]
+    torch.testing.assert_close(loaded(*inputs), model(*inputs))
 
 
 def test_paper_size_is_350_m() -> None:

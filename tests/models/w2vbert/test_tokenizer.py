@@ -82,14 +82,15 @@ def test_a_tokenizer_is_its_model_up_to_the_layer(tokenizer):
     assert len(tokenizer.conformer.blocks) == 1
 
 
-def test_export_and_load_give_the_same_codes(tmp_path):
-    config = W2vBertTaskConfig(model=tiny(), crop_s=1.6, layer=1, num_clusters=8, num_fit_clips=8)
+@pytest.mark.parametrize("harmony", [False, True])
+def test_export_and_load_give_the_same_codes(tmp_path, harmony):
+    config = W2vBertTaskConfig(model=tiny(), crop_s=1.6, layer=1, num_clusters=8, num_fit_clips=8, harmony=harmony)
     task = W2vBertTask(config, Melodies(), Melodies().batch(99, 4)[0], batch_size=4, seed=0)
     task.start(torch.device("cpu"))
     task.model.eval()
     task.export(task.model, tmp_path / "semantic", {"steps": 0})
     loaded = SemanticTokenizer.from_artifact(tmp_path / "semantic")
-    assert loaded.codes_hash and not loaded.training
+    assert loaded.codes_hash and not loaded.training and loaded.spec.levels == (4 if harmony else 1)
     audio = Melodies().batch(5, 4)[0]
     fresh = task.fit(task.model)
     agreement = (loaded.encode(audio) == fresh.encode(audio)).float().mean()
@@ -126,10 +127,10 @@ def test_cues_keep_the_melody_that_clusters_lose(tmp_path):
     for name, weights in choices.items():
         fitted = fit_tokenizer(model, clips, layer=1, num_clusters=16, window_s=1.6, context_s=0.4, cue_weights=weights)
         assert fitted.config.num_cues == (NUM_CUES if weights else 0)
-        codes = fitted.encode(torch.cat(clips)).flatten(), fitted.encode(unseen).flatten()
+        codes = fitted.encode(torch.cat(clips)).reshape(-1, 1), fitted.encode(unseen).reshape(-1, 1)
         skill[name] = {cue: token_probe(codes[0], train[cue], codes[1], target[cue], 16) for cue in target}
         save_artifact(tmp_path / name, "semantic", fitted.config, fitted, {})
-        assert torch.equal(SemanticTokenizer.from_artifact(tmp_path / name).encode(unseen).flatten(), codes[1])
+        assert torch.equal(SemanticTokenizer.from_artifact(tmp_path / name).encode(unseen).flatten(), codes[1][:, 0])
     assert skill["pitch"]["chroma"] > 1.25 * skill["none"]["chroma"] > 1.25 * skill["onset"]["chroma"]
     assert skill["onset"]["onset"] > skill["none"]["onset"] + 0.03 > skill["pitch"]["onset"] + 0.1
 

@@ -133,6 +133,10 @@ class SoundStreamConfig:
     hold: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.hold < math.inf:
+            raise ValueError(f"hold is {self.hold}; it must be 0 or more")
+        if self.hold and self.network != "bands":
+            raise ValueError(f"hold is {self.hold}; only the network `bands` has codes that hold")
         if self.network == "bands":
             self._check_bands()
         if self.network == "spectrogram" and (self.n_fft % self.hop or self.n_fft < 2 * self.hop):
@@ -146,8 +150,6 @@ class SoundStreamConfig:
             )
 
     def _check_bands(self) -> None:
-        if not 0 <= self.hold < math.inf:
-            raise ValueError(f"hold is {self.hold}; it must be 0 or more")
         if not self.bands:
             raise ValueError("the network `bands` needs at least one band")
         for band in self.bands:
