@@ -45,7 +45,9 @@ class StormSampling:
         if not 0 <= self.prompt_s < self.window_s:
             raise ValueError(f"prompt_s {self.prompt_s} must be less than window_s {self.window_s}")
         if self.first_window_s is not None and not 0 < self.first_window_s <= self.window_s:
-            raise ValueError(f"first_window_s {self.first_window_s} must lie above 0 and up to window_s {self.window_s}")
+            raise ValueError(
+                f"first_window_s {self.first_window_s} must lie above 0 and up to window_s {self.window_s}"
+            )
 
     def rounds_of(self, level: int) -> int:
         return self.rounds[level] if level < len(self.rounds) else 1

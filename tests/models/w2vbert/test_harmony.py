@@ -14,7 +14,12 @@ from musiclm.evaluate.probes import token_probe
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights
 from musiclm.models.w2vbert.harmony import FLOOR, HOP, LOWEST_MIDI, REGISTER, pitch_classes, semitone_filters, semitones
 from musiclm.models.w2vbert.model import W2vBert
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, cues_of_codes, fit_tokenizer
+from musiclm.models.w2vbert.tokenizer import (
+    SemanticTokenizer,
+    SemanticTokenizerConfig,
+    cues_of_codes,
+    fit_tokenizer,
+)
 from musiclm.nn.kmeans import assign
 
 from .test_model import tiny
@@ -189,3 +194,9 @@ def test_codebooks_are_those_that_codes_are_assigned_by(pair: tuple[SemanticToke
     assert torch.equal(tokenizer.codebooks[2], tokenizer.centroids)
     assert torch.equal(tokenizer.codebooks[3], tokenizer.centroids)
     assert torch.equal(plain.codebooks[0], plain.centroids)
+
+
+def test_a_window_of_whole_frames_must_hold_more_than_its_overlaps() -> None:
+    """A window of twelve frames of 80 ms, with overlaps of six on either side."""
+    with pytest.raises(ValueError, match="in whole frames"):
+        SemanticTokenizerConfig(w2vbert=tiny(), layer=1, harmony=True, window_s=0.96, context_s=0.47)

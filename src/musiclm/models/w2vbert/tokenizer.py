@@ -41,10 +41,22 @@ class SemanticTokenizerConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.layer <= self.w2vbert.conformer.num_layers:
             raise ValueError(f"layer is {self.layer}; the model has 1..{self.w2vbert.conformer.num_layers}")
-        if not 0 <= 2 * self.context_s < self.window_s:
+        window, context = self.window_frames
+        if not 0 <= 2 * self.context_s < self.window_s or 2 * context >= window:
             raise ValueError(
-                f"context_s {self.context_s} on both sides must leave something of window_s {self.window_s}"
+                f"context_s {self.context_s} on both sides must leave something of window_s {self.window_s}, in whole frames"
             )
+
+    @property
+    def halves(self) -> int:
+        """Codes of the network in a frame."""
+        return 2 if self.harmony else 1
+
+    @property
+    def window_frames(self) -> tuple[int, int]:
+        """A window and its overlap on either side, in whole frames, counted at 25 Hz."""
+        units_hz = FRAME_RATE_HZ / self.halves
+        return round(self.window_s * units_hz) * self.halves, round(self.context_s * units_hz) * self.halves
 
 
 class SemanticTokenizer(nn.Module):
@@ -72,17 +84,12 @@ class SemanticTokenizer(nn.Module):
         self.codes_hash: str | None = None
 
     @property
-    def halves(self) -> int:
-        """Codes of the network in a frame."""
-        return 2 if self.config.harmony else 1
-
-    @property
     def spec(self) -> TokenSpec:
         return TokenSpec(
             name="semantic",
             codebook_size=self.config.num_clusters,
-            levels=NUM_REGISTERS + self.halves if self.config.harmony else 1,
-            frame_rate_hz=FRAME_RATE_HZ / self.halves,
+            levels=NUM_REGISTERS + self.config.halves if self.config.harmony else 1,
+            frame_rate_hz=FRAME_RATE_HZ / self.config.halves,
         )
 
     @property
@@ -91,7 +98,7 @@ class SemanticTokenizer(nn.Module):
         if not self.config.harmony:
             return self.centroids[None]
         notes = F.pad(self.harmony, (0, self.centroids.shape[1] - REGISTER))
-        return torch.cat([notes, self.centroids.expand(self.halves, -1, -1)])
+        return torch.cat([notes, self.centroids.expand(self.config.halves, -1, -1)])
 
     def features(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t d"]:
         """Normalised features of the chosen layer for one window, t = s // 960, then what they say of the cues."""
@@ -108,12 +115,12 @@ class SemanticTokenizer(nn.Module):
         grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
         """
         b, samples = audio.shape[0], self.config.w2vbert.frame_samples
-        num_frames = audio.shape[-1] // (samples * self.halves) * self.halves
+        num_frames = audio.shape[-1] // (samples * self.config.halves) * self.config.halves
         codes = torch.zeros(b, num_frames, dtype=torch.long, device=audio.device)
-        notes = codes.new_zeros(b, NUM_REGISTERS if self.config.harmony else 0, num_frames // self.halves)
+        notes = codes.new_zeros(b, NUM_REGISTERS if self.config.harmony else 0, num_frames // self.config.halves)
         if num_frames == 0:
-            return torch.cat([notes, codes.view(b, -1, self.halves).transpose(1, 2)], 1)
-        plan = plan_windows(num_frames, *self._window_frames())
+            return torch.cat([notes, codes.view(b, -1, self.config.halves).transpose(1, 2)], 1)
+        plan = plan_windows(num_frames, *self.config.window_frames)
         size = plan[0].stop - plan[0].start
         for first in range(0, len(plan), windows_at_once):
             group = plan[first : first + windows_at_once]
@@ -128,20 +135,13 @@ class SemanticTokenizer(nn.Module):
                 for window, row in zip(group, heard, strict=True):
                     first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
                     notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
-        return torch.cat([notes, codes.unflatten(1, (-1, self.halves)).transpose(1, 2)], 1)
+        return torch.cat([notes, codes.unflatten(1, (-1, self.config.halves)).transpose(1, 2)], 1)
 
     def _notes(self, audio: Float[Tensor, "b 1 s"]) -> Int[Tensor, "b r t"]:
         """Codes of the registers of one window."""
         rows = semitones(audio)
         found = [assign(rows[:, :, r].flatten(0, 1), self.harmony[r]) for r in range(NUM_REGISTERS)]
         return torch.stack([code.view(rows.shape[:2]) for code in found], 1)
-
-    def _window_frames(self) -> tuple[int, int]:
-        units_hz = FRAME_RATE_HZ / self.halves
-        return (
-            round(self.config.window_s * units_hz) * self.halves,
-            round(self.config.context_s * units_hz) * self.halves,
-        )
 
     @classmethod
     def from_artifact(cls, folder: Path) -> "SemanticTokenizer":
