@@ -9,6 +9,8 @@ from torch import nn
 
 from musiclm.core.artifact import (
     ArtifactError,
+    build,
+    config_hash,
     load_artifact,
     load_state,
     save_artifact,
@@ -132,3 +134,53 @@ def test_a_header_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
         starts.add((tmp_path / "m" / "model.safetensors").read_bytes()[0])
         load_artifact(tmp_path / "m", "thing")
     assert 0x80 in starts
+
+
+def rewritten(folder: Path, **sizes: object) -> Path:
+    """The folder with other sizes in its configuration, as somebody who means harm would write it: the hash fits."""
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    document["config"] |= sizes
+    document["config_hash"] = config_hash(document["config"])
+    path.write_text(json.dumps(document))
+    return folder
+
+
+def test_a_configuration_is_covered_by_a_hash(folder: Path) -> None:
+    path = folder / "config.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "config": {"width": 4}}))
+    with pytest.raises(ArtifactError, match="was changed after it was written"):
+        load_artifact(folder, "thing")
+    del document["config_hash"]  # as models of old are
+    path.write_text(json.dumps(document))
+    assert load_artifact(folder, "thing").config == {"width": 3}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"num_layers": 1_000_000_000}, "num_layers is 1000000000, which does not fit weights of 2 tensors"),
+        ({"deep": {"blocks": [1, 3]}}, "blocks is 3"),
+        ({"width": 2**21}, "width is 2097152"),
+        ({"width": -(2**40)}, "width is -1099511627776"),
+    ],
+)
+def test_sizes_that_no_such_file_has_are_refused(folder: Path, sizes: dict[str, object], said: str) -> None:
+    with pytest.raises(ArtifactError, match=said):
+        load_artifact(rewritten(folder, **sizes), "thing")
+
+
+def test_a_model_is_compared_with_its_weights_before_it_takes_memory(folder: Path) -> None:
+    """A square of a million a side would take four terabytes."""
+    artifact, built = load_artifact(rewritten(folder, width=1_000_000), "thing"), []
+
+    def make() -> nn.Linear:
+        built.append(nn.Linear(artifact.config["width"], artifact.config["width"]))
+        return built[-1]
+
+    with pytest.raises(ArtifactError, match=r"weight is \(2, 3\), not \(1000000, 1000000\)"):
+        build(make, artifact)
+    assert [model.weight.device.type for model in built] == ["meta"]
+    model = build(lambda: nn.Linear(3, 2), artifact)
+    assert not model.training and torch.equal(model.weight, artifact.state["weight"])

@@ -1,16 +1,17 @@
 """A trained model on disk: a folder with `config.json` and `model.safetensors`, checked by hash and never by pickle.
 
-`config.json` says what the weights are without another file: kind, sizes, the hash of the weights, and `info` (data, licences, steps,
-metrics, the encoders a language model learned from, the git revision). A bundle (`musiclm.core.bundle`) is an index over such folders.
+`config.json` says what the weights are without another file: kind, sizes, the hashes of the weights and of the sizes, and `info` (data,
+licences, steps, metrics, the encoders a language model learned from, the git revision). A bundle (`musiclm.core.bundle`) is an index over
+such folders. Sizes are compared with the weights before anything is built, so that a wrong number is a message and not all of memory.
 """
 
 import hashlib
 import json
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +25,10 @@ from musiclm.core.output import write_atomic as write_atomic
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+LARGEST_SIZE = 2**20  # of any number in a configuration
+REPEATED = ("layers", "blocks", "groups")  # sizes whose names end so are of parts with weights of their own
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class ArtifactError(ValueError):
@@ -103,12 +108,18 @@ def save_artifact(
             "format": FORMAT,
             "kind": kind,
             "config": to_json(config),
+            "config_hash": config_hash(to_json(config)),
             "hash": digest,
             "files": hashes,
             "info": {"git_revision": git_revision(), **info},
         }
         (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return digest
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """sha256 of a configuration, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def check_replaceable(folder: Path, mark: str, what: str) -> None:
@@ -133,6 +144,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path} has format {document['format']}, this version reads {FORMAT}; install the version of musiclm that wrote it"
         )
+    # models written before there was such a hash have none
+    if document.get("config_hash", config_hash(document["config"])) != config_hash(document["config"]):
+        raise ArtifactError(f"the configuration in {path} was changed after it was written; copy the folder again")
     return document
 
 
@@ -177,6 +191,7 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
         state = tensors.load(weights)
     except SafetensorError as error:
         raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
+    _check_sizes(folder, document["config"], len(state))
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     return Artifact(
         kind=kind,
@@ -188,8 +203,55 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
     )
 
 
+def _check_sizes(folder: Path, config: Any, num_tensors: int) -> None:
+    """Raises ArtifactError for numbers that no model of so many tensors has."""
+    for name, value in _numbers(config):
+        most = num_tensors if name.endswith(REPEATED) else LARGEST_SIZE
+        if not -LARGEST_SIZE <= value <= most:
+            raise ArtifactError(
+                f"{folder / CONFIG_FILE} says {name} is {value}, which does not fit weights of {num_tensors} tensors; "
+                "copy the folder again"
+            )
+
+
+def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of a configuration with its name."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(config, list):
+        for value in config:
+            yield from _numbers(value, name)
+    elif isinstance(config, int):
+        yield name, config
+
+
+def build(
+    make: Callable[[], Model], artifact: Artifact, skip: Callable[[nn.Module], Collection[str]] | None = None
+) -> Model:
+    """The model of an artifact with its weights, in evaluation mode; `make` builds it. skip: tensors that may be missing.
+
+    It is built without memory first, and compared with the weights. Raises: ArtifactError if they do not fit.
+    """
+    try:
+        with torch.device("meta"):
+            empty = make()
+    except RuntimeError as error:  # sizes that PyTorch can't even name
+        raise ArtifactError(f"the configuration in {artifact.folder} can't be built ({error})") from None
+    missing = skip(empty) if skip is not None else ()
+    _check_fit(empty, artifact, missing)
+    model = make()
+    load_state(model, artifact, missing)
+    return model.eval()
+
+
 def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()) -> None:
     """Puts the weights of `artifact` into `module`; tensors named in `skip` may be missing and stay as they are. Raises ArtifactError naming what is missing, unexpected or of another shape."""
+    _check_fit(module, artifact, skip)
+    module.load_state_dict(artifact.state, strict=False)  # what may be missing was checked
+
+
+def _check_fit(module: nn.Module, artifact: Artifact, skip: Collection[str]) -> None:
     own = module.state_dict()
     problems = [f"missing {name}" for name in own if name not in artifact.state and name not in skip]
     problems += [f"unexpected {name}" for name in artifact.state if name not in own]
@@ -203,4 +265,3 @@ def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()
             f"the weights in {artifact.folder} do not fit their configuration: {'; '.join(problems[:3])}"
             + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
         )
-    module.load_state_dict(artifact.state, strict=False)  # what may be missing was checked above

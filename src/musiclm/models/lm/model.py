@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
 from musiclm.core.streams import SEMANTIC, TokenSpec
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
@@ -88,10 +88,10 @@ class TokenLM(nn.Module):
     def from_artifact(cls, folder: Path) -> "TokenLM":
         """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, KIND)
-        model = cls(from_json(TokenLMConfig, artifact.config))
-        load_state(model, artifact)
+        config = from_json(TokenLMConfig, artifact.config)
+        model = build(lambda: cls(config), artifact)
         model.artifact_hash = artifact.hash
-        return model.eval()
+        return model
 
     def read(
         self, ids: Int[Tensor, "b l"], positions: Float[Tensor, " l"], cache: KvCache | None = None

@@ -21,12 +21,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import ArtifactError, load_artifact, load_state, save_artifact
+from musiclm.core.artifact import ArtifactError, build, load_artifact, save_artifact
 from musiclm.core.config import from_json
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.mulan.text import TextConfig, TextEncoder, tokenize
 from musiclm.nn.attention import attention
-from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ
+from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ, training_state
 
 KIND = "mulan"
 TOKENIZER_FILE = "tokenizer.json"
@@ -330,13 +330,13 @@ class MuLan(nn.Module):
         path = Path(folder) / TOKENIZER_FILE
         if not path.is_file():
             raise ArtifactError(f"{folder} has no {TOKENIZER_FILE}; the model is incomplete, copy it again")
-        model = cls(from_json(MuLanConfig, artifact.config), Tokenizer.from_str(path.read_text()))
+        config, tokenizer = from_json(MuLanConfig, artifact.config), Tokenizer.from_str(path.read_text())
         artifact.state.update(unpack(artifact.state))
         for name in [name for name in artifact.state if name.endswith((PACKED, ROW_PEAK))]:
             del artifact.state[name]
-        load_state(model, artifact, skip=TRAINING_STATE)
+        model = build(lambda: cls(config, tokenizer), artifact, skip=training_state)
         model.codes_hash = artifact.codes_hash
-        return model.eval()
+        return model
 
 
 # -- compact storage: 27.6 k word pieces and six layers are 85 MB in float32, 43 MB in float16, 22 MB in 8-bit rows

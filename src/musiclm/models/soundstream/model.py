@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
 from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder
@@ -63,10 +63,10 @@ class SoundStream(nn.Module):
     def from_artifact(cls, folder: Path) -> "SoundStream":
         """Loads a trained codec in eval mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, "soundstream")
-        model = cls(from_json(SoundStreamConfig, artifact.config))
-        load_state(model, artifact, skip=training_state(model))
+        config = from_json(SoundStreamConfig, artifact.config)
+        model = build(lambda: cls(config), artifact, skip=training_state)
         model.codes_hash = artifact.codes_hash
-        return model.eval()
+        return model
 
     @property
     def spec(self) -> TokenSpec:

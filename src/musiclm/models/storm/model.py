@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
 from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
@@ -106,10 +106,10 @@ class SoundStorm(nn.Module):
     def from_artifact(cls, folder: Path) -> "SoundStorm":
         """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, KIND)
-        model = cls(from_json(SoundStormConfig, artifact.config))
-        load_state(model, artifact)
+        config = from_json(SoundStormConfig, artifact.config)
+        model = build(lambda: cls(config), artifact)
         model.artifact_hash = artifact.hash
-        return model.eval()
+        return model
 
     @property
     def mask_code(self) -> int:

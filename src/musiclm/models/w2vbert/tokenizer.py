@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import load_artifact, load_state
+from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
 from musiclm.core.streams import TokenSpec
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
@@ -147,10 +147,10 @@ class SemanticTokenizer(nn.Module):
     def from_artifact(cls, folder: Path) -> "SemanticTokenizer":
         """Reads a tokenizer (artifact kind "semantic"), in eval mode. Raises ArtifactError (a ValueError)."""
         artifact = load_artifact(folder, "semantic")
-        tokenizer = cls(from_json(SemanticTokenizerConfig, artifact.config))
-        load_state(tokenizer, artifact)
+        config = from_json(SemanticTokenizerConfig, artifact.config)
+        tokenizer = build(lambda: cls(config), artifact)
         tokenizer.codes_hash = artifact.codes_hash
-        return tokenizer.eval()
+        return tokenizer
 
 
 @dataclass(frozen=True)
