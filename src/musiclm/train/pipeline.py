@@ -314,18 +314,28 @@ def make_bundle(
     name: str,
     *,
     start: str | None = None,
+    leave_out: Sequence[str] = (),
     notes: str = "",
     sampling: dict[str, Any] | None = None,
 ) -> Bundle:
     """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
 
-    start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. notes: Markdown at the head of the model
+    start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. leave_out: stages that are not wanted, such as
+    those of `start` that learned from other encoders. Raises: ValueError for one that a bundle needs. notes: Markdown at the head of the model
     card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of
     Sampling, StormSampling and Steer).
     """
+    if needed := sorted(set(leave_out) & REQUIRED):
+        raise ValueError(
+            f"a bundle needs {' and '.join(needed)}; only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+        )
     there = set() if start is None else set(open_bundle(start).parts)
     there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
-    artifacts = {stage: artifact_of(runs, stage, start) for stage in (*ENCODERS, *MODELS) if stage in there | REQUIRED}
+    artifacts = {
+        stage: artifact_of(runs, stage, start)
+        for stage in (*ENCODERS, *MODELS)
+        if stage in (there | REQUIRED) - set(leave_out)
+    }
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")
     facts = {"sampling": sampling or {}}
