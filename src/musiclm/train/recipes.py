@@ -462,7 +462,8 @@ def bands() -> Preset:
             depth_width=512,
         ),
         soundstream=Recipe(
-            task=BandsTaskConfig(),
+            # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
+            task=BandsTaskConfig(model=replace(BandsTaskConfig().model, hold=0.4)),
             # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
             train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
         ),
