@@ -21,6 +21,12 @@ def test_frechet_is_the_textbook_formula() -> None:
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_set_is_never_less_than_nothing_from_itself(seed: int) -> None:
+    clips = draw(12, 30, seed=seed) * 10.0**seed
+    assert frechet_distance(clips, clips) >= 0
+
+
 def test_frechet_with_fewer_clips_than_dimensions() -> None:
     a, b = draw(5, 20, seed=1), draw(6, 20, seed=2)
     assert 0 < frechet_distance(a, b) < 1000
@@ -72,7 +78,13 @@ def test_what_does_not_fit_is_refused() -> None:
         frechet_distance(draw(1), draw(5))
     with pytest.raises(ValueError, match="same width"):
         kernel_distance(draw(5, 3), draw(5, 4))
-    with pytest.raises(ValueError, match="needs 8"):
-        frechet_infinity(draw(5), draw(5))
+    with pytest.raises(ValueError, match="16 clips; the extrapolation needs more than 16"):
+        frechet_infinity(draw(16), draw(50))
+    for wrong in (np.nan, np.inf):
+        clips = draw(5)
+        clips[2, 1] = wrong
+        for distance in (frechet_distance, kernel_distance):
+            with pytest.raises(ValueError, match="1 of 5 embeddings are not finite"):
+                distance(draw(9), clips)
     with pytest.raises(ValueError, match="pairs"):
         posterior_divergence(np.zeros((2, 3)), np.zeros((3, 3)))

@@ -109,8 +109,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle, corpus: Path)
 
 def test_the_controls_stand_where_they_must(done: tuple[Path, dict]) -> None:
     sections = done[1]["sections"]
-    for metric in ("fad", "fad_infinity", "mmd"):
-        assert sections["quality"]["reliable"][metric] is True
+    # sets of ten clips say nothing of endless ones
+    assert sections["quality"]["reliable"] == {"fad": True, "mmd": True}
     beat = {name: row["beat_strength"]["value"] for name, row in sections["music"]["rows"].items()}
     assert beat["real"] > 0.3 > beat["noise"]
     assert sections["health"]["reliable"] == dict.fromkeys(

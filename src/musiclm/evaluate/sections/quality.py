@@ -6,7 +6,7 @@ from jaxtyping import Float
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import Estimate, bootstrap
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.distance import frechet_distance, frechet_infinity, kernel_distance
+from musiclm.evaluate.distance import can_extrapolate, frechet_distance, frechet_infinity, kernel_distance
 from musiclm.evaluate.section import NAN, Figures, Section, point
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.listeners import MUSICNN
@@ -20,7 +20,7 @@ def measure(sets: ClipSets, analyses: Analyses, embedder: str = MUSICNN) -> Figu
             own = analyses.embeddings(embedder, clips)
             rows[clips.name] = {
                 "fad": half_interval(own, reference),
-                "fad_infinity": point(frechet_infinity(own, reference) if len(own) >= 8 else NAN),
+                "fad_infinity": point(frechet_infinity(own, reference) if can_extrapolate(own) else NAN),
                 "mmd": bootstrap(lambda x: kernel_distance(x, reference), own, draws=200)
                 if len(own) > 1
                 else point(NAN),
