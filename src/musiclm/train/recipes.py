@@ -76,7 +76,7 @@ MINILM = TextConfig(vocab_size=27628)
 def tiny() -> Preset:
     """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
-    semantic = TokenSpec(name="semantic", codebook_size=64, levels=1, frame_rate_hz=25.0)
+    semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
@@ -95,7 +95,8 @@ def tiny() -> Preset:
         )
 
     def lm(stage: str, batch_size: int) -> Recipe[LmTaskConfig]:
-        model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs)
+        depth_width = 64 if stage == "semantic" else 0
+        model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs, depth_width=depth_width)
         return Recipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
 
     return Preset(
@@ -115,6 +116,7 @@ def tiny() -> Preset:
                     group_blocks=1,
                     trunk_width=64,
                     trunk_blocks=2,
+                    hold=0.4,
                 ),
                 crop_s=1.92,
                 eval_clips=4,
@@ -134,6 +136,8 @@ def tiny() -> Preset:
                 crop_s=4.0,
                 layer=2,
                 num_clusters=64,
+                harmony=True,
+                cues=CueWeights(chroma=0.0),
                 num_fit_clips=16,
             ),
             train=loop(80, 4, 2e-3),
@@ -154,12 +158,18 @@ def tiny() -> Preset:
         storm=Recipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
-                    conformer=conformer, mulan_levels=2, acoustic=acoustic, semantic=semantic, mulan=mulan
+                    conformer=conformer,
+                    mulan_levels=2,
+                    depth_width=64,
+                    code_width=32,
+                    acoustic=acoustic,
+                    semantic=semantic,
+                    mulan=mulan,
                 ),
                 crop_s=4.0,
                 num_validation=4,
             ),
-            train=loop(100, 8, 3e-3),
+            train=loop(40, 8, 3e-3),  # sixteen clips are soon known by heart
         ),
         coarse=lm("coarse", 2),
         fine=lm("fine", 4),
