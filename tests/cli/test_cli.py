@@ -10,7 +10,7 @@ import soundfile
 
 from musiclm import __version__, cli
 from musiclm.core.bundle import Bundle
-from musiclm.generate.session import read_tags
+from musiclm.generate.music import read_tags
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

@@ -34,7 +34,7 @@ def bench(
     from musiclm.bench.run import BenchConfig, bench_peers, save
     from musiclm.bench.run import bench as measure
     from musiclm.core.output import check_output
-    from musiclm.generate.session import check_device
+    from musiclm.generate.checks import check_device
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)

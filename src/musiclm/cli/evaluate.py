@@ -51,7 +51,7 @@ def evaluate(
         return
     from musiclm.evaluate.report import write_html
     from musiclm.evaluate.run import EvaluateConfig, Study
-    from musiclm.generate.session import check_device
+    from musiclm.generate.checks import check_device
 
     if report is None:
         raise ValueError("--report is missing; name a folder for the report")

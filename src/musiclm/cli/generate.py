@@ -55,15 +55,10 @@ def generate(
 ) -> None:
     """Make music from a sentence."""
     from musiclm.core.audio import check_writable, write_blocks
-    from musiclm.generate.session import (
-        GenerateConfig,
-        Music,
-        MusicLM,
-        check_duration,
-        check_prompt,
-        check_seed,
-        output_paths,
-    )
+    from musiclm.generate.checks import check_duration, check_prompt, check_seed
+    from musiclm.generate.config import GenerateConfig
+    from musiclm.generate.music import Music, output_paths
+    from musiclm.generate.session import MusicLM
 
     prompt = check_prompt(prompt)
     check_duration(duration)

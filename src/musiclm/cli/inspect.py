@@ -17,7 +17,7 @@ def inspect(
     """Print what a file or folder says of itself."""
     from musiclm.core.artifact import CONFIG_FILE, ArtifactError, read_config
     from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
-    from musiclm.generate.session import read_tags
+    from musiclm.generate.music import read_tags
 
     if not path.exists() and len(path.parts) == 1 and (BUNDLED / path / INDEX_FILE).exists():
         path = BUNDLED / path

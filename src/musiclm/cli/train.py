@@ -37,7 +37,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
 ) -> None:
     """Train a stage, or all of them; stopped or killed at any moment, the same command goes on."""
-    from musiclm.generate.session import check_device
+    from musiclm.generate.checks import check_device
     from musiclm.train.pipeline import train_all, train_stage
     from musiclm.train.recipes import configure
 
