@@ -1,14 +1,20 @@
 """`musiclm generate`."""
 
+import json
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
+
+if TYPE_CHECKING:
+    from musiclm.generate.config import GenerateConfig
+    from musiclm.generate.session import MusicLM
 
 
 def generate(
@@ -54,58 +60,85 @@ def generate(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Make music from a sentence."""
-    from musiclm.core.audio import check_writable, write_blocks
     from musiclm.generate.checks import check_duration, check_prompt, check_seed
-    from musiclm.generate.config import GenerateConfig
-    from musiclm.generate.music import Music, output_paths
     from musiclm.generate.session import MusicLM
 
     prompt = check_prompt(prompt)
     check_duration(duration)
     check_seed(seed + num - 1 if seed >= 0 else seed)
-    if acoustic not in (None, "storm", "ar"):
-        raise ValueError(f"--acoustic must be storm or ar, got {acoustic!r}")
-    paths = output_paths(output or Path("music.wav"), num)
-    for path in paths:
-        check_writable(path, new=output is None or num > 1, option="another -o")
+    paths = _free_paths(output, num)
     use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    config: GenerateConfig = loaded.default_config(acoustic)  # type: ignore[arg-type]
-    wishes: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "guidance": guidance}
-    config = replace(
-        config,
-        semantic=replace(config.semantic, **{name: value for name, value in wishes.items() if value is not None}),
-        levels=levels or config.levels,
-        steer=replace(config.steer, tempo_bpm=tempo, key_name=key, beat=config.steer.beat if beat is None else beat),
-    )
-    if not loaded.steering(config.steer, prompt) and beat is not None:
-        raise ValueError(f"--beat does nothing with the bundle {loaded.bundle.name}: its tokens tell nothing of onsets")
+    wishes = {
+        **{"acoustic": acoustic, "levels": levels},
+        **{"semantic.temperature": temperature, "semantic.top_k": top_k, "semantic.top_p": top_p},
+        **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},
+    }
+    config = configure(loaded, prompt, wishes)
     config = loaded.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     print(f"understood: {loaded.understood(config.steer, prompt)}")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
-        started = time.perf_counter()
-        first: list[float] = []
-        tasks: dict[str, Any] = {}
         with progress_bar(console, progress) as bars:
+            line = _make(loaded, prompt, duration, seed + index, config, path, bars)
+        print(line)
 
-            def report(stage: str, done: int, total: int) -> None:
-                if stage not in tasks:  # noqa: B023
-                    tasks[stage] = bars.add_task(stage)  # noqa: B023
-                bars.update(tasks[stage], completed=done, total=total)  # noqa: B023
 
-            def blocks() -> Any:
-                for block in loaded.stream(prompt, duration, seed + index, config, report):  # noqa: B023
-                    first.append(time.perf_counter() - started)  # noqa: B023
-                    yield block[None]
+def _free_paths(output: Path | None, num: int) -> list[Path]:
+    """The files that the music goes to. Raises: AudioError if one can't be written, or was not named and is there."""
+    from musiclm.core.audio import check_writable
+    from musiclm.generate.music import output_paths
 
-            about = Music(None, loaded.sample_rate_hz, (prompt,), (seed + index,), loaded.bundle.hash)  # type: ignore[arg-type]
-            write_blocks(path, blocks(), loaded.sample_rate_hz, about.tags())
-        taken = time.perf_counter() - started
-        print(
-            f"{path}: {duration:g} s of music in {taken:.1f} s (real-time factor {taken / duration:.2f}, first sound after "
-            f"{first[0]:.1f} s), seed {seed + index}"
-        )
+    paths = output_paths(output or Path("music.wav"), num)
+    for path in paths:
+        check_writable(path, new=output is None or num > 1, option="another -o")
+    return paths
+
+
+def configure(model: "MusicLM", prompt: str, wishes: Mapping[str, Any]) -> "GenerateConfig":
+    """How a bundle is to draw codes: its own choice, but for what is wished for.
+
+    wishes: values by settings of `GenerateConfig`, such as "semantic.temperature"; None leaves the bundle's choice.
+
+    Raises: ValueError for a value that a setting can't have, or that does nothing with this bundle.
+    """
+    from musiclm.core.config import override
+
+    said = {name: value for name, value in wishes.items() if value is not None}
+    assignments = [f"{name}={json.dumps(value)}" for name, value in said.items()]
+    config = override(model.default_config(), assignments)
+    if not model.steering(config.steer, prompt) and "steer.beat" in said:
+        raise ValueError(f"--beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
+    return config
+
+
+def _make(
+    model: "MusicLM", prompt: str, duration_s: float, seed: int, config: "GenerateConfig", path: Path, bars: Progress
+) -> str:
+    """Writes a piece of music, block by block as it is made; a line about it."""
+    from musiclm.core.audio import write_blocks
+    from musiclm.generate.music import tags_of
+
+    started, first_s = time.perf_counter(), 0.0
+    tasks: dict[str, TaskID] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage)
+        bars.update(tasks[stage], completed=done, total=total)
+
+    def blocks() -> Iterator[Any]:
+        nonlocal first_s
+        for block in model.stream(prompt, duration_s, seed, config, report):
+            first_s = first_s or time.perf_counter() - started
+            yield block[None]
+
+    write_blocks(path, blocks(), model.sample_rate_hz, tags_of(prompt, seed, model.bundle.hash))
+    taken = time.perf_counter() - started
+    return (
+        f"{path}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
+        f"first sound after {first_s:.1f} s), seed {seed}"
+    )
