@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from musiclm.cli.options import Device
+from musiclm.cli.options import Device, check_threads, checked_by
 
 
 def bench(
@@ -27,7 +27,10 @@ def bench(
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
     ] = None,
     device: Device = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="This many threads only; by default one and all.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="This many threads only; by default one and all.", callback=checked_by(check_threads)),
+    ] = None,
 ) -> None:
     """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
     from musiclm.bench.compare import table

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,41 +10,115 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
+from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar, use_threads
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
     from musiclm.generate.session import MusicLM
 
+MOST_PIECES = 10_000  # of one command
+
+
+def _setting(name: str) -> Callable[[Any], Any]:
+    """A callback of an option: `GenerateConfig` must take its value for the setting `name`, whatever the bundle."""
+
+    def check(value: Any) -> None:
+        from musiclm.core.config import override
+        from musiclm.generate.config import GenerateConfig
+
+        override(GenerateConfig(), [f"{name}={json.dumps(value)}"])
+
+    return checked_by(check)
+
+
+def _check_duration(duration_s: float) -> None:
+    from musiclm.generate.checks import check_duration
+
+    check_duration(duration_s)
+
+
+def _check_seed(seed: int) -> None:
+    from musiclm.generate.checks import check_seed
+
+    check_seed(seed)
+
+
+def _check_num(num: int) -> None:
+    if num > MOST_PIECES:
+        raise ValueError(f"{num} pieces; there may be 1 to {MOST_PIECES}")
+
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the music is like, in English.")],
-    duration: Annotated[float, typer.Option(help="Seconds, 0.5 to 600.")] = 10.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    num: Annotated[int, typer.Option(help="How many; item i has the seed SEED + i.", min=1)] = 1,
-    temperature: Annotated[float | None, typer.Option(help="Of the semantic stage; 0 is greedy.")] = None,
+    duration: Annotated[float, typer.Option(help="Seconds, 0.5 to 600.", callback=checked_by(_check_duration))] = 10.0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same bytes.", callback=checked_by(_check_seed))
+    ] = 0,
+    num: Annotated[
+        int, typer.Option(help="How many; item i has the seed SEED + i.", min=1, callback=checked_by(_check_num))
+    ] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Of the semantic stage; 0 is greedy.", callback=_setting("semantic.temperature")),
+    ] = None,
     coarse_temperature: Annotated[
-        float | None, typer.Option(help="Of the coarse stage (--acoustic ar); 0.95 by default.")
+        float | None,
+        typer.Option(
+            help="Of the coarse stage (--acoustic ar); 0.95 by default.", callback=_setting("coarse.temperature")
+        ),
     ] = None,
     fine_temperature: Annotated[
-        float | None, typer.Option(help="Of the fine stage (--acoustic ar); 0.4 by default.")
+        float | None,
+        typer.Option(help="Of the fine stage (--acoustic ar); 0.4 by default.", callback=_setting("fine.temperature")),
     ] = None,
-    storm_temperature: Annotated[float | None, typer.Option(help="Of SoundStorm (--acoustic storm).")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Of the semantic stage: draw from the k likeliest.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Of the semantic stage: draw from this probability.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="How hard the prompt pulls; 1 is none.")] = None,
+    storm_temperature: Annotated[
+        float | None, typer.Option(help="Of SoundStorm (--acoustic storm).", callback=_setting("storm.temperature"))
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Of the semantic stage: draw from the k likeliest.", callback=_setting("semantic.top_k")),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Of the semantic stage: draw from this probability.", callback=_setting("semantic.top_p")),
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How hard the prompt pulls; 1 is none.", callback=_setting("semantic.guidance"))
+    ] = None,
     tempo: Annotated[
-        float | None, typer.Option(help="Beats a minute, 30 to 300; else what the prompt says in numbers.")
+        float | None,
+        typer.Option(
+            help="Beats a minute, 30 to 300; else what the prompt says in numbers.",
+            callback=_setting("steer.tempo_bpm"),
+        ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Such as 'D minor' or 'Bb major'; else what the prompt says.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Such as 'D minor' or 'Bb major'; else what the prompt says.", callback=_setting("steer.key_name")
+        ),
+    ] = None,
     beat: Annotated[
-        float | None, typer.Option(help="How firmly music without a given tempo keeps its own; 0 leaves it alone.")
+        float | None,
+        typer.Option(
+            help="How firmly music without a given tempo keeps its own; 0 leaves it alone.",
+            callback=_setting("steer.beat"),
+        ),
     ] = None,
     acoustic: Annotated[
-        str | None, typer.Option(help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.")
+        str | None,
+        typer.Option(
+            help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.",
+            callback=_setting("acoustic"),
+        ),
     ] = None,
     levels: Annotated[
-        int | None, typer.Option(min=1, help="Acoustic levels that become sound; the bundle's choice by default.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Acoustic levels that become sound; the bundle's choice by default.",
+            callback=_setting("levels"),
+        ),
     ] = None,
     model: Model = "base",
     device: Device = "cpu",
@@ -60,12 +134,11 @@ def generate(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Make music from a sentence."""
-    from musiclm.generate.checks import check_duration, check_prompt, check_seed
+    from musiclm.generate.checks import check_prompt
     from musiclm.generate.session import MusicLM
 
     prompt = check_prompt(prompt)
-    check_duration(duration)
-    check_seed(seed + num - 1 if seed >= 0 else seed)
+    checked_by(_check_seed)(seed + num - 1)
     paths = _free_paths(output, num)
     use_threads(threads)
     started = time.perf_counter()

@@ -10,6 +10,7 @@ from musiclm.generate.storm import StormSampling
 from musiclm.nn.sampling import Sampling
 
 Acoustic = Literal["storm", "ar"]
+MOST_STRENGTH = 100.0  # of steering: as sure as anything, and logits stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,10 @@ class GenerateConfig:
             raise ValueError(f"acoustic must be storm or ar, got {self.acoustic!r}")
         if self.levels is not None and self.levels < 1:
             raise ValueError(f"levels is {self.levels}; it must be 1 or more")
+        for name in ("beat", "tempo", "key"):
+            strength = getattr(self.steer, name)
+            if strength > MOST_STRENGTH:
+                raise ValueError(f"the strength of {name} is {strength}; it must lie between 0 and {MOST_STRENGTH:g}")
 
 
 def item_generator(seed: int, stage: str) -> torch.Generator:
