@@ -279,3 +279,24 @@ def test_steered_frames_of_four_codes(depth_width: int) -> None:
 )
 def test_what_was_understood_is_one_line(steer: Steer, prompt: str, line: str) -> None:
     assert steer.understood(prompt) == line
+
+
+@pytest.mark.parametrize("late", [0, 4, 9])
+def test_a_tempo_is_aligned_with_what_is_gone_on_with(late: int) -> None:
+    """120 BPM are 12.5 frames a beat; strokes come `late` frames after frame 0, and are due there from then on."""
+    loud, soft = int(ONSET.argmax()), int(ONSET.argmin())
+    strikes = {round(late + 12.5 * beat) for beat in range(20)}
+    codes = [loud if frame in strikes else soft for frame in range(100)]
+    steering = Steering(TRAITS, replace(OFF, tempo=1.0, tempo_bpm=120.0))
+    steering.align(codes)
+    for code in codes:
+        steering.hear(code)
+    due = []
+    for frame in range(100, 125):
+        due.append(metronome(steering.frame, 12.5))
+        steering.hear(loud if frame in strikes else soft)
+    for beat in (frame for frame in strikes if 101 <= frame < 124):
+        assert max(due[beat - 101 : beat - 98]) > 1.0, "on the beat, to a frame"
+    steering = Steering(TRAITS, OFF)
+    steering.align(codes)
+    assert steering.frame == 0, "nothing to align without a tempo"

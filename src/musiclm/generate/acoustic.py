@@ -43,6 +43,11 @@ class SemanticSource:
 class AcousticDecoder(ABC):
     """Semantic codes to acoustic codes."""
 
+    @property
+    @abstractmethod
+    def levels(self) -> int:
+        """Acoustic levels that it draws, and that a prompt must have."""
+
     @abstractmethod
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """Where windows meet in `duration_s` of music without a prompt: places to listen for clicks."""

@@ -210,6 +210,12 @@ class ArAcoustic(AcousticDecoder):
         self.fine_sampling = fine_sampling or Sampling(temperature=0.4)
         self.pace = Pace.of(coarse.layout.specs[-1], coarse.layout.specs[-2])
 
+    @property
+    def levels(self) -> int:
+        """See `AcousticDecoder.levels`."""
+        fine = 0 if self.fine is None else self.fine.layout.target_spec.levels
+        return self.coarse.layout.target_spec.levels + fine
+
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's chunks."""
         rate = self.coarse.layout.target_spec.frame_rate_hz or 0.0
@@ -232,9 +238,8 @@ class ArAcoustic(AcousticDecoder):
         batch = semantic.batch
         check_generators(generators, batch)
         coarse_levels = self.coarse.layout.target_spec.levels
-        fine_levels = self.fine.layout.target_spec.levels if self.fine is not None else 0
+        levels, fine_levels = self.levels, self.levels - coarse_levels
         num_frames = self.pace.acoustic_frames(semantic.num_frames)
-        levels = coarse_levels + fine_levels
         if prompt is None:
             prompt = torch.zeros(batch, levels, 0, dtype=torch.long, device=self.coarse.embedding.weight.device)
         if prompt.shape[1] != levels or prompt.shape[2] > num_frames:

@@ -10,8 +10,12 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from musiclm import __version__
-from musiclm.core.audio import probe, write_audio
+from musiclm.core.audio import check_writable, probe, write_audio
+from musiclm.core.output import check_output
+from musiclm.core.unicode import name_text
+from musiclm.generate.take import SUFFIX, About, Take
+
+UNPROMPTED = "music without a prompt"
 
 
 @dataclass(frozen=True)
@@ -20,25 +24,28 @@ class Music:
 
     audio: Float[np.ndarray, "b s"]  # in [-1, 1]
     sample_rate_hz: int
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    model_hash: str
+    takes: tuple[Take, ...]  # of each item, its codes and what made them
     seconds_taken: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self.takes)
 
     def __getitem__(self, index: int) -> "Music":
         """One item alone."""
         i = range(len(self))[index]
-        return Music(
-            self.audio[i : i + 1],
-            self.sample_rate_hz,
-            self.prompts[i : i + 1],
-            self.seeds[i : i + 1],
-            self.model_hash,
-            self.seconds_taken / len(self),
-        )
+        return Music(self.audio[i : i + 1], self.sample_rate_hz, self.takes[i : i + 1], self.seconds_taken / len(self))
+
+    @property
+    def prompts(self) -> tuple[str | None, ...]:
+        return tuple(take.about.prompt for take in self.takes)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(take.about.seed for take in self.takes)
+
+    @property
+    def model_hash(self) -> str:
+        return self.takes[0].about.bundle_hash
 
     @property
     def duration_s(self) -> float:
@@ -51,17 +58,24 @@ class Music:
 
     def tags(self, index: int = 0) -> dict[str, str]:
         """What a saved file says of itself."""
-        return tags_of(self.prompts[index], self.seeds[index], self.model_hash)
+        return tags_of(self.takes[index].about)
 
-    def save(self, path: str | Path) -> list[Path]:
+    def save(self, path: str | Path, take: bool = False) -> list[Path]:
         """Writes wav, flac, ogg, opus or mp3 by the suffix; several items become name-1.wav, name-2.wav, …
 
-        Raises: AudioError when the file can't be written.
+        take: beside each the take (`musiclm.generate.take`), name.take, which must not be there yet.
+
+        Raises: AudioError when the file can't be written, OutputError when its take can't.
         """
-        return [
+        targets = output_paths(path, len(self))
+        for target in targets if take else ():
+            check_writable(target)
+            check_output(target.with_suffix(SUFFIX), new=True)
+        for i, target in enumerate(targets):
             write_audio(target, self.audio[i], self.sample_rate_hz, self.tags(i))
-            for i, target in enumerate(output_paths(path, len(self)))
-        ]
+            if take:
+                self.takes[i].save(target.with_suffix(SUFFIX))
+        return targets
 
     def _repr_html_(self) -> str:
         players = []
@@ -69,22 +83,20 @@ class Music:
             file = io.BytesIO()
             soundfile.write(file, self.audio[i], self.sample_rate_hz, format="WAV", subtype="PCM_16")
             data = base64.b64encode(file.getvalue()).decode()
-            text = prompt.replace("&", "&amp;").replace("<", "&lt;")
+            text = (prompt or UNPROMPTED).replace("&", "&amp;").replace("<", "&lt;")
             players.append(f'<p>{text}<br><audio controls src="data:audio/wav;base64,{data}"></audio></p>')
         return "".join(players)
 
 
-def tags_of(prompt: str, seed: int, model_hash: str) -> dict[str, str]:
-    """Tags of a file of generated music."""
-    return {
-        "title": prompt[:200],
-        "artist": f"musiclm {__version__} (generated)",
-        "software": f"musiclm {__version__}",
-        "prompt": prompt,
-        "seed": str(seed),
-        "model": model_hash,
-        "generated": "true",
-    }
+def tags_of(about: About) -> dict[str, str]:
+    """Tags of a file of generated music; a prompt only if there was one, and then no word on the condition."""
+    told = {"title": (about.prompt or UNPROMPTED)[:200], "artist": f"musiclm {about.version} (generated)"}
+    told |= {"software": f"musiclm {about.version}"}
+    told |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
+    told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
+    if about.parent is not None:
+        told |= {"continues": name_text(about.parent.name) or about.parent.hash}
+    return told
 
 
 def output_paths(path: str | Path, num: int) -> list[Path]:

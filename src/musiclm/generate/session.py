@@ -19,22 +19,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.core.artifact import ArtifactError, codes_hash, read_config
 from musiclm.core.bundle import Bundle, open_bundle
-from musiclm.core.config import from_json
-from musiclm.core.streams import common_rate_hz
+from musiclm.core.config import from_json, to_json
+from musiclm.core.streams import MULAN, TokenSpec, common_rate_hz
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
-from musiclm.generate.checks import check_device, check_duration, check_prompt, check_seed
+from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
+from musiclm.generate.given import Given, Windows, of_audio, of_take
 from musiclm.generate.music import Music
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
+from musiclm.generate.take import SUFFIX, About, Take, as_heard, decoded, load_take, sound_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import DecoderStream, SoundStream
+from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
-from musiclm.models.w2vbert.tokenizer import cues_of_codes
+from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, cues_of_codes
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -162,45 +165,141 @@ class MusicLM:
         """MuLan codes of a prompt: what the language models are told. Raises ValueError for an empty or too long prompt."""
         return self.mulan.text_codes([check_prompt(prompt)]).to(self.device)
 
+    def about(
+        self,
+        prompt: str | None,
+        duration_s: float = 10.0,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        given: Given | None = None,
+        new_only: bool = False,
+    ) -> About:
+        """What a take says of the music that `stream` makes of the same arguments, before it is made.
+
+        Raises: ValueError for a prompt, duration or seed outside its range.
+        """
+        own = None if prompt is None else check_prompt(prompt)
+        said = own if given is None else own or given.prompt
+        about = About(
+            prompt=said,
+            condition="text" if said is not None else "none" if given is None else given.condition,
+            seed=seed,
+            duration_s=duration_s,
+            sample_rate_hz=self.sample_rate_hz,
+            config=config or self.default_config(),
+            bundle=self.bundle.name,
+            bundle_hash=self.bundle.hash,
+            encoders=self._encoders,
+            parent=None if given is None else given.parent,
+            new_only=new_only,
+        )
+        return from_json(About, to_json(about))  # as it is when it was written and read
+
+    @cached_property
+    def _encoders(self) -> dict[str, str]:
+        semantic = codes_hash(read_config(self.bundle.part("w2vbert")))
+        return {"soundstream": self.soundstream.codes_hash, "w2vbert": semantic, "mulan": self.mulan.codes_hash}
+
+    @cached_property
+    def _tokenizer(self) -> SemanticTokenizer:
+        return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.device)
+
+    @cached_property
+    def _unit_hz(self) -> float:
+        """How often frames of both streams begin together."""
+        return common_rate_hz([self.semantic.layout.target_spec, self.soundstream.spec])
+
+    def _semantic_frames(self, num_samples: int) -> int:
+        """The fewest that cover so many samples and are whole frames of either stream."""
+        per_unit = round((self.semantic.layout.target_spec.frame_rate_hz or 0.0) / self._unit_hz)
+        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * per_unit
+
+    def given(self, source: str | Path | Music) -> Given:
+        """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
+
+        Of long ones the models are told of the last window only. Raises: AudioError for a file that is no sound or shorter than
+        0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of several items.
+        """
+        unit = round(self.sample_rate_hz / self._unit_hz)
+        layout = self.semantic.layout
+        window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
+        windows = Windows(unit, round(window_s * self.sample_rate_hz) // unit * unit)
+        if not isinstance(source, Music) and Path(source).suffix != SUFFIX:
+            return of_audio(source, windows, self.soundstream, self._tokenizer, self.mulan)
+        rvq = self.mulan.rvq
+        told = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+        rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
+        if isinstance(source, Music):
+            if len(source) != 1:
+                raise ValueError(
+                    f"music of {len(source)} items can't be gone on from; take one of them, as in music[0]"
+                )
+            audio = source.audio[0]
+            return of_take(source.takes[0], "", lambda: iter([audio]), *rest)
+        path = Path(source)
+        take = load_take(path)
+        return of_take(take, path.name, lambda: sound_of(take, self.soundstream, path.parent), *rest)
+
     @torch.inference_mode()
     def stream(
         self,
-        prompt: str,
+        prompt: str | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: Progress | None = None,
+        given: Given | None = None,
+        new_only: bool = False,
+        on_take: Callable[[Take], None] | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate) samples.
 
+        prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound comes first, unless
+        `new_only`, and without a prompt its own condition holds. on_take: told of the take once all is made.
+
         Raises: ValueError for a prompt, duration or seed outside its range.
         """
-        check_duration(duration_s)
-        check_seed(seed)
-        config = config or self.default_config()
-        mulan = self.text_codes(prompt)
-        num_samples = round(duration_s * self.sample_rate_hz)
-        spec = self.semantic.layout.target_spec
-        unit_hz = common_rate_hz([spec, self.soundstream.spec])  # whole frames of either stream
-        num_frames = math.ceil(num_samples / self.sample_rate_hz * unit_hz) * round((spec.frame_rate_hz or 0) / unit_hz)
+        about = self.about(prompt, duration_s, seed, config, given, new_only)
+        config = about.config
+        mulan = self.text_codes(prompt) if prompt is not None else None if given is None else given.mulan
+        num_frames = self._semantic_frames(about.context_samples + about.num_samples)
+        decoder = self.acoustic_decoder(config)
+        before = None if given is None else given.acoustic[:, : decoder.levels]
+        if before is not None and before.shape[1] < decoder.levels:
+            raise ArtifactError(
+                f"the take has {before.shape[1]} acoustic levels, and the decoder {config.acoustic} needs {decoder.levels}; "
+                "choose the decoder that made it, or go on from its sound"
+            )
 
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)
 
+        steering = self.steering(config.steer, about.prompt or "")
+        if given is not None:
+            for each in steering:
+                each.align(given.semantic[0].T.flatten().tolist())
         pieces = stream_semantic(
             self.semantic,
             mulan,
             num_frames,
             config.semantic,
             [item_generator(seed, "semantic")],
+            None if given is None else given.semantic,
             on_progress=report("semantic"),
-            steering=self.steering(config.steer, prompt),
+            steering=steering,
         )
-        left = num_samples
-        for audio in self.render(SemanticSource(pieces, 1, num_frames), mulan, seed, config, report("acoustic")):
-            if left:
-                yield audio[:left]
-            left = max(0, left - len(audio))
+        semantic = SemanticSource(pieces, 1, num_frames)
+        acoustic: list[Tensor] = []
+
+        def keep(codes: Tensor) -> None:
+            if on_take is not None:
+                acoustic.append(codes.to(torch.int32))
+
+        made = self.render(semantic, mulan, seed, config, report("acoustic"), before, keep)
+        yield from as_heard(made, about, iter(()) if given is None else given.sound())
+        if on_take is not None:
+            about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), mulan))
 
     @torch.inference_mode()
     def render(
@@ -210,29 +309,32 @@ class MusicLM:
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: StageProgress | None = None,
+        prompt: Int[Tensor, "1 p n"] | None = None,
+        on_codes: Callable[[Int[Tensor, "1 p n"]], None] | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
         """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it is
         final, together as long as the acoustic frames of those codes.
 
         mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`); None is nothing.
+        prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as they are decoded.
 
-        Raises: ValueError for a seed outside its range, or a source that ends before it said.
+        Raises: ValueError for a seed outside its range, a source that ends before it said, or a prompt that does not fit.
         """
         check_seed(seed)
         config = config or self.default_config()
         generators = [item_generator(seed, config.acoustic)]
-        codec = DecoderStream(self.soundstream)
-        for codes in self.acoustic_decoder(config).stream(semantic, mulan, generators, on_progress=on_progress):
-            audio = _samples(codec.push(codes[:, : config.levels]))
-            if len(audio):
-                yield audio
-        rest = _samples(codec.flush())
-        if len(rest):
-            yield rest
+
+        def heard() -> Iterator[Tensor]:
+            for codes in self.acoustic_decoder(config).stream(semantic, mulan, generators, prompt, on_progress):
+                if on_codes is not None:
+                    on_codes(codes)
+                yield codes[:, : config.levels]
+
+        yield from decoded(self.soundstream, heard())
 
     def generate(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str | None] | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -240,32 +342,53 @@ class MusicLM:
     ) -> Music:
         """Music for each prompt; item i has the seed `seed + i` and equals a single run with it, to the byte.
 
+        A prompt of None is music of the models alone, without a condition.
+
         Raises: ValueError for a prompt, duration or seed outside its range.
         """
-        prompts = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        prompts = (prompts,) if prompts is None or isinstance(prompts, str) else tuple(prompts)
         if not prompts:
-            raise ValueError("no prompts; give at least one")
-        prompts = tuple(check_prompt(prompt) for prompt in prompts)
-        check_duration(duration_s)
-        seeds = tuple(check_seed(seed + i) for i in range(len(prompts)))
+            raise ValueError("no prompts; give at least one, or None for music of no prompt")
+        for index, prompt in enumerate(prompts):
+            self.about(prompt, duration_s, seed + index, config)
         started = time.perf_counter()
-        rows = [
-            np.concatenate(list(self.stream(prompt, duration_s, item_seed, config, on_progress)))
-            for prompt, item_seed in zip(prompts, seeds, strict=True)
-        ]
-        return Music(
-            np.stack(rows),
-            self.sample_rate_hz,
-            prompts,
-            seeds,
-            self.bundle.hash,
-            time.perf_counter() - started,
-        )
+        rows: list[np.ndarray] = []
+        takes: list[Take] = []
+        for index, prompt in enumerate(prompts):
+            blocks = self.stream(prompt, duration_s, seed + index, config, on_progress, on_take=takes.append)
+            rows.append(np.concatenate(list(blocks)))
+        return Music(np.stack(rows), self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 
+    def extend(
+        self,
+        source: str | Path | Music,
+        prompt: str | None = None,
+        duration_s: float = 10.0,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        new_only: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """Music that goes on from a sound file, a take or music just made, for `duration_s` more.
 
-def _samples(audio: Float[Tensor, "1 1 s"]) -> Float[np.ndarray, " s"]:
-    """What a file holds of a codec's output."""
-    return audio[0, 0].clamp(-1, 1).cpu().numpy()
+        The given sound comes first, sample for sample up to the joint but for the last 50 ms, which fade into what is new; the joint is
+        its last whole frame (`given.parent.joint_samples`). new_only: it begins at the joint. Without a prompt it stays like the given sound.
+
+        Raises: as `given` and `stream`.
+        """
+        self.about(prompt, duration_s, seed, config)
+        takes: list[Take] = []
+        started = time.perf_counter()
+        given = self.given(source)
+        blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append)
+        audio = np.concatenate(list(blocks))[None]
+        return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
+
+    def from_take(self, path: str | Path) -> Music:
+        """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of` (`musiclm.generate.take`)."""
+        take, started = load_take(path), time.perf_counter()
+        audio = np.concatenate(list(sound_of(take, self.soundstream, Path(path).parent)))[None]
+        return Music(audio, self.sample_rate_hz, (take,), time.perf_counter() - started)
 
 
 __all__ = ["MusicLM"]

@@ -120,6 +120,22 @@ class Steering:
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
 
+    def align(self, codes: Sequence[int]) -> None:
+        """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not begin on a beat.
+
+        codes: in the order of `hear`.
+        """
+        if self.period is None:
+            return
+        levels = len(self.onsets)
+        told = [(self.onsets[place % levels], code) for place, code in enumerate(codes)]
+        strokes = np.array([onsets[code] for onsets, code in told if onsets is not None])
+        fits = [
+            strokes @ np.array([metronome(frame + shift, self.period) for frame in range(len(strokes))])
+            for shift in range(int(np.ceil(self.period)))
+        ]
+        self.frame = int(np.argmax(fits))
+
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
         onset, in_key = self.traits.onset[self.level], self.in_key[self.level]

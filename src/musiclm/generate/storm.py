@@ -174,6 +174,11 @@ class StormAcoustic(AcousticDecoder):
         self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
         self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
 
+    @property
+    def levels(self) -> int:
+        """See `AcousticDecoder.levels`."""
+        return self.model.config.acoustic.levels
+
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
         """See `AcousticDecoder.seams_s`."""
         rate = self.model.config.acoustic.frame_rate_hz or 0.0
@@ -193,7 +198,7 @@ class StormAcoustic(AcousticDecoder):
         """
         semantic = SemanticSource.of(semantic)
         b, pace = semantic.batch, self.model.config.pace
-        levels = self.model.config.acoustic.levels
+        levels = self.levels
         check_generators(generators, b)
         num_frames = pace.acoustic_frames(semantic.num_frames)
         device = self.model.head.device
