@@ -21,6 +21,8 @@ from tests.forked import ROOT, Ended, Server
 # command -> what it is given wrongly; what it is given so that it has to work, and the end of the name of a file it opens then
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate  -o a.wav --model no-such", "generate piano -o a.wav --model BUNDLE", "bundle.json"),
+    "render": ("render none.take", "render take.take -o a.wav --model BUNDLE", "bundle.json"),
+    "continue": ("continue none.wav", "continue tone.wav -o a.wav --model BUNDLE", "bundle.json"),
     "codec encode": ("codec encode none.wav", "codec encode tone.wav -o a.codes --model BUNDLE", "bundle.json"),
     "codec decode": ("codec decode none.codes", "codec decode tone.codes -o a.wav --model BUNDLE", "bundle.json"),
     "codec roundtrip": ("codec roundtrip none.wav", "codec roundtrip tone.wav -o a.wav --model BUNDLE", "bundle.json"),
@@ -108,6 +110,9 @@ def test_ctrl_c_is_130(server: Server, given: dict[str, str], tmp_path: Path, co
     soundfile.write(tmp_path / "tone.wav", np.zeros(24000) + 0.1, 24000)
     if command == "codec decode":
         assert server.run(*words("codec encode tone.wav --model BUNDLE", given), cwd=tmp_path).code == 0
+    if command == "render":
+        line = "generate --duration 0.5 --take -o take.wav --model BUNDLE"
+        assert server.run(*words(line, given), cwd=tmp_path).code == 0
     _, line, file = COMMANDS[command]
     ended = server.run(*words(line, given), cwd=tmp_path, interrupt=file)
     assert ended.code == 130, ended

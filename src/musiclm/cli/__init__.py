@@ -12,17 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, train
+from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, take, train
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 for command in (
-    *(generate.generate, train.train, train.label, train.tokenize, train.bundle),
+    *(generate.generate, take.render, train.train, train.label, train.tokenize, train.bundle),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
 ):
     app.command()(command)
+app.command("continue")(take.continue_)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(codec.app, name="codec")
 

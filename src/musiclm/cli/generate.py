@@ -1,8 +1,8 @@
-"""`musiclm generate`."""
+"""`musiclm generate`, and what `musiclm continue` has of it."""
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +14,13 @@ from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
+    from musiclm.generate.given import Given
     from musiclm.generate.session import MusicLM
 
 MOST_PIECES = 10_000  # of one command
 
 
-def _setting(name: str) -> Callable[[Any], Any]:
+def setting(name: str) -> Callable[[Any], Any]:
     """A callback of an option: `GenerateConfig` must take its value for the setting `name`, whatever the bundle."""
 
     def check(value: Any) -> None:
@@ -48,78 +49,88 @@ def _check_num(num: int) -> None:
         raise ValueError(f"{num} pieces; there may be 1 to {MOST_PIECES}")
 
 
+Duration = Annotated[float, typer.Option(help="Seconds, 0.5 to 600.", callback=checked_by(_check_duration))]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.", callback=checked_by(_check_seed))]
+Temperature = Annotated[
+    float | None, typer.Option(help="Of the semantic stage; 0 is greedy.", callback=setting("semantic.temperature"))
+]
+Guidance = Annotated[
+    float | None, typer.Option(help="How hard the prompt pulls; 1 is none.", callback=setting("semantic.guidance"))
+]
+Tempo = Annotated[
+    float | None,
+    typer.Option(
+        help="Beats a minute, 30 to 300; else what the prompt says in numbers.", callback=setting("steer.tempo_bpm")
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Such as 'D minor' or 'Bb major'; else what the prompt says.", callback=setting("steer.key_name")
+    ),
+]
+Beat = Annotated[
+    float | None,
+    typer.Option(
+        help="How firmly music without a given tempo keeps its own; 0 leaves it alone.", callback=setting("steer.beat")
+    ),
+]
+Acoustic = Annotated[
+    str | None,
+    typer.Option(
+        help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.",
+        callback=setting("acoustic"),
+    ),
+]
+Levels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Acoustic levels that become sound; the bundle's choice by default.", callback=setting("levels")
+    ),
+]
+KeepTake = Annotated[
+    bool, typer.Option("--take", help="Write the take beside the sound too, NAME.take: its codes and what made them.")
+]
+Bars = Annotated[bool, typer.Option(help="Show progress bars.")]
+
+
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the music is like, in English.")],
-    duration: Annotated[float, typer.Option(help="Seconds, 0.5 to 600.", callback=checked_by(_check_duration))] = 10.0,
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same bytes.", callback=checked_by(_check_seed))
-    ] = 0,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the music is like, in English; none: whatever the models make.")
+    ] = None,
+    duration: Duration = 10.0,
+    seed: Seed = 0,
     num: Annotated[
         int, typer.Option(help="How many; item i has the seed SEED + i.", min=1, callback=checked_by(_check_num))
     ] = 1,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Of the semantic stage; 0 is greedy.", callback=_setting("semantic.temperature")),
-    ] = None,
+    temperature: Temperature = None,
     coarse_temperature: Annotated[
         float | None,
         typer.Option(
-            help="Of the coarse stage (--acoustic ar); 0.95 by default.", callback=_setting("coarse.temperature")
+            help="Of the coarse stage (--acoustic ar); 0.95 by default.", callback=setting("coarse.temperature")
         ),
     ] = None,
     fine_temperature: Annotated[
         float | None,
-        typer.Option(help="Of the fine stage (--acoustic ar); 0.4 by default.", callback=_setting("fine.temperature")),
+        typer.Option(help="Of the fine stage (--acoustic ar); 0.4 by default.", callback=setting("fine.temperature")),
     ] = None,
     storm_temperature: Annotated[
-        float | None, typer.Option(help="Of SoundStorm (--acoustic storm).", callback=_setting("storm.temperature"))
+        float | None, typer.Option(help="Of SoundStorm (--acoustic storm).", callback=setting("storm.temperature"))
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Of the semantic stage: draw from the k likeliest.", callback=_setting("semantic.top_k")),
+        typer.Option(help="Of the semantic stage: draw from the k likeliest.", callback=setting("semantic.top_k")),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Of the semantic stage: draw from this probability.", callback=_setting("semantic.top_p")),
+        typer.Option(help="Of the semantic stage: draw from this probability.", callback=setting("semantic.top_p")),
     ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How hard the prompt pulls; 1 is none.", callback=_setting("semantic.guidance"))
-    ] = None,
-    tempo: Annotated[
-        float | None,
-        typer.Option(
-            help="Beats a minute, 30 to 300; else what the prompt says in numbers.",
-            callback=_setting("steer.tempo_bpm"),
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            help="Such as 'D minor' or 'Bb major'; else what the prompt says.", callback=_setting("steer.key_name")
-        ),
-    ] = None,
-    beat: Annotated[
-        float | None,
-        typer.Option(
-            help="How firmly music without a given tempo keeps its own; 0 leaves it alone.",
-            callback=_setting("steer.beat"),
-        ),
-    ] = None,
-    acoustic: Annotated[
-        str | None,
-        typer.Option(
-            help="storm (fast) or ar (coarse and fine stages); the bundle's choice by default.",
-            callback=_setting("acoustic"),
-        ),
-    ] = None,
-    levels: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Acoustic levels that become sound; the bundle's choice by default.",
-            callback=_setting("levels"),
-        ),
-    ] = None,
+    guidance: Guidance = None,
+    tempo: Tempo = None,
+    key: Key = None,
+    beat: Beat = None,
+    acoustic: Acoustic = None,
+    levels: Levels = None,
     model: Model = "base",
     device: Device = "cpu",
     threads: Threads = None,
@@ -131,15 +142,19 @@ def generate(
             help="wav, flac, ogg, opus or mp3; several are numbered. By default music.wav, if none is there.",
         ),
     ] = None,
-    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+    take: KeepTake = False,
+    progress: Bars = True,
 ) -> None:
-    """Make music from a sentence."""
+    """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
     from musiclm.generate.session import MusicLM
 
-    prompt = check_prompt(prompt)
+    if prompt is not None:
+        prompt = check_prompt(prompt)
+    elif guidance is not None:
+        raise typer.BadParameter("--guidance does nothing without a prompt")
     checked_by(_check_seed)(seed + num - 1)
-    paths = _free_paths(output, num)
+    paths = free_paths(output, num, take)
     use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
@@ -152,26 +167,36 @@ def generate(
     config = loaded.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
-    print(f"understood: {loaded.understood(config.steer, prompt)}")
+    print(f"understood: {'' if prompt else 'no prompt, '}{loaded.understood(config.steer, prompt or '')}")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
         with progress_bar(console, progress) as bars:
-            line = _make(loaded, prompt, duration, seed + index, config, path, bars)
+            line = make(loaded, prompt, duration, seed + index, config, path, bars, keep_take=take)
         print(line)
 
 
-def _free_paths(output: Path | None, num: int) -> list[Path]:
-    """The files that the music goes to. Raises: AudioError if one can't be written, or was not named and is there."""
-    from musiclm.core.audio import check_writable
-    from musiclm.generate.music import output_paths
+def free_paths(
+    output: Path | None, num: int, take: bool, default: Path = Path("music.wav"), inputs: Sequence[Path] = ()
+) -> list[Path]:
+    """The files that the music goes to.
 
-    paths = output_paths(output or Path("music.wav"), num)
+    Raises: AudioError if one can't be written, is one of `inputs`, or was not named and is there; OutputError if its take can't be
+    written or is there.
+    """
+    from musiclm.core.audio import check_writable
+    from musiclm.core.output import check_output
+    from musiclm.generate.music import output_paths
+    from musiclm.generate.take import SUFFIX
+
+    paths = output_paths(output or default, num)
     for path in paths:
-        check_writable(path, new=output is None or num > 1, option="another -o")
+        check_writable(path, inputs=inputs, new=output is None or num > 1, option="another -o")
+        if take:
+            check_output(path.with_suffix(SUFFIX), new=True, option="another -o")
     return paths
 
 
-def configure(model: "MusicLM", prompt: str, wishes: Mapping[str, Any]) -> "GenerateConfig":
+def configure(model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any]) -> "GenerateConfig":
     """How a bundle is to draw codes: its own choice, but for what is wished for.
 
     wishes: values by settings of `GenerateConfig`, such as "semantic.temperature"; None leaves the bundle's choice.
@@ -183,20 +208,31 @@ def configure(model: "MusicLM", prompt: str, wishes: Mapping[str, Any]) -> "Gene
     said = {name: value for name, value in wishes.items() if value is not None}
     assignments = [f"{name}={json.dumps(value)}" for name, value in said.items()]
     config = override(model.default_config(), assignments)
-    if not model.steering(config.steer, prompt) and "steer.beat" in said:
+    if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
         raise ValueError(f"--beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
     return config
 
 
-def _make(
-    model: "MusicLM", prompt: str, duration_s: float, seed: int, config: "GenerateConfig", path: Path, bars: Progress
+def make(
+    model: "MusicLM",
+    prompt: str | None,
+    duration_s: float,
+    seed: int,
+    config: "GenerateConfig",
+    path: Path,
+    bars: Progress,
+    given: "Given | None" = None,
+    new_only: bool = False,
+    keep_take: bool = False,
 ) -> str:
-    """Writes a piece of music, block by block as it is made; a line about it."""
+    """Writes a piece of music, block by block as it is made, and its take if it is to be kept; a line about it."""
     from musiclm.core.audio import write_blocks
     from musiclm.generate.music import tags_of
+    from musiclm.generate.take import SUFFIX, Take
 
     started, first_s = time.perf_counter(), 0.0
     tasks: dict[str, TaskID] = {}
+    takes: list[Take] = []
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
@@ -205,13 +241,16 @@ def _make(
 
     def blocks() -> Iterator[Any]:
         nonlocal first_s
-        for block in model.stream(prompt, duration_s, seed, config, report):
+        on_take = takes.append if keep_take else None
+        for block in model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take):
             first_s = first_s or time.perf_counter() - started
             yield block[None]
 
-    write_blocks(path, blocks(), model.sample_rate_hz, tags_of(prompt, seed, model.bundle.hash))
+    about = model.about(prompt, duration_s, seed, config, given, new_only)
+    write_blocks(path, blocks(), model.sample_rate_hz, tags_of(about))
     taken = time.perf_counter() - started
+    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if takes else ""
     return (
-        f"{path}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
+        f"{path}{told}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
         f"first sound after {first_s:.1f} s), seed {seed}"
     )

@@ -11,13 +11,15 @@ from musiclm.cli.codec import CODES_SUFFIX
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A bundle (a shipped one by name), model, token store, codes or generated file.")
+        Path,
+        typer.Argument(help="A bundle (a shipped one by name), model, token store, codes, take or generated file."),
     ],
 ) -> None:
     """Print what a file or folder says of itself."""
     from musiclm.core.artifact import CONFIG_FILE, ArtifactError, read_config
     from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
     from musiclm.generate.music import read_tags
+    from musiclm.generate.take import SUFFIX, describe_take
 
     if not path.exists() and len(path.parts) == 1 and (BUNDLED / path / INDEX_FILE).exists():
         path = BUNDLED / path
@@ -34,7 +36,9 @@ def inspect(
         from musiclm.data.codes import describe_codes
 
         print(json.dumps(describe_codes(path), indent=1))
+    elif path.suffix == SUFFIX:
+        print(json.dumps(describe_take(path), indent=1))
     elif path.is_file():
         print(json.dumps(read_tags(path) or {"generated": "not by musiclm, as far as the file says"}, indent=1))
     else:
-        raise ArtifactError(f"{path} is no bundle, model, token store, codes or audio file")
+        raise ArtifactError(f"{path} is no bundle, model, token store, codes, take or audio file")

@@ -1,0 +1,124 @@
+"""`musiclm render` and `musiclm continue`: sound of a take again, and music that goes on from a take or a sound."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from musiclm.cli.generate import (
+    Acoustic,
+    Bars,
+    Beat,
+    Duration,
+    Guidance,
+    KeepTake,
+    Key,
+    Levels,
+    Seed,
+    Temperature,
+    Tempo,
+    configure,
+    free_paths,
+    make,
+)
+from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
+
+NewOnly = Annotated[bool, typer.Option("--new-only", help="Without the given part: the sound begins at the joint.")]
+
+
+def render(
+    file: Annotated[Path, typer.Argument(help="A take: what `generate --take` wrote.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="wav, flac, ogg, opus or mp3. By default FILE.wav, if none is there."),
+    ] = None,
+    model: Model = "base",
+    device: Device = "cpu",
+    new_only: NewOnly = False,
+) -> None:
+    """Turn a take into its sound again: the same bytes, by the bundle that made it, on the same machine."""
+    from musiclm.core.audio import check_writable, write_blocks
+    from musiclm.core.bundle import open_bundle
+    from musiclm.generate.checks import check_device
+    from musiclm.generate.music import tags_of
+    from musiclm.generate.take import begin_at_joint, check_codec, given_sound, load_take, sound_of
+    from musiclm.models.soundstream.model import SoundStream
+
+    target = output or file.with_suffix(".wav")
+    take = load_take(file)
+    check_writable(target, inputs=[file], new=output is None, option="another -o")
+    found = check_device(device)
+    codec = SoundStream.from_artifact(open_bundle(model).part("soundstream")).to(found).eval()
+    if new_only:
+        take = begin_at_joint(take)
+    check_codec(take, codec)
+    given_sound(take, codec, file.parent)  # whether its parent is there
+    rate = codec.config.sample_rate_hz
+    write_blocks(target, (block[None] for block in sound_of(take, codec, file.parent)), rate, tags_of(take.about))
+    print(f"{target}: {(take.about.given_samples + take.about.num_samples) / rate:.2f} s of the take {take.id[:12]}")
+
+
+def continue_(
+    file: Annotated[Path, typer.Argument(help="Any audio file, or a take (FILE.take).")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the music is to be like from there; by default as it was.")
+    ] = None,
+    duration: Duration = 10.0,
+    new_only: NewOnly = False,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    guidance: Guidance = None,
+    tempo: Tempo = None,
+    key: Key = None,
+    beat: Beat = None,
+    acoustic: Acoustic = None,
+    levels: Levels = None,
+    model: Model = "base",
+    device: Device = "cpu",
+    threads: Threads = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="wav, flac, ogg, opus or mp3. By default FILE-continued.wav, if none is there."
+        ),
+    ] = None,
+    take: KeepTake = False,
+    progress: Bars = True,
+) -> None:
+    """Go on with music that is there: a recording, or a take.
+
+    The given part stays as it is up to the last whole frame of the codes, where the new music begins after a cross-fade of 50 ms.
+    """
+    from musiclm.core.audio import probe
+    from musiclm.generate.checks import check_prompt
+    from musiclm.generate.session import MusicLM
+    from musiclm.generate.take import SUFFIX, load_take
+
+    if prompt is not None:
+        prompt = check_prompt(prompt)
+    own = load_take(file).about.prompt if file.suffix == SUFFIX else None
+    if file.suffix != SUFFIX:
+        probe(file)
+    (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), [file])
+    use_threads(threads)
+    started = time.perf_counter()
+    loaded = MusicLM.from_pretrained(model, device)
+    wishes = {
+        **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature},
+        **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},
+    }
+    config = configure(loaded, prompt or own, wishes)
+    loaded.acoustic_decoder(config)
+    print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
+    given = loaded.given(file)
+    rate = loaded.sample_rate_hz
+    print(
+        f"goes on after {given.parent.joint_samples / rate:.2f} s of {file}, the last whole frame; "
+        f"the models read the last {given.parent.context_samples / rate:.2f} s"
+    )
+    with progress_bar(Console(stderr=True), progress) as bars:
+        line = make(loaded, prompt, duration, seed, config, path, bars, given, new_only, take)
+    print(line)
