@@ -86,7 +86,7 @@ def test_a_recording_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     [
         ("render none.take", 1, "none.take: no such file"),
         ("render words.take", 1, "words.take: no take, or a damaged one"),
-        ("render", 2, "Missing argument 'FILE'"),
+        ("render", 2, "Missing argument"),
         ("continue none.wav", 1, "none.wav: no such file"),
         ("continue words.take", 1, "words.take: no take, or a damaged one"),
         ("continue words.txt", 1, "words.txt"),
@@ -94,7 +94,7 @@ def test_a_recording_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         ("continue tone.wav --duration 0.1", 2, "it must lie between 0.5 s and 600 s"),
         ("continue tone.wav --seed -1", 2, "from 0 to 2^63 - 1"),
         ("continue tone.wav --tempo 1000", 2, "between 30 and 300"),
-        ("continue", 2, "Missing argument 'FILE'"),
+        ("continue", 2, "Missing argument"),
         ("continue tone.wav --model no-such", 1, "no model 'no-such'"),
     ],
 )
