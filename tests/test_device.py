@@ -11,7 +11,8 @@ from musiclm.core.bundle import Bundle
 from musiclm.core.config import override
 from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
-from musiclm.generate.session import GenerateConfig, MusicLM
+from musiclm.generate.config import GenerateConfig
+from musiclm.generate.session import MusicLM
 from musiclm.train.pipeline import make_bundle, tokenize, train_stage
 from musiclm.train.recipes import STAGES, Preset, load_preset
 from tests.away import AWAY, Away, AwayDevice

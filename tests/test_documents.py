@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from musiclm.core.bundle import open_bundle
-from musiclm.generate.session import read_tags
+from musiclm.generate.music import read_tags
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "src" / "musiclm" / "bundles" / "base"

@@ -10,7 +10,7 @@ import soundfile
 
 from musiclm import __version__, cli
 from musiclm.core.bundle import Bundle
-from musiclm.generate.session import read_tags
+from musiclm.generate.music import read_tags
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -79,7 +79,7 @@ def test_generate_writes_what_it_says(
         ),
         (["music", "-o", "nowhere/a.wav"], "folder nowhere does not exist"),
         (["music", "-o", "a.xyz"], "can't write '.xyz'"),
-        (["music", "--acoustic", "magic", "-o", "a.wav"], "storm or ar"),
+        (["music", "--acoustic", "magic", "-o", "a.wav"], "acoustic must be one of storm, ar, got 'magic'"),
         (["music", "--model", "no-such", "-o", "a.wav"], "no model 'no-such'"),
         (["music", "--device", "abacus", "-o", "a.wav"], "no device is called"),
     ],

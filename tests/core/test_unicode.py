@@ -18,7 +18,8 @@ from musiclm.core.unicode import UNSAFE, escaped_json, name_text, printable, typ
 from musiclm.data.corpus import build_corpus, load_manifest
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import load_skipped
-from musiclm.generate.session import check_prompt, read_tags
+from musiclm.generate.checks import check_prompt
+from musiclm.generate.music import read_tags
 from tests.forked import Server
 from tests.toy import make_store
 

@@ -9,7 +9,10 @@ import soundfile
 import torch
 
 from musiclm.core.bundle import Bundle
-from musiclm.generate.session import GenerateConfig, Music, MusicLM, output_paths, read_tags
+from musiclm.generate.autoregressive import stream_semantic
+from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.music import Music, output_paths, read_tags
+from musiclm.generate.session import MusicLM
 from musiclm.generate.steer import Steer
 from tests.mock import mock_bundle
 
@@ -66,6 +69,24 @@ def test_the_first_sound_does_not_wait_for_all_semantic_tokens(model: MusicLM) -
     assert len(first) and made < total == 625
     rest = list(stream)
     assert seen["semantic"] == (625, 625) and sum(map(len, [first, *rest])) == 25 * 24000
+
+
+@pytest.mark.parametrize("acoustic", ["storm", "ar"])
+def test_rendering_semantic_codes_is_what_the_stream_does(model: MusicLM, acoustic: str) -> None:
+    config = replace(model.default_config(), acoustic=acoustic, levels=3)
+    mulan, generators = model.text_codes("slow music"), [item_generator(7, "semantic")]
+    steering = model.steering(config.steer, "slow music")
+    pieces = stream_semantic(model.semantic, mulan, 50, config.semantic, generators, steering=steering)
+    codes = torch.cat(list(pieces), 2)
+    rendered = np.concatenate(list(model.render(codes, mulan, 7, config)))
+    assert rendered.tobytes() == model.generate("slow music", 2.0, 7, config).audio[0].tobytes()
+
+    acoustic_codes = model.acoustic_decoder(config).generate(codes, mulan, [item_generator(7, acoustic)])
+    whole = model.soundstream.decode(acoustic_codes[:, :3])[0, 0].clamp(-1, 1).detach().numpy()
+    np.testing.assert_allclose(rendered, whole, atol=1e-4)
+    assert not np.array_equal(rendered, np.concatenate(list(model.render(codes, None, 8, config))))
+    with pytest.raises(ValueError, match="seed must be"):
+        next(model.render(codes, mulan, -1, config))
 
 
 def test_fewer_levels_are_other_audio_of_the_same_codes(model: MusicLM) -> None:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from musiclm.bench.measure import num_parameters, use_threads, wait
 from musiclm.generate.autoregressive import generate_semantic
-from musiclm.generate.session import GenerateConfig, MusicLM, item_generator
+from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.session import MusicLM
 from musiclm.generate.storm import StormAcoustic
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.soundstream.config import SoundStreamConfig

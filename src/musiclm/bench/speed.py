@@ -17,7 +17,8 @@ from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
 from musiclm.generate.autoregressive import ArAcoustic, collect, decode, generate_semantic
-from musiclm.generate.session import GenerateConfig, MusicLM, item_generator
+from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.session import MusicLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, uniforms
 

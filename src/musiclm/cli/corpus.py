@@ -1,10 +1,13 @@
-"""`musiclm corpus build`, `show` and `merge`."""
+"""`musiclm corpus build`, `show`, `merge`, `render`, `captions`, `audit` and `page`."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from musiclm.cli.render import render
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_args_is_help=True)
@@ -55,3 +58,62 @@ def merge(
 
     tracks = merge_corpora(folders, out)
     typer.echo(f"{len(tracks)} tracks, {sum(track.seconds for track in tracks) / 3600:.2f} h; corpus in {out}")
+
+
+app.command()(render)
+
+
+@app.command()
+def captions(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")]) -> None:
+    """Write the captions of a rendered corpus again from its scores."""
+    from musiclm.arrange.corpus.describe import write_captions
+    from musiclm.data.corpus.build import locked
+    from musiclm.data.corpus.manifest import load_manifest
+
+    load_manifest(folder)  # refuses a folder that is no corpus before a lock is made in it
+    with locked(folder, "corpus"):
+        write_captions(folder)
+
+
+def _files_of(folder: Path, *more: Path | None) -> list[Path]:
+    """The files of a corpus that lie in its folder itself, and others that a command reads."""
+    here = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    return [*here, *(path for path in more if path is not None)]
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus with captions.")],
+    out: Annotated[Path, typer.Option(help="Write the report there, JSON.")],
+    clips: Annotated[int, typer.Option(min=10, help="So many clips are measured.")] = 500,
+    reference: Annotated[
+        Path | None, typer.Option(help="CSV with a column 'caption': captions that people wrote.")
+    ] = None,
+) -> None:
+    """Measure tempo, key, tags and wording of a captioned corpus with tools that do not know its scores."""
+    from musiclm.core.artifact import write_atomic
+    from musiclm.core.output import check_output
+    from musiclm.evaluate.audit import audit as measure
+
+    check_output(out, inputs=_files_of(folder, reference), option="another --out")
+    report = measure(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
+    write_atomic(out, json.dumps(report, indent=1))
+    heard = report["agreement"]
+    for name in ("tempo", "key", "mean_auc"):
+        if heard[name]:
+            print(f"{name:9} {heard[name]['value']:.3f}, shuffled {heard[f'{name}_shuffled']:.3f}")
+    print(out)
+
+
+@app.command()
+def page(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A rendered corpus.")],
+    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    num: Annotated[int, typer.Option(min=1, help="Clips on it.")] = 40,
+) -> None:
+    """Make a page to listen to a rendered corpus: players, spectrograms, piano rolls, captions."""
+    from musiclm.core.output import check_output
+    from musiclm.evaluate.page import write_page
+
+    check_output(out, inputs=_files_of(folder), option="another --out")
+    print(write_page(folder, out, num))

@@ -1,4 +1,4 @@
-"""`musiclm corpus render`. Registered by `musiclm.cli`, since a corpus of recordings knows nothing of arranging."""
+"""`musiclm corpus render`."""
 
 from pathlib import Path
 from typing import Annotated

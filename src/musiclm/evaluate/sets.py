@@ -31,8 +31,7 @@ from musiclm.evaluate.adherence import Prompt
 from musiclm.evaluate.clipset import Clip, ClipSet, CutSet, KeptSet, PickedSet
 from musiclm.evaluate.codec import through_opus
 from musiclm.evaluate.config import EvaluateConfig
-from musiclm.generate.acoustic import SemanticSource
-from musiclm.generate.session import MusicLM, item_generator
+from musiclm.generate.session import MusicLM
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
 
 OPUS_BITS_PER_SECOND = 24_000
@@ -256,16 +255,10 @@ class ClipSets:
 
         Semantic codes are of whole 40 ms: what is left of the clip after them is cut off.
         """
-        model, config = self.model, self.model.default_config()
-        audio = torch.from_numpy(clip)[None, None].to(model.device)
-        codes = self.tokenizer.encode(audio)
-        source = SemanticSource(iter([codes]), 1, codes.shape[2])
-        generators = [item_generator(self.seed + index, config.acoustic)]
-        acoustic = torch.cat(
-            list(model.acoustic_decoder(config).stream(source, model.mulan.audio_codes(audio), generators)), 2
-        )
-        decoded = model.soundstream.decode(acoustic[:, : config.levels])[0, 0, : len(clip)]
-        return decoded.clamp(-1, 1).cpu().numpy()
+        audio = torch.from_numpy(clip)[None, None].to(self.model.device)
+        mulan = self.model.mulan.audio_codes(audio)
+        pieces = list(self.model.render(self.tokenizer.encode(audio), mulan, self.seed + index))
+        return np.concatenate(pieces)[: len(clip)]
 
     @cached_property
     def seams_s(self) -> tuple[float, ...]:

@@ -3,35 +3,31 @@
     music = MusicLM.from_pretrained("base").generate(["a calm piano piece"], duration_s=10, seed=1)
     music.save("piano.wav")
 
-Every item runs on its own, each stage with a generator of its own made from the item's seed. So an item of a batch equals the single run
-with its seed to the byte, and the stream equals the whole: nothing depends on what else is being made.
+Every item runs on its own, each stage with a generator of its own made from the item's seed. So an item of a batch equals
+the single run with its seed to the byte, and the stream equals the whole: nothing depends on what else is being made.
 """
 
-import base64
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import soundfile
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm import __version__
-from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json
 from musiclm.core.streams import common_rate_hz
-from musiclm.core.unicode import typed_text
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
+from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
+from musiclm.generate.checks import check_device, check_duration, check_prompt, check_seed
+from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
+from musiclm.generate.music import Music
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.models.lm.model import TokenLM
@@ -41,139 +37,7 @@ from musiclm.models.storm.model import SoundStorm
 from musiclm.models.w2vbert.tokenizer import cues_of_codes
 from musiclm.nn.sampling import Sampling
 
-MIN_DURATION_S, MAX_DURATION_S = 0.5, 600.0
-MAX_PROMPT_CHARACTERS = 10_000
-Acoustic = Literal["storm", "ar"]
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """How codes are drawn. Temperatures default to the bundle's own choice, made on validation pieces."""
-
-    semantic: Sampling = field(default_factory=Sampling)
-    coarse: Sampling = field(default_factory=lambda: Sampling(temperature=0.95))
-    fine: Sampling = field(default_factory=lambda: Sampling(temperature=0.4))
-    acoustic: Acoustic = "storm"
-    storm: StormSampling = field(default_factory=StormSampling)
-    levels: int | None = None  # acoustic levels that become sound; all by default
-    # keeps time, a tempo and a key, where the bundle's semantic codes tell them
-    steer: Steer = field(default_factory=Steer)
-
-    def __post_init__(self) -> None:
-        if self.acoustic not in ("storm", "ar"):
-            raise ValueError(f"acoustic must be storm or ar, got {self.acoustic!r}")
-        if self.levels is not None and self.levels < 1:
-            raise ValueError(f"levels is {self.levels}; it must be 1 or more")
-
-
-def tags_of(prompt: str, seed: int, model_hash: str) -> dict[str, str]:
-    """Tags of a file of generated music."""
-    return {
-        "title": prompt[:200],
-        "artist": f"musiclm {__version__} (generated)",
-        "software": f"musiclm {__version__}",
-        "prompt": prompt,
-        "seed": str(seed),
-        "model": model_hash,
-        "generated": "true",
-    }
-
-
-@dataclass(frozen=True)
-class Music:
-    """Generated music: `len` items of equal length. Plays in a notebook, saves to a file."""
-
-    audio: Float[np.ndarray, "b s"]  # in [-1, 1]
-    sample_rate_hz: int
-    prompts: tuple[str, ...]
-    seeds: tuple[int, ...]
-    model_hash: str
-    seconds_taken: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def __getitem__(self, index: int) -> "Music":
-        """One item alone."""
-        i = range(len(self))[index]
-        return Music(
-            self.audio[i : i + 1],
-            self.sample_rate_hz,
-            self.prompts[i : i + 1],
-            self.seeds[i : i + 1],
-            self.model_hash,
-            self.seconds_taken / len(self),
-        )
-
-    @property
-    def duration_s(self) -> float:
-        return self.audio.shape[1] / self.sample_rate_hz
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of work per second of music: below 1 is faster than real time."""
-        return self.seconds_taken / (self.duration_s * len(self))
-
-    def tags(self, index: int = 0) -> dict[str, str]:
-        """What a saved file says of itself."""
-        return tags_of(self.prompts[index], self.seeds[index], self.model_hash)
-
-    def save(self, path: str | Path) -> list[Path]:
-        """Writes wav, flac, ogg, opus or mp3 by the suffix; several items become name-1.wav, name-2.wav, …
-
-        Raises: AudioError when the file can't be written.
-        """
-        return [
-            write_audio(target, self.audio[i], self.sample_rate_hz, self.tags(i))
-            for i, target in enumerate(output_paths(path, len(self)))
-        ]
-
-    def _repr_html_(self) -> str:
-        players = []
-        for i, prompt in enumerate(self.prompts):
-            file = io.BytesIO()
-            soundfile.write(file, self.audio[i], self.sample_rate_hz, format="WAV", subtype="PCM_16")
-            data = base64.b64encode(file.getvalue()).decode()
-            text = prompt.replace("&", "&amp;").replace("<", "&lt;")
-            players.append(f'<p>{text}<br><audio controls src="data:audio/wav;base64,{data}"></audio></p>')
-        return "".join(players)
-
-
-def output_paths(path: str | Path, num: int) -> list[Path]:
-    """The files that `num` items go to."""
-    path = Path(path)
-    return [path] if num == 1 else [path.with_stem(f"{path.stem}-{i + 1}") for i in range(num)]
-
-
-def check_prompt(prompt: str) -> str:
-    """The prompt without outer space, as text that can be stored (`musiclm.core.unicode.typed_text`).
-
-    Raises ValueError if it is empty, longer than MAX_PROMPT_CHARACTERS or holds what no character is.
-    """
-    if not isinstance(prompt, str):
-        raise ValueError(f"a prompt must be text, got {type(prompt).__name__}")
-    prompt = typed_text(prompt, "the prompt")
-    if not prompt.strip():
-        raise ValueError("the prompt is empty; describe the music, for example: a calm piano piece")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(f"the prompt has {len(prompt)} characters, more than {MAX_PROMPT_CHARACTERS}; shorten it")
-    return prompt.strip()
-
-
-def check_duration(duration_s: float) -> float:
-    """The duration. Raises ValueError outside MIN_DURATION_S..MAX_DURATION_S, NaN included."""
-    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-        raise ValueError(
-            f"the duration is {duration_s} s; it must lie between {MIN_DURATION_S} s and {MAX_DURATION_S:.0f} s"
-        )
-    return float(duration_s)
-
-
-def item_generator(seed: int, stage: str) -> torch.Generator:
-    """The random source of one stage of one item."""
-    offset = sum(ord(letter) * 257**i for i, letter in enumerate(stage))
-    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + offset) % 2**63)
 
 
 class MusicLM:
@@ -332,17 +196,37 @@ class MusicLM:
             on_progress=report("semantic"),
             steering=self.steering(config.steer, prompt),
         )
-        semantic = SemanticSource(pieces, 1, num_frames)
-        decoder = self.acoustic_decoder(config)
-        codec = DecoderStream(self.soundstream)
         left = num_samples
+        for audio in self.render(SemanticSource(pieces, 1, num_frames), mulan, seed, config, report("acoustic")):
+            if left:
+                yield audio[:left]
+            left = max(0, left - len(audio))
+
+    @torch.inference_mode()
+    def render(
+        self,
+        semantic: Int[Tensor, "1 s t"] | SemanticSource,
+        mulan: Int[Tensor, "1 q 1"] | None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        on_progress: StageProgress | None = None,
+    ) -> Iterator[Float[np.ndarray, " s"]]:
+        """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it is
+        final, together as long as the acoustic frames of those codes.
+
+        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`); None is nothing.
+
+        Raises: ValueError for a seed outside its range, or a source that ends before it said.
+        """
+        check_seed(seed)
+        config = config or self.default_config()
         generators = [item_generator(seed, config.acoustic)]
-        for codes in decoder.stream(semantic, mulan, generators, on_progress=report("acoustic")):
-            audio = codec.push(codes[:, : config.levels])[0, 0].clamp(-1, 1).cpu().numpy()[:left]
-            left -= len(audio)
+        codec = DecoderStream(self.soundstream)
+        for codes in self.acoustic_decoder(config).stream(semantic, mulan, generators, on_progress=on_progress):
+            audio = _samples(codec.push(codes[:, : config.levels]))
             if len(audio):
                 yield audio
-        rest = codec.flush()[0, 0].clamp(-1, 1).cpu().numpy()[:left]
+        rest = _samples(codec.flush())
         if len(rest):
             yield rest
 
@@ -379,40 +263,9 @@ class MusicLM:
         )
 
 
-def check_seed(seed: int) -> int:
-    """The seed. Raises ValueError unless it is a whole number from 0 to 2^63 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"the seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    return seed
+def _samples(audio: Float[Tensor, "1 1 s"]) -> Float[np.ndarray, " s"]:
+    """What a file holds of a codec's output."""
+    return audio[0, 0].clamp(-1, 1).cpu().numpy()
 
 
-def check_device(device: str) -> torch.device:
-    """The device. Raises ValueError when this machine has none of the kind."""
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"no device is called {device!r}; use cpu, cuda, cuda:1 or mps") from None
-    missing = (found.type == "cuda" and not torch.cuda.is_available()) or (
-        found.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise ValueError(f"device {device!r} is not available on this machine; use cpu")
-    return found
-
-
-def read_tags(path: str | Path) -> dict[str, str]:
-    """What a file written by `Music.save` says of itself: prompt, seed, model and more; {} for any other file."""
-    from musiclm.core.audio import probe
-
-    tags = dict(probe(path).tags)
-    try:
-        told = json.loads(tags.pop("comment", "{}"))
-    except (json.JSONDecodeError, RecursionError):
-        return {}
-    if not isinstance(told, dict):
-        return {}
-    tags |= told
-    return tags if tags.get("generated") == "true" else {}
-
-
-__all__ = ["GenerateConfig", "Music", "MusicLM", "read_tags"]
+__all__ = ["MusicLM"]

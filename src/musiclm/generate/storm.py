@@ -18,7 +18,9 @@ from torch import Tensor
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling as Drawing
-from musiclm.nn.sampling import check_generators, draw, probabilities, uniforms
+from musiclm.nn.sampling import check_generators, check_temperature, draw, probabilities, uniforms
+
+MOST_NOISE = 100.0  # of the choice of what stays masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,10 @@ class StormSampling:
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1:
             raise ValueError(f"rounds is {self.rounds}; every level needs at least one")
-        for name in ("temperature", "rest_temperature", "choice_noise"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        for name in ("temperature", "rest_temperature"):
+            check_temperature(getattr(self, name), name)
+        if not 0 <= self.choice_noise <= MOST_NOISE:
+            raise ValueError(f"choice_noise is {self.choice_noise}; it must lie between 0 and {MOST_NOISE:g}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
         if not 0 <= self.prompt_s < self.window_s:

@@ -7,6 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0  # past them logits in float32 tell nothing, or are not finite
+HIGHEST_GUIDANCE = 100.0
+
+
+def check_temperature(temperature: float, name: str = "temperature") -> None:
+    """Raises ValueError unless it is 0, which takes the likeliest code, or in a range where logits stay finite."""
+    if temperature != 0 and not LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        raise ValueError(
+            f"{name} is {temperature}; it must be 0, or lie between {LOWEST_TEMPERATURE:g} and {HIGHEST_TEMPERATURE:g}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -18,14 +29,15 @@ class Sampling:
     guidance: float = 1.0  # logits = without + guidance * (with - without the MuLan condition); 1 is no guidance
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 or more")
+        check_temperature(self.temperature)
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1, or None for all codes")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
-        if not 0 <= self.guidance < float("inf"):
-            raise ValueError(f"guidance is {self.guidance}; it must be 0 or more (1 is no guidance)")
+        if not 0 <= self.guidance <= HIGHEST_GUIDANCE:
+            raise ValueError(
+                f"guidance is {self.guidance}; it must lie between 0 and {HIGHEST_GUIDANCE:g} (1 is no guidance)"
+            )
 
 
 def probabilities(logits: Float[Tensor, "*b v"], sampling: Sampling) -> Float[Tensor, "*b v"]:

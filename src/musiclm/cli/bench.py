@@ -1,0 +1,65 @@
+"""`musiclm bench`."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from musiclm.cli.options import Device, check_threads, checked_by
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, a folder, or a hub id.")
+    ] = "base",
+    out: Annotated[Path | None, typer.Option(help="Write the figures there, JSON.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short music, all threads, no training: about two minutes.")
+    ] = False,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="MusicGen, EnCodec, DAC and Mimi beside ours instead, random weights, in turn."),
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
+    ] = None,
+    device: Device = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="This many threads only; by default one and all.", callback=checked_by(check_threads)),
+    ] = None,
+) -> None:
+    """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
+    from musiclm.bench.compare import table
+    from musiclm.bench.run import BenchConfig, bench_peers, save
+    from musiclm.bench.run import bench as measure
+    from musiclm.core.output import check_output
+    from musiclm.generate.checks import check_device
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    if compare is not None:
+        print("\n".join(table(*(json.loads(path.read_text()) for path in compare))))
+        return
+    if peers and quick:
+        raise ValueError("--peers has no quick form; give one of --peers and --quick")
+    check_device(device)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        check_output(out, option="another --out")
+    if peers:
+        result = bench_peers(model, device, threads, say)
+    else:
+        config = BenchConfig.quick() if quick else BenchConfig()
+        if threads is not None:
+            config = replace(config, threads=(threads,))
+        if config.left_out:
+            say(f"quick: without {config.left_out}")
+        result = measure(model, config, device, say)
+    if out is not None:
+        save(result, out)
+    print(json.dumps(result["figures"], indent=1))

@@ -1,0 +1,60 @@
+"""Options that several commands have, how their values are checked, and what they set."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+MOST_THREADS = max(256, os.cpu_count() or 1)  # with 100 000 torch ends the process
+
+
+def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """A callback of an option, called before the command: a value that `check` refuses with ValueError is wrong usage."""
+
+    def callback(value: Any) -> Any:
+        if value is not None:
+            try:
+                check(value)
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
+        return value
+
+    return callback
+
+
+def check_threads(threads: int) -> None:
+    """Raises: ValueError for more than MOST_THREADS."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"{threads} threads; there may be 1 to {MOST_THREADS}")
+
+
+Model = Annotated[str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; all cores by default.", min=1, callback=checked_by(check_threads))
+]
+DataDir = Annotated[Path, typer.Option(help="A corpus (musiclm corpus build).")]
+RunsDir = Annotated[Path, typer.Option(help="Where runs, tokens and the bundle lie.")]
+
+
+def use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def progress_bar(console: Console, visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not visible or not console.is_terminal,
+        transient=True,
+    )

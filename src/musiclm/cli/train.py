@@ -1,0 +1,141 @@
+"""`musiclm train`, `label`, `tokenize` and `bundle`: from a corpus to a bundle."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from musiclm.cli.options import DataDir, Device, RunsDir, Threads, progress_bar, use_threads
+
+
+def train(
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or mulan-text."
+        ),
+    ],
+    data: DataDir,
+    runs: RunsDir,
+    preset: Annotated[str, typer.Option(help="tiny, base, bands or paper.")] = "base",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Begin with this bundle's model: fine-tuning, and soundstream-decoder and mulan-text need it.",
+        ),
+    ] = None,
+    device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    threads: Threads = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
+) -> None:
+    """Train a stage, or all of them; stopped or killed at any moment, the same command goes on."""
+    from musiclm.generate.checks import check_device
+    from musiclm.train.pipeline import train_all, train_stage
+    from musiclm.train.recipes import configure
+
+    check_device(device)
+    use_threads(threads)
+    chosen = configure(preset, stage, settings or [])
+    if stage == "all" and start is not None:
+        raise ValueError("--from is for one stage at a time; name the stage")
+    if stage != "all" and name is not None:
+        raise ValueError(f"--name does nothing here: `train {stage}` makes no bundle")
+    if stage == "all":
+        bundle = train_all(
+            chosen, data, runs, name=name or "mine", device=device, precision=precision, max_minutes=max_minutes
+        )
+        print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")
+        return
+    artifact = train_stage(
+        stage, chosen, data, runs, start=start, device=device, precision=precision, max_minutes=max_minutes
+    )
+    print(f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on")
+
+
+def label(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
+    windows_per_track: Annotated[int, typer.Option(min=1, help="At most so many 10 s windows of a track.")] = 6,
+    threads: Threads = None,
+) -> None:
+    """Write weak labels (tags, tempo, key, level) of a corpus, from which MuLan's training captions are made."""
+    from musiclm.train.pipeline import label as label_data
+
+    use_threads(threads)
+    label_data(data, print, windows_per_track)
+
+
+def tokenize(
+    data: DataDir,
+    runs: RunsDir,
+    stream: Annotated[
+        list[str] | None, typer.Option(help="Only this one: mulan, semantic or acoustic. May be repeated.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="A bundle whose encoders are used where RUNS has none.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="Of longer tracks only the middle; whole tracks by default.")
+    ] = None,
+    speed: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.5,
+            max=2.0,
+            help="Training tracks at this speed as well, pitch and tempo altered together. May be repeated.",
+        ),
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Fill RUNS/tokens with the tokens of the trained encoders."""
+    from musiclm.core.streams import STREAMS
+    from musiclm.train.pipeline import tokenize as fill
+
+    use_threads(threads)
+    console = Console(stderr=True)
+    with progress_bar(console, True) as bars:
+        tasks = {name: bars.add_task(f"{name} tokens") for name in stream or STREAMS}
+        store = fill(
+            data,
+            runs,
+            start=start,
+            streams=tuple(tasks),
+            max_seconds_per_track=max_seconds,
+            speeds=tuple(speed or ()),
+            device=device,
+            on_progress=lambda name, done, total: bars.update(tasks[name], completed=done, total=total),
+        )
+    print(store)
+
+
+def bundle(
+    runs: RunsDir,
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    name: Annotated[str, typer.Option(help="Its name.")] = "mine",
+    start: Annotated[str | None, typer.Option("--from", help="A bundle that has the stages which RUNS lacks.")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help='Default sampling, JSON: {"acoustic": "ar", "semantic": {"guidance": 2}}; else that of --from.'
+        ),
+    ] = None,
+) -> None:
+    """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
+    from musiclm.train.pipeline import make_bundle
+
+    try:
+        chosen = None if sampling is None else json.loads(sampling)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--sampling is no JSON ({error})") from None
+    text = notes.read_text() if notes else ""
+    made = make_bundle(runs, out, name, start=start, notes=text, sampling=chosen)
+    print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")
