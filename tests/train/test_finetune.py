@@ -75,6 +75,11 @@ def test_a_bundle_takes_what_was_not_trained_from_the_old_one(corpus: Path, runs
     assert f"{before['step']} + 2" in card
     bare = make_bundle(runs, runs / "bare", "bare", start="base", sampling={})
     assert bare.document["sampling"] == {}
+    small = make_bundle(runs, runs / "small", "small", start="base", leave_out=["coarse", "fine"])
+    assert set(base.parts) - set(small.parts) == {"coarse", "fine"}
+    for part in ("semantic", "mulan", "nothing"):
+        with pytest.raises(ValueError, match=f"{part} can't be left out of a bundle; only coarse, fine, storm"):
+            make_bundle(runs, runs / "less", "less", start="base", leave_out=[part])
 
 
 def test_mulans_text_side_learns_alone_and_the_language_models_go_on(corpus: Path, tmp_path: Path) -> None:

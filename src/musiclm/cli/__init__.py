@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +19,11 @@ from musiclm.core.interrupt import Interrupted
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
-for command in (
+COMMANDS: tuple[Callable[..., None], ...] = (
     *(generate.generate, take.render, train.train, train.label, train.tokenize, train.bundle),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
-):
+)
+for command in COMMANDS:
     app.command()(command)
 app.command("continue")(take.continue_)
 app.add_typer(corpus.app, name="corpus")

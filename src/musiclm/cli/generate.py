@@ -158,7 +158,7 @@ def generate(
     use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    wishes = {
+    wishes: dict[str, Any] = {
         **{"acoustic": acoustic, "levels": levels},
         **{"semantic.temperature": temperature, "semantic.top_k": top_k, "semantic.top_p": top_p},
         **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -105,7 +105,7 @@ def continue_(
     use_threads(threads)
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    wishes = {
+    wishes: dict[str, Any] = {
         **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature},
         **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},
     }

@@ -121,6 +121,10 @@ def bundle(
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     name: Annotated[str, typer.Option(help="Its name.")] = "mine",
     start: Annotated[str | None, typer.Option("--from", help="A bundle that has the stages which RUNS lacks.")] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="A stage of --from that is not wanted: storm, coarse or fine. May be repeated."),
+    ] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
     sampling: Annotated[
         str | None,
@@ -137,5 +141,5 @@ def bundle(
     except json.JSONDecodeError as error:
         raise ValueError(f"--sampling is no JSON ({error})") from None
     text = notes.read_text() if notes else ""
-    made = make_bundle(runs, out, name, start=start, notes=text, sampling=chosen)
+    made = make_bundle(runs, out, name, start=start, leave_out=leave_out or (), notes=text, sampling=chosen)
     print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")

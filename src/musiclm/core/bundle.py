@@ -127,7 +127,7 @@ def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, 
         if encoder in present and present[encoder] != wanted:
             raise ArtifactError(
                 f"the {part} model learned from a {encoder} with hash {wanted[:12]}…, but the {encoder} here has "
-                f"{present[encoder][:12]}…; use the one it was trained with or train it again"
+                f"{present[encoder][:12]}…; use the one it was trained with, train it again, or leave it out"
             )
 
 

@@ -325,9 +325,9 @@ def make_bundle(
     card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of
     Sampling, StormSampling and Steer).
     """
-    if needed := sorted(set(leave_out) & REQUIRED):
+    if needed := sorted(set(leave_out) - (set(MODELS) - REQUIRED)):
         raise ValueError(
-            f"a bundle needs {' and '.join(needed)}; only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+            f"{' and '.join(needed)} can't be left out of a bundle; only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
         )
     there = set() if start is None else set(open_bundle(start).parts)
     there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
