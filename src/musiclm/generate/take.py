@@ -240,7 +240,11 @@ def describe_take(path: str | Path) -> dict[str, Any]:
     now: Take | None = take
     while now is not None and now.about.parent is not None and len(parents) < MAX_PARENTS:
         parent, found = now.about.parent, find_parent(now, path.parent)
-        line = {"kind": parent.kind, "name": parent.name if found is None else found.name, "hash": parent.hash}
+        line: dict[str, Any] = {
+            "kind": parent.kind,
+            "name": parent.name if found is None else found.name,
+            "hash": parent.hash,
+        }
         line |= {"found": found is not None, "joint_s": parent.joint_samples / now.about.sample_rate_hz}
         now = load_take(found) if found is not None and parent.kind == "take" else None
         if now is not None:
