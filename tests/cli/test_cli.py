@@ -226,5 +226,5 @@ def test_training_mistakes_are_one_line(
 def test_the_installed_command(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "musiclm.cli", "--version"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip() == __version__
-    done = subprocess.run([sys.executable, "-m", "musiclm.cli", "generate"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "musiclm.cli", "continue"], capture_output=True, text=True)
     assert done.returncode == 2 and "Missing argument" in done.stderr and "Traceback" not in done.stderr

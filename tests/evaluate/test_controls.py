@@ -11,7 +11,7 @@ from musiclm.core.audio import load, write_audio
 from musiclm.core.bundle import open_bundle
 from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.controls import orders, reliable
-from musiclm.evaluate.distance import frechet_distance, frechet_infinity, kernel_distance
+from musiclm.evaluate.distance import frechet_distance, kernel_distance
 from musiclm.evaluate.run import EvaluateConfig, Study
 from musiclm.evaluate.sets import pink_noise
 from musiclm.listen.judge import Judge
@@ -77,7 +77,7 @@ def test_distances_put_real_music_before_the_codec_and_that_before_noise() -> No
     rng = np.random.default_rng(0)
     sets["noise"] = [pink_noise(len(clip), float(clip.std()), rng) for clip in sets["real"]]
     heard = {name: Judge()(clips)[0] for name, clips in sets.items()}
-    for measure in (frechet_distance, frechet_infinity, kernel_distance):
+    for measure in (frechet_distance, kernel_distance):
         real, coded, noise = (measure(heard[name], heard["reference"]) for name in ("real", "codec", "noise"))
         assert real < coded < noise, (measure.__name__, real, coded, noise)
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional as F
 
-from musiclm.core.artifact import ArtifactError, read_config
+from musiclm.core.artifact import ArtifactError, config_hash, read_config
 from musiclm.core.asked import tempo_of
 from musiclm.data.captions import words
 from musiclm.data.captions.wrong import FELT, names_mood, other_moods, with_other_mood, with_other_tempo
@@ -166,6 +166,7 @@ def test_stopped_and_resumed_equals_never_stopped(captioned, artifact, tmp_path)
 def test_what_does_not_fit_is_refused(captioned, artifact, tmp_path):
     document = json.loads((artifact / "config.json").read_text())
     document["config"]["text_trained_layers"] = 1
+    document["config_hash"] = config_hash(document["config"])
     shutil.copytree(artifact, tmp_path / "trained")
     (tmp_path / "trained" / "config.json").write_text(json.dumps(document))
     with pytest.raises(ArtifactError, match="text_trained_layers 1"):

@@ -248,7 +248,7 @@ class StormTask:
             part = {name: codes[rows].to(device) for name, codes in streams.items()}
             if module.config.depth_width:
                 losses = whole_frame_losses(module, part, own, first[rows].to(device))
-                totals += losses.sum(0)[levels].cpu()
+                totals += losses.sum(0).cpu()[levels]
                 counts += len(losses)
                 continue
             for index, level in enumerate(levels):
