@@ -72,8 +72,9 @@ def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.nda
 def save_codes(path: Path, encoded: Encoded) -> None:
     """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
     check_output(path)
-    about = {"kind": "musiclm codes", "samples": str(encoded.num_samples), "codec": encoded.codec_hash}
-    tensors.save({"codes": encoded.codes.contiguous()}, path, about)
+    about = {"kind": "musiclm codes", "samples": encoded.num_samples, "codec": encoded.codec_hash}
+    # one key: of several, safetensors changes the order from file to file
+    tensors.save({"codes": encoded.codes.contiguous()}, path, {"about": json.dumps(about)})
 
 
 def describe_codes(path: Path) -> dict[str, Any]:
@@ -82,11 +83,12 @@ def describe_codes(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path}: no such file")
     try:
         with tensors.reader(path) as file:
-            about = file.metadata() or {}
+            told = file.metadata() or {}
+            about = json.loads(told["about"]) if "about" in told else told  # files of old have a key for each fact
             shape = file.get_slice("codes").get_shape()
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path}: no file of codes ({error}); make one with `musiclm codec encode`") from None
-    if about.get("kind") != "musiclm codes":
+    if not isinstance(about, dict) or about.get("kind") != "musiclm codes":
         raise ArtifactError(f"{path}: no file of codes; make one with `musiclm codec encode`")
     return {**about, "levels": shape[0], "frames": shape[1]}
 
