@@ -9,7 +9,7 @@ JUDGED = {
     "soundstream": "rms",  # of magnitudes, over the original's: silence scores 1
     "w2vbert": "contrastive_accuracy",
     "semantic": "loss",
-    "storm": "level_0",  # the level that takes several rounds
+    "storm": "loss",
     "coarse": "level_0",  # the levels above are so close to noise that sixteen clips teach little of them
 }
 # judged on the last training batches: two held-out pieces tell nothing of retrieval, and what a good quantizer leaves for the fine stage is so
