@@ -198,7 +198,8 @@ def probe_semantic_tokens(
         flat = x.flatten(0, 1)
         mean, std = flat.mean(0), flat.std(0).clamp(min=1e-4)
         centroids = kmeans((flat - mean) / std, num_clusters, kmeans_iterations, seed)
-        return tuple(assign(((z - mean) / std).flatten(0, 1), centroids).view(len(z), 1, -1) for z in (x, y))  # type: ignore[return-value]
+        found = [assign(((z - mean) / std).flatten(0, 1), centroids).view(len(z), 1, -1) for z in (x, y)]
+        return found[0], found[1]
 
     codes = {index: tokens_of(index) for index in cluster_layers}
     token_layers = {index: probe_tokens(*pair, train, test, num_clusters) for index, pair in codes.items()}

@@ -37,7 +37,8 @@ SPECS = (
 def mock_bundle(folder: Path, harmony: bool = False) -> Bundle:
     """Random weights, but every part is real; two prompts give different tokens because nothing is zero.
 
-    harmony: as the preset `bands` has it: semantic frames of four codes, read whole, and a codec of bands whose codes hold.
+    harmony: as the preset `bands` has it: semantic frames of four codes, read whole, and a codec of bands whose codes
+    hold.
     """
     torch.manual_seed(0)
     work = folder / "parts"

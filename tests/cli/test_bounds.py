@@ -1,4 +1,5 @@
-"""Values out of range: refused before anything is loaded, in one line that names the value and the range, as wrong usage."""
+"""Values out of range: refused before anything is loaded, in one line that names the value and the range, as wrong
+usage."""
 
 import os
 from pathlib import Path

@@ -139,7 +139,8 @@ def codes_of(
     frames: int, rows: slice, seeds: tuple[int, ...], prompt: Tensor | None = None, chunk_s: float = 1.0
 ) -> Tensor:
     pieces = stream_semantic(
-        make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, None, chunk_s, steering_of(len(seeds))
+        make("semantic"), MULAN[rows], frames, Sampling(guidance=2.0), generators(*seeds), prompt, chunk_s=chunk_s,
+        steering=steering_of(len(seeds))
     )  # fmt: skip
     return torch.cat(list(pieces), 2)
 

@@ -1,4 +1,5 @@
-"""Takes give the sound they were saved with again, say what made them, and music goes on from them and from sound files."""
+"""Takes give the sound they were saved with again, say what made them, and music goes on from them and from sound
+files."""
 
 import json
 from collections.abc import Callable

@@ -33,7 +33,8 @@ app.add_typer(codec.app, name="codec")
 def main() -> None:
     """Runs the command line.
 
-    It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a line.
+    It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a
+    line.
     """
     warnings.showwarning = lambda message, *_: _say(f"note: {message}")
     for stream in (sys.stdout, sys.stderr):

@@ -26,7 +26,8 @@ def evaluate(
     embedder: Annotated[
         list[str] | None,
         typer.Option(
-            help="Distances by its embeddings too: aisfx, or an audio model of transformers by folder or hub name (repeatable)."
+            help="Distances by its embeddings too: aisfx, or an audio model of transformers by folder or hub name "
+            "(repeatable)."
         ),
     ] = None,
     codec: Annotated[
@@ -60,8 +61,10 @@ def evaluate(
     config = EvaluateConfig.quick() if quick else EvaluateConfig()
     if quick:
         print(
-            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_long} long ones, {config.num_codec} for the codec, "
-            f"{config.num_memorisation} for memorisation; the full run has two to four times as many of each, and narrower intervals"
+            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_long} long ones, "
+            f"{config.num_codec} for the codec, "
+            f"{config.num_memorisation} for memorisation; the full run has two to four times as many of each, and "
+            "narrower intervals"
         )
     study = Study(
         model,

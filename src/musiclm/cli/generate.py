@@ -147,7 +147,6 @@ def generate(
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.session import MusicLM
 
     if prompt is not None:
         prompt = check_prompt(prompt)
@@ -156,17 +155,9 @@ def generate(
     checked_by(_check_seed)(seed + num - 1)
     paths = free_paths(output, num, take)
     use_threads(threads)
-    started = time.perf_counter()
-    loaded = MusicLM.from_pretrained(model, device)
-    wishes: dict[str, Any] = {
-        **{"acoustic": acoustic, "levels": levels},
-        **{"semantic.temperature": temperature, "semantic.top_k": top_k, "semantic.top_p": top_p},
-        **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},
-    }
-    config = configure(loaded, prompt, wishes)
-    config = loaded.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
-    loaded.acoustic_decoder(config)
-    print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
+    wishes |= {"semantic.top_k": top_k, "semantic.top_p": top_p}
+    loaded, config = open_model(model, device, prompt, wishes, coarse_temperature, fine_temperature, storm_temperature)
     print(f"understood: {'' if prompt else 'no prompt, '}{loaded.understood(config.steer, prompt or '')}")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
@@ -180,8 +171,8 @@ def free_paths(
 ) -> list[Path]:
     """The files that the music goes to.
 
-    Raises: AudioError if one can't be written, is one of `inputs`, or was not named and is there; OutputError if its take can't be
-    written or is there.
+    Raises: AudioError if one can't be written, is one of `inputs`, or was not named and is there; OutputError if its
+    take can't be written or is there.
     """
     from musiclm.core.audio import check_writable
     from musiclm.core.output import check_output
@@ -194,6 +185,39 @@ def free_paths(
         if take:
             check_output(path.with_suffix(SUFFIX), new=True, option="another -o")
     return paths
+
+
+def wished(
+    acoustic: str | None,
+    levels: int | None,
+    temperature: float | None,
+    guidance: float | None,
+    tempo_bpm: float | None,
+    key: str | None,
+    beat: float | None,
+) -> dict[str, Any]:
+    """Values of options that several commands have, by settings of `GenerateConfig`."""
+    return {
+        **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature, "semantic.guidance": guidance},
+        **{"steer.tempo_bpm": tempo_bpm, "steer.key_name": key, "steer.beat": beat},
+    }
+
+
+def open_model(
+    model: str, device: str, prompt: str | None, wishes: Mapping[str, Any], *temperatures: float | None
+) -> "tuple[MusicLM, GenerateConfig]":
+    """A bundle with what it needs to make music, and how it is to draw codes; says so in a line.
+
+    temperatures: of the coarse stage, the fine one and SoundStorm. Raises: as `configure`.
+    """
+    from musiclm.generate.session import MusicLM
+
+    started = time.perf_counter()
+    loaded = MusicLM.from_pretrained(model, device)
+    config = loaded.with_temperatures(configure(loaded, prompt, wishes), *temperatures)
+    loaded.acoustic_decoder(config)
+    print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    return loaded, config
 
 
 def configure(model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any]) -> "GenerateConfig":

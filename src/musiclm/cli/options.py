@@ -13,7 +13,8 @@ MOST_THREADS = max(256, os.cpu_count() or 1)  # with 100 000 torch ends the proc
 
 
 def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
-    """A callback of an option, called before the command: a value that `check` refuses with ValueError is wrong usage."""
+    """A callback of an option, called before the command: a value that `check` refuses with ValueError is wrong
+    usage."""
 
     def callback(value: Any) -> Any:
         if value is not None:

@@ -1,8 +1,7 @@
 """`musiclm render` and `musiclm continue`: sound of a take again, and music that goes on from a take or a sound."""
 
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,9 +18,10 @@ from musiclm.cli.generate import (
     Seed,
     Temperature,
     Tempo,
-    configure,
     free_paths,
     make,
+    open_model,
+    wished,
 )
 from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
 
@@ -89,11 +89,11 @@ def continue_(
 ) -> None:
     """Go on with music that is there: a recording, or a take.
 
-    The given part stays as it is up to the last whole frame of the codes, where the new music begins after a cross-fade of 50 ms.
+    The given part stays as it is up to the last whole frame of the codes, where the new music begins after a cross-fade
+    of 50 ms.
     """
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.session import MusicLM
     from musiclm.generate.take import SUFFIX, load_take
 
     if prompt is not None:
@@ -103,15 +103,8 @@ def continue_(
         probe(file)
     (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), [file])
     use_threads(threads)
-    started = time.perf_counter()
-    loaded = MusicLM.from_pretrained(model, device)
-    wishes: dict[str, Any] = {
-        **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature},
-        **{"semantic.guidance": guidance, "steer.tempo_bpm": tempo, "steer.key_name": key, "steer.beat": beat},
-    }
-    config = configure(loaded, prompt or own, wishes)
-    loaded.acoustic_decoder(config)
-    print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
+    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
+    loaded, config = open_model(model, device, prompt or own, wishes)
     print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
     given = loaded.given(file)
     rate = loaded.sample_rate_hz

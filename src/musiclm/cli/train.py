@@ -14,7 +14,8 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or mulan-text."
+            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or "
+            "mulan-text."
         ),
     ],
     data: DataDir,

@@ -1,8 +1,9 @@
 """A trained model on disk: a folder with `config.json` and `model.safetensors`, checked by hash and never by pickle.
 
-`config.json` says what the weights are without another file: kind, sizes, the hashes of the weights and of the sizes, and `info` (data,
-licences, steps, metrics, the encoders a language model learned from, the git revision). A bundle (`musiclm.core.bundle`) is an index over
-such folders. Sizes are compared with the weights before anything is built, so that a wrong number is a message and not all of memory.
+`config.json` says what the weights are without another file: kind, sizes, the hashes of the weights and of the sizes,
+and `info` (data, licences, steps, metrics, the encoders a language model learned from, the git revision). A bundle
+(`musiclm.core.bundle`) is an index over such folders. Sizes are compared with the weights before anything is built, so
+that a wrong number is a message and not all of memory.
 """
 
 import hashlib
@@ -229,7 +230,8 @@ def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, int]]:
 def build(
     make: Callable[[], Model], artifact: Artifact, skip: Callable[[nn.Module], Collection[str]] | None = None
 ) -> Model:
-    """The model of an artifact with its weights, in evaluation mode; `make` builds it. skip: tensors that may be missing.
+    """The model of an artifact with its weights, in evaluation mode; `make` builds it. skip: tensors that may be
+    missing.
 
     It is built without memory first, and compared with the weights. Raises: ArtifactError if they do not fit.
     """

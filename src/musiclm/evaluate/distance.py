@@ -2,8 +2,9 @@
 
 - FAD: Fréchet distance between Gaussians fitted to the embeddings of two sets (Kilgour et al. 2019). 0 is the same, lower is better; the unit is that
   of the embedder, so figures of different embedders can't be compared. A small set makes it too large.
-- FAD-infinity: the same extrapolated to endless sets (Chong and Forsyth 2020; Gui et al. 2024): the intercept of a line through FAD against 1 / n. With fewer clips than dimensions that
-  is no line, so half of the set must have more clips than an embedding has numbers.
+- FAD-infinity: the same extrapolated to endless sets (Chong and Forsyth 2020; Gui et al. 2024): the intercept of a line
+  through FAD against 1 / n. With fewer clips than dimensions that is no line, so half of the set must have more clips
+  than an embedding has numbers.
 - MMD: unbiased squared maximum mean discrepancy with the cubic kernel of Binkowski et al. (2018). 0 is the same (it can fall below), lower is better.
 - KLD: mean Kullback-Leibler divergence of tag posteriors of paired clips, nats, lower is better.
 """
@@ -16,7 +17,8 @@ Reference = Float[np.ndarray, "m d"]
 
 
 def frechet_distance(a: Embeddings, b: Reference) -> float:
-    """FAD of two sets, 0 or more. Raises: ValueError for sets of fewer than two clips or of different width, and embeddings that are not finite."""
+    """FAD of two sets, 0 or more. Raises: ValueError for sets of fewer than two clips or of different width, and
+    embeddings that are not finite."""
     _check(a, b)
     # trace of the root of the product of two covariances: both from the factors, by singular values, with no matrix root of an
     # ill-conditioned product: tr((A'A B'B)^(1/2)) is the nuclear norm of A B'
@@ -35,7 +37,8 @@ def frechet_infinity(a: Embeddings, b: Reference, *, points: int = 15, draws: in
     _check(a, b)
     if not can_extrapolate(a):
         raise ValueError(
-            f"{len(a)} clips; the extrapolation needs more than {2 * max(a.shape[1], 4)}, twice the numbers of an embedding"
+            f"{len(a)} clips; the extrapolation needs more than {2 * max(a.shape[1], 4)}, twice the numbers "
+            "of an embedding"
         )
     rng = np.random.default_rng(seed)
     sizes = np.linspace(len(a) // 2, len(a), points).round().astype(int)

@@ -86,7 +86,8 @@ def memorisation(
 def continue_greedily(
     model: TokenLM, mulan: Int[Tensor, "b q 1"], prompt: Int[Tensor, "b s p"], num_frames: int
 ) -> Int[Tensor, "b n"]:
-    """The likeliest codes of `num_frames` after a prompt, each given those before, as ids (`musiclm.core.streams.to_ids`)."""
+    """The likeliest codes of `num_frames` after a prompt, each given those before, as ids
+    (`musiclm.core.streams.to_ids`)."""
     device = model.embedding.weight.device
     generators = [torch.Generator().manual_seed(0) for _ in mulan]  # greedy: nothing is drawn
     pieces = stream_semantic(
@@ -101,7 +102,8 @@ def continue_greedily(
 
 
 def code_distances(codebooks: Float[np.ndarray, "s v c"]) -> Float[np.ndarray, "n n"]:
-    """Distances of ids, 1 being the mean of two different codes of a level; those of two levels are far from each other."""
+    """Distances of ids, 1 being the mean of two different codes of a level; those of two levels are far from each
+    other."""
     levels, size = codebooks.shape[:2]
     cost = np.full((levels * size, levels * size), 10.0)
     for level, centroids in enumerate(codebooks):

@@ -92,7 +92,8 @@ def probe_tokens(
     test: ProbeClips,
     num_codes: int,
 ) -> dict[str, float]:
-    """Token probes for every frame target, and a ridge on token histograms for the tags. A slow frame answers for all that lie in it."""
+    """Token probes for every frame target, and a ridge on token histograms for the tags. A slow frame answers for all
+    that lie in it."""
 
     def rows(codes: Int[Tensor, "b q t"], targets: Float[Tensor, "b u n"]) -> tuple[Tensor, Tensor]:
         own = codes.transpose(1, 2).flatten(0, 1)

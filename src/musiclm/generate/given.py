@@ -1,7 +1,8 @@
-"""What music goes on from (AudioLM, section 4.3): a sound file or a take, as codes of its last part and the sound up to the joint.
+"""What music goes on from (AudioLM, section 4.3): a sound file or a take, as codes of its last part and the sound up to
+the joint.
 
-The joint is where the last frame that all streams share ends, so up to a frame of the given sound is cut off. The models are told of the last
-window before it alone, however long the sound is.
+The joint is where the last frame that all streams share ends, so up to a frame of the given sound is cut off. The
+models are told of the last window before it alone, however long the sound is.
 """
 
 from collections import deque
@@ -110,7 +111,8 @@ def of_take(
     others = sorted(part for part in encoders if about.encoders.get(part) != encoders[part])
     if others:
         raise ArtifactError(
-            f"the take was made by the bundle {about.bundle!r} ({about.bundle_hash}), with another {', '.join(others)}; "
+            f"the take was made by the bundle {about.bundle!r} ({about.bundle_hash}), "
+            f"with another {', '.join(others)}; "
             "name the right --model, or go on from its sound"
         )
     check_codec(take, codec)

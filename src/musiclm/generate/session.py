@@ -3,8 +3,9 @@
     music = MusicLM.from_pretrained("base").generate(["a calm piano piece"], duration_s=10, seed=1)
     music.save("piano.wav")
 
-Every item runs on its own, each stage with a generator of its own made from the item's seed. So an item of a batch equals
-the single run with its seed to the byte, and the stream equals the whole: nothing depends on what else is being made.
+Every item runs on its own, each stage with a generator of its own made from the item's seed. So an item of a batch
+equals the single run with its seed to the byte, and the stream equals the whole: nothing depends on what else is being
+made.
 """
 
 import math
@@ -217,8 +218,9 @@ class MusicLM:
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
 
-        Of long ones the models are told of the last window only. Raises: AudioError for a file that is no sound or shorter than
-        0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of several items.
+        Of long ones the models are told of the last window only. Raises: AudioError for a file that is no sound or
+        shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
+        several items.
         """
         unit = round(self.sample_rate_hz / self._unit_hz)
         layout = self.semantic.layout
@@ -254,8 +256,9 @@ class MusicLM:
     ) -> Iterator[Float[np.ndarray, " s"]]:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate) samples.
 
-        prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound comes first, unless
-        `new_only`, and without a prompt its own condition holds. on_take: told of the take once all is made.
+        prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound
+        comes first, unless `new_only`, and without a prompt its own condition holds. on_take: told of the take once all
+        is made.
 
         Raises: ValueError for a prompt, duration or seed outside its range.
         """
@@ -267,7 +270,8 @@ class MusicLM:
         before = None if given is None else given.acoustic[:, : decoder.levels]
         if before is not None and before.shape[1] < decoder.levels:
             raise ArtifactError(
-                f"the take has {before.shape[1]} acoustic levels, and the decoder {config.acoustic} needs {decoder.levels}; "
+                f"the take has {before.shape[1]} acoustic levels, and the decoder {config.acoustic} "
+                f"needs {decoder.levels}; "
                 "choose the decoder that made it, or go on from its sound"
             )
 
@@ -312,13 +316,15 @@ class MusicLM:
         prompt: Int[Tensor, "1 p n"] | None = None,
         on_codes: Callable[[Int[Tensor, "1 p n"]], None] | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
-        """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it is
-        final, together as long as the acoustic frames of those codes.
+        """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it
+        is final, together as long as the acoustic frames of those codes.
 
         mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`); None is nothing.
-        prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as they are decoded.
+        prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as
+        they are decoded.
 
-        Raises: ValueError for a seed outside its range, a source that ends before it said, or a prompt that does not fit.
+        Raises: ValueError for a seed outside its range, a source that ends before it said, or a prompt that does not
+        fit.
         """
         check_seed(seed)
         config = config or self.default_config()
@@ -371,8 +377,9 @@ class MusicLM:
     ) -> Music:
         """Music that goes on from a sound file, a take or music just made, for `duration_s` more.
 
-        The given sound comes first, sample for sample up to the joint but for the last 50 ms, which fade into what is new; the joint is
-        its last whole frame (`given.parent.joint_samples`). new_only: it begins at the joint. Without a prompt it stays like the given sound.
+        The given sound comes first, sample for sample up to the joint but for the last 50 ms, which fade into what is
+        new; the joint is its last whole frame (`given.parent.joint_samples`). new_only: it begins at the joint. Without
+        a prompt it stays like the given sound.
 
         Raises: as `given` and `stream`.
         """
@@ -385,7 +392,8 @@ class MusicLM:
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 
     def from_take(self, path: str | Path) -> Music:
-        """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of` (`musiclm.generate.take`)."""
+        """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`
+        (`musiclm.generate.take`)."""
         take, started = load_take(path), time.perf_counter()
         audio = np.concatenate(list(sound_of(take, self.soundstream, Path(path).parent)))[None]
         return Music(audio, self.sample_rate_hz, (take,), time.perf_counter() - started)

@@ -71,7 +71,8 @@ class Steer:
 
 @dataclass(frozen=True)
 class CodeTraits:
-    """What semantic codes say of their frame, by level: strength of an onset, and how much of each pitch class; standardised over the codes."""
+    """What semantic codes say of their frame, by level: strength of an onset, and how much of each pitch class;
+    standardised over the codes."""
 
     onset: tuple[Float[Tensor, " v"] | None, ...]
     chroma: tuple[Float[Tensor, "v 12"] | None, ...]
@@ -96,7 +97,8 @@ def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
 
 
 class Steering:
-    """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by frame."""
+    """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by
+    frame."""
 
     def __init__(self, traits: CodeTraits, steer: Steer) -> None:
         self.traits = traits
@@ -121,7 +123,8 @@ class Steering:
         self.level = (self.level + 1) % len(self.onsets)
 
     def align(self, codes: Sequence[int]) -> None:
-        """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not begin on a beat.
+        """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
+        begin on a beat.
 
         codes: in the order of `hear`.
         """

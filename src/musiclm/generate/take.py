@@ -1,10 +1,12 @@
 """Takes: codes with all that made them, from which the same sound comes again, and which other music can go on from.
 
-A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f) and, unless the music was made without a condition, `mulan` (q, 1), each in the
-smallest integer type that holds it. What made them is JSON in the metadata (`About`). The id of a take is a hash of both.
+A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f) and, unless the music was made without a
+condition, `mulan` (q, 1), each in the smallest integer type that holds it. What made them is JSON in the metadata
+(`About`). The id of a take is a hash of both.
 
-A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context, and of what is new. The
-parent's sound itself is not in it: it is read again from the parent, which lies beside the take.
+A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context,
+and of what is new. The parent's sound itself is not in it: it is read again from the parent, which lies beside the
+take.
 """
 
 import hashlib
@@ -233,7 +235,8 @@ def find_parent(take: Take, folder: Path) -> Path | None:
 
 
 def describe_take(path: str | Path) -> dict[str, Any]:
-    """What a take says of itself, and whom it comes from, the nearest first, as far as they lie beside it. Raises: ArtifactError."""
+    """What a take says of itself, and whom it comes from, the nearest first, as far as they lie beside it. Raises:
+    ArtifactError."""
     path = Path(path)
     take = load_take(path)
     parents: list[dict[str, Any]] = []
@@ -264,7 +267,8 @@ def sound_of(take: Take, codec: SoundStream, folder: Path | None = None) -> Iter
 
     folder: where parents lie, whose sound comes first.
 
-    Raises: ArtifactError if the codec's codes are others, the codes fit no such codec, or a parent is needed and not there.
+    Raises: ArtifactError if the codec's codes are others, the codes fit no such codec, or a parent is needed and not
+    there.
     """
     yield from _sound_of(take, codec, folder, MAX_PARENTS)
 
@@ -294,7 +298,8 @@ def given_sound(
     what = f"{parent.kind} {parent.name or 'without a file'} ({parent.hash[:12]}…)"
     if found is None:
         raise ArtifactError(
-            f"the take goes on from the {what}, which is not beside it or no longer the same; put it there, or ask for what is new only"
+            f"the take goes on from the {what}, which is not beside it or no longer the same; put it there, "
+            "or ask for what is new only"
         )
     if parent.kind == "audio":
         return (block[0] for block in read_blocks(found, sample_rate_hz=take.about.sample_rate_hz))
@@ -359,7 +364,8 @@ def _samples(audio: Float[Tensor, "1 1 s"]) -> Float[np.ndarray, " s"]:
 def as_heard(
     made: Iterator[Float[np.ndarray, " s"]], about: About, given: Iterator[Float[np.ndarray, " s"]]
 ) -> Iterator[Float[np.ndarray, " s"]]:
-    """The sound of a take from that of its codes, and of what was given before: up to the joint, but for a cross-fade, as it was given.
+    """The sound of a take from that of its codes, and of what was given before: up to the joint, but for a cross-fade,
+    as it was given.
 
     `made` is read to its end. Raises: ValueError if the given sound is shorter than it was.
     """

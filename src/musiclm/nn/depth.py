@@ -1,6 +1,8 @@
-"""A small network per frame that predicts the codes of its levels in turn, as the depth transformer of RQ-Transformer does (arXiv 2203.01941).
+"""A small network per frame that predicts the codes of its levels in turn, as the depth transformer of RQ-Transformer
+does (arXiv 2203.01941).
 
-It reads the state of the frame plus the embeddings of the levels before. So one step of the large network covers a whole frame.
+It reads the state of the frame plus the embeddings of the levels before. So one step of the large network covers a
+whole frame.
 """
 
 import torch

@@ -16,9 +16,6 @@ from torch import Tensor, nn
 from musiclm.nn.kmeans import assign, kmeans
 from musiclm.nn.precision import full_precision
 
-# moving averages that only training needs; artifacts of models with a quantizer named `rvq` leave them out
-TRAINING_STATE = ("rvq.counts", "rvq.sums")
-
 
 @dataclass(frozen=True)
 class Quantized:
@@ -221,8 +218,8 @@ class GroupedVQ(nn.Module):
     ) -> Int[Tensor, "b t q"]:
         """Codes of clips; on the first level a group keeps the code it had while that costs little.
 
-        A code stays where its squared distance is at most `1 + hold` times that of the nearest. before: the last code of
-        each group, empty at the beginning of a clip; moved on. The places of a group follow one another in time.
+        A code stays where its squared distance is at most `1 + hold` times that of the nearest. before: the last code
+        of each group, empty at the beginning of a clip; moved on. The places of a group follow one another in time.
         """
         b, t, _ = x.shape
         rows = x.unflatten(2, (-1, self.dim))

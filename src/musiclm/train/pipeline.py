@@ -320,14 +320,15 @@ def make_bundle(
 ) -> Bundle:
     """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
 
-    start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. leave_out: stages that are not wanted, such as
-    those of `start` that learned from other encoders. Raises: ValueError for one that a bundle needs. notes: Markdown at the head of the model
-    card. sampling: settings that `musiclm generate` takes by default ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of
-    Sampling, StormSampling and Steer).
+    start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. leave_out: stages that are
+    not wanted, such as those of `start` that learned from other encoders. Raises: ValueError for one that a bundle
+    needs. notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
+    ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of Sampling, StormSampling and Steer).
     """
     if needed := sorted(set(leave_out) - (set(MODELS) - REQUIRED)):
         raise ValueError(
-            f"{' and '.join(needed)} can't be left out of a bundle; only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+            f"{' and '.join(needed)} can't be left out of a bundle; "
+            f"only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
         )
     there = set() if start is None else set(open_bundle(start).parts)
     there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}

@@ -79,7 +79,8 @@ def _tune(letter: Letter, block: Block) -> tuple[tuple[Note, ...], ...] | None:
 
 
 def _playing(cast: Sequence[CastMember], block: Block, first: bool, rng: random.Random) -> frozenset[int]:
-    """Who plays: those whom the section's intensity calls in, less by its kind; somebody other than drums, if there is anybody."""
+    """Who plays: those whom the section's intensity calls in, less by its kind; somebody other than drums, if there is
+    anybody."""
     intensity = block.intensity
     chosen = {index for index, player in enumerate(cast) if player.line.enters <= intensity + 0.02}
     leads = {index for index in chosen if cast[index].role in _LEADS}

@@ -4,8 +4,9 @@ Which ids come in what order is the layout's affair (`musiclm.models.lm.stages`)
 Target id j belongs to level j mod levels, so only that level's codes can follow: the head holds one matrix per level and computes
 that slice alone, never the whole vocabulary.
 
-With `depth_width` a frame of several levels is one place of the sequence: its ids' embeddings are summed, and a small network (`musiclm.nn.depth`)
-predicts the levels of the next frame in turn. The transformer then runs once a frame, not once an id.
+With `depth_width` a frame of several levels is one place of the sequence: its ids' embeddings are summed, and a small
+network (`musiclm.nn.depth`) predicts the levels of the next frame in turn. The transformer then runs once a frame, not
+once an id.
 """
 
 from collections.abc import Mapping
@@ -142,7 +143,8 @@ class TokenLM(nn.Module):
         target: Int[Tensor, "b q t"],
         context: Int[Tensor, "b q t"] | None = None,
     ) -> Float[Tensor, "b q t v"]:
-        """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it, those of `context` if it is given.
+        """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it, those of `context`
+        if it is given.
 
         With `depth_width` the lower levels of the same frame are always those of `target`.
         """

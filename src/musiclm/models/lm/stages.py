@@ -10,9 +10,10 @@ A sequence is the conditions in order, then the target, each opened by an id of 
 
 and the ids are numbered: padding, null condition, one opening id per part, then each part's codes, level k in its own range.
 
-Positions are times, not places: the target's place j stands at j, a condition's frame where the target's frame of the same moment
-begins, and the MuLan ids, which have no time, before 0. So "what is heard now" is at distance 0 for every head of a rotary
-transformer from the first step of training, and a clip of any length looks alike. (T5 bias, preset `paper`, counts places.)
+Positions are times, not places: the target's place j stands at j, a condition's frame where the target's frame of the
+same moment begins, and the MuLan ids, which have no time, before 0. So "what is heard now" is at distance 0 for every
+head of a rotary transformer from the first step of training, and a clip of any length looks alike. (T5 bias, preset
+`paper`, counts places.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +73,8 @@ SPECS = (MULAN, SEMANTIC, ACOUSTIC)
 
 
 def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage:
-    """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12), and every semantic level.
+    """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12),
+    and every semantic level.
 
     Raises: ValueError if the fine stage would have none.
     """
@@ -102,7 +104,8 @@ class Layout:
         mulan_levels: int = 12,
         whole_frames: bool = False,
     ) -> None:
-        """`mulan_levels` keeps only the first levels of the MuLan condition. `whole_frames`: a target frame is one place of the sequence.
+        """`mulan_levels` keeps only the first levels of the MuLan condition. `whole_frames`: a target frame is one
+        place of the sequence.
 
         Raises: ValueError if a stream is not among `specs` or lacks the levels.
         """

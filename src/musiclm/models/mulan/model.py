@@ -26,7 +26,7 @@ from musiclm.core.config import from_json
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.mulan.text import TextConfig, TextEncoder, tokenize
 from musiclm.nn.attention import attention
-from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ, training_state
+from musiclm.nn.rvq import ResidualVQ, training_state
 
 KIND = "mulan"
 TOKENIZER_FILE = "tokenizer.json"
@@ -321,7 +321,7 @@ class MuLan(nn.Module):
             raise ValueError("a MuLan without a tokenizer can't be saved: text could not be embedded")
         files = {TOKENIZER_FILE: self.tokenizer.to_str().encode()}
         packed = _Packed(pack(self.state_dict()))
-        return save_artifact(folder, KIND, self.config, packed, info, torch.float16, files, skip=TRAINING_STATE)
+        return save_artifact(folder, KIND, self.config, packed, info, torch.float16, files, skip=training_state(self))
 
     @classmethod
     def from_artifact(cls, folder: Path | str) -> "MuLan":

@@ -129,7 +129,8 @@ class SoundStreamConfig:
     trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
     trunk_ahead: int = 1
     block_frames: int = 8  # codes that are decoded together
-    # a group's first code stays while its squared distance is at most 1 + hold times that of the nearest (`GroupedVQ.encode_held`)
+    # a group's first code stays while its squared distance is at most 1 + hold times that of the nearest
+    # (`GroupedVQ.encode_held`)
     hold: float = 0.0
 
     def __post_init__(self) -> None:

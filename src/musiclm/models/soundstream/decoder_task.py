@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from musiclm.core.artifact import codes_hash, read_config, save_artifact
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.task import CodecTask, CodecTaskConfig
-from musiclm.nn.rvq import TRAINING_STATE
+from musiclm.nn.rvq import training_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,4 +67,6 @@ class DecoderTask(CodecTask):
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision, with the hash of the one whose codes it gives."""
         facts = {**info, "baseline": self.baseline, "codes_of": self.codes_of}
-        save_artifact(folder, "soundstream", self.model.config, module, facts, torch.float16, skip=TRAINING_STATE)
+        save_artifact(
+            folder, "soundstream", self.model.config, module, facts, torch.float16, skip=training_state(module)
+        )

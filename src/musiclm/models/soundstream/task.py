@@ -28,7 +28,7 @@ from musiclm.models.soundstream.loss import (
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
-from musiclm.nn.rvq import TRAINING_STATE, ResidualVQ, perplexity, random_num_levels
+from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
 from musiclm.train.loop import Update
 
 
@@ -272,4 +272,6 @@ class SoundStreamTask(CodecTask):
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
         """Writes the codec in half precision; the discriminators stay in the run's checkpoint."""
         facts = {**info, "baseline": self.baseline}
-        save_artifact(folder, "soundstream", self.config.model, module, facts, torch.float16, skip=TRAINING_STATE)
+        save_artifact(
+            folder, "soundstream", self.config.model, module, facts, torch.float16, skip=training_state(module)
+        )

@@ -9,8 +9,9 @@ masked frames: one code in thirty. With it frames are masked whole, and a small 
 frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
 level of every masked frame; decoding takes the rounds of the first level alone.
 
-`code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of each level turns it into
-the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all weights.
+`code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
+each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
+weights.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """Which notes sound, 12.5 times a second: semitone spectra of two registers, which k-means turns into a code each.
 
-k-means over a layer of w2v-BERT keeps timbre and strokes; 1024 clusters can't hold chords as well (docs/decisions/014-harmony-codes.md). So
-what sounds below C4 and what sounds above get codes of their own, made of long windows, which tell the notes of a chord apart.
+k-means over a layer of w2v-BERT keeps timbre and strokes; 1024 clusters can't hold chords as well
+(docs/decisions/014-harmony-codes.md). So what sounds below C4 and what sounds above get codes of their own, made of
+long windows, which tell the notes of a chord apart.
 """
 
 import math
@@ -21,7 +22,8 @@ FLOOR = 0.02  # length of a register's spectrum below which it counts as silent
 
 
 def semitone_filters() -> Float[Tensor, "f n"]:
-    """How much each bin of an `N_FFT` spectrum counts for each semitone: a bell a third of a semitone or 0.6 bins wide; columns add up to 1."""
+    """How much each bin of an `N_FFT` spectrum counts for each semitone: a bell a third of a semitone or 0.6 bins wide;
+    columns add up to 1."""
     width_hz = SAMPLE_RATE_HZ / N_FFT
     hz = torch.arange(N_FFT // 2 + 1, dtype=torch.float64) * width_hz
     midi = LOWEST_MIDI + torch.arange(NUM_REGISTERS * REGISTER, dtype=torch.float64)
@@ -32,7 +34,8 @@ def semitone_filters() -> Float[Tensor, "f n"]:
 
 
 def semitones(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t r n"]:
-    """Square roots of magnitudes by register and semitone, each register of a frame of length 1 or, near silence, less; t = s // 1920."""
+    """Square roots of magnitudes by register and semitone, each register of a frame of length 1 or, near silence, less;
+    t = s // 1920."""
     num_frames = audio.shape[-1] // HOP
     window = torch.hann_window(N_FFT, device=audio.device)
     spectrum = stft(audio[:, 0, : num_frames * HOP], N_FFT, HOP, window).abs() * (2 / window.sum())

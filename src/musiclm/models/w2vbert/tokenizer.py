@@ -1,8 +1,10 @@
 """Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
 
 Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
-and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony` the notes below and above C4 have codes of their own
-(`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low register, high register, and one of the network for each half. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping windows of the length the model was trained on, in constant memory.
+and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony` the notes below and above C4
+have codes of their own (`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low register, high register, and
+one of the network for each half. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping
+windows of the length the model was trained on, in constant memory.
 """
 
 from collections.abc import Iterable
@@ -44,7 +46,8 @@ class SemanticTokenizerConfig:
         window, context = self.window_frames
         if not 0 <= 2 * self.context_s < self.window_s or 2 * context >= window:
             raise ValueError(
-                f"context_s {self.context_s} on both sides must leave something of window_s {self.window_s}, in whole frames"
+                f"context_s {self.context_s} on both sides must leave something of window_s {self.window_s}, "
+                "in whole frames"
             )
 
     @property
@@ -60,7 +63,8 @@ class SemanticTokenizerConfig:
 
 
 class SemanticTokenizer(nn.Module):
-    """Audio to semantic codes, 25 a second, or with `harmony` four every 80 ms. Use in eval mode; `from_artifact` and `fit_tokenizer` return it so."""
+    """Audio to semantic codes, 25 a second, or with `harmony` four every 80 ms. Use in eval mode; `from_artifact` and
+    `fit_tokenizer` return it so."""
 
     feature_mean: Tensor
     feature_std: Tensor
@@ -108,7 +112,8 @@ class SemanticTokenizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, audio: Float[Tensor, "b 1 s"], windows_at_once: int = 8) -> Int[Tensor, "b q t"]:
-        """Codes in [0, num_clusters): one for each whole 40 ms, t = floor(s / 960) at 24 kHz, or with `harmony` four for each whole 80 ms.
+        """Codes in [0, num_clusters): one for each whole 40 ms, t = floor(s / 960) at 24 kHz, or with `harmony` four
+        for each whole 80 ms.
 
         Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
         each frame's code comes from the window whose inside it lies in. The last window ends with the audio. Memory does not
@@ -162,7 +167,8 @@ class CodeCues:
 
 
 def cues_of_codes(folder: Path) -> list[CodeCues] | None:
-    """What the codes of each level of a tokenizer say of pitch and onset; None if it was made without cues. Raises: ArtifactError."""
+    """What the codes of each level of a tokenizer say of pitch and onset; None if it was made without cues. Raises:
+    ArtifactError."""
     artifact = load_artifact(folder, "semantic")
     if not artifact.config.get("num_cues"):
         return None
