@@ -70,6 +70,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.options": (),  # what several commands share; each command reaches only what it needs
     "cli.generate": ("core", "nn", "generate", "cli.options"),
     "cli.take": ("core", "models.soundstream", "generate", "cli.options", "cli.generate"),
+    "cli.edit": ("core", "generate", "cli.options", "cli.generate"),
     "cli.codec": ("core", "models.soundstream", "data.codes"),
     "cli.train": ("core", "generate", "train", "cli.options"),
     "cli.evaluate": (
@@ -81,7 +82,17 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
-        *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.evaluate", "cli.bench", "cli.inspect"),
+        *(
+            "core",
+            "cli.generate",
+            "cli.take",
+            "cli.edit",
+            "cli.codec",
+            "cli.train",
+            "cli.evaluate",
+            "cli.bench",
+            "cli.inspect",
+        ),
         "cli.corpus",
     ),
 }

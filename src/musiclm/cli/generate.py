@@ -14,8 +14,12 @@ from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
+    from musiclm.generate.edit import OnTake
     from musiclm.generate.given import Given
     from musiclm.generate.session import MusicLM
+    from musiclm.generate.session import Progress as OnProgress
+    from musiclm.generate.splice import Blocks
+    from musiclm.generate.take import About, Take
 
 MOST_PIECES = 10_000  # of one command
 
@@ -204,24 +208,31 @@ def wished(
 
 
 def open_model(
-    model: str, device: str, prompt: str | None, wishes: Mapping[str, Any], *temperatures: float | None
+    model: str,
+    device: str,
+    prompt: str | None,
+    wishes: Mapping[str, Any],
+    *temperatures: float | None,
+    base: "GenerateConfig | None" = None,
 ) -> "tuple[MusicLM, GenerateConfig]":
     """A bundle with what it needs to make music, and how it is to draw codes; says so in a line.
 
-    temperatures: of the coarse stage, the fine one and SoundStorm. Raises: as `configure`.
+    temperatures: of the coarse stage, the fine one and SoundStorm. base: as in `configure`. Raises: as `configure`.
     """
     from musiclm.generate.session import MusicLM
 
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    config = loaded.with_temperatures(configure(loaded, prompt, wishes), *temperatures)
+    config = loaded.with_temperatures(configure(loaded, prompt, wishes, base), *temperatures)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     return loaded, config
 
 
-def configure(model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any]) -> "GenerateConfig":
-    """How a bundle is to draw codes: its own choice, but for what is wished for.
+def configure(
+    model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any], base: "GenerateConfig | None" = None
+) -> "GenerateConfig":
+    """How a bundle is to draw codes: its own choice, or `base` (of a take), but for what is wished for.
 
     wishes: values by settings of `GenerateConfig`, such as "semantic.temperature"; None leaves the bundle's choice.
 
@@ -231,7 +242,7 @@ def configure(model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any]) -
 
     said = {name: value for name, value in wishes.items() if value is not None}
     assignments = [f"{name}={json.dumps(value)}" for name, value in said.items()]
-    config = override(model.default_config(), assignments)
+    config = override(base or model.default_config(), assignments)
     if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
         raise ValueError(f"--beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
     return config
@@ -250,13 +261,33 @@ def make(
     keep_take: bool = False,
 ) -> str:
     """Writes a piece of music, block by block as it is made, and its take if it is to be kept; a line about it."""
+
+    def run(report: "OnProgress", on_take: "OnTake | None") -> "Blocks":
+        return model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take)
+
+    about = model.about(prompt, duration_s, seed, config, given, new_only)
+    return write_made(run, about, path, bars, keep_take)[0]
+
+
+def write_made(
+    run: "Callable[[OnProgress, OnTake | None], Blocks]",
+    about: "About",
+    path: Path,
+    bars: Progress,
+    keep_take: bool,
+    ask_take: bool = False,
+) -> "tuple[str, Take | None]":
+    """Writes what `run` makes, block by block, with a bar for each stage, and its take beside it if it is to be kept.
+
+    Returns a line about it, and the take if it is to be kept or is asked for.
+    """
     from musiclm.core.audio import write_blocks
     from musiclm.generate.music import tags_of
-    from musiclm.generate.take import SUFFIX, Take
+    from musiclm.generate.take import SUFFIX
 
     started, first_s = time.perf_counter(), 0.0
     tasks: dict[str, TaskID] = {}
-    takes: list[Take] = []
+    takes: list["Take"] = []
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
@@ -265,16 +296,15 @@ def make(
 
     def blocks() -> Iterator[Any]:
         nonlocal first_s
-        on_take = takes.append if keep_take else None
-        for block in model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take):
+        for block in run(report, takes.append if keep_take or ask_take else None):
             first_s = first_s or time.perf_counter() - started
             yield block[None]
 
-    about = model.about(prompt, duration_s, seed, config, given, new_only)
-    write_blocks(path, blocks(), model.sample_rate_hz, tags_of(about))
-    taken = time.perf_counter() - started
-    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if takes else ""
-    return (
+    write_blocks(path, blocks(), about.sample_rate_hz, tags_of(about))
+    taken, duration_s = time.perf_counter() - started, about.duration_s
+    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if keep_take else ""
+    line = (
         f"{path}{told}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
-        f"first sound after {first_s:.1f} s), seed {seed}"
+        f"first sound after {first_s:.1f} s), seed {about.seed}"
     )
+    return line, takes[0] if takes else None

@@ -9,6 +9,7 @@ puts a metronome in place of the autocorrelation's lags; a key makes codes likel
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -96,6 +97,16 @@ def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
     return (values - values.mean(0)) / values.std(0).clamp(min=1e-6)
 
 
+class Guide(Protocol):
+    """What the sampler asks before each code of an item, and tells of each, drawn or given, in order: level by level,
+    frame by frame."""
+
+    def hear(self, code: int) -> None: ...
+
+    def bias(self) -> Float[Tensor, " v"] | float:
+        """To be added to the logits of the next code."""
+
+
 class Steering:
     """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by
     frame."""
@@ -122,11 +133,11 @@ class Steering:
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
 
-    def align(self, codes: Sequence[int]) -> None:
+    def align(self, codes: Sequence[int], codes_before: int = 0) -> None:
         """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
         begin on a beat.
 
-        codes: in the order of `hear`.
+        codes: in the order of `hear`. codes_before: how many others, in whole frames, will be heard before them.
         """
         if self.period is None:
             return
@@ -137,7 +148,8 @@ class Steering:
             strokes @ np.array([metronome(frame + shift, self.period) for frame in range(len(strokes))])
             for shift in range(int(np.ceil(self.period)))
         ]
-        self.frame = int(np.argmax(fits))
+        before = codes_before // levels * sum(onsets is not None for onsets in self.onsets)
+        self.frame = int(np.argmax(fits)) - before
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
@@ -207,4 +219,4 @@ def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
     return (fit - fit.mean()) / fit.std().clamp(min=1e-6)
 
 
-__all__ = ["CodeTraits", "Steer", "Steering"]
+__all__ = ["CodeTraits", "Guide", "Steer", "Steering"]
