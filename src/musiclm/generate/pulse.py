@@ -1,8 +1,8 @@
 """The tempo of a sound, measured: precise enough to count its bars by.
 
 Onsets are how far the log-mel spectrum rises, a hundred times a second. A beat of period p shows in their
-autocorrelation at p, 2p, 3p and so on, and not half-way between. The period where that is clearest, and near two beats
-a second (listeners prefer it), is found first; then, near it, the one that holds over the longest lags.
+autocorrelation at p, 2p, 3p and so on. So it does at 2p, 4p, 6p: of periods that are equally clear the one near two
+beats a second is taken, which listeners prefer. Then, near it, the one that holds over the longest lags.
 """
 
 import numpy as np
@@ -15,8 +15,9 @@ HOP = 240
 SLOWEST_BPM, FASTEST_BPM = 45.0, 220.0
 PREFERRED_BPM, SPREAD_OCTAVES = 120.0, 0.8
 SHORT_S = 6.0  # lags by which a tempo is found; the longest ones refine it
-LEAST = 0.1  # of the mean autocorrelation at whole beats over that between them: noise has 0.05
+LEAST = 0.1  # of the mean autocorrelation at whole beats over that at any lag: noise has 0.05
 LEAST_S = 3.0
+SHORTEST_LAG = 20  # below it any sound is like itself
 
 
 def measured_tempo(sound: Float[np.ndarray, " s"]) -> float | None:
@@ -35,10 +36,10 @@ def measured_tempo(sound: Float[np.ndarray, " s"]) -> float | None:
     per_minute = 60 * SAMPLE_RATE_HZ / HOP
 
     def clearness(period: float, longest: float) -> float:
-        """Mean likeness at whole periods over that between them."""
+        """Mean likeness at whole periods over that at any lag."""
         whole = np.arange(1, max(2, int(longest / period) + 1)) * period
-        at, between = (np.interp(lags, np.arange(len(likeness)), likeness) for lags in (whole, whole - period / 2))
-        return float(at.mean() - between.mean())
+        at = np.interp(whole, np.arange(len(likeness)), likeness)
+        return float(at.mean() - likeness[SHORTEST_LAG : int(longest)].mean())
 
     tempi = np.exp(np.arange(np.log(SLOWEST_BPM), np.log(FASTEST_BPM), 0.005))
     short = min(SHORT_S * SAMPLE_RATE_HZ / HOP, len(likeness) - 1)
