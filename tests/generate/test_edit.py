@@ -150,7 +150,7 @@ def test_a_span_longer_than_a_window(model: MusicLM, tmp_path: Path) -> None:
 
 def test_the_given_sound_comes_while_the_rest_is_made_and_stops_with_the_listener(model: MusicLM, song: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    blocks = edit.repaint(model, song, 2.0, 3.0, drafts=2).blocks(lambda *x: seen.append(x))
+    blocks = edit.repaint(model, song, 2.0, 3.0, drafts=2).blocks(lambda *x: seen.append(x), None)
     block = next(blocks)
     assert len(block) and not seen
     blocks.close()
@@ -246,7 +246,7 @@ def test_from_the_same_codes_in_another_sound_to_another_piece(model: MusicLM, f
 
 def test_the_stream_of_a_variation_equals_the_whole(model: MusicLM, first: Music) -> None:
     takes = []
-    blocks = list(edit.vary(model, first, 0.5, seed=1).blocks(on_take=takes.append))
+    blocks = list(edit.vary(model, first, 0.5, seed=1).blocks(None, takes.append))
     whole = model.vary(first, 0.5, seed=1)
     assert np.concatenate(blocks).tobytes() == whole.audio[0].tobytes() and takes[0].id == whole.takes[0].id
 

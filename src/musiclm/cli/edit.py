@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
     from musiclm.generate.edit import Edit
     from musiclm.generate.session import MusicLM
-    from musiclm.generate.take import About, Drafts
+    from musiclm.generate.take import About
 
 
 def _check_drafts(drafts: int) -> None:
@@ -239,7 +239,7 @@ def _run(
     edit = ready(loaded, config)
     print(told(edit.about))
     with progress_bar(Console(stderr=True), progress) as bars:
-        line, made = write_made(edit.run, edit.about, path, bars, keep_take, ask_take=True)
+        line, made = write_made(edit.blocks, edit.about, path, bars, keep_take, ask_take=True)
     print(line)
     assert made is not None
     print(_outcome(made.about), end="")
@@ -249,7 +249,7 @@ def _outcome(about: "About") -> str:
     """What only making it told, as a line; empty if there is nothing to tell."""
     if about.vary is not None:
         return f"{about.vary.kept:.0%} of the semantic codes are as they were\n"
-    drafts: Drafts | None = (about.repaint or about.loop).drafts if about.repaint or about.loop else None
+    drafts = about.drafts
     if drafts is None or not drafts.scores:
         return "nothing follows what was made, so there was one draft\n"
     others = [score for place, score in enumerate(drafts.scores) if place != drafts.best]

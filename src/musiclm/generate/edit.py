@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 OnTake = Callable[[Take], None]
 
 NUM_DRAFTS = 4
+DRAFTS_AT_ONCE = 4  # drawn side by side; more would only take memory
 AFTER_S = 4.0  # of codes after a gap that SoundStorm and the codec are given
 JUDGED_S = 2.0  # of them, by which drafts are judged
 PIECE_S = 5.0  # that the codec decodes at a time
@@ -61,11 +62,8 @@ class Edit:
     """An edit that is ready to be made."""
 
     about: About  # as the take will say, but for what only making it tells: drafts' scores, what was kept
-    run: "Callable[[Progress | None, OnTake | None], Blocks]"
-
-    def blocks(self, on_progress: "Progress | None" = None, on_take: OnTake | None = None) -> Blocks:
-        """The whole sound, in blocks, each as soon as it is final. on_take: told of the take once all is made."""
-        return self.run(on_progress, on_take)
+    # the whole sound, block by block as it becomes final; then the second argument is told of the take
+    blocks: "Callable[[Progress | None, OnTake | None], Blocks]"
 
     def music(self, on_progress: "Progress | None" = None) -> Music:
         """The whole sound with its take."""
@@ -153,12 +151,7 @@ def repaint(
     about = _about(model, source, prompt, (stop - start) / rate, seed, settings, span)
     before = codes.start_samples // unit
     gap = range(first - before, last - before)
-
-    def finished(about: About, drafts: Drafts) -> About:
-        assert about.repaint is not None
-        return replace(about, repaint=replace(about.repaint, drafts=drafts))
-
-    return _filling(model, source, about, codes, gap, prompt, source.sound, finished)
+    return _filling(model, source, about, codes, gap, prompt, source.sound)
 
 
 # -- loop
@@ -188,6 +181,8 @@ def loop(
     source, rate = model.source(given), model.sample_rate_hz
     unit = source.unit
     start = round(start_s * rate / unit) * unit
+    if start >= source.num_samples:
+        raise ValueError(f"the loop begins at {start_s:g} s, after the end of {source.name}")
     bpm, told_by = _tempo(source, tempo_bpm, prompt, config, start)
     length, bars = _whole_bars(source, start, bpm, beats_per_bar, duration_s)
     redone = round(min(60 * beats_per_bar / bpm, length / rate / 2, MOST_REDONE_S) * rate)
@@ -211,12 +206,7 @@ def loop(
         drafts=Drafts(num=drafts),
     )
     about = _about(model, source, prompt, length / rate, seed, settings, bars_of)
-
-    def finished(about: About, drafts: Drafts) -> About:
-        assert about.loop is not None
-        return replace(about, loop=replace(about.loop, drafts=drafts))
-
-    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()), finished)
+    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()))
 
 
 def _tempo(
@@ -236,10 +226,7 @@ def _tempo(
         kept = about.loop.tempo_bpm if about.loop else steer.as_asked(about.prompt or "").tempo_bpm
         if kept is not None:
             return kept, "take"
-    rate = source.codec.config.sample_rate_hz
-    if start >= source.num_samples:
-        raise ValueError(f"the loop begins at {start / rate:g} s, after the end of {source.name}")
-    heard = measured_tempo(source.read(start, start + round(MEASURED_S * rate)))
+    heard = measured_tempo(source.read(start, start + round(MEASURED_S * source.codec.config.sample_rate_hz)))
     if heard is None:
         raise ValueError(f"no steady beat can be measured in {source.name}; name its tempo (--tempo)")
     return heard, "measured"
@@ -299,7 +286,6 @@ def _filling(
     gap: range,
     prompt: str | None,
     sound: Callable[[], Blocks],
-    finished: Callable[[About, Drafts], About],
 ) -> Edit:
     """The edit that fills a gap, in units, of known codes."""
     config = about.config
@@ -308,14 +294,13 @@ def _filling(
     semantic_gap, acoustic_gap = (
         range(start, stop) for start, stop in zip(source.frames(gap.start), source.frames(gap.stop), strict=True)
     )
-    drafts = about.repaint.drafts if about.repaint else about.loop.drafts if about.loop else Drafts(num=1)
 
     def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
         made: list[Take] = []
 
         def fresh() -> Blocks:
             semantic, found = _drafted(
-                model, about, codes.semantic, semantic_gap, mulan, drafts.num, _stage(on_progress, "semantic")
+                model, about, codes.semantic, semantic_gap, mulan, _stage(on_progress, "semantic")
             )
             filled = codes.acoustic[:, : decoder.levels].clone()
             generator = _generator(about, config.acoustic)
@@ -323,7 +308,7 @@ def _filling(
                 filled, acoustic_gap, semantic, mulan, [generator], _stage(on_progress, "acoustic")
             )
             pieces = filled.split(round(PIECE_S * (source.codec.spec.frame_rate_hz or 1.0)), 2)
-            told = replace(finished(about, found), pieces=tuple(piece.shape[2] for piece in pieces))
+            told = replace(about.with_drafts(found), pieces=tuple(piece.shape[2] for piece in pieces))
             made.append(Take.of(told, semantic, filled, mulan))
             yield from decoded(source.codec, (piece[:, : config.levels] for piece in pieces))
 
@@ -340,7 +325,6 @@ def _drafted(
     semantic: Int[Tensor, "1 q t"],
     gap: range,
     mulan: Int[Tensor, "1 m 1"] | None,
-    num: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Int[Tensor, "1 q t"], Drafts]:
     """Semantic codes with the gap filled by the draft that what follows fits best, and how the drafts did.
@@ -351,33 +335,44 @@ def _drafted(
     window, rate = layout.crop_frames(), layout.target_spec.frame_rate_hz or 1.0
     after = semantic[:, :, gap.stop : gap.stop + round(JUDGED_S * rate)]
     before = semantic[:, :, max(0, gap.start - (window - min(len(gap), window // 2))) : gap.start]
-    num = num if after.shape[2] else 1
-    guides = []
-    for _ in range(num):
-        steering = model.steering(about.config.steer, about.prompt or "")
-        for each in steering:
-            _align(each, before, after, len(gap))
-        guides += steering
-    pieces = stream_semantic(
-        model.semantic,
-        None if mulan is None else mulan.expand(num, -1, -1),
-        before.shape[2] + len(gap),
-        about.config.semantic,
-        [_generator(about, f"draft {i}") for i in range(num)],
-        before.expand(num, -1, -1),
-        on_progress,
-        steering=guides,
-    )
-    found = torch.cat(list(pieces), 2)
+    wanted = about.drafts
+    num = wanted.num if wanted is not None and after.shape[2] else 1
+    found: list[Tensor] = []
+    for first in range(0, num, DRAFTS_AT_ONCE):
+        group = range(first, min(num, first + DRAFTS_AT_ONCE))
+        guides = []
+        for _ in group:
+            steering = model.steering(about.config.steer, about.prompt or "")
+            for each in steering:
+                _align(each, before, after, len(gap))
+            guides += steering
+        pieces = stream_semantic(
+            model.semantic,
+            None if mulan is None else mulan.expand(len(group), -1, -1),
+            before.shape[2] + len(gap),
+            about.config.semantic,
+            [_generator(about, f"draft {place}") for place in group],
+            before.expand(len(group), -1, -1),
+            _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
+            steering=guides,
+        )
+        found += torch.cat(list(pieces), 2).split(1)
     scores: list[float] = []
     if after.shape[2]:
-        for row in found.split(1):  # one by one, so that memory does not grow with their number
+        for row in found:
             whole = torch.cat([row, after], 2)
             scores.append(float(log_likelihood(model.semantic, mulan, whole, row.shape[2])[0]))
     best = int(np.argmax(scores)) if scores else 0
     filled = semantic.clone()
-    filled[:, :, gap.start : gap.stop] = found[best : best + 1, :, before.shape[2] :]
+    filled[:, :, gap.start : gap.stop] = found[best][:, :, before.shape[2] :]
     return filled, Drafts(num=num, scores=tuple(round(score, 4) for score in scores), best=best)
+
+
+def _part_of(
+    on_progress: Callable[[int, int], None] | None, part: int, parts: int
+) -> Callable[[int, int], None] | None:
+    """Progress of one of several parts of equal length."""
+    return None if on_progress is None else lambda done, total: on_progress(part * total + done, parts * total)
 
 
 def _align(guide: Steering, before: Int[Tensor, "1 q t"], after: Int[Tensor, "1 q u"], gap: int) -> None:

@@ -179,6 +179,19 @@ class About:
         return self.repaint or self.vary or self.loop
 
     @property
+    def drafts(self) -> Drafts | None:
+        """Of what was made anew between known codes."""
+        edit = self.repaint or self.loop
+        return None if edit is None else edit.drafts
+
+    def with_drafts(self, drafts: Drafts) -> "About":
+        """The same with what became of the drafts."""
+        if self.repaint is not None:
+            return replace(self, repaint=replace(self.repaint, drafts=drafts))
+        assert self.loop is not None
+        return replace(self, loop=replace(self.loop, drafts=drafts))
+
+    @property
     def verb(self) -> Verb:
         """What made the take."""
         if self.edit is None:
