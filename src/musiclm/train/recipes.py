@@ -480,7 +480,7 @@ def bands() -> Preset:
         soundstream_decoder=Recipe(
             task=BandsDecoderTaskConfig(),
             train=TrainConfig(
-                steps=1500,
+                steps=6000,
                 batch_size=8,
                 learning_rate=5e-4,
                 warmup_steps=50,

@@ -9,6 +9,8 @@ docs/decisions/013-three-bands.md.
 Magnitudes are handled to the power `POWER`: errors then weigh by how loud a partial is, not by how far it lies above the noise floor.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,12 +23,12 @@ POWER = 0.3  # of magnitudes, a full-scale sine having 1
 
 
 class BandAnalysis(nn.Module):
-    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples."""
+    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples; of every bin if `every_bin`."""
 
     window: Tensor
     pool: Tensor
 
-    def __init__(self, band: Band, sample_rate_hz: int) -> None:
+    def __init__(self, band: Band, sample_rate_hz: int, every_bin: bool = False) -> None:
         super().__init__()
         self.n_fft, self.hop = band.n_fft, band.hop
         self.first, self.last = band.bins(sample_rate_hz)
@@ -34,7 +36,7 @@ class BandAnalysis(nn.Module):
         self.register_buffer("window", window * (2 / window.sum()), persistent=False)
         pool = band.pool(sample_rate_hz)
         self.register_buffer("pool", pool / pool.sum(0), persistent=False)
-        self.pooled = band.num_pooled is not None
+        self.pooled = band.num_pooled is not None and not every_bin
 
     def forward(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b t f"]:
         """Spectra of the windows that lie in `audio`, t = (s - n_fft) / hop + 1."""
@@ -131,12 +133,16 @@ class BandsEncoder(nn.Module):
         self.context = 2 * config.lookahead
         self.analyses = nn.ModuleList([BandAnalysis(band, config.sample_rate_hz) for band in config.bands])
         self.encoders = nn.ModuleList([BandEncoder(band, config) for band in config.bands])
+        self.every_bin = nn.ModuleList([BandAnalysis(band, config.sample_rate_hz, True) for band in config.bands])
 
-    def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> list[Float[Tensor, "b _ _"]]:
+    def analyse(
+        self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None, every_bin: bool = False
+    ) -> list[Float[Tensor, "b _ _"]]:
         """Magnitudes of each band, centred on their hops; `audio` is whole frames, `lookahead` samples ahead of them."""
         padded = left_context(self, audio, self.context, state)[:, 0]
         spectra = []
-        for band, analysis in zip(self.config.bands, self.analyses, strict=True):
+        analyses = self.every_bin if every_bin else self.analyses
+        for band, analysis in zip(self.config.bands, analyses, strict=True):
             side = (band.n_fft - band.hop) // 2
             start = self.ahead - side
             spectra.append(analysis(padded[:, start : start + audio.shape[-1] + 2 * side]))
@@ -160,6 +166,7 @@ class GroupBasis(nn.Module):
 
     inverse: Tensor
     offset: Tensor
+    member: Tensor | None
 
     def __init__(self, band: Band, config: SoundStreamConfig) -> None:
         super().__init__()
@@ -167,11 +174,14 @@ class GroupBasis(nn.Module):
         num_out = band.fold * band.group_width(config.sample_rate_hz)
         self.register_buffer("inverse", torch.zeros(band.groups, config.group_dim, num_out))
         self.register_buffer("offset", torch.zeros(band.groups, num_out))
+        member = band.pool(config.sample_rate_hz).argmax(1) if config.every_bin and band.num_pooled else None
+        self.register_buffer("member", member, persistent=False)  # the pooled magnitude that a bin is part of
 
     def forward(self, latent: Float[Tensor, "b u g d"]) -> Float[Tensor, "b t f"]:
         rows = torch.einsum("bugd,gdn->bugn", latent, self.inverse) + self.offset
         b, u, g, _ = rows.shape
-        return rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
+        out = rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
+        return out if self.member is None else out[..., self.member]
 
 
 class BandsDecoder(nn.Module):
@@ -195,7 +205,7 @@ class BandsDecoder(nn.Module):
             ]
         )
         self.norm = nn.LayerNorm(width)
-        self.widths = [band.width(config.sample_rate_hz) for band in config.bands]
+        self.widths = config.decoded_widths
         # spectra of each band in a frame of the network
         self.spectra = [config.samples_per_frame // (band.hop * self.steps) for band in config.bands]
         self.head = nn.Linear(width, sum(n * f for n, f in zip(self.spectra, self.widths, strict=True)))
@@ -231,6 +241,23 @@ class BandsDecoder(nn.Module):
         late = self.lagging(F.pad(latent, (0, ahead)))
         frames = latent.shape[-1] * self.steps
         return [part[:, self.lag * n : (self.lag + frames) * n] for part, n in zip(late, self.spectra, strict=True)]
+
+
+    @torch.no_grad()
+    def tell_every_bin(self) -> "BandsDecoder":
+        """A decoder that gives every bin of a pooled band what this one gives the band, to go on learning from."""
+        model = BandsDecoder(replace(self.config, every_bin=True))
+        rows, start = [], 0
+        for basis, num, width in zip(model.bases, self.spectra, self.widths, strict=True):
+            own = torch.arange(start, start + num * width).reshape(num, width)
+            assert isinstance(basis, GroupBasis)
+            rows.append((own if basis.member is None else own[:, basis.member]).flatten())
+            start += num * width
+        state = self.state_dict()
+        for name in ("head.weight", "head.bias"):
+            state[name] = state[name][torch.cat(rows)]
+        model.load_state_dict(state)
+        return model
 
 
 @torch.no_grad()

@@ -81,18 +81,23 @@ class BandsTaskConfig(BandsCodecConfig):
 
     def __post_init__(self) -> None:
         self.check_fits(self.model)
+        if self.model.every_bin:
+            raise ValueError("every_bin is learned by the decoder alone: musiclm train soundstream-decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BandsDecoderTaskConfig(BandsCodecConfig):
     """The decoder alone. Its sizes are those of the codec that training begins with."""
 
+    crop_s: float = 2.56
+    code_count_shares: tuple[float, ...] = (0.7, 0.05, 0.1, 0.15)  # mostly what generation plays
+    every_bin: bool = True  # the decoder learns to tell every bin of pooled bands (`SoundStreamConfig.every_bin`)
     discriminator_patches: tuple[int, ...] = (8, 24)  # bins of a patch
     discriminator_channels: int = 48
     adversary_from_step: int = 100  # before, the discriminators learn alone
-    adversary_crop_s: float = 2.56
-    adversarial_weight: float = 0.2
-    feature_weight: float = 2.0
+    adversary_crop_s: float = 1.28
+    adversarial_weight: float = 0.6
+    feature_weight: float = 4.0
 
     def __post_init__(self) -> None:
         if self.adversary_crop_s > self.crop_s:
@@ -130,8 +135,8 @@ class BandDiscriminators(nn.Module):
         self.of_band = [number for number in range(len(model.bands)) for _ in patches]
         self.networks = nn.ModuleList(
             [
-                BandDiscriminator(band.width(model.sample_rate_hz), channels, patch)
-                for band in model.bands
+                BandDiscriminator(width, channels, patch)
+                for width in model.decoded_widths
                 for patch in patches
             ]
         )
@@ -303,6 +308,8 @@ class BandsDecoderTask(BandsCodecTask):
         torch.manual_seed(seed)
         model = SoundStream.from_artifact(start)
         config.check_fits(model.config)
+        if config.every_bin:
+            model.tell_every_bin()
         self.codes_of = codes_hash(read_config(start))
         for part in (model.encoder, model.rvq):
             part.requires_grad_(False)
@@ -318,14 +325,13 @@ class BandsDecoderTask(BandsCodecTask):
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
         """The discriminators' step, then the decoder's."""
-        config, (encoder, decoder, rvq) = self.config, self.parts
+        config, (_, decoder, _) = self.config, self.parts
         target = self.magnitudes(batch)
         with torch.no_grad(), full_precision(batch.device):
-            latent = encoder.encode(target).transpose(1, 2)
-            codes = rvq.encode(latent.flatten(0, 1)).unflatten(0, latent.shape[:2])
+            codes = self.model.encode(batch)  # those that language models learn, which hold
             counts = config.draw_counts(len(batch)).tolist()
-            latent = torch.stack([rvq.decode(own[:, :count]) for own, count in zip(codes, counts, strict=True)])
-        output = decoder(latent.transpose(1, 2))
+            parts = [self.model.dequantize(own[None, :count]) for own, count in zip(codes, counts, strict=True)]
+        output = decoder(torch.cat(parts))
         total, log = self.distance(output, target)
         real, fake = self._pieces(target, output)
         held = [part.detach() for part in fake]

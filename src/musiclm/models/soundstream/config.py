@@ -54,8 +54,12 @@ class Band:
 
     def width(self, sample_rate_hz: int) -> int:
         """Magnitudes of one spectrum."""
+        return self.num_bins(sample_rate_hz) if self.num_pooled is None else self.num_pooled
+
+    def num_bins(self, sample_rate_hz: int) -> int:
+        """Bins of one spectrum, pooled or not."""
         first, last = self.bins(sample_rate_hz)
-        return last - first if self.num_pooled is None else self.num_pooled
+        return last - first
 
     def pool(self, sample_rate_hz: int) -> Float[Tensor, "n f"]:
         """1 where a bin belongs to a band of even ratio; every band has a bin. The identity if magnitudes are not pooled."""
@@ -129,6 +133,7 @@ class SoundStreamConfig:
     trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
     trunk_ahead: int = 1
     block_frames: int = 8  # codes that are decoded together
+    every_bin: bool = False  # the decoder tells every bin, of pooled bands too, whose codes know the pooled ones
     # a group's first code stays while its squared distance is at most 1 + hold times that of the nearest
     # (`GroupedVQ.encode_held`)
     hold: float = 0.0
@@ -138,6 +143,8 @@ class SoundStreamConfig:
             raise ValueError(f"hold is {self.hold}; it must be 0 or more")
         if self.hold and self.network != "bands":
             raise ValueError(f"hold is {self.hold}; only the network `bands` has codes that hold")
+        if self.every_bin and self.network != "bands":
+            raise ValueError("every_bin is for the network `bands`, whose bands may be pooled")
         if self.network == "bands":
             self._check_bands()
         if self.network == "spectrogram" and (self.n_fft % self.hop or self.n_fft < 2 * self.hop):
@@ -171,6 +178,12 @@ class SoundStreamConfig:
             )
         if not 0 <= self.trunk_ahead < self.trunk_kernel:
             raise ValueError(f"trunk_ahead must lie in 0..{self.trunk_kernel - 1}, got {self.trunk_ahead}")
+
+    @property
+    def decoded_widths(self) -> list[int]:
+        """Magnitudes of one spectrum of each band that the decoder of the bands network tells."""
+        rate = self.sample_rate_hz
+        return [band.num_bins(rate) if self.every_bin else band.width(rate) for band in self.bands]
 
     @property
     def slots(self) -> list[Slot]:

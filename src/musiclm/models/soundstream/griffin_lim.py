@@ -39,7 +39,7 @@ class BandSynthesis(nn.Module):
     taps: Tensor
     draws: Tensor
 
-    def __init__(self, band: Band, sample_rate_hz: int) -> None:
+    def __init__(self, band: Band, sample_rate_hz: int, every_bin: bool = False) -> None:
         super().__init__()
         self.rounds, self.decimation = band.rounds, band.decimation
         self.n_fft, self.hop = band.n_fft // band.decimation, band.hop // band.decimation
@@ -50,7 +50,7 @@ class BandSynthesis(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         pool = band.pool(sample_rate_hz)
         self.register_buffer("spread", pool.T.contiguous(), persistent=False)
-        self.pooled = band.num_pooled is not None
+        self.pooled = band.num_pooled is not None and not every_bin
         draws = torch.rand(self.last - self.first, generator=torch.Generator().manual_seed(0))
         self.register_buffer("draws", draws, persistent=False)
         k = torch.arange(-HALF_TAPS * band.decimation, HALF_TAPS * band.decimation + 1, dtype=torch.float64)
@@ -167,7 +167,7 @@ class BandsSynthesis(nn.Module):
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
         self.config = config
-        self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz) for band in config.bands])
+        self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz, config.every_bin) for band in config.bands])
         self.lags = [band.lag for band in config.bands]
         # spectra of a block
         self.sizes = [config.block_frames * config.samples_per_frame // band.hop for band in config.bands]

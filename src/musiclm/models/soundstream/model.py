@@ -72,6 +72,15 @@ class SoundStream(nn.Module):
     def spec(self) -> TokenSpec:
         return self.config.spec
 
+    def tell_every_bin(self) -> None:
+        """From now on the decoder of the bands network tells every bin of pooled bands: at first what it told of each
+        band. Codes stay what they are."""
+        assert isinstance(self.decoder, BandsDecoder)
+        if not self.config.every_bin:
+            self.decoder = self.decoder.tell_every_bin()
+            self.config = self.decoder.config
+            self.phase = BandsSynthesis(self.config)
+
     def latents(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d t"]:
         """Frames before quantization of ceil(s / samples_per_frame) frames; the end is padded with zeros."""
         frame, ahead = self.config.samples_per_frame, self.config.lookahead
@@ -145,7 +154,7 @@ class SoundStream(nn.Module):
         assert isinstance(self.encoder, BandsEncoder)
         padded = F.pad(audio, (0, self.config.lookahead))
         state = self.initial_encoder_state(padded[..., : self.config.lookahead])
-        return self.encoder.analyse(padded[..., self.config.lookahead :], state)
+        return self.encoder.analyse(padded[..., self.config.lookahead :], state, self.config.every_bin)
 
     def spectra(self, audio: Float[Tensor, "b 1 s"]) -> Spectra:
         """What a perfect decoder of the spectrogram network would tell of `audio`, s in whole frames."""
