@@ -3,8 +3,8 @@
     python benchmarks/codec.py CORPUS ARTIFACT [--split test] [--played 4] [--out benchmarks/codec.json]
         [--picture codec.png]
 
-`--played` is how many codes a frame bundles play; that number is pictured, and measured beside all of them and fewer. Notes
-kept, keys sounding and real-or-not stand beside Opus at 6, 12 and 24 kbps and other clips.
+`--played` is how many codes a frame bundles play; that number is pictured, and measured beside all of them and fewer.
+Notes kept, keys sounding and real-or-not stand beside Opus at 6, 12 and 24 kbps and other clips.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python benchmarks/mutations.py --out benchmarks/mutations.json --label after
 
-Each mutation is a plausible mistake (an index, a sign, a term left out), written as the old text and the new. The source is
-copied, the file that holds the old text is found by its name and the text, so that moved files are found too, and the tests
-that ought to notice are run on the copy. A mutation survives where they all pass. `--tree` checks another checkout.
+Each mutation is a plausible mistake (an index, a sign, a term left out), written as the old text and the new. The
+source is copied, the file that holds the old text is found by its name and the text, so that moved files are found too,
+and the tests that ought to notice are run on the copy. A mutation survives where they all pass. `--tree` checks another
+checkout.
 """
 
 import argparse

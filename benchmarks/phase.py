@@ -1,9 +1,11 @@
-"""What phases cost: audio from the true magnitudes of held-out clips, with phases made in several ways, nothing quantized.
+"""What phases cost: audio from the true magnitudes of held-out clips, with phases made in several ways, nothing
+quantized.
 
     python benchmarks/phase.py CORPUS [--out benchmarks/phase.json]
 
-Rows say how many of the lowest bins keep their true turn (phase gained from frame to frame; the others are drawn) and how many iterations of
-Griffin-Lim follow. The upper bound of any codec of this kind, and the reason for its phase half (docs/decisions/001-codec-front-end.md).
+Rows say how many of the lowest bins keep their true turn (phase gained from frame to frame; the others are drawn) and
+how many iterations of Griffin-Lim follow. The upper bound of any codec of this kind, and the reason for its phase half
+(docs/decisions/001-codec-front-end.md).
 """
 
 import argparse

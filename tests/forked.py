@@ -1,6 +1,8 @@
-"""Commands in processes of their own that share one import of torch: a server forks a child for each and reports how it ended.
+"""Commands in processes of their own that share one import of torch: a server forks a child for each and reports how it
+ended.
 
-The child is a whole process from there on: it runs `main`, ends as an interpreter does, and its exit code is the one a shell would see.
+The child is a whole process from there on: it runs `main`, ends as an interpreter does, and its exit code is the one a
+shell would see.
 """
 
 import gc
@@ -71,7 +73,7 @@ class Server:
 
 
 def serve() -> None:
-    """Answers a line of standard input with the exit code of a child; returns in the child, which is to run the command."""
+    """Answers a line of standard input with a child's exit code; returns in the child, which runs the command."""
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

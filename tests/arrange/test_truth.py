@@ -1,4 +1,4 @@
-"""The checks of `truth` say no to what is false: each on a score made so that one claim holds and its opposite does not."""
+"""The checks of `truth` say no to what is false: on scores where one claim holds and its opposite does not."""
 
 import dataclasses
 

@@ -1,9 +1,11 @@
-"""Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways round.
+"""Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways
+round.
 
-Some claims are definitions, which no notes can bear out alone: a piece is of the style whose recipe made it; era, moods and
-uses are what the recipe says of its style; roles, sections, fills and the metre are what the composer wrote. Those are read
-from the score or the recipe, and held against the notes where these could speak against them: the band, the tempo and the
-metre must be the recipe's, a calm piece must not be busy, a happy one must be in a major mode, drums must play a fill.
+Some claims are definitions, which no notes can bear out alone: a piece is of the style whose recipe made it; era, moods
+and uses are what the recipe says of its style; roles, sections, fills and the metre are what the composer wrote. Those
+are read from the score or the recipe, and held against the notes where these could speak against them: the band, the
+tempo and the metre must be the recipe's, a calm piece must not be busy, a happy one must be in a major mode, drums must
+play a fill.
 """
 
 import math
@@ -48,14 +50,19 @@ STEPS = {
 BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 171), "very fast": (165, 400)}
 # wider names by General MIDI program, counted from 0
 PROGRAMS = {
-    "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32), "a guitar": range(24, 32),
-    "a plucked string instrument": [6, 24, 25, 46, 104, 105, 106, 107], "a bowed string instrument": [40, 41, 42, 43, 110],
-    "a string instrument": [40, 41, 42, 43, 46, 104, 106, 107, 110], "a brass instrument": range(56, 62), "a woodwind instrument": range(64, 80),
-    "a woodwind": range(64, 80), "a wind instrument": range(56, 80), "a mallet instrument": range(8, 14), "a synthesizer": [*range(80, 104), 50, 62],
+    "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32),
+    "a guitar": range(24, 32),
+    "a plucked string instrument": [6, 24, 25, 46, 104, 105, 106, 107],
+    "a bowed string instrument": [40, 41, 42, 43, 110],
+    "a string instrument": [40, 41, 42, 43, 46, 104, 106, 107, 110], "a brass instrument": range(56, 62),
+    "a woodwind instrument": range(64, 80),
+    "a woodwind": range(64, 80), "a wind instrument": range(56, 80), "a mallet instrument": range(8, 14),
+    "a synthesizer": [*range(80, 104), 50, 62],
     "a synth": [*range(80, 104), 50, 62], "an organ": range(16, 21), "a sax": range(64, 68),
 }  # fmt: skip
 DRUMS = {
-    "kick": (35, 36), "snare": (38, 40), "rim": (37,), "clap": (39,), "hi-hat": (42, 44, 46), "tom": (41, 43, 45, 47, 48, 50),
+    "kick": (35, 36), "snare": (38, 40), "rim": (37,), "clap": (39,), "hi-hat": (42, 44, 46),
+    "tom": (41, 43, 45, 47, 48, 50),
     "crash": (49, 52, 55, 57), "ride": (51, 53, 59),
 }  # fmt: skip
 
@@ -443,7 +450,10 @@ def _beat(value: str, heard: Heard) -> bool:
 
 @lru_cache(maxsize=64)
 def _through(sound, room_seed: int, kicks: bool) -> np.ndarray:
-    """What a desk makes of a second of white noise by a melody player, after one of silence: the whole mix, 8 s. With `kicks`, of 6 s."""
+    """What a desk makes of a second of white noise by a melody player, after one of silence: the whole mix, 8 s.
+
+    With `kicks`, of 6 s.
+    """
     length, rate = 8 * SAMPLE_RATE_HZ, SAMPLE_RATE_HZ
     noise = np.zeros(length, np.float32)
     long = np.random.default_rng(0).standard_normal(6 * rate if kicks else rate)

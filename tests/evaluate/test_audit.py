@@ -69,7 +69,19 @@ def test_loudness_is_weighted_as_ears_do():
 
 
 def test_what_facts_say_becomes_concepts():
-    facts = {"style": "surf rock", "genres": ["rock"], "era": "1960s", "moods": ["sunny"], "players": [{"instrument": "clean electric guitar", "repeats": True}], "drums": True, "speed": "very fast", "key": "Eb mixolydian", "tempo_bpm": 172, "density": "busy", "electric": False}  # fmt: skip
+    facts = {
+        "style": "surf rock",
+        "genres": ["rock"],
+        "era": "1960s",
+        "moods": ["sunny"],
+        "players": [{"instrument": "clean electric guitar", "repeats": True}],
+        "drums": True,
+        "speed": "very fast",
+        "key": "Eb mixolydian",
+        "tempo_bpm": 172,
+        "density": "busy",
+        "electric": False,
+    }
     prompt = prompt_of(facts)
     assert prompt.concepts == {"rock", "oldies", "guitar", "drums", "fast", "busy", "repetitive", "acoustic"}
     assert prompt.key == "Eb major" and prompt.tempo_bpm == 172

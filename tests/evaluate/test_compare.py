@@ -1,4 +1,4 @@
-"""Bundles on captions: the choice of captions, rows that survive a kill, and figures of made-up rows with known answers."""
+"""Bundles on captions: which captions, rows that survive a kill, figures of made-up rows with known answers."""
 
 import json
 from dataclasses import asdict
@@ -80,7 +80,7 @@ def test_rows_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def rows(
     prompts: list[Prompt], knows: float, keys: float = 1.0, offset: float = 0.0, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Of clips whose loudness follows whether "calm" was asked for, as far as `knows`, and embeddings off by `offset`."""
+    """Of clips whose loudness follows whether "calm" was asked for, as far as `knows`; embeddings off by `offset`."""
     rng = np.random.default_rng(seed)
     described = asdict(describe(cadence(0, 4.0)))
     return [

@@ -1,4 +1,6 @@
-"""Every measure puts its controls in order on real music: excerpts of sixteen pieces, through the codec that ships, beside noise and broken clips."""
+"""Every measure puts its controls in order on real music: excerpts of sixteen pieces, through the codec that ships,
+beside noise and broken clips.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path

@@ -22,7 +22,7 @@ def test_what_differs_is_told_and_what_does_not_is_not() -> None:
 
 
 def test_copies_alone_teach_nothing_and_do_not_mislead() -> None:
-    """A copy lies next to its clip: were one learned and the other tested, it would get its clip's label, the wrong one."""
+    """A copy lies next to its clip: with one learned and the other tested, it would get the wrong label."""
     real = 10 * clips(40, width=200)
     copies = real + 1e-3 * clips(40, seed=1, width=200)
     assert abs(real_or_not(real, copies).value - 0.5) < 0.2

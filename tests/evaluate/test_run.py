@@ -1,4 +1,4 @@
-"""`musiclm evaluate` from end to end on a bundle of random weights and a small corpus, with a judge made up for the test."""
+"""`musiclm evaluate` from end to end on random weights and a small corpus, with a judge made up here."""
 
 import json
 import math

@@ -1,4 +1,7 @@
-"""Embedders load from disk, tell sounds apart, and say what is missing. Those of transformers are small random ones made here."""
+"""Embedders load from disk, tell sounds apart, and say what is missing.
+
+Those of transformers are small random ones made here.
+"""
 
 import json
 from importlib.util import find_spec

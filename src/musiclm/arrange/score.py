@@ -1,6 +1,7 @@
-"""A piece as the arranger knows it: all that the renderer needs and all that a caption may say. Time is in quarter notes unless a name has a unit.
+"""A piece as the arranger knows it: all that the renderer needs and all that a caption may say.
 
-Nothing here is guessed from audio. What a `Score` does not say, a caption does not say either.
+Time is in quarter notes unless a name has a unit. Nothing here is guessed from audio. What a `Score` does not say, a
+caption does not say either.
 """
 
 import bisect
@@ -112,7 +113,9 @@ class Score:
 
     @cached_property
     def _tempo_map(self) -> tuple[list[float], list[tuple[float, float, float]]]:
-        """Where the tempo changes, and of each stretch, the first one included: (seconds before it, where it begins, bpm)."""
+        """Where the tempo changes, and of each stretch, the first one included: (seconds before it, where it begins,
+        bpm).
+        """
         stretches = [(0.0, 0.0, self.tempo_bpm)]
         for place, next_bpm in self.tempo_changes:
             seconds, at, bpm = stretches[-1]

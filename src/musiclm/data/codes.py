@@ -1,7 +1,7 @@
 """Whole files through the codec in constant memory, and files of codes.
 
-Audio is read, encoded, decoded and written block by block; only the codes, about 1 kB a second, are held. A file of codes is safetensors: `codes`
-int16 (q, t), with the hash of the codec and the exact number of samples in its metadata.
+Audio is read, encoded, decoded and written block by block; only the codes, about 1 kB a second, are held. A file of
+codes is safetensors: `codes` int16 (q, t), with the hash of the codec and the exact number of samples in its metadata.
 """
 
 import json
@@ -70,7 +70,10 @@ def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.nda
 
 
 def save_codes(path: Path, encoded: Encoded) -> None:
-    """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
+    """Writes a file of codes; it appears under its name only when whole.
+
+    Raises OutputError for a place that can't be written to, OSError.
+    """
     check_output(path)
     about = {"kind": "musiclm codes", "samples": encoded.num_samples, "codec": encoded.codec_hash}
     # one key: of several, safetensors changes the order from file to file
@@ -101,7 +104,8 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
     about = describe_codes(path)
     if about["codec"] != codec.codes_hash:
         raise ArtifactError(
-            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right --model"
+            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right "
+            "--model"
         )
     if levels is not None and not 1 <= levels <= about["levels"]:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")

@@ -1,12 +1,13 @@
 """The token store: what the encoders made of a corpus, as the language models read it.
 
-    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, whenever that is trained:
+    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, at any time:
         header.json                the stream's spec and the encoder by hash
         codebooks.safetensors      the vectors behind the codes, (q v c)
-        shard-00000.safetensors    by track id: codes (q t) int16, for MuLan embeddings (n c) float16; tracks in the metadata
+        shard-00000.safetensors    by track id: codes (q t) int16, or MuLan embeddings (n c) float16; tracks as metadata
 
-MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows (MusicLM,
-section 3.1), and noise can be added before quantizing. Files appear under their names only when they are whole.
+MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows
+(MusicLM, section 3.1), and noise can be added before quantizing. Files appear under their names only when they are
+whole.
 """
 
 import json
@@ -130,7 +131,8 @@ class StreamWriter:
     def add(
         self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
     ) -> None:
-        """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or at `flush`.
+        """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or
+        at `flush`.
 
         Raises: StoreError if they are none or do not fit the spec.
         """
@@ -243,7 +245,8 @@ class TokenStore:
             rate = self.spec(name).frame_rate_hz
             if rate and stretch.num_frames < int(stretch.seconds * rate - 0.01):  # resampling may lack a sample
                 raise StoreError(
-                    f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
+                    f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too "
+                    "few; tokenize again"
                 )
         if any(offset * self.clock_hz % 1 for offset in offsets.values()):
             raise StoreError(
@@ -257,7 +260,8 @@ class TokenStore:
             offsets[name] = min(offsets[name], found[name].num_frames - 1)
         if min(left.values()) < 1:
             raise StoreError(
-                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one --max-seconds for all"
+                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one "
+                "--max-seconds for all"
             )
         any_of_them = next(iter(found.values()))
         return StoredTrack(
@@ -356,7 +360,7 @@ class TokenStore:
         )
 
     def windows(self, start: int, stop: int, num: int) -> tuple[int, int]:
-        """Which of a track's `num` MuLan windows lie in frames [start, stop) of the clock: those wholly inside, or the one nearest."""
+        """Which of a track's `num` MuLan windows lie wholly in frames [start, stop) of the clock, or the nearest."""
         first = math.ceil(start / self.clock_hz)
         last = math.floor(stop / self.clock_hz) - MULAN_WINDOW_S
         if first > last:
@@ -397,8 +401,9 @@ class TokenStore:
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
     ) -> Float[Tensor, " q"]:
-        """The baseline of a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
-        often each code occurs in the training split (counted from one, so that no code is impossible)."""
+        """The baseline of a model of `stream`, per level in nats: what a model scores on `codes` (their first
+        `num_frames` frames) that knows only how often each code occurs in the training split (counted from one, so that
+        no code is impossible)."""
         spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
         for index in self._some("train"):

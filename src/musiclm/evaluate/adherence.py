@@ -105,7 +105,8 @@ class Adherence:
 
 
 def load_prompts(path: Path | None = None) -> list[Prompt]:
-    """The package's own prompts, or those of a CSV with a column `prompt` and, if wanted, `concepts` (a;b), `tempo_bpm` and `key`.
+    """The package's own prompts, or those of a CSV with a column `prompt` and, if wanted, `concepts` (a;b), `tempo_bpm`
+    and `key`.
 
     Raises: ValueError for a file that can't be read, lacks the column, names an unknown concept or has no rows.
     """

@@ -43,15 +43,20 @@ from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
 WINDOW_S = 10.0
 # concept of `evaluate.adherence` -> words of which one stands in a window's style, genres, moods or era
 SAYS: dict[str, tuple[str, ...]] = {
-    "rock": ("rock",), "hard rock": ("hard rock",), "metal": ("metal",), "punk": ("punk",), "indie": ("indie",), "pop": ("pop",), "electronic": ("electronic", "techno", "synthwave"),
-    "dance": ("dance", "danceable"), "house": ("house",), "hip-hop": ("hip hop",), "soul": ("soul",), "funk": ("funk",), "jazz": ("jazz",), "blues": ("blues",), "country": ("country",),
-    "folk": ("folk",), "ambient": ("ambient",), "chill": ("relaxed", "laid-back", "calm", "mellow", "chillout"), "party": ("festive", "euphoric"), "sad": ("sad", "melancholic"),
+    "rock": ("rock",), "hard rock": ("hard rock",), "metal": ("metal",), "punk": ("punk",), "indie": ("indie",),
+    "pop": ("pop",), "electronic": ("electronic", "techno", "synthwave"),
+    "dance": ("dance", "danceable"), "house": ("house",), "hip-hop": ("hip hop",), "soul": ("soul",), "funk": ("funk",),
+    "jazz": ("jazz",), "blues": ("blues",), "country": ("country",),
+    "folk": ("folk",), "ambient": ("ambient",), "chill": ("relaxed", "laid-back", "calm", "mellow", "chillout"),
+    "party": ("festive", "euphoric"), "sad": ("sad", "melancholic"),
     "happy": ("happy", "cheerful", "joyful"), "80s": ("1980s",), "oldies": ("1950s", "1960s"), "catchy": ("catchy",),
 }  # fmt: skip
 # MagnaTagATune tag -> words in the names of instruments that it stands for
 HEARD: dict[str, tuple[str, ...]] = {
-    "guitar": ("guitar",), "piano": ("piano",), "strings": ("strings", "string section"), "violin": ("violin", "fiddle"), "cello": ("cello",), "flute": ("flute", "recorder", "whistle"),
-    "harpsichord": ("harpsichord",), "harp": ("harp",), "sitar": ("sitar",), "choir": ("choir",), "synth": ("lead", "pad", "synth"), "drums": ("drum kit", "drums", "drum machine"),
+    "guitar": ("guitar",), "piano": ("piano",), "strings": ("strings", "string section"),
+    "violin": ("violin", "fiddle"), "cello": ("cello",), "flute": ("flute", "recorder", "whistle"),
+    "harpsichord": ("harpsichord",), "harp": ("harp",), "sitar": ("sitar",), "choir": ("choir",),
+    "synth": ("lead", "pad", "synth"), "drums": ("drum kit", "drums", "drum machine"),
 }  # fmt: skip
 Say = Callable[[str], None]
 
@@ -197,7 +202,17 @@ def duplicates(
     pairs = []
     for i in range(len(prints)):
         # every key: pitch classes turned by 0 to 11
-        alike = np.max([np.roll(prints[i], turn, axis=0).ravel() @ prints[i + 1 :].reshape(len(prints) - i - 1, -1).T for turn in range(12)], axis=0) if i + 1 < len(prints) else np.zeros(0)  # fmt: skip
+        alike = (
+            np.max(
+                [
+                    np.roll(prints[i], turn, axis=0).ravel() @ prints[i + 1 :].reshape(len(prints) - i - 1, -1).T
+                    for turn in range(12)
+                ],
+                axis=0,
+            )
+            if i + 1 < len(prints)
+            else np.zeros(0)
+        )
         pairs += [(float(alike[k]), i, i + 1 + int(k)) for k in np.flatnonzero(alike > 0.95)]
     others = [(score, i, j) for score, i, j in sorted(pairs, reverse=True) if chosen[i]["track"] != chosen[j]["track"]]
     return {
@@ -248,7 +263,9 @@ def read_reference(path: Path) -> list[str]:
 
 
 def wording(texts: Sequence[str], reference: Sequence[str], seed: int = 0, sample: int = 400) -> dict[str, Any]:
-    """Statistics of captions, beside those of a reference as large; novelty is the share of n-grams that the reference does not have."""
+    """Statistics of captions, beside those of a reference as large; novelty is the share of n-grams that the reference
+    does not have.
+    """
     rng = random.Random(seed)
     report: dict[str, Any] = {"all": statistics(texts)}
     long = [text for text in texts if len(text.split()) >= 15]

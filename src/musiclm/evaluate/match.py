@@ -35,16 +35,29 @@ from musiclm.models.mulan.model import MuLan
 CLIP_S = 10.0
 # how people say it; whole words, ends of words where they matter, and never after "no", "not" or "without"
 WORDS: dict[str, str] = {
-    "rock": r"rock|rock'?n'?roll", "hard rock": r"hard rock|hard-rock", "metal": r"metal|heavy metal|metalcore", "punk": r"punk", "progressive rock": r"prog(ressive)? rock", "indie": r"indie",
-    "pop": r"pop", "electronic": r"electronic|electronica|techno|edm|synthwave|trance", "dance": r"dance|dance music|edm|danceable", "house": r"house", "hip-hop": r"hip[- ]?hop|trap|rap|boom bap",
-    "soul": r"soul|r ?& ?b|rnb", "funk": r"funky?", "jazz": r"jazzy?|swing|bebop", "blues": r"blues|bluesy", "country": r"country|bluegrass", "folk": r"folk|folky|celtic",
-    "acoustic": r"acoustic|unplugged", "guitar": r"guitars?", "ambient": r"ambient|atmospheric|drone", "chill": r"chill|chillout|mellow|relaxing|relaxed|laid[- ]back|easy listening|soothing",
-    "experimental": r"experimental|avant[- ]?garde", "party": r"party|club|nightclub", "catchy": r"catchy", "sad": r"sad|melancholic|melancholy|sorrowful", "happy": r"happy|cheerful|joyful|joyous|upbeat",
-    "beautiful": r"beautiful|gorgeous", "80s": r"80s|80's|1980s|eighties", "oldies": r"oldies|60s|60's|1960s|50s|vintage|retro", "instrumental": r"instrumental|no voices?|no singer|no vocals?|no singing",
-    "fast": r"fast|fast[- ]paced|fast tempo|uptempo|up-tempo|rapid", "slow": r"slow|slow[- ]paced|slow tempo|downtempo", "loud": r"loud|aggressive|intense|powerful|energetic",
-    "calm": r"calm|calming|peaceful|quiet|gentle|soft|tranquil|serene|soothing", "drums": r"drums?|drumming|drum kit|percussions?|beats?", "no drums": r"no (drums?|percussion)|without (drums?|percussion)",
-    "bright": r"bright|shimmering|sparkling|tinkling", "dark": r"dark|deep|ominous|muffled", "bass": r"bass|bassline|sub-?bass|808", "busy": r"busy|dense|frantic|hectic|fast[- ]paced",
-    "sparse": r"sparse|minimal|minimalistic?|simple", "steady beat": r"steady (drum(ming)?|beat|rhythm|pulse|kick).*|four[- ]on[- ]the[- ]floor|groovy", "repetitive": r"repetitive|repeating|loop(ed|ing)?|hypnotic",
+    "rock": r"rock|rock'?n'?roll", "hard rock": r"hard rock|hard-rock", "metal": r"metal|heavy metal|metalcore",
+    "punk": r"punk", "progressive rock": r"prog(ressive)? rock", "indie": r"indie",
+    "pop": r"pop", "electronic": r"electronic|electronica|techno|edm|synthwave|trance",
+    "dance": r"dance|dance music|edm|danceable", "house": r"house", "hip-hop": r"hip[- ]?hop|trap|rap|boom bap",
+    "soul": r"soul|r ?& ?b|rnb", "funk": r"funky?", "jazz": r"jazzy?|swing|bebop", "blues": r"blues|bluesy",
+    "country": r"country|bluegrass", "folk": r"folk|folky|celtic",
+    "acoustic": r"acoustic|unplugged", "guitar": r"guitars?", "ambient": r"ambient|atmospheric|drone",
+    "chill": r"chill|chillout|mellow|relaxing|relaxed|laid[- ]back|easy listening|soothing",
+    "experimental": r"experimental|avant[- ]?garde", "party": r"party|club|nightclub", "catchy": r"catchy",
+    "sad": r"sad|melancholic|melancholy|sorrowful", "happy": r"happy|cheerful|joyful|joyous|upbeat",
+    "beautiful": r"beautiful|gorgeous", "80s": r"80s|80's|1980s|eighties",
+    "oldies": r"oldies|60s|60's|1960s|50s|vintage|retro",
+    "instrumental": r"instrumental|no voices?|no singer|no vocals?|no singing",
+    "fast": r"fast|fast[- ]paced|fast tempo|uptempo|up-tempo|rapid", "slow": r"slow|slow[- ]paced|slow tempo|downtempo",
+    "loud": r"loud|aggressive|intense|powerful|energetic",
+    "calm": r"calm|calming|peaceful|quiet|gentle|soft|tranquil|serene|soothing",
+    "drums": r"drums?|drumming|drum kit|percussions?|beats?",
+    "no drums": r"no (drums?|percussion)|without (drums?|percussion)",
+    "bright": r"bright|shimmering|sparkling|tinkling", "dark": r"dark|deep|ominous|muffled",
+    "bass": r"bass|bassline|sub-?bass|808", "busy": r"busy|dense|frantic|hectic|fast[- ]paced",
+    "sparse": r"sparse|minimal|minimalistic?|simple",
+    "steady beat": r"steady (drum(ming)?|beat|rhythm|pulse|kick).*|four[- ]on[- ]the[- ]floor|groovy",
+    "repetitive": r"repetitive|repeating|loop(ed|ing)?|hypnotic",
 }  # fmt: skip
 NEGATED = re.compile(r"\b(no|not|without|never|isn't|lacks?|absence of)\b[^,.;]*$")
 
@@ -62,7 +75,8 @@ def concepts_of(text: str) -> frozenset[str]:
 
 
 def read_texts(path: Path) -> list[Prompt]:
-    """The texts of a CSV with a column `prompt` (`musiclm.evaluate.adherence.load_prompts`) or `caption`, whose concepts its words name.
+    """The texts of a CSV with a column `prompt` (`musiclm.evaluate.adherence.load_prompts`) or `caption`, whose
+    concepts its words name.
 
     Raises: ValueError for a file without either column.
     """
@@ -110,7 +124,9 @@ def match(
         return np.array([own, [every[~named[name], k].mean() for k, name in enumerate(used)]])
 
     own, other = agreements(np.arange(similarity.shape[1]))
-    interval = bootstrap(lambda clips: float(agreements(clips)[0].mean()), np.arange(similarity.shape[1]), draws=draws, seed=seed)  # fmt: skip
+    interval = bootstrap(
+        lambda clips: float(agreements(clips)[0].mean()), np.arange(similarity.shape[1]), draws=draws, seed=seed
+    )
     return Match(
         mean_agreement=interval,
         concepts={name: float(value) for name, value in zip(used, own, strict=True)},
@@ -135,7 +151,8 @@ class Clips:
 
 
 def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
-    """`per_track` clips of each real track of a split, heard by listeners; what they say is kept in `cache`, a JSON file.
+    """`per_track` clips of each real track of a split, heard by listeners; what they say is kept in `cache`, a JSON
+    file.
 
     Raises: ValueError if the split has no real tracks of ten seconds, or a listener is not installed.
     """

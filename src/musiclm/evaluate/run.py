@@ -84,7 +84,8 @@ class Study:
         if not path.exists():
             if there := [name for name in ("report.json", "report.html") if (self.folder / name).exists()]:
                 raise ValueError(
-                    f"{self.folder / there[0]} is there already, of no report that can be gone on with; name another --report folder"
+                    f"{self.folder / there[0]} is there already, of no report that can be gone on with; name another "
+                    "--report folder"
                 )
             write_atomic(path, json.dumps(self.settings, indent=1))
             return

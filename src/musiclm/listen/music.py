@@ -99,7 +99,7 @@ def describe(clip: Clip) -> Description:
 
 
 def pulse(envelope: Float[np.ndarray, " t"]) -> float:
-    """Geometric mean of the rates in the onset envelope's Fourier tempogram (windows of 8 s), a minute; 0 without onsets."""
+    """Geometric mean, a minute, of the rates in the onset envelope's Fourier tempogram (8 s); 0 without onsets."""
     import librosa
 
     rate_hz, window = SAMPLE_RATE_HZ, 384
@@ -169,7 +169,9 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
 
 
 def _blocks(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"], block_s: float) -> np.ndarray:
-    """Both features averaged over blocks, then centred and scaled by row: (blocks, 12 + m), of mean square 1 for chroma and 1 for timbre."""
+    """Both features averaged over blocks, then centred and scaled by row: (blocks, 12 + m), of mean square 1 for chroma
+    and 1 for timbre.
+    """
     step = max(1, round(SAMPLE_RATE_HZ / HOP * block_s))
     count = chroma.shape[1] // step
     rows = []
@@ -195,7 +197,9 @@ def chroma_blocks(clip: Clip, block_s: float = 0.5) -> Float[np.ndarray, "t 12"]
 
 
 def passage_likeness(a: Float[np.ndarray, "t 12"], b: Float[np.ndarray, "u 12"]) -> float:
-    """How much alike two clips' chroma blocks are where they overlap best, by half of the shorter one at least: -1 to 1, 1 for a passage taken over."""
+    """How much alike two clips' chroma blocks are where they overlap best, by half of the shorter one at least: -1 to
+    1, 1 for a passage taken over.
+    """
     products = a @ b.T
     least = max(1, min(products.shape) // 2)
     shifts = range(-(len(a) - least), len(b) - least + 1)

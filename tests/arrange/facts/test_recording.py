@@ -90,7 +90,8 @@ def test_bass_and_drums_do_not_fill_a_hall():
 
 
 @pytest.mark.parametrize(
-    ("lufs", "said"), [(-9.0, {"loud"}), (-14.0, {"loud"}), (-18.0, set()), (-24.0, {"quiet"}), (-40.0, {"quiet"}), (None, set())]
+    ("lufs", "said"), [(-9.0, {"loud"}), (-14.0, {"loud"}), (-18.0, set()), (-24.0, {"quiet"}), (-40.0, {"quiet"}),
+        (None, set())]
 )  # fmt: skip
 def test_loud_and_quiet_are_what_was_measured(lufs, said):
     found = set(facts_of(piece(scale(), beat()), 0.0, desk=desk(), lufs=lufs).sound)
@@ -116,7 +117,10 @@ def test_a_corpus_says_how_loud_its_windows_are(tmp_path):
     (corpus / "journal.jsonl").write_text("\n".join(lines))
     write_captions(corpus)
     rows = [json.loads(line) for line in (corpus / CAPTIONS_FILE).read_text().splitlines()]
-    sound = {name: [set(row["facts"].get("sound", ())) & {"loud", "quiet"} for row in rows if row["track"] == name] for name in (t.id for t in tracks)}  # fmt: skip
+    sound = {
+        name: [set(row["facts"].get("sound", ())) & {"loud", "quiet"} for row in rows if row["track"] == name]
+        for name in (t.id for t in tracks)
+    }
     assert all(found == {"quiet"} for found in sound[tracks[0].id])
     assert all(found == {"loud"} for found in sound[tracks[2].id])
     assert not any(sound[tracks[3].id])  # no journal tells how it was made

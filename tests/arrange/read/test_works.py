@@ -209,10 +209,16 @@ def test_a_tempo_that_the_notes_do_not_keep_is_not_told() -> None:
 
 
 def test_works_keep_their_balance() -> None:
-    score = read(notes(0, 40, [(k * 2.0, 1.0, 60, 100) for k in range(12)]), notes(1, 73, [(1 + k * 2.0, 1.0, 84, 100) for k in range(12)], volume=50))  # fmt: skip
+    score = read(
+        notes(0, 40, [(k * 2.0, 1.0, 60, 100) for k in range(12)]),
+        notes(1, 73, [(1 + k * 2.0, 1.0, 84, 100) for k in range(12)], volume=50),
+    )
     stems = [sound(type(score)(**{**score.__dict__, "parts": (p,)})) for p in score.parts]
     audio = mix(score, stems, Sound(room="dry", wet=0.0))
-    loud, soft = (float((audio[round((t + 0.1) * SAMPLE_RATE_HZ) : round((t + 0.4) * SAMPLE_RATE_HZ)] ** 2).mean()) for t in (4.0, 4.5))  # fmt: skip
+    loud, soft = (
+        float((audio[round((t + 0.1) * SAMPLE_RATE_HZ) : round((t + 0.4) * SAMPLE_RATE_HZ)] ** 2).mean())
+        for t in (4.0, 4.5)
+    )
     assert abs(audio).max() <= 0.96 and loud > 4 * soft  # 12 dB by the file, less compression
 
 

@@ -27,7 +27,9 @@ def instrument(name: str, *layers: str, volume: float = 1.0) -> str:
 
 
 def write_kit(folder: Path) -> Path:
-    """A kick in two layers, a snare at half volume, hi-hats that ring for two seconds, the older form for a crash; tones of known pitch."""
+    """A kick in two layers, a snare at half volume, hi-hats that ring for two seconds, the older form for a crash;
+    tones of known pitch.
+    """
     folder.mkdir(parents=True)
     time = np.arange(2 * RATE) / RATE
     for name, hertz in {"soft": 100, "hard": 200, "snare": 300, "open": 400, "closed": 500, "crash": 600}.items():
@@ -88,10 +90,13 @@ def test_drums_are_known_by_name_and_stand_in_for_their_kin(kits: list[DrumKit])
     assert set(keys) == {35, 36, 38, 40, 42, 44, 46, 49, 52, 55, 57}
     assert keys[44] == keys[42] and keys[57][0].path.name == "crash.wav" and len(keys[36]) == 2
     wanted = {
-        "PearlSideStick": "rim", "Hi Hat Closed": "closed", "Sabian Hat Pedal": "pedal", "Hi-Hat Open (Paiste 14\")": "open",
-        "Hi-Hat Semiopen": "", "Snare Rimshot (Pearl)": "", "Snare (Pearl Free Floating)": "snare", "Floor Tom": "low tom",
+        "PearlSideStick": "rim", "Hi Hat Closed": "closed", "Sabian Hat Pedal": "pedal",
+        "Hi-Hat Open (Paiste 14\")": "open",
+        "Hi-Hat Semiopen": "", "Snare Rimshot (Pearl)": "", "Snare (Pearl Free Floating)": "snare",
+        "Floor Tom": "low tom",
         "Tom Mid (Tama)": "mid tom", "VariBreaks Hat 1 Cl": "closed", "VariBreaks Hat 1 Op": "open", "ride-cup": "bell",
-        "ride-crash20inch": "ride", "e3 - snare 2": "snare", "Sabian Hat Swish": "", "c3 - bass drum 1": "kick", "Ride Bell": "bell",
+        "ride-crash20inch": "ride", "e3 - snare 2": "snare", "Sabian Hat Swish": "", "c3 - bass drum 1": "kick",
+        "Ride Bell": "bell",
     }  # fmt: skip
     assert {name: drumkits._drum_of(name) for name in wanted} == wanted
 

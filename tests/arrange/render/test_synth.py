@@ -1,4 +1,4 @@
-"""The synthesizer: pitches, levels, nothing folded back, the same samples for the same score, and its place in a rendering."""
+"""The synthesizer: pitches, levels, no aliasing, the same samples for the same score, its place in a rendering."""
 
 import random
 from dataclasses import replace

@@ -28,7 +28,7 @@ from tests.arrange.truth import Heard, is_true
 
 @pytest.fixture(scope="module")
 def written():
-    """(window, held_out, caption) of every style, a third of them arranged, the others random; training and held-out wording."""
+    """(window, held_out, caption) of every style, a third of them arranged, the others random; both wordings."""
     found = []
     for number, style in enumerate(sorted(STYLES)):
         score = random_score(number, style) if number % 3 else arrange(style, number)
@@ -51,7 +51,24 @@ def test_every_claim_holds_against_the_notes(written):
         ]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
     kinds = {claim.kind.split(":")[0] for _, _, caption in written for claim in caption.claims}
-    assert kinds >= {"plays", "role", "style", "mood", "use", "speed", "bpm", "key", "mode", "metre", "drums", "drum sound", "enters", "fill", "crash", "articulation"}  # fmt: skip
+    assert kinds >= {
+        "plays",
+        "role",
+        "style",
+        "mood",
+        "use",
+        "speed",
+        "bpm",
+        "key",
+        "mode",
+        "metre",
+        "drums",
+        "drum sound",
+        "enters",
+        "fill",
+        "crash",
+        "articulation",
+    }
 
 
 def test_instruments_in_the_text_are_claimed(written):
@@ -162,7 +179,8 @@ def corpus(tmp_path):
         (tmp_path / "scores" / f"{name}.json").write_text(to_json(score))
         tracks.append(
             Track(
-                id=name, path=f"audio/{name}.flac", source="rendered", package="surf rock", origin=name, title="", artist="", genre="surf rock",
+                id=name, path=f"audio/{name}.flac", source="rendered", package="surf rock", origin=name, title="",
+                artist="", genre="surf rock",
                 licence="CC0", seconds=score.seconds, sha256=name, split=split, piece=name, held_out=split == "test",
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What discriminators see: audio, decoded magnitudes or both; a discriminator of magnitudes learns to tell blurred ones."""
+"""What discriminators see: audio, decoded magnitudes or both; one of magnitudes learns to tell blurred ones."""
 
 import math
 

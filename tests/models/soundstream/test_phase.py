@@ -1,4 +1,6 @@
-"""Audio from magnitudes and turns: pitch exact, noise noisy, grouping of no consequence; the linear path and the losses on spectra."""
+"""Audio from magnitudes and turns: pitch exact, noise noisy, grouping of no consequence; the linear path and the losses
+on spectra.
+"""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The drummer: a groove of our own or a recorded performance, lighter and heavier with the section, fills at its end, rolls into a drop."""
+"""The drummer: an own groove or a recorded performance, lighter and heavier with the section, fills at its end."""
 
 import random
 from collections.abc import Sequence

@@ -23,7 +23,10 @@ def write_line(
     written: Mapping[int, Sequence[Note]],
     rng: random.Random,
 ) -> list[Note]:
-    """Notes of `cast[index]`, on the grid. `written` holds the parts before it, so that it can follow a riff or make way for the melody."""
+    """Notes of `cast[index]`, on the grid.
+
+    `written` holds the parts before it, so that it can follow a riff or make way for the melody.
+    """
     player = cast[index]
     if player.role == "melody":
         return _melody(index, player, places, style, key, rng)
@@ -52,7 +55,7 @@ def write_line(
 
 
 def without_clashes(notes: Sequence[Note], melody: Sequence[Note]) -> list[Note]:
-    """Leaves out notes that would sound a semitone (or its octaves) from a melody note for a third of a quarter or longer."""
+    """Leaves out notes that sound a semitone (or its octaves) from a melody note for a third of a quarter."""
     by_quarter: dict[int, list[Note]] = {}
     for note in melody:
         for quarter in range(int(note.start), int(note.start + note.duration) + 1):

@@ -1,4 +1,5 @@
-"""`musiclm corpus render`: pieces without end, rendered until there are enough hours; a corpus like any other, with scores beside it.
+"""`musiclm corpus render`: pieces without end, rendered until there are enough hours; a corpus like any other, with
+scores beside it.
 
 DIR/audio/<id>.flac     mono, 24 kHz, 16 bit; starts where the score starts
 DIR/scores/<id>.json    the score (`score.from_json`)
@@ -7,10 +8,11 @@ DIR/journal.jsonl       a line per finished piece: a run that was stopped goes o
 DIR/sources.json        what was read from --sources
 DIR/works.json          the finished pieces read from there, with --works
 
-Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the number of processes
-and however often the work was interrupted; more hours with the same seed add pieces and change none. With a share of finished
-works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without
-works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that works leave free, likewise.
+Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the
+number of processes and however often the work was interrupted; more hours with the same seed add pieces and change
+none. With a share of finished works, these take the places of some numbers, evenly spread; the pieces at the other
+numbers stay what they are without works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that
+works leave free, likewise.
 """
 
 import concurrent.futures
@@ -104,7 +106,10 @@ class Job:
         return order[number % len(order)]
 
     def work_of(self, number: int) -> tuple[int, int] | None:
-        """Which finished work a number stands for, and in which turn: every work once, shuffled, then again. None for other numbers."""
+        """Which finished work a number stands for, and in which turn: every work once, shuffled, then again.
+
+        None for other numbers.
+        """
         place = int(number * self.works_share)
         if self.works is None or int((number + 1) * self.works_share) == place:
             return None
@@ -148,8 +153,8 @@ def render_corpus(
     `works` is the share of the pieces that are finished ones from `sources`, played as written; `bands` that of pieces
     in grooves of the program `mma`, which is in the folder of that name or on PATH.
 
-    Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or renderer
-    is missing (it names the package), ValueError if `sources` holds nothing.
+    Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or
+    renderer is missing (it names the package), ValueError if `sources` holds nothing.
     """
     _check(hours, jobs, styles, works, sources, bands)
     program = _program(mma) if bands else None
@@ -198,8 +203,8 @@ def render_corpus(
 
 
 def make_piece(number: int, job: Job) -> dict[str, Any]:
-    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be rendered, or not in
-    reasonable time, the record holds the reason, and no music."""
+    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be
+    rendered, or not in reasonable time, the record holds the reason, and no music."""
     seed = job.seed * 1_000_003 + number
     work, band = job.work_of(number), job.band_of(number)
     score: Score | None = None
@@ -278,8 +283,8 @@ def _program(folder: Path | None) -> Mma:
 
 
 def _soundfont_in_turn(score: Score, index: int, turn: int, job: Job) -> list[Soundfont]:
-    """The one for this turn of a work: each that can play it, in an order of its own, then again. Held-out ones stay out, for a work
-    that is trained on in one sound must not be tested on in another."""
+    """The one for this turn of a work: each that can play it, in an order of its own, then again. Held-out ones stay
+    out, for a work that is trained on in one sound must not be tested on in another."""
     trained = [font for font in job.soundfonts if not font.held_out]
     trained = [font for font in trained if "fluidsynth" in job.renderers or not font.fluidsynth_only] or trained
     fonts = [font for font in trained if font.can_play(score)] or trained
@@ -463,7 +468,7 @@ def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str
 
 
 def _drop_others(out: Path, ids: set[str]) -> None:
-    """Removes what a longer or interrupted run, or one with another seed, left behind; files of other names are not ours."""
+    """Removes what a longer or interrupted run, or one with another seed, left; other names are not ours."""
     for folder in ("audio", "scores", "midi"):
         for path in (out / folder).iterdir():
             if _OURS.fullmatch(path.name) and path.stem not in ids:

@@ -1,4 +1,4 @@
-"""Writes the captions of a rendered corpus: `captions.jsonl`, a line per window, and `pieces.jsonl`, a line per piece."""
+"""Writes the captions of a rendered corpus: `captions.jsonl`, a line a window, and `pieces.jsonl`, a line a piece."""
 
 import json
 import os
@@ -34,7 +34,8 @@ def load_score(corpus_dir: Path, track: str) -> Score:
 def write_captions(corpus_dir: Path, every_s: float = WINDOW_S, seed: int = 0) -> None:
     """Captions of every window of the tracks that have a score. Stopped at any time, it goes on with the next track.
 
-    Tracks outside the training split have captions in held-out wording as well. Raises: CorpusError if no track has a score.
+    Tracks outside the training split have captions in held-out wording as well. Raises: CorpusError if no track has a
+    score.
     """
     corpus_dir = Path(corpus_dir)
     tracks = [t for t in load_manifest(corpus_dir) if (corpus_dir / SCORES / f"{t.id}.json").is_file()]

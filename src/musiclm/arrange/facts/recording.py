@@ -1,7 +1,7 @@
 """What the renderer did to a window that a listener can hear: its room, filter, ducking, the kind of sounds.
 
-The desk a piece was rendered with is not stored; it follows from the score and from what the journal says was installed. Where the journal
-is missing, or tells of another desk, nothing is known and nothing is said.
+The desk a piece was rendered with is not stored; it follows from the score and from what the journal says was
+installed. Where the journal is missing, or tells of another desk, nothing is known and nothing is said.
 """
 
 import json
@@ -55,7 +55,9 @@ def desk_of(score: Score, record: dict[str, Any]) -> Desk | None:
 
 
 def sound_of(desk: Desk, heard: Sequence[Played], lufs: float | None = None) -> tuple[str, ...]:
-    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are heard; lufs: how loud it was measured to be."""
+    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are heard; lufs: how loud
+    it was measured to be.
+    """
     sound, chip = desk.sound, desk.soundfont.is_chip
     decay_s = effects.ROOMS[sound.room][0]
     into_room = [part for part in heard if not part.is_drums and part.part.role != "bass"]  # others hardly reach it

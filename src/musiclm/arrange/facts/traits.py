@@ -1,7 +1,8 @@
-"""How the parts of a window go, where musicians have a word for it: a walking bass, off-beat chords, a rising melody, one chord throughout.
+"""How the parts of a window go, where musicians have a word for it: a walking bass, off-beat chords, a rising melody,
+one chord throughout.
 
-A trait is "name: instrument", or "name" alone where it is the whole band's; its name is that of a rule `fact:...`. Part traits are left out
-where an instrument plays two parts.
+A trait is "name: instrument", or "name" alone where it is the whole band's; its name is that of a rule `fact:...`. Part
+traits are left out where an instrument plays two parts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,12 @@ def traits_of(excerpt: Excerpt) -> tuple[str, ...]:
     score, heard = excerpt.score, excerpt.audible
     single = [part for part in heard if excerpt.count_of(part.part.instrument) == 1]
     found = [f"{trait}: {part.part.instrument}" for part in single for trait in _part(score, part)]
-    return (*found, *_hats(score, heard, excerpt.seconds), *_harmony(score, excerpt.start_s, excerpt.end_s), *_timing(score, heard))  # fmt: skip
+    return (
+        *found,
+        *_hats(score, heard, excerpt.seconds),
+        *_harmony(score, excerpt.start_s, excerpt.end_s),
+        *_timing(score, heard),
+    )
 
 
 def _part(score: Score, part: Played) -> Iterator[str]:
@@ -101,7 +107,9 @@ def _hats(score: Score, heard: Sequence[Played], seconds: float) -> Iterator[str
     kits = [part for part in heard if part.is_kit]
     if score.beat_unit != 4 or score.swing > STRAIGHT_SWING or not kits:
         return
-    places = np.unique(np.round(np.concatenate([p.quarter[np.isin(p.pitch, list(DRUM_KEYS["hi-hat"]))] for p in kits]), 1))  # fmt: skip
+    places = np.unique(
+        np.round(np.concatenate([p.quarter[np.isin(p.pitch, list(DRUM_KEYS["hi-hat"]))] for p in kits]), 1)
+    )
     gaps = np.diff(places)
     if not gaps.size or float(np.ptp(places)) * 60 / score.tempo_bpm < HATS_SHARE * seconds:
         return

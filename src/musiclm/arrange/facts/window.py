@@ -1,8 +1,8 @@
 """What is true of a window of a score, measured from its notes; captions may say this and nothing else.
 
-A fact is left out where a listener could doubt it: tempi between "slow" and "medium", a key that the notes of the window do not
-show, an instrument that plays two notes or lies far below the others. The absence of drums is only claimed where not one stroke falls.
-`tests/arrange/truth.py` derives the same statements again in another way.
+A fact is left out where a listener could doubt it: tempi between "slow" and "medium", a key that the notes of the
+window do not show, an instrument that plays two notes or lies far below the others. The absence of drums is only
+claimed where not one stroke falls. `tests/arrange/truth.py` derives the same statements again in another way.
 """
 
 from musiclm.arrange.facts.events import dynamics_of, ends_in, events_of, section_of
@@ -26,7 +26,8 @@ SPARSE_HZ, BUSY_HZ = 1.6, 7.0  # onsets a second
 def facts_of(
     score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk | None = None, lufs: float | None = None
 ) -> Facts:
-    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, so loud that it measures `lufs`, if that is known.
+    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, so loud that it measures `lufs`, if
+    that is known.
 
     Raises: ValueError for a window outside the piece.
     """

@@ -1,4 +1,7 @@
-"""Score -> sound: every part alone through a soundfont or the synthesizer, then effects, levels, a room and a master. Mono, 24 kHz, deterministic."""
+"""Score -> sound: every part alone through a soundfont or the synthesizer, then effects, levels, a room and a master.
+
+Mono, 24 kHz, deterministic.
+"""
 
 import random
 from collections.abc import Sequence
@@ -124,7 +127,10 @@ def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
 def mix(
     score: Score, stems: Sequence[Float[np.ndarray, " s"]], sound: Sound, room_seed: int = 0
 ) -> Float[np.ndarray, " s"]:
-    """Stems (one per part, equally long) to a finished piece. Works as written keep the balance that they have in the soundfont."""
+    """Stems (one per part, equally long) to a finished piece.
+
+    Works as written keep the balance that they have in the soundfont.
+    """
     num_samples = len(stems[0]) if stems else round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
     beats = np.zeros(num_samples, np.float32)  # drums: what ducking spares
     lows = np.zeros(num_samples, np.float32)  # bass and percussion

@@ -1,4 +1,7 @@
-"""What a style is: a recipe from which the arranger makes pieces. Names in it are keys of `instruments`, `patterns`, `harmony` and `form`."""
+"""What a style is: a recipe from which the arranger makes pieces.
+
+Names in it are keys of `instruments`, `patterns`, `harmony` and `form`.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal

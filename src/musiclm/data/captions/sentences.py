@@ -1,4 +1,6 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `slots`, `wording`)."""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`,
+`slots`, `wording`).
+"""
 
 import random
 import re
@@ -141,7 +143,9 @@ def _titled(writer: Writer, text: str) -> str:
 
 
 def _description(writer: Writer) -> str:
-    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it is for."""
+    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it
+    is for.
+    """
     rng = writer.rng
     plan = ["asking" if rng.random() < 0.1 else "opening"]
     if not writer.facts.has_roles:  # rules of TOPICS speak of who plays what

@@ -1,9 +1,9 @@
 """Builds a corpus: sources -> decoded, trimmed, deduplicated tracks, split by piece.
 
-A build may be killed at any moment. What is finished stands in DIR/journal.jsonl, a line per original, written after its
-audio is in place; a new run decodes only what is not in the journal (or has changed since). The manifest is computed from
-the journal and the sources alone, never from the order in which tracks were finished, and is rewritten while the build
-goes on, so training can start on what is there.
+A build may be killed at any moment. What is finished stands in DIR/journal.jsonl, a line per original, written after
+its audio is in place; a new run decodes only what is not in the journal (or has changed since). The manifest is
+computed from the journal and the sources alone, never from the order in which tracks were finished, and is rewritten
+while the build goes on, so training can start on what is there.
 """
 
 import concurrent.futures
@@ -260,8 +260,8 @@ def _decode_all(
     for each in todo:
         packages.setdefault(f"{each.source}:{each.package}", []).append(each)
     remaining = {name: len(items) for name, items in packages.items()}
-    # Entries are (round, turn, ...): an entry of an earlier round goes first. Small packages come first, and one is opened
-    # per round, or the first tracks would wait until everything is unpacked.
+    # Entries are (round, turn, ...): an entry of an earlier round goes first. Small packages come first, and one is
+    # opened per round, or the first tracks would wait until everything is unpacked.
     turns = {
         name: turn for turn, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
     }
@@ -310,7 +310,7 @@ def _unpack_cost(items: list[Item], cache: Path) -> int:
 
 
 class _Workers:
-    """A process pool that survives its processes: a job that takes a process down is reported, and the others are run again."""
+    """A process pool that survives its processes: a job that kills one is reported, and the others are run again."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs

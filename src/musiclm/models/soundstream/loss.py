@@ -1,7 +1,8 @@
 """SoundStream's losses (section III-D and III-E): spectral reconstruction, hinge adversarial, feature matching.
 
-Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud music and for any batch;
-the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and turns directly, which costs no synthesis.
+Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud
+music and for any batch; the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and
+turns directly, which costs no synthesis.
 """
 
 import math
@@ -17,7 +18,9 @@ from musiclm.models.soundstream.spectrogram import FLOOR, Spectra
 
 
 class SpectralLoss(nn.Module):
-    """Relative L1 on mel magnitudes plus log-mel distance per frame, over windows 2^6..2^11 with a quarter-window hop (equations 4 and 5)."""
+    """Relative L1 on mel magnitudes plus log-mel distance per frame, over windows 2^6..2^11 with a quarter-window hop
+    (equations 4 and 5).
+    """
 
     def __init__(self, sample_rate_hz: int, windows: tuple[int, ...], num_mels: int) -> None:
         super().__init__()
@@ -59,7 +62,10 @@ class SpectraDistance(NamedTuple):
 
 
 class SpectraLoss(nn.Module):
-    """Decoded spectra against the original's. Logs of single bins are those of a smooth spectrum where the music is noise; bands hold the energy."""
+    """Decoded spectra against the original's.
+
+    Logs of single bins are those of a smooth spectrum where the music is noise; bands hold the energy.
+    """
 
     mel: Tensor
     bands: Tensor
@@ -95,8 +101,8 @@ class SpectraLoss(nn.Module):
 
 
 def roughness(audio: Float[Tensor, "b 1 s"], n_fft: int = 1024) -> Float[Tensor, ""]:
-    """How much log magnitudes change from frame to frame, mean over clips, frames and bins, in nepers. A codec that averages over what it can't tell
-    scores less than the original; mel distances and ViSQOL hardly mind.
+    """How much log magnitudes change from frame to frame, mean over clips, frames and bins, in nepers. A codec that
+    averages over what it can't tell scores less than the original; mel distances and ViSQOL hardly mind.
     """
     window = torch.hann_window(n_fft, device=audio.device)
     spectrum = stft(audio[:, 0], n_fft, n_fft // 4, window * (2 / window.sum()))

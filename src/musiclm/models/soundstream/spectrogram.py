@@ -1,11 +1,13 @@
-"""The network of `base`: codes hold magnitudes and, for low bins, the frequency within the bin; phases are made at the decoder.
+"""The network of `base`: codes hold magnitudes and, for low bins, the frequency within the bin; phases are made at the
+decoder.
 
-The encoder never sees absolute phase, so a held note keeps its codes and language models have something to learn. What it does see of phase
-is how far it turned since the frame before: that is the frequency of a partial, finer than the bins are wide. The decoder tells magnitudes and
-turns; `musiclm.models.soundstream.phase` makes audio of them. Why, with figures: docs/decisions/001-codec-front-end.md.
+The encoder never sees absolute phase, so a held note keeps its codes and language models have something to learn. What
+it does see of phase is how far it turned since the frame before: that is the frequency of a partial, finer than the
+bins are wide. The decoder tells magnitudes and turns; `musiclm.models.soundstream.phase` makes audio of them. Why, with
+figures: docs/decisions/001-codec-front-end.md.
 
-Both networks add to a linear path that is fixed before training: the principal components of a code's spectra. The codec then starts where a
-linear one ends, and the RVQ's first levels are those of most variance.
+Both networks add to a linear path that is fixed before training: the principal components of a code's spectra. The
+codec then starts where a linear one ends, and the RVQ's first levels are those of most variance.
 """
 
 import math
@@ -28,7 +30,7 @@ class Spectra(NamedTuple):
     log_magnitude: Float[Tensor, "b t f"]  # log(magnitude + FLOOR)
     turn: Float[
         Tensor, "b t f 2"
-    ]  # unit vectors: phase gained since the frame before, less the bin centre's; decoded ones are shorter the less sure
+    ]  # unit vectors: phase gained since the frame before, less the bin centre's; the less sure, the shorter
 
 
 class ConvNeXtBlock(nn.Module):
@@ -52,7 +54,9 @@ def _blocks(width: int, num: int) -> nn.ModuleList:
 
 
 class SpectrogramEncoder(nn.Module):
-    """Spectra -> ConvNeXt at the fast rate -> strided convolution -> ConvNeXt at the code rate, plus principal components: `b 1 s` -> `b d t`."""
+    """Spectra -> ConvNeXt at the fast rate -> strided convolution -> ConvNeXt at the code rate, plus principal
+    components: `b 1 s` -> `b d t`.
+    """
 
     window: Tensor
     carrier: Tensor
@@ -88,7 +92,9 @@ class SpectrogramEncoder(nn.Module):
         return Spectra((spectrum[:, 1:].abs() + FLOOR).log(), turn)
 
     def features(self, spectra: Spectra) -> Float[Tensor, "b t n"]:
-        """Log magnitudes of about unit spread, and the low bins' turns: short where it is quiet, for they say nothing there."""
+        """Log magnitudes of about unit spread, and the low bins' turns: short where it is quiet, for they say nothing
+        there.
+        """
         loudness = 1 - spectra.log_magnitude / math.log(FLOOR)  # 0 at the floor, 1 at full scale
         turn = (spectra.turn * loudness[..., None])[:, :, : self.tonal_bins]
         return torch.cat([4 * loudness - 1.5, turn.flatten(2)], -1)
@@ -110,7 +116,9 @@ class SpectrogramEncoder(nn.Module):
 
 
 class SpectrogramDecoder(nn.Module):
-    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate, plus the inverse of the encoder's linear path."""
+    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate, plus the inverse of the
+    encoder's linear path.
+    """
 
     inverse: Tensor
     offset: Tensor
@@ -149,7 +157,8 @@ class SpectrogramDecoder(nn.Module):
 def fit_linear_path(
     encoder: SpectrogramEncoder, decoder: SpectrogramDecoder, spectra: list[Spectra], sample_rate_hz: int
 ) -> float:
-    """Sets the linear path to the principal components of some spectra, bins weighted as mel does; the share of variance they hold.
+    """Sets the linear path to the principal components of some spectra, bins weighted as mel does; the share of
+    variance they hold.
 
     Latents get a mean square of 1.
     """

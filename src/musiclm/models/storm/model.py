@@ -1,13 +1,15 @@
 """SoundStorm's network: a Conformer that fills in masked acoustic codes (SoundStorm, sections 3.1 and 3.2).
 
-One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the semantic code of
-that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also adds the sum of that many
-MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what semantic tokens do not hold.
+One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the
+semantic code of that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also
+adds the sum of that many MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what
+semantic tokens do not hold.
 
-`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of an item, and of it the
-masked frames: one code in thirty. With it frames are masked whole, and a small network per frame reads the Conformer's state and the
-frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
-level of every masked frame; decoding takes the rounds of the first level alone.
+`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of
+an item, and of it the masked frames: one code in thirty. With it frames are masked whole, and a small network per frame
+reads the Conformer's state and the frame's lower levels and predicts the next (as the depth transformer of
+RQ-Transformer does, arXiv 2203.01941), so that a step teaches every level of every masked frame; decoding takes the
+rounds of the first level alone.
 
 `code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
 each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
@@ -56,7 +58,8 @@ class SoundStormConfig:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
         if min(self.pace.acoustic, self.pace.semantic) != 1:
             raise ValueError(
-                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz (acoustic) "
+                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz "
+                "(acoustic) "
                 f"and {self.semantic.frame_rate_hz} Hz (semantic)"
             )
 
@@ -80,7 +83,8 @@ class SoundStorm(nn.Module):
         width, acoustic = config.conformer.width, config.acoustic
         inner = config.code_width or width
         spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
-        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
+        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is
+        # known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), inner)
         nn.init.normal_(self.embedding.weight, std=1.0 if config.code_width else spread)
         with torch.no_grad():
@@ -126,8 +130,10 @@ class SoundStorm(nn.Module):
     ) -> Float[Tensor, "b f d"]:
         """Hidden states of acoustic frames.
 
-        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f frames.
-        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
+        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f
+        frames.
+        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames,
+        which change nothing.
         """
         return self.conformer(self.embed(codes, semantic, mulan), real)
 
@@ -169,7 +175,10 @@ class SoundStorm(nn.Module):
         return F.linear(hidden, self.head[level], self.head_bias[level]).float()
 
     def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
-        """Logits of a level of frames, float32. `state` is the Conformer's output plus the embeddings of the lower levels."""
+        """Logits of a level of frames, float32.
+
+        `state` is the Conformer's output plus the embeddings of the lower levels.
+        """
         hidden = self.depth(state[:, None], slice(level, level + 1))[:, 0]
         return self.logits(hidden[None], level)[0]
 
@@ -179,7 +188,7 @@ class SoundStorm(nn.Module):
         return state + (own @ self.widen[level] if self.config.code_width else own)
 
     def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
-        """Logits of all levels of frames, each given the frame's true codes below: `depth_logits` at every level at once."""
+        """Logits of all levels of frames, each given the true codes below it: `depth_logits` of every level at once."""
         base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
         below = self.embedding(codes[:, :-1] + base)
         if self.config.code_width:

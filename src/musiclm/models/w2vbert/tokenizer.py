@@ -1,10 +1,10 @@
 """Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
 
-Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
-and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony` the notes below and above C4
-have codes of their own (`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low register, high register, and
-one of the network for each half. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping
-windows of the length the model was trained on, in constant memory.
+Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand
+what they say of pitch, onsets and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony`
+the notes below and above C4 have codes of their own (`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low
+register, high register, and one of the network for each half. Only the layers up to the chosen one are kept. Long audio
+is encoded in overlapping windows of the length the model was trained on, in constant memory.
 """
 
 from collections.abc import Iterable
@@ -115,9 +115,9 @@ class SemanticTokenizer(nn.Module):
         """Codes in [0, num_clusters): one for each whole 40 ms, t = floor(s / 960) at 24 kHz, or with `harmony` four
         for each whole 80 ms.
 
-        Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
-        each frame's code comes from the window whose inside it lies in. The last window ends with the audio. Memory does not
-        grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
+        Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 *
+        context_s; each frame's code comes from the window whose inside it lies in. The last window ends with the audio.
+        Memory does not grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
         """
         b, samples = audio.shape[0], self.config.w2vbert.frame_samples
         num_frames = audio.shape[-1] // (samples * self.config.halves) * self.config.halves
@@ -190,7 +190,7 @@ class Window:
 
 
 def plan_windows(num_frames: int, window: int, context: int) -> list[Window]:
-    """Windows of equal length whose kept parts tile [0, num_frames); a frame is kept at least `context` frames from an inner edge."""
+    """Windows of equal length whose kept parts tile [0, num_frames), `context` frames or more from inner edges."""
     if num_frames <= window:
         return [Window(0, num_frames, 0, num_frames)]
     plan, kept = [], 0
@@ -216,7 +216,8 @@ def fit_tokenizer(
     cue_weights: CueWeights | None = None,
     harmony: bool = False,
 ) -> SemanticTokenizer:
-    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips, and over cues, if weighed.
+    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips,
+    and over cues, if weighed.
 
     Give it some tens of frames per cluster: 1024 clusters want 20 minutes of audio or more (25 frames a second).
     Raises: ValueError if there is no clip or no such layer.
