@@ -1,4 +1,4 @@
-"""Are a tempo in numbers and a key to be heard, and where are they lost on the way: text, MuLan's codes, language
+"""Does the music keep a tempo in numbers and a key, and where are they lost on the way: text, MuLan's codes, language
 models?
 
     python benchmarks/tempo_and_key.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out
@@ -9,7 +9,7 @@ over their tempi, is the truth. Each bundle plays the same tempi three times: to
 is all a language model ever learns from, told by a sentence, both without steering, and by the sentence and the key
 with it (`musiclm.generate.steer`), if its codes tell onsets and pitch.
 pulse: correlation of the logarithms of the pulse (`musiclm.listen.music`) and of the true tempo. met: share of clips
-whose tracked tempo is within 8 % of it, its half or its double; key: MIREX score of the key that is heard; beside both
+whose tracked tempo is within 8 % of it, its half or its double; key: MIREX score of the key that is found; beside both
 the same for clips mixed up. Also what linear probes, fitted to training pieces, find of tempo and key in MuLan's
 vectors.
 """
@@ -87,7 +87,7 @@ def main() -> None:
         name, _, bundle = entry.partition("=")
         opened = open_bundle(bundle)
         model = MusicLM.from_pretrained(bundle, "cpu")
-        heard = {
+        found = {
             told: figures(play(model, told, arguments.data, chosen, bpm, key,
                 arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told != "text" else None)
             for told in ("audio", "text", *(["steer"] if model.steering(Steer(), "") else []))
@@ -95,7 +95,7 @@ def main() -> None:
         probes = probe(model.mulan, arguments.data, pieces, tempi, keys)
         document["bundles"][name] = {
             "bundle": opened.hash,
-            **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in heard.items()},
+            **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in found.items()},
             "mulan": probes,
         }
     text = json.dumps(document, indent=1)
@@ -156,16 +156,16 @@ def sentence(place: int, bpm: float) -> str:
     return rng.choice(SENTENCES).format(style=rng.choice(STYLES), bpm=round(bpm)).capitalize()
 
 
-def figures(heard: list[Description], bpm: np.ndarray, key: list[str] | None = None) -> dict:
-    pulse = np.array([one.pulse_bpm for one in heard])
-    tracked = np.array([one.tempo_bpm for one in heard])
+def figures(described: list[Description], bpm: np.ndarray, key: list[str] | None = None) -> dict:
+    pulse = np.array([one.pulse_bpm for one in described])
+    tracked = np.array([one.tempo_bpm for one in described])
     found = {
         "pulse": asdict(bootstrap(correlation, np.log(np.maximum(pulse, 1)), np.log(bpm))),
         **against_mixed_up("met", lambda asked, got: float(same_tempo(asked, got)), list(bpm), list(tracked)),
-        "beat_strength": float(np.mean([one.beat_strength for one in heard])),
+        "beat_strength": float(np.mean([one.beat_strength for one in described])),
     }
     if key is not None:
-        found |= against_mixed_up("key", key_score, key, [one.key for one in heard])
+        found |= against_mixed_up("key", key_score, key, [one.key for one in described])
     return found
 
 
@@ -220,7 +220,7 @@ def guesses(name: str, x: np.ndarray, truth: np.ndarray, train: np.ndarray) -> d
     read = ridge(x[train], np.eye(truth.max() + 1)[truth[train]])
     held = truth[~train]
     right = float((read(x[~train]).argmax(1) == held).mean())
-    return {name: right, f"{name}_chance": float(np.bincount(held).max() / len(held))}
+    return {name: right, f"{name}_baseline": float(np.bincount(held).max() / len(held))}
 
 
 def ridge(x: np.ndarray, y: np.ndarray, strength: float = 0.3):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+CHECKED = "MUSICLM_TEST_ANNOTATIONS"  # set where annotations are checked (`make shapes`): package, checker
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,21 @@ def prepare(request: dict[str, Any]) -> None:
     if request["interrupt"]:
         waiting = [request["interrupt"]]
 
-        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event == "open" and waiting and str(arguments[0]).endswith(waiting[0]):
                 waiting.clear()
                 os.kill(os.getpid(), request["number"])
 
-        sys.addaudithook(heard)
+        sys.addaudithook(hook)
 
 
 if __name__ == "__main__":
     import torch
 
+    if CHECKED in os.environ:  # before anything of the package is imported
+        from jaxtyping import install_import_hook
+
+        install_import_hook(*os.environ[CHECKED].split(",", 1))
     import musiclm.bench.run
     import musiclm.data.corpus.build
     import musiclm.evaluate.run

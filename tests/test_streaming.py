@@ -126,7 +126,7 @@ def some_codes(batch: int, levels: int, frames: int) -> Tensor:
 
 def flat(spectra: Spectra) -> Tensor:
     """Both fields side by side, `b 3f t`."""
-    return torch.cat([spectra.log_magnitude, spectra.turn.flatten(2)], -1).transpose(1, 2)
+    return torch.cat([spectra.log_magnitude, spectra.phase_advance.flatten(2)], -1).transpose(1, 2)
 
 
 def unflat(x: Tensor) -> Spectra:

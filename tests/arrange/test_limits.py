@@ -176,12 +176,12 @@ def test_a_piece_that_can_not_be_rendered_is_listed(
     (tmp_path / "src" / "crowd.mid").write_bytes(crowd())
     real = corpus.render
 
-    def odd(score: Score, desk: object) -> object:
+    def odd(score: Score, setup: object) -> object:
         if score.origins[0].name == "bad":
             raise PieceError("the synthesizer gave up")
         while score.origins[0].name == "slow":
             pass
-        return real(score, desk)  # type: ignore[arg-type]
+        return real(score, setup)  # type: ignore[arg-type]
 
     monkeypatch.setattr(corpus, "render", odd)
     monkeypatch.setattr(limits, "RENDER_S", 5.0)

@@ -44,8 +44,8 @@ for line in lines:
         chord = chord if cell == "/" else cell
         found = re.match("([A-G][b#]?)(m(?!a)|dim)?", chord)
         root = NAMES[found[1]]
-        chord = [60 + root, 63 + root if found[2] else 64 + root, 67 + root]
-        for name, pitches in {"Bass": [36 + root], "Bass-High": [72 + root], "Chord-Piano": chord, "Drum-Hat": [42],
+        triad = [60 + root, 63 + root if found[2] else 64 + root, 67 + root]
+        for name, pitches in {"Bass": [36 + root], "Bass-High": [72 + root], "Chord-Piano": triad, "Drum-Hat": [42],
                               "Drum-Conga": [63]}.items():
             for pitch in pitches:
                 tracks[name][2].append((96 * at, 80, pitch, rng.randint(70, 90)))

@@ -53,7 +53,7 @@ def random_score(seed: int, style: str | None = None, bars: int = 24) -> Score:
     degrees = sorted(SCALES[mode])[:7]
     parts = []
     for line in recipe.lines:
-        if rng.random() < line.chance:
+        if rng.random() < line.probability:
             first, last = rng.choice((0, 0, 0, 2, 4, 8)), rng.choice((bars, bars, bars - 6))
             name = rng.choice(line.instruments)
             notes = [note for k in range(first, last) for note in _bar(line, name, k * bar, bar, tonic, degrees, rng)]

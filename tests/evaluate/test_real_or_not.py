@@ -64,7 +64,7 @@ def test_placements_are_the_area_of_each_fold() -> None:
 
 
 def test_the_interval_holds_the_truth_in_most_draws() -> None:
-    """Of sets that don't differ, intervals that bootstrap clips hold 0.5 nearly always, and chance lies about it."""
+    """Of sets that don't differ, intervals that bootstrap clips hold 0.5 nearly always, and luck lies about it."""
     held = 0
     for seed in range(20):
         found = real_or_not(clips(40, seed), clips(40, 100 + seed))

@@ -99,10 +99,10 @@ def in_turn(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[d
     In a round every one runs once, in the order given; a first round warms up.
     """
     results: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, run in contestants.items():
             figures = run()
-            if turn:
+            if number:
                 results[name].append(figures)
     return results
 

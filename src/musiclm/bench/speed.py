@@ -93,12 +93,12 @@ def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision:
     with precision_context(precision, device):
         codes = semantic()
         made = acoustic()
-        heard = made[:, : config.levels]
-        audio = model.soundstream.decode(heard)
+        kept = made[:, : config.levels]
+        audio = model.soundstream.decode(kept)
         took = {
             "semantic": timed(semantic, repeats, device),
             config.acoustic: timed(acoustic, repeats, device),
-            "codec_decode": timed(lambda: model.soundstream.decode(heard), repeats, device),
+            "codec_decode": timed(lambda: model.soundstream.decode(kept), repeats, device),
             "codec_encode": timed(lambda: model.soundstream.encode(audio), repeats, device),
         }
         windows = _window_rates(model, {"mulan": mulan, "semantic": codes, "acoustic": made}, device)

@@ -343,11 +343,11 @@ def _sndfile_blocks(
     for stream in streams:
         with contextlib.ExitStack() as stack:
             if first.format == "MP3":  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
-                file = stack.enter_context(_SequentialFile(containers.pipe(containers.Part(path, stream))))
+                file = stack.enter_context(_SequentialFile(containers.pipe(containers.FilePart(path, stream))))
             elif stream.covers(path.stat().st_size):
                 file = first
             else:
-                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.Part(path, stream))))
+                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.FilePart(path, stream))))
             if (file.samplerate, file.channels) != form:
                 raise AudioError(
                     f"{path}: goes on after {before / form[0]:.1f} s with {file.samplerate} Hz and {file.channels} "

@@ -70,7 +70,7 @@ def streams(path: Path, kind: str) -> list[Stream]:
     return [Stream(0, size)]
 
 
-class Part(io.RawIOBase):
+class FilePart(io.RawIOBase):
     """A stream of a file as a file of its own, for libsndfile."""
 
     def __init__(self, path: Path, stream: Stream) -> None:
@@ -109,7 +109,7 @@ class Part(io.RawIOBase):
         super().close()
 
 
-def pipe(part: Part) -> int:
+def pipe(part: FilePart) -> int:
     """A file descriptor from which all of `part` can be read, but not where it ends.
 
     Who reads closes it, at any moment.

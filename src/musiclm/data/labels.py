@@ -36,7 +36,7 @@ class Labels:
     tempo_confidence: float = 0.0  # height of the autocorrelation's peak, 0..1
     onset_rate_hz: float = 0.0  # clear onsets a second
     level_db: float = -120.0  # RMS, full scale
-    range_db: float = 0.0  # loud (95th percentile) minus soft (10th) 0.1 s stretches
+    range_db: float = 0.0  # loud (95th percentile) minus soft (10th) tenths of a second
     brightness_hz: float = 0.0  # spectral centroid, median over time
     bass_share: float = 0.0  # of the power, below 150 Hz
     key: str = ""  # "D minor"
@@ -188,11 +188,11 @@ def label_corpus(
     tracks = load_manifest(corpus_dir)
     starts = {track.id: window_starts(track.seconds, windows_per_track) for track in tracks}
     with open(path, "a") as file:
-        for turn in range(windows_per_track):
+        for place in range(windows_per_track):
             for track in tracks:
-                if turn >= len(starts[track.id]) or (track.id, starts[track.id][turn]) in done:
+                if place >= len(starts[track.id]) or (track.id, starts[track.id][place]) in done:
                     continue
-                start = starts[track.id][turn]
+                start = starts[track.id][place]
                 labels = labeller(read_clip(corpus_dir, track, start, WINDOW_S), track.id, start)
                 labels = dataclasses.replace(
                     labels, title=track.title, genre=track.genre, package=track.package, origin=track.origin

@@ -50,8 +50,9 @@ def mean(values: Float[np.ndarray, " n"]) -> float:
 
 
 def area_under_curve(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
-    """Chance that a positive scores higher than a negative, ties half (Mann-Whitney): 0.5 for scores that know nothing,
-    nan without both kinds.
+    """Share of pairs whose positive scores higher than the negative, ties half (Mann-Whitney); 0.5 is guessing.
+
+    Not a number without both kinds.
     """
     positive = np.asarray(positive, bool)
     yes, no = scores[positive], scores[~positive]

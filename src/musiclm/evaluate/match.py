@@ -1,9 +1,9 @@
-"""Does a MuLan rank real music as its listeners would?
+"""Does a MuLan rank real music as analysers without a part in training do?
 
 On any split, with any texts, before a language model is trained on it.
 
 For each text that names a concept ("slow", "piano", "80s"; `CONCEPTS` of `musiclm.evaluate.adherence`) the clips of a
-split are ranked by MuLan, and by how much of the concept a listener hears in them that had no part in training.
+split are ranked by MuLan, and by how much of the concept an analyser finds in them.
 `agreement` is the rank correlation of the two, mean over the texts that name the concept: 1 for the same order, 0 for
 one that has nothing to do with the text. What a clip gets from every text alike is taken off before.
 """
@@ -28,7 +28,7 @@ from musiclm.data.corpus.clips import eval_clips
 from musiclm.data.corpus.manifest import RENDERED, Split, load_manifest
 from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
-from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, make_listener
+from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, make_analyser
 from musiclm.listen.music import Description
 from musiclm.models.mulan.model import MuLan
 
@@ -91,7 +91,7 @@ def read_texts(path: Path) -> list[Prompt]:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Of a MuLan with the listeners, over a set of clips."""
+    """Of a MuLan with the analysers, over a set of clips."""
 
     mean_agreement: Estimate  # over the concepts; the interval is over the clips
     concepts: dict[str, float]  # agreement of each that enough texts name
@@ -118,8 +118,8 @@ def match(
 
     def agreements(clips: np.ndarray) -> Float[np.ndarray, "2 k"]:
         texts = _ranks(centred[:, clips])
-        heard = _ranks(np.stack([scores[name][clips] for name in used]))
-        every = texts @ heard.T / len(clips)  # (p k)
+        scored = _ranks(np.stack([scores[name][clips] for name in used]))
+        every = texts @ scored.T / len(clips)  # (p k)
         own = [every[named[name], k].mean() for k, name in enumerate(used)]
         return np.array([own, [every[~named[name], k].mean() for k, name in enumerate(used)]])
 
@@ -144,29 +144,28 @@ def _ranks(rows: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r n"]:
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of a split and what the listeners say of them."""
+    """Clips of a split and their scores by concept."""
 
     audio: Float[np.ndarray, "n s"]
     scores: dict[str, Float[np.ndarray, " n"]]
 
 
-def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
-    """`per_track` clips of each real track of a split, heard by listeners; what they say is kept in `cache`, a JSON
-    file.
+def analyse(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
+    """`per_track` clips of each real track of a split, analysed; the figures are kept in `cache`, a JSON file.
 
-    Raises: ValueError if the split has no real tracks of ten seconds, or a listener is not installed.
+    Raises: ValueError if the split has no real tracks of ten seconds, or an analyser is not installed.
     """
     tracks = [t for t in load_manifest(corpus_dir) if t.split == split and t.source != RENDERED and t.seconds >= CLIP_S]
     if len(tracks) < 4:
         raise ValueError(f"{corpus_dir} has {len(tracks)} real tracks of split {split!r}; ranking them takes 4")
     clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
     key = f"{split} {per_track} {sorted(track.id for track in tracks)}"
-    known = _heard_before(cache) if cache else {}
+    known = _known(cache) if cache else {}
     if known.get("key") != key:
         known = {"key": key}
         for name in (MUSICNN, LIBROSA, METER):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                known[name] = list(pool.map(make_listener(name), clips))
+                known[name] = list(pool.map(make_analyser(name), clips))
         if cache:
             write_atomic(cache, json.dumps(known))
     tags = np.array([row["tags"] for row in known[MUSICNN]])
@@ -175,8 +174,8 @@ def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = 
     return Clips(clips, concept_scores(tags, described, loudness))
 
 
-def _heard_before(cache: Path) -> dict[str, Any]:
-    """What `listen` wrote. Raises: ValueError for a file of something else, which would be written over."""
+def _known(cache: Path) -> dict[str, Any]:
+    """What `analyse` wrote. Raises: ValueError for a file of something else, which would be written over."""
     if not cache.exists():
         return {}
     try:
@@ -184,7 +183,7 @@ def _heard_before(cache: Path) -> dict[str, Any]:
     except ValueError:
         known = None
     if not isinstance(known, dict) or not {"key", MUSICNN} <= set(known):
-        raise ValueError(f"{cache} is there already and holds no clips that were heard; name another file")
+        raise ValueError(f"{cache} is there already and holds no analyses of clips; name another file")
     return known
 
 

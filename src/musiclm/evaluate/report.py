@@ -33,7 +33,7 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
         f"<h1>{html.escape(settings.get('name') or 'bundle')} <small class=low>{settings['bundle'][:12]}</small></h1>",
         f"<p>{len(report['prompts'])} prompts, musiclm {report['musiclm']}, revision {report['git_revision']}, "
         f"{report['date']}. "
-        f"Listeners: {', '.join(report['listeners'])}; none of them had a part in training. Intervals hold 95 of 100 "
+        f"Analysers: {', '.join(report['analysers'])}; none of them had a part in training. Intervals hold 95 of 100 "
         "draws of the clips.</p>",
         "<h2>To hear</h2>",
         *_players(folder, report["prompts"], num_players),

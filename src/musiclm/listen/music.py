@@ -161,7 +161,7 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
     x = fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-9)
     alike = x @ x.T
     by_lag = np.array([np.diagonal(alike, lag).mean() for lag in range(len(x) // 2 + 1)])
-    # the best lag alone would praise a clip of a few still stretches, which is like itself at every short lag
+    # the best lag alone would praise a clip of a few still parts, which is like itself at every short lag
     risen = [by_lag[lag] - by_lag[1:lag].min() for lag in range(8, len(by_lag))]
     quarters = [part.mean(0) for part in np.array_split(coarse, 4)]
     steps = [float(np.square(a - b).sum()) / 4 for a, b in zip(quarters, quarters[1:], strict=False)]
@@ -231,21 +231,21 @@ def onset_agreement(a: Clip, b: Float[np.ndarray, " r"]) -> float:
     return float(x @ y / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-9))
 
 
-def same_tempo(asked_bpm: float, heard_bpm: float, tolerance: float = 0.08) -> bool:
+def same_tempo(asked_bpm: float, found_bpm: float, tolerance: float = 0.08) -> bool:
     """Whether a tempo is the one asked for, or its half or double, within `tolerance`."""
-    return heard_bpm > 0 and any(abs(heard_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
+    return found_bpm > 0 and any(abs(found_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
 
 
-def key_score(asked: str, heard: str) -> float:
+def key_score(asked: str, found: str) -> float:
     """MIREX weights: 1 for the same key, 0.5 for a fifth off, 0.3 for the relative, 0.2 for the parallel, else 0.
 
     Keys as "D minor".
 
     Raises: ValueError for a name that is no key.
     """
-    if not heard:
+    if not found:
         return 0.0
-    (tonic, mode), (other, other_mode) = parse_key(asked), parse_key(heard)
+    (tonic, mode), (other, other_mode) = parse_key(asked), parse_key(found)
     if (tonic, mode) == (other, other_mode):
         return 1.0
     if mode == other_mode and (other - tonic) % 12 in (5, 7):

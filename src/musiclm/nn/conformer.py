@@ -73,13 +73,13 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], turn: Complex[Tensor, "t half"], seen: Bool[Tensor, "b 1 q k"] | None
+        self, x: Float[Tensor, "b t d"], angles: Complex[Tensor, "t half"], seen: Bool[Tensor, "b 1 q k"] | None
     ) -> Float[Tensor, "b t d"]:
         config = self.config
         mixed = attention(
             self.qkv(self.norm(x)),
             config.num_heads,
-            turn=turn,
+            angles=angles,
             pairs="halves",
             mask=seen,
             causal=config.causal,
@@ -124,12 +124,12 @@ class ConformerBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t d"],
-        turn: Complex[Tensor, "t half"],
+        angles: Complex[Tensor, "t half"],
         seen: Bool[Tensor, "b 1 q k"] | None,
         mask: Bool[Tensor, "b t"] | None,
     ) -> Float[Tensor, "b t d"]:
         x = x + 0.5 * self.ff_in(x)
-        x = x + self.attention(x, turn, seen)
+        x = x + self.attention(x, angles, seen)
         x = x + self.convolution(x, mask)
         x = x + 0.5 * self.ff_out(x)
         return self.norm(x)
@@ -172,13 +172,13 @@ class Conformer(nn.Module):
         num_frames = x.shape[1]
         positions = torch.arange(num_frames, device=x.device, dtype=torch.float32)
         head_width = self.config.width // self.config.num_heads
-        turn = rotation(positions, head_width, self.config.rotary_base, "halves")
+        angles = rotation(positions, head_width, self.config.rotary_base, "halves")
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0.0)  # not a product: 0 * NaN is NaN
         seen = self._seen(mask, num_frames)
         states = [x]
         for block in self.blocks[:last_layer]:
-            x = block(x, turn, seen, mask)
+            x = block(x, angles, seen, mask)
             states.append(x)
         if mask is not None:
             states = [state.masked_fill(~mask[..., None], 0.0) for state in states]

@@ -115,13 +115,13 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b l d"],
-        turn: Complex[Tensor, "l half"] | None,
+        angles: Complex[Tensor, "l half"] | None,
         bias: Float[Tensor, "1 h l k"] | None,
         cache: tuple[Tensor, Tensor] | None,
         start: int,
     ) -> Float[Tensor, "b l d"]:
         qkv = self.qkv(self.attention_norm(x))
-        mixed = attention(qkv, self.num_heads, turn=turn, mask=bias, causal=True, cache=cache, start=start)
+        mixed = attention(qkv, self.num_heads, angles=angles, mask=bias, causal=True, cache=cache, start=start)
         x = x + self.dropout(self.attention_out(mixed))
         gate, up = self.gate_up(self.ff_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.ff_out(F.silu(gate) * up))
@@ -169,14 +169,14 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{start} cached and {length} new ids exceed the cache of {cache.max_length}; make a longer one"
             )
-        turn = None
+        angles = None
         if config.positions == "rotary":
-            turn = rotation(positions, config.width // config.num_heads, config.rotary_base)
+            angles = rotation(positions, config.width // config.num_heads, config.rotary_base)
         bias = self._bias(start, length, x)
         x = self.dropout(x)
         for index, layer in enumerate(self.layers):
             held = None if cache is None else (cache.keys[index], cache.values[index])
-            x = layer(x, turn, bias, held, start)
+            x = layer(x, angles, bias, held, start)
         moved = None if cache is None else KvCache(cache.keys, cache.values, start + length)
         return self.norm(x), moved
 

@@ -16,7 +16,7 @@ from musiclm.core.audio import SAMPLE_RATE_HZ
 from musiclm.data.captions.sentences import captions
 from tests.arrange.toy_corpus import sound
 from tests.arrange.toy_works import chords, control, drums, midi, notes, random_work, scale, wad
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 ORIGIN = Origin(what="piece", source="mine", name="piece", licence="CC0")
 
@@ -149,24 +149,24 @@ def test_processes_change_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def written():
-    """(window, caption) of works made by chance."""
+    """(window, caption) of works made at random."""
     found = []
     for seed in range(30):
         score = read_midi(random_work(seed), ORIGIN)
         for start_s in (0.0, score.seconds - 10.0) if seed % 2 else (score.seconds / 3,):
-            facts, heard = facts_of(score, start_s), Heard(score, start_s, 10.0)
+            facts, window = facts_of(score, start_s), Window(score, start_s, 10.0)
             for held_out in (False, True):
                 rng = random.Random(f"{seed} {start_s}")
-                found += [(heard, c) for c in captions(facts, rng, each=1, held_out=held_out)]
+                found += [(window, c) for c in captions(facts, rng, each=1, held_out=held_out)]
     return found
 
 
 def test_every_claim_holds_against_the_notes(written) -> None:
     wrong = [
         (claim, caption.text)
-        for heard, caption in written
+        for window, caption in written
         for claim in caption.claims
-        if not is_true(claim.kind, claim.value, heard)
+        if not is_true(claim.kind, claim.value, window)
     ]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
     kinds = {claim.kind for _, caption in written for claim in caption.claims}

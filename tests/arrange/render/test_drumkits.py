@@ -10,7 +10,7 @@ import soundfile
 
 from musiclm.arrange.render import drumkits
 from musiclm.arrange.render.drumkits import KITS, DrumKit, choose_kit, find_kits, read_kit
-from musiclm.arrange.render.render import choose_desk, render
+from musiclm.arrange.render.render import choose_setup, render
 from musiclm.arrange.render.soundfonts import SOUNDFONTS, RenderError, find_soundfonts
 from musiclm.arrange.score import AS_WRITTEN, Note, Part, Score
 from tests.arrange.soundfont import write_soundfont
@@ -125,13 +125,13 @@ def test_kits_change_nothing_else_of_a_piece(kits: list[DrumKit], tmp_path: Path
     write_soundfont(tmp_path / SOUNDFONTS[0].file)
     fonts = find_soundfonts([tmp_path])
     scores = [beat((0.0, 36, 127), (1.0, 38, 127), seed=seed) for seed in range(40)]
-    with_kits = [choose_desk(score, fonts, ("symusic",), kits) for score in scores]
-    assert [replace(desk, kit=None) for desk in with_kits] == [choose_desk(score, fonts) for score in scores]
-    index = next(index for index, desk in enumerate(with_kits) if desk.kit)
-    sampled, plain = (render(scores[index], desk) for desk in (with_kits[index], replace(with_kits[index], kit=None)))
+    with_kits = [choose_setup(score, fonts, ("symusic",), kits) for score in scores]
+    assert [replace(setup, kit=None) for setup in with_kits] == [choose_setup(score, fonts) for score in scores]
+    index = next(index for index, setup in enumerate(with_kits) if setup.kit)
+    sampled, plain = (render(scores[index], setup) for setup in (with_kits[index], replace(with_kits[index], kit=None)))
     assert level(sampled, 0.2, 200) > 5 * level(plain, 0.2, 200)
     written = replace(scores[index], style=AS_WRITTEN)
-    assert choose_desk(written, fonts, ("symusic",), kits).kit is None
+    assert choose_setup(written, fonts, ("symusic",), kits).kit is None
 
 
 def test_only_kits_of_known_licence_are_found(tmp_path: Path) -> None:

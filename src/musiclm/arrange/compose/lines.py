@@ -95,7 +95,7 @@ def _melody(
 ) -> list[Note]:
     """The tune of every section: the same for the same letter, slightly varied when it comes again, freer in a solo."""
     seed = rng.random()
-    heard: set[str] = set()
+    stated: set[str] = set()
     notes: list[Note] = []
     low, high = player.low, min(player.high, player.low + 26)
     for number, place in enumerate(places):
@@ -109,9 +109,9 @@ def _melody(
             solo = place.block.name == "solo"
             again = random.Random(f"{seed}/{letter}/{number if solo else ''}")
             new = tunes.make_melody(bars, style.tune, key, low, high, again)
-            if letter in heard and not solo:
+            if letter in stated and not solo:
                 new = tunes.vary(new, style.tune, random.Random(f"{seed}/{number}"))
-            heard.add(letter)
+            stated.add(letter)
         notes += tunes.ornament(new, style.tune.ornaments, key, player.high, random.Random(f"{seed}/grace/{number}"))
     return notes
 

@@ -165,9 +165,9 @@ def _weight(place: float, pulse: float, tune: Tune) -> float:
 
 
 def _varied(motif: _Motif, rng: random.Random) -> _Motif:
-    turn = rng.choice((-2, -1, 1, 2))
+    shift = rng.choice((-2, -1, 1, 2))
     half = len(motif.steps) // 2
-    return _Motif(motif.places, motif.durations, (*motif.steps[:half], *(step + turn for step in motif.steps[half:])))
+    return _Motif(motif.places, motif.durations, (*motif.steps[:half], *(step + shift for step in motif.steps[half:])))
 
 
 def _sing(

@@ -25,14 +25,14 @@ HATS_SHARE = 0.85  # of a window, from the first hi-hat to the last
 
 def traits_of(excerpt: Excerpt) -> tuple[str, ...]:
     """Of the audible parts, and of all together."""
-    score, heard = excerpt.score, excerpt.audible
-    single = [part for part in heard if excerpt.count_of(part.part.instrument) == 1]
+    score, audible = excerpt.score, excerpt.audible
+    single = [part for part in audible if excerpt.count_of(part.part.instrument) == 1]
     found = [f"{trait}: {part.part.instrument}" for part in single for trait in _part(score, part)]
     return (
         *found,
-        *_hats(score, heard, excerpt.seconds),
+        *_hats(score, audible, excerpt.seconds),
         *_harmony(score, excerpt.start_s, excerpt.end_s),
-        *_timing(score, heard),
+        *_timing(score, audible),
     )
 
 
@@ -102,9 +102,9 @@ def _contour(part: Played) -> Iterator[str]:
         yield "narrow range"
 
 
-def _hats(score: Score, heard: Sequence[Played], seconds: float) -> Iterator[str]:
+def _hats(score: Score, audible: Sequence[Played], seconds: float) -> Iterator[str]:
     """Even hi-hats nearly all the time, where nothing swings."""
-    kits = [part for part in heard if part.is_kit]
+    kits = [part for part in audible if part.is_kit]
     if score.beat_unit != 4 or score.swing > STRAIGHT_SWING or not kits:
         return
     places = np.unique(
@@ -139,9 +139,9 @@ def _harmony(score: Score, start_s: float, end_s: float) -> Iterator[str]:
         yield "many chords"
 
 
-def _timing(score: Score, heard: Sequence[Played]) -> Iterator[str]:
+def _timing(score: Score, audible: Sequence[Played]) -> Iterator[str]:
     """Everybody on the grid, as only machines play."""
-    places = np.concatenate([part.quarter for part in heard]) if heard else np.zeros(0)
+    places = np.concatenate([part.quarter for part in audible]) if audible else np.zeros(0)
     off_s = np.abs(places * 12 - np.round(places * 12)) / 12 * 60 / score.tempo_bpm
     if len(places) >= 40 and score.swing == 0.5 and np.quantile(off_s, 0.95) <= TIGHT_S:
         yield "on the grid"

@@ -366,10 +366,10 @@ def _heed(channel: _Channel, message: Any, now: int, struck: list[_Struck]) -> N
     elif message.type == "pitchwheel":
         channel.bends.append((now, message.pitch / 8192 * channel.bend_range))
     elif message.type == "control_change":
-        _turn(channel, message.control, message.value, now)
+        _control(channel, message.control, message.value, now)
 
 
-def _turn(channel: _Channel, control: int, value: int, now: int) -> None:
+def _control(channel: _Channel, control: int, value: int, now: int) -> None:
     """One controller: volume, expression, pedal, bend range, and what resets them."""
     if control == 7:
         channel.volume = value

@@ -157,7 +157,7 @@ def _description(writer: Writer) -> str:
         plan += [topic for topic in TOPICS if rng.random() < 0.75]
     if rng.random() < 0.3:
         plan.insert(rng.randint(1, len(plan)), "events")
-    more = [name for name, chance in MORE if rng.random() < chance]
+    more = [name for name, probability in MORE if rng.random() < probability]
     more += ["who sings", "beat"] if _has_extra(writer.facts) else []
     rng.shuffle(more)
     plan += more
@@ -165,8 +165,8 @@ def _description(writer: Writer) -> str:
         plan.insert(1, "tempo")
     plan += [
         name
-        for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15), ("sound", 0.2))
-        if rng.random() < chance
+        for name, probability in (("mood", 0.6), ("use", 0.5), ("absent", 0.15), ("sound", 0.2))
+        if rng.random() < probability
     ]
     return " ".join(_paragraph(writer, plan[: rng.choice((4, 5, 6, 7, 7, 8, 8, 9, 10, 12))]))
 

@@ -20,8 +20,8 @@ def stylename(w: Writer) -> str:
     if not w.facts.style:
         raise Unsaid("style")
     w.claim("style", w.facts.style)
-    heard = {player.instrument for player in w.facts.players}
-    names = naming.names_that_fit(w.facts.style, heard, w.facts.metre)
+    instruments = {player.instrument for player in w.facts.players}
+    names = naming.names_that_fit(w.facts.style, instruments, w.facts.metre)
     genres = naming.genres_that_fit(w.facts.genres, w.facts.metre)
     if genres and (not names or w.rng.random() < 0.25):
         name = w.rng.choice(genres)

@@ -1,4 +1,4 @@
-"""Expands the grammar by chance, and notes what each text claims.
+"""Expands the grammar at random, and notes what each text claims.
 
 Slots read the facts; a slot whose fact is missing, or was said already, raises `Unsaid`, and the next way of the rule
 is tried. Whatever a slot says it also notes as a `Claim`, so that tests can hold each text against the notes. A share
@@ -134,8 +134,8 @@ class Writer:
         """What the instrument sounds like by nature, or how it is played here; often nothing."""
         if not player.family:
             return ""  # a class of instruments: they do not sound alike
-        chance = self.rng.random()
-        if chance < 0.5:
+        draw = self.rng.random()
+        if draw < 0.5:
             by_nature = "chip" if "chip" in self.facts.sound else player.instrument
             return self.pick(words.SOUNDS.get(by_nature, words.SOUNDS[player.family]))
         measured = [
@@ -145,7 +145,7 @@ class Writer:
         ]
         measured += [("repeats", "repeats", player.instrument)] if player.repeats else []
         measured = [row for row in measured if Claim(row[0], row[2]) not in self.claims]
-        if chance > 0.75 or not measured:
+        if draw > 0.75 or not measured:
             return ""
         kind, value, claimed = self.rng.choice(measured)
         self.claim(kind, claimed, once=False)

@@ -260,18 +260,18 @@ def _decode_all(
     for each in todo:
         packages.setdefault(f"{each.source}:{each.package}", []).append(each)
     remaining = {name: len(items) for name, items in packages.items()}
-    # Entries are (round, turn, ...): an entry of an earlier round goes first. Small packages come first, and one is
+    # Entries are (round, place, ...): an entry of an earlier round goes first. Small packages come first, and one is
     # opened per round, or the first tracks would wait until everything is unpacked.
-    turns = {
-        name: turn for turn, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
+    places = {
+        name: place for place, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
     }
     queue: list[tuple[int, int, int, str, Item | None]] = []
     for name, items in packages.items():
         if items[0].source == DEBIAN_GAMES:
-            heapq.heappush(queue, (turns[name] // jobs, turns[name], 0, name, None))
+            heapq.heappush(queue, (places[name] // jobs, places[name], 0, name, None))
         else:
             for number, each in enumerate(items):
-                heapq.heappush(queue, (number, turns[name], number, name, each))
+                heapq.heappush(queue, (number, places[name], number, name, each))
 
     def finished(name: str) -> None:
         remaining[name] -= 1
@@ -298,7 +298,7 @@ def _decode_all(
                         finished(name)
                 else:
                     for number, each in enumerate(packages[name]):
-                        heapq.heappush(queue, (turns[name] // jobs + number, turns[name], 1 + number, name, each))
+                        heapq.heappush(queue, (places[name] // jobs + number, places[name], 1 + number, name, each))
 
 
 def _unpack_cost(items: list[Item], cache: Path) -> int:

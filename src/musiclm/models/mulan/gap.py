@@ -30,9 +30,9 @@ class Retrieval:
     recall_10: float
     median_rank: float
     mean_reciprocal_rank: float
-    chance_recall_1: float
-    chance_recall_10: float
-    chance_median_rank: float
+    baseline_recall_1: float
+    baseline_recall_10: float
+    baseline_median_rank: float
 
 
 def rank_of_pair(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
@@ -45,7 +45,7 @@ def rank_of_pair(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]
 
 
 def retrieval(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -> Retrieval:
-    """Recall at 1 and 10, median rank and mean reciprocal rank, each beside its chance."""
+    """Recall at 1 and 10, median rank and mean reciprocal rank, each beside what guessing scores."""
     ranks = rank_of_pair(queries, candidates).double()
     n = ranks.numel()
     return Retrieval(
@@ -54,9 +54,9 @@ def retrieval(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -
         recall_10=float((ranks <= 10).double().mean()),
         median_rank=float(ranks.median()),
         mean_reciprocal_rank=float((1 / ranks).mean()),
-        chance_recall_1=1 / n,
-        chance_recall_10=min(1.0, 10 / n),
-        chance_median_rank=(n + 1) / 2,
+        baseline_recall_1=1 / n,
+        baseline_recall_10=min(1.0, 10 / n),
+        baseline_median_rank=(n + 1) / 2,
     )
 
 

@@ -206,7 +206,7 @@ class MuLanTask:
         yield Update(group="model", loss=loss, log=log)
 
     @torch.no_grad()
-    def stretches(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
+    def segments(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
         """Audio features of every window in a part of each training track, labelled or not, and the track of each."""
         parts, owners = [torch.zeros(0, self.config.model.audio.width)], list[Track]()
         if self.config.stretch_s >= WINDOW_S:
@@ -242,12 +242,12 @@ class MuLanTask:
         train = Pairs(data.features(model, data.train), data.pooled(model, data.train, 0))
         more = [data.pooled(model, data.train, k) for k in range(1, self.config.captions_per_window)]
         held = Pairs(data.features(model, data.held), data.pooled(model, data.held, 0))
-        stretches, owners = self.stretches(model)
+        segments, owners = self.segments(model)
         tracks = [data.windows[w].track for w in data.train] + owners
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
         ids = [track.id for track in tracks]
-        gap = fit_space(model.to("cpu"), train, text, stretches, ids, held, self.seed, self.config.projection)
+        gap = fit_space(model.to("cpu"), train, text, segments, ids, held, self.seed, self.config.projection)
         model.to(device)
         model.save(folder, {**info, "windows": data.counts(), "baseline": self.baseline, "gap_validation": gap})
 

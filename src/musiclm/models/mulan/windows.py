@@ -45,8 +45,8 @@ class Window:
         if self.labels is not None:
             return [captions(self.labels, random.Random(f"{self.track.id} {self.start_s} {k}")) for k in range(count)]
         rng = random.Random(f"{self.track.id} {self.start_s}")
-        turns = [rng.sample(self.captions, len(self.captions)) for _ in range(-(-count // len(self.captions)))]
-        return [text for turn in turns for text in turn][:count]
+        passes = [rng.sample(self.captions, len(self.captions)) for _ in range(-(-count // len(self.captions)))]
+        return [text for one_pass in passes for text in one_pass][:count]
 
 
 def load_windows(corpus_dir: Path) -> list[Window]:

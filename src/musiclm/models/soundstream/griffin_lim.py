@@ -87,14 +87,14 @@ class BandSynthesis(nn.Module):
     ) -> Float[Tensor, "b t k"]:
         """Phases that follow the peaks, from those of the spectrum before."""
         nearest, hz = self.peaks(magnitude)
-        turns = hz.double() * self.hop
+        cycles = hz.double() * self.hop
         if before is None:
             # at a window's first sample the bins of one sine have the same phase but for a sign that alternates
             bins = torch.arange(magnitude.shape[-1], device=magnitude.device)
-            turns[:, 0] = self.draws[nearest[:, 0]] + bins * 0.5
+            cycles[:, 0] = self.draws[nearest[:, 0]] + bins * 0.5
         else:
-            turns[:, 0] += before.double() / (2 * math.pi)
-        return (turns.cumsum(1) % 1.0 * (2 * math.pi)).float()
+            cycles[:, 0] += before.double() / (2 * math.pi)
+        return (cycles.cumsum(1) % 1.0 * (2 * math.pi)).float()
 
     def _overlap_add(self, frames: Float[Tensor, "b t n"]) -> Float[Tensor, "b s"]:
         """Sum of frames, each `hop` samples after the one before: (t - 1) * hop + n_fft samples."""

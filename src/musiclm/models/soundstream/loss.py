@@ -2,7 +2,7 @@
 
 Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud
 music and for any batch; the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and
-turns directly, which costs no synthesis.
+phase advances directly, which costs no synthesis.
 """
 
 import math
@@ -56,9 +56,9 @@ class SpectraDistance(NamedTuple):
     bins: Float[Tensor, ""]  # mean |difference| of log magnitudes, nepers, bins weighted as mel does
     bands: Float[Tensor, ""]  # the same of the energy in bands
     linear: Float[Tensor, ""]  # L1 of magnitudes over the target's, 1 for silence as output
-    turn: Float[
+    phase_advance: Float[
         Tensor, ""
-    ]  # squared distance of turns, weighted by the target's loudness; at most 1 for a decoder that knows nothing
+    ]  # squared distance of phase advances, weighted by the target's loudness; 1 for a decoder that knows nothing
 
 
 class SpectraLoss(nn.Module):
@@ -88,7 +88,7 @@ class SpectraLoss(nn.Module):
         size_out, size_ref = out.exp(), ref.exp()
         energy_out, energy_ref = ((size.square() @ self.bands).log() / 2 for size in (size_out, size_ref))
         weight = (ref - math.log(FLOOR)) * self.mel  # 0 for silence
-        turn = (output.turn - target.turn).square().sum(-1)
+        phase_advance = (output.phase_advance - target.phase_advance).square().sum(-1)
         return SpectraDistance(
             bins=((out - ref).abs() * self.mel).mean(),
             bands=(energy_out - energy_ref).abs().mean(),
@@ -96,7 +96,7 @@ class SpectraLoss(nn.Module):
                 ((size_out - size_ref).abs() @ self.mel).mean(1)
                 / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
             ).mean(),
-            turn=(turn * weight).sum() / (weight.sum() + 1e-6),
+            phase_advance=(phase_advance * weight).sum() / (weight.sum() + 1e-6),
         )
 
 

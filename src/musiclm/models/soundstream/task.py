@@ -46,7 +46,7 @@ class CodecTaskConfig:
     num_mels: int = 64
     linear_weight: float = 1.0  # relative L1 on mel magnitudes
     log_weight: float = 1.0  # log-mel distance
-    # on decoded spectra (spectrogram network only): bins, bands, linear, turn
+    # on decoded spectra (spectrogram network only): bins, bands, linear, phase advance
     spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
@@ -127,8 +127,8 @@ class CodecTask:
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
         self.spectral = SpectralLoss(model.config.sample_rate_hz, config.spectral_windows, config.num_mels)
         self.spectra = SpectraLoss(model.config.sample_rate_hz, model.config.num_bins)
-        # what silence as output would score, a decoder that knows no turn, discriminators that can't tell
-        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
+        # what silence as output would score, a decoder that knows no phase advance, discriminators that can't tell
+        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "phase_advance": 1.0, "discriminator/loss": 2.0}
 
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
@@ -190,7 +190,7 @@ class CodecTask:
         phase = self.model.phase
         assert isinstance(phase, PhaseSynthesis) and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
-        first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
+        first = int(torch.randint(0, decoded.phase_advance.shape[1] - frames - 2 * edge + 1, ()))
         own = slice(first + edge, first + edge + frames)
         real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
         if self.discriminators.need_audio:

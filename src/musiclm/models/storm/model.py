@@ -40,9 +40,7 @@ class SoundStormConfig:
 
     conformer: ConformerConfig
     mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
-    depth_width: int = (
-        0  # hidden width of the network per frame that predicts its levels in turn; 0 is none, as published
-    )
+    depth_width: int = 0  # hidden width of the network that predicts a frame's levels in turn; 0 is none, as published
     code_width: int = 0  # of the tables of acoustic codes; 0 is the conformer's, as published
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
@@ -58,9 +56,8 @@ class SoundStormConfig:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
         if min(self.pace.acoustic, self.pace.semantic) != 1:
             raise ValueError(
-                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz "
-                "(acoustic) "
-                f"and {self.semantic.frame_rate_hz} Hz (semantic)"
+                "one of the frame rates must be a multiple of the other, got "
+                f"{self.acoustic.frame_rate_hz} Hz (acoustic) and {self.semantic.frame_rate_hz} Hz (semantic)"
             )
 
     @property
@@ -146,9 +143,10 @@ class SoundStorm(nn.Module):
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
         if config.code_width:
-            x = (self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)).view(b, num_frames, -1)
+            x = self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)  # `_widened` of all levels, and their sum
         else:
-            x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
+            x = F.embedding_bag(rows, self.embedding.weight, mode="sum")
+        x = x.view(b, num_frames, -1)
         count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
         units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
@@ -170,9 +168,17 @@ class SoundStorm(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "b f d"], level: int) -> Float[Tensor, "b f v"]:
         """Logits of one level for all rows, float32."""
-        if self.config.code_width:
-            hidden = hidden @ self.narrow[level]
-        return F.linear(hidden, self.head[level], self.head_bias[level]).float()
+        return F.linear(self._narrowed(hidden, level), self.head[level], self.head_bias[level]).float()
+
+    def _widened(self, embedded: Float[Tensor, "... n c"], levels: int | slice) -> Float[Tensor, "... n d"]:
+        """Embeddings of codes at the width of the network; of several levels, level first."""
+        return embedded @ self.widen[levels] if self.config.code_width else embedded
+
+    def _narrowed(
+        self, hidden: Float[Tensor, "... n d"], levels: int | slice | Int[Tensor, " b"]
+    ) -> Float[Tensor, "... n c"]:
+        """States at the width of the tables of codes; of several levels, level first."""
+        return hidden @ self.narrow[levels] if self.config.code_width else hidden
 
     def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
         """Logits of a level of frames, float32.
@@ -185,26 +191,19 @@ class SoundStorm(nn.Module):
     def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """`state` with the codes of a level added to it."""
         own = self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
-        return state + (own @ self.widen[level] if self.config.code_width else own)
+        return state + self._widened(own, level)
 
     def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
         """Logits of all levels of frames, each given the true codes below it: `depth_logits` of every level at once."""
         base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
-        below = self.embedding(codes[:, :-1] + base)
-        if self.config.code_width:
-            below = torch.einsum("nqd,qdw->nqw", below, self.widen[:-1])
-        below = below.cumsum(1)
-        states = torch.cat([hidden[:, None], hidden[:, None] + below], 1)
-        hidden = self.depth(states, slice(None))
-        if self.config.code_width:
-            hidden = torch.einsum("nqw,qwd->nqd", hidden, self.narrow)
-        return (torch.einsum("nqd,qvd->nqv", hidden, self.head) + self.head_bias).float()
+        below = self._widened(self.embedding(codes[:, :-1] + base).transpose(0, 1), slice(-1)).transpose(0, 1)
+        states = torch.cat([hidden[:, None], hidden[:, None] + below.cumsum(1)], 1)
+        states = self._narrowed(self.depth(states, slice(None)).transpose(0, 1), slice(None)).transpose(0, 1)
+        return (torch.einsum("nqc,qvc->nqv", states, self.head) + self.head_bias).float()
 
     def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
         """Logits of each row's own level, float32."""
-        if self.config.code_width:
-            hidden = hidden @ self.narrow[level]
-        logits = hidden @ self.head[level].transpose(1, 2)
+        logits = self._narrowed(hidden, level) @ self.head[level].transpose(1, 2)
         return (logits + self.head_bias[level][:, None]).float()
 
     @torch.no_grad()

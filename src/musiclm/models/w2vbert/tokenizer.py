@@ -136,8 +136,8 @@ class SemanticTokenizer(nn.Module):
                 inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
                 codes[:, window.keep_start : window.keep_stop] = row[:, inside]
             if self.config.harmony:  # windows begin and end with whole frames
-                heard = self._notes(pieces).unflatten(0, (len(group), b))
-                for window, row in zip(group, heard, strict=True):
+                notes = self._notes(pieces).unflatten(0, (len(group), b))
+                for window, row in zip(group, notes, strict=True):
                     first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
                     notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
         return torch.cat([notes, codes.unflatten(1, (-1, self.config.halves)).transpose(1, 2)], 1)
@@ -256,14 +256,14 @@ def fit_clusters(
     width, device = tokenizer.feature_mean.shape[0], tokenizer.centroids.device
     rows: list[Tensor] = []
     notes: list[Tensor] = []
-    heard: dict[str, list[Tensor]] = {}
+    cue_parts: dict[str, list[Tensor]] = {}
     for clip in clips:
         if tokenizer.config.harmony:
             notes.append(semitones(clip.to(device)).flatten(0, 1))
         rows.append(tokenizer.features(clip.to(device))[..., :width].flatten(0, 1))
         if cue_weights:
             for name, cue in cues_of(clip).items():
-                heard.setdefault(name, []).append(cue.flatten(0, 1))
+                cue_parts.setdefault(name, []).append(cue.flatten(0, 1))
     if not rows:
         raise ValueError("there are no clips to fit clusters on; give it training clips of the corpus")
     data = torch.cat(rows)
@@ -271,7 +271,7 @@ def fit_clusters(
     tokenizer.feature_std.copy_(data.std(0).clamp(min=1e-4))
     data = (data - tokenizer.feature_mean) / tokenizer.feature_std
     if cue_weights:
-        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in heard.items()}, cue_weights)
+        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in cue_parts.items()}, cue_weights)
         tokenizer.cues.copy_(cues)
     data = torch.cat([data, data @ tokenizer.cues], dim=1)
     tokenizer.centroids.copy_(kmeans(data, tokenizer.config.num_clusters, num_iterations, seed))
