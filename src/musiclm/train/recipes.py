@@ -74,7 +74,7 @@ MINILM = TextConfig(vocab_size=27628)
 
 
 def tiny() -> Preset:
-    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
+    """The whole chain in minutes on two CPU cores, for tests and a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
@@ -340,7 +340,7 @@ def base() -> Preset:
             train=mulan_loop,
         ),
         # steps a second of all of these: `musiclm bench`
-        # 15 s, not 30: a crop tells its own style after a second or two, so MuLan's condition is learned at its beginning
+        # 15 s, not 30: a crop tells its own style after a second or two; MuLan's condition is learned at its beginning
         semantic=_lm(
             "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
         ),
