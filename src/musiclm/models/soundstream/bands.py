@@ -1,12 +1,15 @@
-"""The network `bands`: magnitudes in three resolutions, groups of neighbouring bins coded side by side, each band at its own rate.
+"""The network `bands`: magnitudes in three resolutions, groups of neighbouring bins coded side by side, each band at
+its own rate.
 
-A window of 40 ms can't tell two notes of a chord at 130 Hz apart, and one of 170 ms blurs every stroke. So low frequencies are read through
-long windows and coded slowly, high ones through short windows and coded fast. A band is cut into groups of neighbouring bins with codebooks of
-their own. The encoder of a group sees that group alone, so a code says which partials sound there and nothing else; the decoder sees all groups
-over a second of time. No phase is coded: `musiclm.models.soundstream.griffin_lim` makes phases that fit the magnitudes. Why, with figures:
+A window of 40 ms can't tell two notes of a chord at 130 Hz apart, and one of 170 ms blurs every stroke. So low
+frequencies are read through long windows and coded slowly, high ones through short windows and coded fast. A band is
+cut into groups of neighbouring bins with codebooks of their own. The encoder of a group sees that group alone, so a
+code says which partials sound there and nothing else; the decoder sees all groups over a second of time. No phase is
+coded: `musiclm.models.soundstream.griffin_lim` makes phases that fit the magnitudes. Why, with figures:
 docs/decisions/013-three-bands.md.
 
-Magnitudes are handled to the power `POWER`: errors then weigh by how loud a partial is, not by how far it lies above the noise floor.
+Magnitudes are handled to the power `POWER`: errors then weigh by how loud a partial is, not by how far it lies above
+the noise floor.
 """
 
 from dataclasses import replace
@@ -60,7 +63,8 @@ class GroupedLinear(nn.Module):
 
 
 class LookaheadBlock(nn.Module):
-    """ConvNeXt over time, groups of channels apart: depthwise convolution, LayerNorm, two pointwise layers, scaled skip.
+    """ConvNeXt over time, groups of channels apart: depthwise convolution, LayerNorm, two pointwise layers, scaled
+    skip.
 
     The convolution sees `ahead` frames of the future: the output lags the input by as many, the skip too.
     """
@@ -86,7 +90,9 @@ class LookaheadBlock(nn.Module):
 
 
 class BandEncoder(nn.Module):
-    """Magnitudes of one band -> latents of its groups at the band's code rate: principal components, and what a network adds to them."""
+    """Magnitudes of one band -> latents of its groups at the band's code rate: principal components, and what a network
+    adds to them.
+    """
 
     basis: Tensor
     offset: Tensor
@@ -125,7 +131,7 @@ class BandEncoder(nn.Module):
 
 
 class BandsEncoder(nn.Module):
-    """Audio -> a latent a frame: those of every band, time and group in the order of the first level of `config.slots`, side by side."""
+    """Audio -> a latent a frame: every band, time and group in the order of level 1 of `config.slots`."""
 
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
@@ -138,7 +144,7 @@ class BandsEncoder(nn.Module):
     def analyse(
         self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None, every_bin: bool = False
     ) -> list[Float[Tensor, "b _ _"]]:
-        """Magnitudes of each band, centred on their hops; `audio` is whole frames, `lookahead` samples ahead of them."""
+        """Magnitudes of each band, centred on their hops. `audio`: whole frames, `lookahead` samples ahead of them."""
         padded = left_context(self, audio, self.context, state)[:, 0]
         spectra = []
         analyses = self.every_bin if every_bin else self.analyses
@@ -185,7 +191,8 @@ class GroupBasis(nn.Module):
 
 
 class BandsDecoder(nn.Module):
-    """Latents -> magnitudes of each band, to the power `POWER`: principal components, and what a network over all groups and time adds.
+    """Latents -> magnitudes of each band, to the power `POWER`: principal components, and what a network over all
+    groups and time adds.
 
     The network has `trunk_steps` frames a code frame, each of `trunk_blocks` blocks looks `trunk_ahead` of them ahead.
     """
@@ -242,7 +249,6 @@ class BandsDecoder(nn.Module):
         frames = latent.shape[-1] * self.steps
         return [part[:, self.lag * n : (self.lag + frames) * n] for part, n in zip(late, self.spectra, strict=True)]
 
-
     @torch.no_grad()
     def tell_every_bin(self) -> "BandsDecoder":
         """A decoder that gives every bin of a pooled band what this one gives the band, to go on learning from."""
@@ -264,7 +270,8 @@ class BandsDecoder(nn.Module):
 def fit_linear_path(
     encoder: BandsEncoder, decoder: BandsDecoder, spectra: list[list[Float[Tensor, "b _ _"]]]
 ) -> list[float]:
-    """Sets the linear paths to the principal components of each group in some spectra; the share of variance they hold, by band.
+    """Sets the linear paths to the principal components of each group in some spectra; the share of variance they hold,
+    by band.
 
     Latents of a band get a mean square of 1.
     """

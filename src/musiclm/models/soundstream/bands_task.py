@@ -1,8 +1,9 @@
-"""Training the bands network on magnitudes: the whole codec from nothing, or the decoder alone against discriminators. No audio is made.
+"""Training the bands network on magnitudes: the whole codec from nothing, or the decoder alone against discriminators.
 
-Losses are relative to each example's own magnitudes, so quiet music counts as loud music does. The codec learns from them alone: an adversary
-that reaches the encoder makes codes worse (docs/decisions/013-three-bands.md). What codes leave open, means and medians smooth over; so the
-decoder learns on, codes as they are, against discriminators that look at pieces of each band's magnitudes.
+No audio is made. Losses are relative to each example's own magnitudes, so quiet music counts as loud music does. The
+codec learns from them alone: an adversary that reaches the encoder makes codes worse
+(docs/decisions/013-three-bands.md). What codes leave open, means and medians smooth over; so the decoder learns on,
+codes as they are, against discriminators that look at pieces of each band's magnitudes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ class BandsCodecConfig:
     crop_s: float = 5.12
     # relative L1, relative root mean square, L1 of changes from spectrum to spectrum, L1 of logarithms
     weights: tuple[float, float, float, float] = (0.5, 2.0, 0.1, 0.3)
-    # how many codes of a frame an example is decoded from, and how often: the first level alone, and with the second of one band, two, all
+    # how many codes of a frame an example is decoded from, and how often: the first level alone, and with the second of
+    # one band, two, all
     code_counts: tuple[int, ...] = (24, 28, 36, 48)
     code_count_shares: tuple[float, ...] = (0.35, 0.1, 0.15, 0.4)
     gain_db: float = 6.0  # random gain of +- this much
@@ -134,11 +136,7 @@ class BandDiscriminators(nn.Module):
         super().__init__()
         self.of_band = [number for number in range(len(model.bands)) for _ in patches]
         self.networks = nn.ModuleList(
-            [
-                BandDiscriminator(width, channels, patch)
-                for width in model.decoded_widths
-                for patch in patches
-            ]
+            [BandDiscriminator(width, channels, patch) for width in model.decoded_widths for patch in patches]
         )
 
     def forward(self, spectra: Spectra) -> list[list[Tensor]]:
@@ -146,7 +144,9 @@ class BandDiscriminators(nn.Module):
 
 
 def magnitude_losses(output: Float[Tensor, "b t f"], target: Float[Tensor, "b t f"]) -> Float[Tensor, " 4"]:
-    """Of one band: L1, root mean square error and L1 of changes, each over the same of the target (1 for silence as output), L1 of logarithms."""
+    """Of one band: L1, root mean square error and L1 of changes, each over the same of the target (1 for silence as
+    output), L1 of logarithms.
+    """
     error = output - target
     size = target.abs().mean((1, 2)) + 0.01
     return torch.stack(
@@ -205,9 +205,9 @@ class BandsCodecTask:
         return total, {**dict(zip(LOSS_NAMES, mean, strict=True)), **bands}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Of held-out clips decoded from every code of a frame and (`_first`) from the first level's alone: the terms of the loss, and `moved`:
-        how much magnitudes change from spectrum to spectrum over what the original's do, less than 1 being blurred. Codebook use; how often
-        a code is that of the frame before.
+        """Of held-out clips decoded from every code of a frame and (`_first`) from the first level's alone: the terms
+        of the loss, and `moved`: how much magnitudes change from spectrum to spectrum over what the original's do, less
+        than 1 being blurred. Codebook use; how often a code is that of the frame before.
         """
         assert isinstance(module, SoundStream)
         every = module.config.levels
@@ -296,7 +296,8 @@ class BandsTask(BandsCodecTask):
 
 
 class BandsDecoderTask(BandsCodecTask):
-    """The decoder of the codec in the artifact `start`, encoder and codebooks as they are; groups `generator` and `discriminator`.
+    """The decoder of the codec in the artifact `start`, encoder and codebooks as they are; groups `generator` and
+    `discriminator`.
 
     Raises: ArtifactError if `start` holds no codec; ValueError if the settings do not fit its sizes.
     """

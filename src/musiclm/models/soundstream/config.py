@@ -31,7 +31,8 @@ class Band:
     def __post_init__(self) -> None:
         if self.n_fft % self.decimation or self.hop % self.decimation or self.n_fft < 2 * self.hop:
             raise ValueError(
-                f"a band's n_fft and hop must be multiples of decimation {self.decimation}, and n_fft at least twice the hop, "
+                f"a band's n_fft and hop must be multiples of decimation {self.decimation}, and n_fft at least twice "
+                "the hop, "
                 f"got {self.n_fft} and {self.hop}"
             )
         if not 0 <= self.low_hz < self.high_hz:
@@ -39,7 +40,9 @@ class Band:
 
     @property
     def lag(self) -> int:
-        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the interpolator."""
+        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the
+        interpolator.
+        """
         return (self.n_fft - self.hop) // 2 + (HALF_TAPS * self.decimation if self.decimation > 1 else 0)
 
     @property
@@ -62,7 +65,10 @@ class Band:
         return last - first
 
     def pool(self, sample_rate_hz: int) -> Float[Tensor, "n f"]:
-        """1 where a bin belongs to a band of even ratio; every band has a bin. The identity if magnitudes are not pooled."""
+        """1 where a bin belongs to a band of even ratio; every band has a bin.
+
+        The identity if magnitudes are not pooled.
+        """
         first, last = self.bins(sample_rate_hz)
         if self.num_pooled is None:
             return torch.eye(last - first)
@@ -174,7 +180,8 @@ class SoundStreamConfig:
             raise ValueError(f"levels must be {slots}, the codes of a frame of these bands, got {self.levels}")
         if self.latent_dim * self.group_levels != slots * self.group_dim:
             raise ValueError(
-                f"latent_dim must be {slots // self.group_levels * self.group_dim}, all groups of a frame, got {self.latent_dim}"
+                f"latent_dim must be {slots // self.group_levels * self.group_dim}, all groups of a frame, got "
+                f"{self.latent_dim}"
             )
         if not 0 <= self.trunk_ahead < self.trunk_kernel:
             raise ValueError(f"trunk_ahead must lie in 0..{self.trunk_kernel - 1}, got {self.trunk_ahead}")
@@ -187,7 +194,9 @@ class SoundStreamConfig:
 
     @property
     def slots(self) -> list[Slot]:
-        """The codes of a frame of the bands network in their order: by level, so that a prefix is a lower bitrate, then band, time, group."""
+        """The codes of a frame of the bands network in their order: by level, so that a prefix is a lower bitrate, then
+        band, time, group.
+        """
         frame = self.samples_per_frame
         return [
             Slot(level, number, time, group)
@@ -199,7 +208,7 @@ class SoundStreamConfig:
 
     @property
     def place_groups(self) -> list[int]:
-        """Of the bands network: which codebooks each code of the first level has, counted over all groups of all bands."""
+        """Of the bands network: codebooks of each code of the first level, counted over all groups of all bands."""
         before = [sum(band.groups for band in self.bands[:number]) for number in range(len(self.bands))]
         return [before[slot.band] + slot.group for slot in self.slots if slot.level == 0]
 
