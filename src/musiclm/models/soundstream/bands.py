@@ -26,7 +26,7 @@ POWER = 0.3  # of magnitudes, a full-scale sine having 1
 
 
 class BandAnalysis(nn.Module):
-    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples. every_bin: none are pooled."""
+    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples; every bin: none pooled."""
 
     window: Tensor
     pool: Tensor
