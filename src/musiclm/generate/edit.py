@@ -394,8 +394,10 @@ def vary(
     seed: int = 0,
     config: GenerateConfig | None = None,
 ) -> Edit:
-    """The same music again, more or less: every semantic code is drawn anew with the probability `strength`, given those
-    before it as they have become; the acoustic codes are all new.
+    """The same music again, more or less.
+
+    Every semantic code is drawn anew with the probability `strength`, given those before it as they have become; the
+    acoustic codes are all new.
 
     Raises: as `MusicLM.vary`.
     """

@@ -1,4 +1,4 @@
-"""Music that is edited: any sound file, a take, or music just made; its sound and its codes, of the parts that are needed.
+"""Music that is edited: any sound file, a take, or music just made; its sound and codes, of the parts that are needed.
 
 Codes are those of the take where it has them, so that an edit of an edit starts from the very codes that were drawn;
 elsewhere the encoders make them of the sound.
