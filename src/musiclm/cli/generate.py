@@ -1,6 +1,5 @@
 """`musiclm generate`, and what `musiclm continue` has of it."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +23,9 @@ def setting(name: str) -> Callable[[Any], Any]:
     """A callback of an option: `GenerateConfig` must take its value for the setting `name`, whatever the bundle."""
 
     def check(value: Any) -> None:
-        from musiclm.core.config import override
-        from musiclm.generate.config import GenerateConfig
+        from musiclm.generate.wishes import check_setting
 
-        override(GenerateConfig(), [f"{name}={json.dumps(value)}"])
+        check_setting(name, value)
 
     return checked_by(check)
 
@@ -147,6 +145,7 @@ def generate(
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
+    from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
@@ -187,54 +186,22 @@ def free_paths(
     return paths
 
 
-def wished(
-    acoustic: str | None,
-    levels: int | None,
-    temperature: float | None,
-    guidance: float | None,
-    tempo_bpm: float | None,
-    key: str | None,
-    beat: float | None,
-) -> dict[str, Any]:
-    """Values of options that several commands have, by settings of `GenerateConfig`."""
-    return {
-        **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature, "semantic.guidance": guidance},
-        **{"steer.tempo_bpm": tempo_bpm, "steer.key_name": key, "steer.beat": beat},
-    }
-
-
 def open_model(
     model: str, device: str, prompt: str | None, wishes: Mapping[str, Any], *temperatures: float | None
 ) -> "tuple[MusicLM, GenerateConfig]":
     """A bundle with what it needs to make music, and how it is to draw codes; says so in a line.
 
-    temperatures: of the coarse stage, the fine one and SoundStorm. Raises: as `configure`.
+    temperatures: of the coarse stage, the fine one and SoundStorm. Raises: as `musiclm.generate.wishes.configure`.
     """
     from musiclm.generate.session import MusicLM
+    from musiclm.generate.wishes import configure
 
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    config = loaded.with_temperatures(configure(loaded, prompt, wishes), *temperatures)
+    config = configure(loaded, prompt, wishes, *temperatures)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     return loaded, config
-
-
-def configure(model: "MusicLM", prompt: str | None, wishes: Mapping[str, Any]) -> "GenerateConfig":
-    """How a bundle is to draw codes: its own choice, but for what is wished for.
-
-    wishes: values by settings of `GenerateConfig`, such as "semantic.temperature"; None leaves the bundle's choice.
-
-    Raises: ValueError for a value that a setting can't have, or that does nothing with this bundle.
-    """
-    from musiclm.core.config import override
-
-    said = {name: value for name, value in wishes.items() if value is not None}
-    assignments = [f"{name}={json.dumps(value)}" for name, value in said.items()]
-    config = override(model.default_config(), assignments)
-    if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
-        raise ValueError(f"--beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
-    return config
 
 
 def make(

@@ -21,7 +21,6 @@ from musiclm.cli.generate import (
     free_paths,
     make,
     open_model,
-    wished,
 )
 from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
 
@@ -95,6 +94,7 @@ def continue_(
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
     from musiclm.generate.take import SUFFIX, load_take
+    from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
