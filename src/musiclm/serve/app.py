@@ -80,9 +80,40 @@ class JobList(BaseModel):
     jobs: list[JobAnswer]
 
 
+MEANINGS = {
+    400: "What was sent is no HTTP that can be read.",
+    401: "The API key is missing or wrong.",
+    403: "The request comes from another site's page.",
+    404: "There is no such thing.",
+    406: "No kind of answer that is wanted can be given.",
+    408: "What was sent came too slowly.",
+    409: "It can't be done now.",
+    413: "Too much was sent.",
+    415: "The upload is no sound.",
+    416: "There is no such part.",
+    421: "The service does not answer to this name.",
+    422: "The request can't be understood or done.",
+    429: "Too much is asked for; Retry-After tells when to try again.",
+    507: "There is no room.",
+}
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers of a route that are a `Problem`."""
-    return {status: {"model": Problem} for status in statuses}
+    """Answers of a route that are a `Problem`, whatever its others are."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": MEANINGS[status], "content": {JSON: schema}} for status in statuses}
+
+
+def _describe(app: FastAPI) -> None:
+    """OpenAPI with the one kind of error that there is."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        told = plain()
+        told["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return told
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def create_app(model: MusicLM, settings: Settings) -> FastAPI:
@@ -119,6 +150,7 @@ def create_app(model: MusicLM, settings: Settings) -> FastAPI:
     _add_jobs(app)
     _add_takes(app)
     _add_rest(app)
+    _describe(app)
     return app
 
 

@@ -116,28 +116,24 @@ class Drawing(_Request):
         AfterValidator(check_seed),
         Field(ge=0, lt=2**63, description="The same seed gives the same bytes, here and on the command line."),
     ] = 0
-    tempo_bpm: Annotated[
-        float | None, _setting("steer.tempo_bpm"), Field(description="30 to 300; else what the prompt says.")
-    ] = None
-    key: Annotated[
-        str | None, _setting("steer.key_name"), Field(description="Such as D minor; else what the prompt says.")
-    ] = None
-    beat: Annotated[
-        float | None, _setting("steer.beat"), Field(description="How firmly music keeps its own time; 0 to 100.")
-    ] = None
-    temperature: Annotated[
-        float | None,
-        _setting("semantic.temperature"),
-        Field(description="Of what is played: low is safe, high is wild; 0, or 0.01 to 100."),
-    ] = None
-    guidance: Annotated[
-        float | None,
-        _setting("semantic.guidance"),
-        Field(description="How hard the prompt pulls; 1 is none; 0 to 100."),
-    ] = None
+    tempo_bpm: Annotated[float, _setting("steer.tempo_bpm")] | None = Field(
+        None, description="30 to 300; else what the prompt says."
+    )
+    key: Annotated[str, _setting("steer.key_name")] | None = Field(
+        None, description="Such as D minor; else what the prompt says."
+    )
+    beat: Annotated[float, _setting("steer.beat")] | None = Field(
+        None, description="How firmly music keeps its own time; 0 to 100."
+    )
+    temperature: Annotated[float, _setting("semantic.temperature")] | None = Field(
+        None, description="Of what is played: low is safe, high is wild; 0, or 0.01 to 100."
+    )
+    guidance: Annotated[float, _setting("semantic.guidance")] | None = Field(
+        None, description="How hard the prompt pulls; 1 is none; 0 to 100."
+    )
     acoustic: Annotated[Acoustic | None, Field(description="storm, or ar: coarse and fine stages, slower.")] = None
-    levels: Annotated[int | None, _setting("levels"), Field(ge=1, description="Acoustic levels that become sound.")] = (
-        None
+    levels: Annotated[int, Field(ge=1), _setting("levels")] | None = Field(
+        None, description="Acoustic levels that become sound."
     )
 
     def wishes(self) -> dict[str, Any]:
@@ -160,17 +156,17 @@ class Generate(Drawing):
         }
     )
     prompt: Prompt | None = None
-    top_k: Annotated[int | None, _setting("semantic.top_k"), Field(description="Draw from the k likeliest.")] = None
-    top_p: Annotated[float | None, _setting("semantic.top_p"), Field(description="Draw from this probability.")] = None
-    coarse_temperature: Annotated[
-        float | None, _setting("coarse.temperature"), Field(description="With acoustic: ar.")
-    ] = None
-    fine_temperature: Annotated[float | None, _setting("fine.temperature"), Field(description="With acoustic: ar.")] = (
-        None
+    top_k: Annotated[int, _setting("semantic.top_k")] | None = Field(None, description="Draw from the k likeliest.")
+    top_p: Annotated[float, _setting("semantic.top_p")] | None = Field(None, description="Draw from this probability.")
+    coarse_temperature: Annotated[float, _setting("coarse.temperature")] | None = Field(
+        None, description="With acoustic: ar."
     )
-    storm_temperature: Annotated[
-        float | None, _setting("storm.temperature"), Field(description="With acoustic: storm.")
-    ] = None
+    fine_temperature: Annotated[float, _setting("fine.temperature")] | None = Field(
+        None, description="With acoustic: ar."
+    )
+    storm_temperature: Annotated[float, _setting("storm.temperature")] | None = Field(
+        None, description="With acoustic: storm."
+    )
 
     def wishes(self) -> dict[str, Any]:
         return {**super().wishes(), "semantic.top_k": self.top_k, "semantic.top_p": self.top_p}
