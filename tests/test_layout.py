@@ -67,6 +67,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "nn", "data.corpus", "data.labels", "data.store", "train.loop", "train", "generate"),
         *(f"models.{model}" for model in MODELS),
     ),
+    "serve": ("core", "generate"),
     "cli.options": (),  # what several commands share; each command reaches only what it needs
     "cli.generate": ("core", "nn", "generate", "cli.options"),
     "cli.take": ("core", "models.soundstream", "generate", "cli.options", "cli.generate"),
@@ -77,12 +78,13 @@ TABLE: dict[str, tuple[str, ...]] = {
         "cli.options",
     ),
     "cli.bench": ("core", "generate", "bench", "cli.options"),
+    "cli.serve": ("serve", "cli.options"),
     "cli.inspect": ("core", "data.codes", "generate", "cli.codec"),
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
         *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.evaluate", "cli.bench", "cli.inspect"),
-        "cli.corpus",
+        *("cli.corpus", "cli.serve"),
     ),
 }
 
@@ -217,7 +219,7 @@ def commands(path: Path) -> list[str]:
     return [line.split("   #")[0] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/usage.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/usage.md", "docs/service.md"])
 def test_commands_in_the_documents_parse(document: str) -> None:
     import typer.main
 
