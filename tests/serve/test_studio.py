@@ -52,7 +52,7 @@ def phone(browser: Any, service: Service) -> Iterator[Any]:
 def opened(browser: Any, service: Service, viewport: Any, **options: Any) -> Iterator[Any]:
     """The page, ready. At the end: nothing went wrong in it, and it asked nothing of any other machine."""
     context = browser.new_context(viewport=viewport, accept_downloads=True, **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     wrong: list[str] = []
     elsewhere: list[str] = []

@@ -48,6 +48,7 @@ function ask(verb, request) {
       say(job.state === "waiting" && job.ahead ? "It waits for its turn." : "It is being made.");
       work.add(job);
       if (!player || player.paused) listen(job, true);
+      $("#player").scrollIntoView({ block: "nearest" }); // on a phone it is below the form
     } finally {
       button.disabled = false;
     }
@@ -105,9 +106,7 @@ function stop() {
 
 function showTime() {
   if (!player) return;
-  const play = $("#play");
-  play.textContent = player.paused ? "▶" : "⏸";
-  play.setAttribute("aria-label", player.paused ? "Play" : "Pause");
+  $("#play").setAttribute("aria-label", player.paused ? "Play" : "Pause");
   $("#time").textContent = `${clock(player.currentTime)} / ${clock(player.duration || 0)}`;
 }
 

@@ -16,7 +16,11 @@ export class Compose {
     for (const key of KEYS) this.form.elements.key.append(make("option", { value: key, textContent: key }));
     for (const text of EXAMPLES) {
       const button = make("button", { type: "button", className: "small", textContent: text });
-      button.addEventListener("click", () => { this.form.elements.prompt.value = text; this.form.elements.prompt.focus(); });
+      button.addEventListener("click", () => {
+        this.form.elements.prompt.value = text;
+        $("#examples").open = false;
+        this.form.elements.prompt.focus();
+      });
       $("#examples ul").append(make("li", {}, button));
     }
     this.story = new Story($("#story"), () => Number(this.form.elements.duration_s.value));

@@ -10,6 +10,14 @@ const REDRAWN_MS = 400; // how often, while sound comes in
 const LONGEST_SPECTROGRAM_S = 180; // of more it would take too long
 const SHORTEST_SPAN_S = 0.5;
 
+// from deep to light, in the page's own colours: [red, green, blue, alpha] from 0 to 1
+const STOPS = [[0.06, 0.1, 0.11], [0.1, 0.27, 0.3], [0.18, 0.5, 0.5], [0.62, 0.78, 0.62], [0.98, 0.96, 0.86]];
+const COLOURS = Array.from({ length: 256 }, (_, i) => {
+  const place = (i / 255) * (STOPS.length - 1);
+  const [low, share] = [Math.min(Math.floor(place), STOPS.length - 2), place - Math.min(Math.floor(place), STOPS.length - 2)];
+  return [...STOPS[low].map((value, channel) => value + share * (STOPS[low + 1][channel] - value)), 1];
+});
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Wave {
@@ -82,7 +90,7 @@ export class Wave {
     }
     if (!this._spectrogram && wanted && this._player.duration <= LONGEST_SPECTROGRAM_S) {
       this._spectrogram = this._surfer.registerPlugin(Spectrogram.create({
-        height: 128, fftSamples: 1024, noverlap: 512, labels: false, scale: "mel", frequencyMax: 12000, colorMap: "roseus",
+        height: 128, fftSamples: 1024, noverlap: 512, labels: false, scale: "mel", frequencyMax: 12000, colorMap: COLOURS,
         gainDB: 20, rangeDB: 80,
       }));
     }
