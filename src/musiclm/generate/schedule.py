@@ -24,6 +24,32 @@ class Condition:
 
     mulan: Int[Tensor, "b m 1"] | None  # None is the null condition
     steers: tuple[Steer, ...] = ()  # what each item is steered to; none: as before
+    asked: "Asked | None" = None  # what it was made of
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a prompt asks for, as a point that blends lie between; None is no prompt."""
+
+    vector: Tensor | None  # (1, d), of the text, before it is drawn to audio
+    steer: Steer
+
+    @classmethod
+    def of(cls, mulan: MuLan, prompt: str | None, steer: Steer) -> "Asked":
+        vector = None if prompt is None else mulan.text_vectors(mulan.encode_text([prompt]))
+        return cls(vector, steer.as_asked(prompt or ""))
+
+    def towards(self, other: "Asked", share: float) -> "Asked":
+        """A blend: `share` of the other. At once where one of them has no prompt."""
+        if share == 1 or self.vector is None or other.vector is None:
+            return other
+        vector = F.normalize(torch.lerp(self.vector, other.vector, share), dim=-1)
+        return Asked(vector, between(self.steer, other.steer, share))
+
+    def condition(self, mulan: MuLan) -> Condition:
+        """RVQ codes of the point, drawn to audio as a prompt's are: those of a prompt alone are `MuLan.text_codes`."""
+        codes = None if self.vector is None else mulan.quantize(mulan.project_text(self.vector))
+        return Condition(codes, (self.steer,), self)
 
 
 class Schedule:
@@ -58,31 +84,6 @@ class Schedule:
         """MuLan codes of all conditions side by side; None if the first has none."""
         rows = [condition.mulan for _, condition in self.changes if condition.mulan is not None]
         return torch.cat(rows, 2) if rows else None
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """What a prompt asks for, as a point that blends lie between; None is no prompt."""
-
-    vector: Tensor | None  # (1, d), of the text, before it is drawn to audio
-    steer: Steer
-
-    @classmethod
-    def of(cls, mulan: MuLan, prompt: str | None, steer: Steer) -> "Asked":
-        vector = None if prompt is None else mulan.text_vectors(mulan.encode_text([prompt]))
-        return cls(vector, steer.as_asked(prompt or ""))
-
-    def towards(self, other: "Asked", share: float) -> "Asked":
-        """A blend: `share` of the other. At once where one of them has no prompt."""
-        if share == 1 or self.vector is None or other.vector is None:
-            return other
-        vector = F.normalize(torch.lerp(self.vector, other.vector, share), dim=-1)
-        return Asked(vector, between(self.steer, other.steer, share))
-
-    def condition(self, mulan: MuLan) -> Condition:
-        """RVQ codes of the point, drawn to audio as a prompt's are: those of a prompt alone are `MuLan.text_codes`."""
-        codes = None if self.vector is None else mulan.quantize(mulan.project_text(self.vector))
-        return Condition(codes, (self.steer,))
 
 
 @dataclass(frozen=True, kw_only=True)

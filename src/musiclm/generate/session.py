@@ -30,6 +30,7 @@ from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, of_audio, of_take
+from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.music import Music
 from musiclm.generate.schedule import Clock, Schedule, of_story
 from musiclm.generate.steer import CodeTraits, Steer, Steering
@@ -428,6 +429,16 @@ class MusicLM:
         blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append)
         audio = np.concatenate(list(blocks))[None]
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
+
+    def live(
+        self,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        draw_s: float = DRAW_S,
+    ) -> Live:
+        """Music without an end, whose prompt may be changed while it sounds. Raises: as `Live` (`musiclm.generate.live`)."""
+        return Live(self, prompt, seed, config, draw_s)
 
     def from_take(self, path: str | Path) -> Music:
         """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`

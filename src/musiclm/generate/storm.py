@@ -36,6 +36,7 @@ class StormSampling:
     window_s: float = 10.0  # seen at once; no longer than the crops of training
     prompt_s: float = 3.0  # of each window after the first, taken from the one before
     first_window_s: float | None = None  # shorter than the others, so that sound comes early; None: as long
+    draw_s: float | None = None  # the most that a window adds, from the first on; None: what it has room for
 
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1:
@@ -52,6 +53,9 @@ class StormSampling:
             raise ValueError(
                 f"first_window_s {self.first_window_s} must lie above 0 and up to window_s {self.window_s}"
             )
+
+        if self.draw_s is not None and not 0 < self.draw_s <= self.window_s:
+            raise ValueError(f"draw_s {self.draw_s} must lie above 0 and up to window_s {self.window_s}")
 
     def rounds_of(self, level: int) -> int:
         return self.rounds[level] if level < len(self.rounds) else 1
@@ -174,6 +178,8 @@ class StormAcoustic(AcousticDecoder):
         first_s = self.sampling.first_window_s
         self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
         self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
+        draw_s = self.sampling.draw_s
+        self.draw = None if draw_s is None else max(1, round(draw_s * units_hz)) * config.pace.acoustic
 
     @property
     def levels(self) -> int:
@@ -244,6 +250,8 @@ class StormAcoustic(AcousticDecoder):
         """The next window, if its condition lasts that long."""
         start = self.model.config.pace.together(max(0, known - self.prompt))
         stop = start + (self.window if known else self.first)
+        if self.draw is not None:
+            stop = min(stop, known + self.draw)
         return start, stop if num_frames is None else min(num_frames, stop)
 
     def _told(self, schedule: Schedule, known: int, stop: int) -> tuple[Tensor | None, int]:

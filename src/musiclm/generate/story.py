@@ -130,6 +130,15 @@ class Story:
         """All prompts, one after another."""
         return " → ".join(section.prompt for section in self.sections)
 
+    def check_duration(self, duration_s: float) -> None:
+        """Raises: ValueError if a section begins after so much music."""
+        last = self.sections[-1]
+        if last.at_s >= duration_s:
+            raise ValueError(
+                f"the section at {clock(last.at_s)} begins after the end of the music, {duration_s:g} s; "
+                "make it longer, or leave the section out"
+            )
+
     def steps(self) -> tuple[Step, ...]:
         """How the condition goes, in order of time."""
         found = [Step(at_s=0.0, section=0)]

@@ -32,7 +32,7 @@ from musiclm.core.output import check_output
 from musiclm.core.streams import ACOUSTIC, TokenSpec
 from musiclm.generate.checks import check_duration, check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig
-from musiclm.generate.story import Story, clock
+from musiclm.generate.story import Story
 from musiclm.models.soundstream.model import DecoderStream, SoundStream
 
 FORMAT, KIND, SUFFIX = 1, "musiclm take", ".take"
@@ -88,14 +88,10 @@ class About:
         if (self.prompt is not None) != (self.condition == "text"):
             raise ValueError(f"the condition is {self.condition!r}, the prompt {self.prompt!r}")
         if self.story is not None:
-            last = self.story.sections[-1]
-            if self.prompt != last.prompt:
-                raise ValueError(f"the prompt is {self.prompt!r}, the story ends with {last.prompt!r}")
-            if last.at_s >= self.duration_s:
-                raise ValueError(
-                    f"the section at {clock(last.at_s)} begins after the end of the music, {self.duration_s:g} s; "
-                    "make it longer, or leave the section out"
-                )
+            self.story.check_duration(self.duration_s)
+            last = self.story.sections[-1].prompt
+            if self.prompt != last:
+                raise ValueError(f"the prompt is {self.prompt!r}, the story ends with {last!r}")
         if not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
             raise ValueError(f"the sample rate is {self.sample_rate_hz} Hz")
         if self.pieces and not 0 < min(self.pieces) <= max(self.pieces) <= MAX_FRAMES:
