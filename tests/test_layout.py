@@ -69,6 +69,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     ),
     "cli.options": (),  # what several commands share; each command reaches only what it needs
     "cli.generate": ("core", "nn", "generate", "cli.options"),
+    "cli.story": ("generate", "cli.options", "cli.generate"),
+    "cli.play": ("core", "generate", "cli.options", "cli.generate"),
     "cli.take": ("core", "models.soundstream", "generate", "cli.options", "cli.generate"),
     "cli.codec": ("core", "models.soundstream", "data.codes"),
     "cli.train": ("core", "generate", "train", "cli.options"),
@@ -81,8 +83,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
-        *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.evaluate", "cli.bench", "cli.inspect"),
-        "cli.corpus",
+        *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.codec", "cli.train", "cli.evaluate"),
+        *("cli.bench", "cli.inspect", "cli.corpus"),
     ),
 }
 
