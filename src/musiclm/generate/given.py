@@ -19,6 +19,7 @@ from musiclm.core.artifact import ArtifactError, file_hash
 from musiclm.core.audio import AudioError, read_blocks
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
+from musiclm.generate.steer import Steer
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import SoundStream
@@ -37,6 +38,7 @@ class Given:
     mulan: Int[Tensor, "1 m 1"] | None
     prompt: str | None
     condition: Condition  # what the MuLan codes are of
+    steer: Steer  # with the tempo and the key that were set; for music that goes on without a prompt
     sound: Callable[[], Iterator[Float[np.ndarray, " s"]]]  # at least up to the joint, in blocks
 
 
@@ -89,6 +91,7 @@ def of_audio(
         mulan.audio_codes(audio[:, :, :length]),
         None,
         "audio",
+        Steer(),
         sound,
     )
 
@@ -135,9 +138,10 @@ def of_take(
         Parent(kind="take", hash=take.id, name=name, joint_samples=joint, context_samples=length),
         part(take.semantic, semantic),
         part(take.acoustic, codec.spec),
-        None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(device),
+        None if take.mulan is None else torch.from_numpy(take.mulan[:, -1:].astype(np.int64))[None].to(device),
         about.prompt,
         about.condition,
+        about.config.steer if about.story is None else about.story.sections[-1].set_in(about.config.steer),
         sound,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from musiclm.core.config import override
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.session import MusicLM
+from musiclm.generate.story import Story
 
 
 def check_setting(name: str, value: Any) -> None:
@@ -33,7 +34,7 @@ def wished(
 
 def configure(
     model: MusicLM,
-    prompt: str | None,
+    prompt: str | Story | None,
     wishes: Mapping[str, Any],
     coarse_temperature: float | None = None,
     fine_temperature: float | None = None,
