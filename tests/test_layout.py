@@ -73,6 +73,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.story": ("generate", "cli.options", "cli.generate"),
     "cli.play": ("core", "generate", "cli.options", "cli.generate"),
     "cli.take": ("core", "models.soundstream", "generate", "cli.options", "cli.generate"),
+    "cli.edit": ("core", "generate", "cli.options", "cli.generate"),
     "cli.codec": ("core", "models.soundstream", "data.codes"),
     "cli.train": ("core", "generate", "train", "cli.options"),
     "cli.evaluate": (
@@ -85,8 +86,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
-        *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.codec", "cli.train", "cli.evaluate"),
-        *("cli.bench", "cli.inspect", "cli.corpus", "cli.serve"),
+        *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.edit", "cli.codec", "cli.train"),
+        *("cli.evaluate", "cli.bench", "cli.inspect", "cli.corpus", "cli.serve"),
     ),
 }
 

@@ -42,7 +42,7 @@ def test_rounds_keep_what_they_fixed_and_the_prompt() -> None:
     before = None
     counts = []
     codes = torch.cat([prompt, torch.zeros(2, 12, 14, dtype=torch.long)], 2)
-    for after in fill(MODEL, codes, 6, streams["semantic"], streams["mulan"], sampling, generators(1, 2)):
+    for after in fill(MODEL, codes, slice(6, None), streams["semantic"], streams["mulan"], sampling, generators(1, 2)):
         assert torch.equal(after[:, :, :6], prompt)
         known = after != MODEL.mask_code
         if before is not None:
@@ -108,7 +108,13 @@ def test_whole_frames_are_fixed_and_kept() -> None:
     passes = list(
         after.clone()
         for after in fill(
-            DEEP, codes, 6, streams["semantic"], streams["mulan"], StormSampling(rounds=(4,)), generators(1, 2)
+            DEEP,
+            codes,
+            slice(6, None),
+            streams["semantic"],
+            streams["mulan"],
+            StormSampling(rounds=(4,)),
+            generators(1, 2),
         )
     )
     assert len(passes) == 4

@@ -16,9 +16,13 @@ from musiclm.cli.options import Device, Model, Threads, checked, checked_by, pro
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
+    from musiclm.generate.edit import OnTake
     from musiclm.generate.given import Given
     from musiclm.generate.session import MusicLM
+    from musiclm.generate.session import Progress as OnProgress
+    from musiclm.generate.splice import Blocks
     from musiclm.generate.story import Story
+    from musiclm.generate.take import About, Take
 
 MOST_PIECES = 10_000  # of one command
 
@@ -281,18 +285,24 @@ def free_paths(
 
 
 def open_model(
-    model: str, device: str, prompt: "str | Story | None", wishes: Mapping[str, Any], *temperatures: float | None
+    model: str,
+    device: str,
+    prompt: "str | Story | None",
+    wishes: Mapping[str, Any],
+    *temperatures: float | None,
+    base: "GenerateConfig | None" = None,
 ) -> "tuple[MusicLM, GenerateConfig]":
     """A bundle with what it needs to make music, and how it is to draw codes; says so in a line.
 
-    temperatures: of the coarse stage, the fine one and SoundStorm. Raises: as `musiclm.generate.wishes.configure`.
+    temperatures: of the coarse stage, the fine one and SoundStorm. base: as in `configure`. Raises: as
+    `musiclm.generate.wishes.configure`.
     """
     from musiclm.generate.session import MusicLM
     from musiclm.generate.wishes import configure
 
     started = time.perf_counter()
     loaded = MusicLM.from_pretrained(model, device)
-    config = configure(loaded, prompt, wishes, *temperatures)
+    config = configure(loaded, prompt, wishes, *temperatures, base=base)
     loaded.acoustic_decoder(config)
     print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}) in {time.perf_counter() - started:.1f} s")
     return loaded, config
@@ -314,16 +324,40 @@ def make(
 ) -> str:
     """Writes a piece of music, block by block as it is made, and its take if it is to be kept; a line about it.
 
+    out, raw: as of `write_made`.
+    """
+
+    def run(report: "OnProgress", on_take: "OnTake | None") -> "Blocks":
+        return model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take)
+
+    about = model.about(prompt, duration_s, seed, config, given, new_only)
+    return write_made(run, about, path, bars, keep_take, out=out, raw=raw)[0]
+
+
+def write_made(
+    run: "Callable[[OnProgress, OnTake | None], Blocks]",
+    about: "About",
+    path: Path,
+    bars: Progress,
+    keep_take: bool,
+    ask_take: bool = False,
+    out: BinaryIO | None = None,
+    raw: bool = False,
+) -> "tuple[str, Take | None]":
+    """Writes what `run` makes, block by block, with a bar for each stage, and its take beside it if it is to be kept.
+
     out: where it goes in place of the file, as WAV or, `raw`, its samples alone.
+
+    Returns a line about it, and the take if it is to be kept or is asked for.
     """
     from musiclm.core.audio import write_blocks
     from musiclm.core.speakers import Pipe
     from musiclm.generate.music import tags_of
-    from musiclm.generate.take import SUFFIX, Take
+    from musiclm.generate.take import SUFFIX
 
     started, first_s = time.perf_counter(), 0.0
     tasks: dict[str, TaskID] = {}
-    takes: list[Take] = []
+    takes: list["Take"] = []
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
@@ -332,19 +366,18 @@ def make(
 
     def blocks() -> Iterator[Any]:
         nonlocal first_s
-        on_take = takes.append if keep_take else None
-        for block in model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take):
+        for block in run(report, takes.append if keep_take or ask_take else None):
             first_s = first_s or time.perf_counter() - started
             yield block
 
-    about = model.about(prompt, duration_s, seed, config, given, new_only)
     if out is None:
-        write_blocks(path, (block[None] for block in blocks()), model.sample_rate_hz, tags_of(about))
+        write_blocks(path, (block[None] for block in blocks()), about.sample_rate_hz, tags_of(about))
     else:
-        Pipe(out, model.sample_rate_hz, raw, about.given_samples + about.num_samples).write_all(blocks())
-    taken = time.perf_counter() - started
-    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if takes else ""
-    return (
+        Pipe(out, about.sample_rate_hz, raw, about.sound_samples).write_all(blocks())
+    taken, duration_s = time.perf_counter() - started, about.duration_s
+    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if keep_take else ""
+    line = (
         f"{path}{told}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
-        f"first sound after {first_s:.1f} s), seed {seed}"
+        f"first sound after {first_s:.1f} s), seed {about.seed}"
     )
+    return line, takes[0] if takes else None

@@ -56,7 +56,7 @@ def render(
     given_sound(take, codec, file.parent)  # whether its parent is there
     rate = codec.config.sample_rate_hz
     write_blocks(target, (block[None] for block in sound_of(take, codec, file.parent)), rate, tags_of(take.about))
-    print(f"{target}: {(take.about.given_samples + take.about.num_samples) / rate:.2f} s of the take {take.id[:12]}")
+    print(f"{target}: {take.about.sound_samples / rate:.2f} s of the take {take.id[:12]}")
 
 
 def continue_(

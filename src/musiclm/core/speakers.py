@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float
 
+from musiclm.core.audio import to_16_bit
+
 UNKNOWN_BYTES = 0xFFFFFFFF  # in the header of a WAV that ends when its pipe does
 HEADER_BYTES = 44
 
@@ -128,8 +130,8 @@ class Pipe:
 
 
 def pcm16(audio: Float[np.ndarray, " s"]) -> bytes:
-    """Little-endian 16-bit samples, as libsndfile makes them of float32 in [-1, 1]."""
-    return np.rint(np.clip(audio, -1, 1).astype(np.float32) * np.float32(32767)).astype("<i2").tobytes()
+    """Little-endian 16-bit samples, as files hold them."""
+    return to_16_bit(audio).astype("<i2").tobytes()
 
 
 def wav_header(sample_rate_hz: int, num_samples: int | None) -> bytes:

@@ -81,6 +81,21 @@ class AcousticDecoder(ABC):
         Raises: ValueError if the generators or the prompt do not fit.
         """
 
+    @abstractmethod
+    def infill(
+        self,
+        codes: Int[Tensor, "b q f"],
+        span: range,
+        semantic: Int[Tensor, "b s t"],
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        on_progress: Progress | None = None,
+    ) -> Int[Tensor, "b q n"]:
+        """New codes for the frames `span` of `codes`, whose others are known and of the same `semantic` codes.
+
+        The span begins with a semantic frame. Raises: ValueError if the generators do not fit.
+        """
+
     def generate(
         self,
         semantic: Int[Tensor, "b s t"],

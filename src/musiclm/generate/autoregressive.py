@@ -17,7 +17,7 @@ from torch import Tensor
 from musiclm.core.streams import Pace
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
-from musiclm.generate.steer import Steering
+from musiclm.generate.steer import Guide
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 
@@ -30,7 +30,7 @@ def decode(
     sampling: Sampling,
     u: Float[Tensor, "b n"],
     given: Int[Tensor, "b q p"] | None = None,
-    steering: Sequence[Steering] = (),
+    steering: Sequence[Guide] = (),
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
@@ -120,7 +120,7 @@ def stream_semantic(
     prompt: Int[Tensor, "b q p"] | None = None,
     on_progress: Progress | None = None,
     chunk_s: float = 1.0,
-    steering: Sequence[Steering] = (),
+    steering: Sequence[Guide] = (),
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2); num_frames None: without end.
 
@@ -181,6 +181,25 @@ def stream_semantic(
                 break
         u = u[:, len(new) * levels :]
         held = torch.cat([held, torch.stack(new, 2)], 2)
+
+
+@torch.inference_mode()
+def log_likelihood(
+    model: TokenLM, mulan: Int[Tensor, "b m 1"] | None, codes: Int[Tensor, "b q t"], known: int
+) -> Float[Tensor, " b"]:
+    """Mean log-probability, in nats, of the codes of frames from `known` on, each given all that is before it.
+
+    Of long codes the model reads the last crop. Raises: ValueError if no frame is left.
+    """
+    if known >= codes.shape[2]:
+        raise ValueError(f"{codes.shape[2]} frames, of which {known} are known: none is left to be judged")
+    cut = max(0, codes.shape[2] - model.layout.crop_frames())
+    codes, known = codes[:, :, cut:].long(), max(0, known - cut)
+    streams = with_null(model, {} if mulan is None else {"mulan": mulan}, codes.shape[0])
+    null = torch.ones(codes.shape[0], dtype=torch.bool, device=codes.device) if mulan is None else None
+    prefix, positions = model.layout.prefix(streams, null)
+    logits = model(prefix, positions, codes)[:, :, known:].log_softmax(-1)
+    return logits.gather(-1, codes[:, :, known:, None])[..., 0].mean(dim=(1, 2))
 
 
 def generate_semantic(
@@ -275,6 +294,20 @@ class ArAcoustic(AcousticDecoder):
                 fine = self._fine(coarse[:, :, emitted:stop], prompt[:, coarse_levels:, emitted:], generators, count)
                 yield torch.cat([coarse[:, :, emitted:stop], fine], 1)
                 emitted = stop
+
+    def infill(
+        self,
+        codes: Int[Tensor, "b q f"],
+        span: range,
+        semantic: Int[Tensor, "b s t"],
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        on_progress: Progress | None = None,
+    ) -> Int[Tensor, "b q n"]:
+        """See `AcousticDecoder.infill`: it goes on from what is before, and does not see the codes that follow."""
+        covered = semantic[:, :, : self.pace.semantic_frames(span.stop)]
+        before = codes[:, :, : span.start]
+        return self.generate(covered, mulan, generators, before, on_progress)[:, :, span.start : span.stop]
 
     def _coarse(
         self,

@@ -97,7 +97,8 @@ def tags_of(about: About) -> dict[str, str]:
     told |= {} if about.story is None else {"story": str(about.story), "blend_s": f"{about.story.blend_s:g}"}
     told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
     if about.parent is not None:
-        told |= {"continues": name_text(about.parent.name) or about.parent.hash}
+        verb = {"continue": "continues", "repaint": "repaints", "vary": "varies", "loop": "loops"}[about.verb]
+        told |= {verb: name_text(about.parent.name) or about.parent.hash}
     return told
 
 

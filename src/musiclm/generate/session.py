@@ -20,23 +20,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.core.artifact import ArtifactError, codes_hash, read_config
+from musiclm.core.artifact import ArtifactError, codes_hash, file_hash, read_config
+from musiclm.core.audio import probe, read_blocks
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
 from musiclm.core.streams import MULAN, TokenSpec, common_rate_hz
+from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
-from musiclm.generate.given import Given, Windows, of_audio, of_take
+from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
 from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.music import Music
 from musiclm.generate.schedule import Clock, Schedule, of_story
+from musiclm.generate.source import Source
+from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.story import Story, clock
-from musiclm.generate.take import SUFFIX, About, Take, as_heard, decoded, load_take, sound_of
+from musiclm.generate.take import SUFFIX, About, Parent, Take, as_heard, check_codec, decoded, load_take, sound_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import SoundStream
@@ -259,16 +263,26 @@ class MusicLM:
         rvq = self.mulan.rvq
         told = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
         rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
+
+        def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
+            if take.reaches(self.soundstream.config.samples_per_frame):
+                return of_take(take, name, sound, *rest)
+            check_encoders(take, self._encoders)  # an edited recording: its take has codes around the edit only
+            parent = Parent(kind="take", hash=take.id, name=name)
+            own = of_sound(sound, parent, windows, self.soundstream, self._tokenizer, self.mulan)
+            mulan = None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+            return replace(own, mulan=mulan, prompt=take.about.prompt, condition=take.about.condition)
+
         if isinstance(source, Music):
             if len(source) != 1:
                 raise ValueError(
                     f"music of {len(source)} items can't be gone on from; take one of them, as in music[0]"
                 )
             audio = source.audio[0]
-            return of_take(source.takes[0], "", lambda: iter([audio]), *rest)
+            return of(source.takes[0], "", lambda: iter([audio]))
         path = Path(source)
         take = load_take(path)
-        return of_take(take, path.name, lambda: sound_of(take, self.soundstream, path.parent), *rest)
+        return of(take, path.name, lambda: sound_of(take, self.soundstream, path.parent))
 
     def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
         """What the models are told of the music, by semantic frames."""
@@ -446,6 +460,103 @@ class MusicLM:
         take, started = load_take(path), time.perf_counter()
         audio = np.concatenate(list(sound_of(take, self.soundstream, Path(path).parent)))[None]
         return Music(audio, self.sample_rate_hz, (take,), time.perf_counter() - started)
+
+    # -- edits: music that is there, made anew in part (`musiclm.generate.edit`)
+
+    def source(self, source: str | Path | Music) -> Source:
+        """Music to be edited: any sound file, a file of a take or music just made, one item of it.
+
+        Raises: AudioError for a file that is no sound; ArtifactError for a take that is damaged or of other encoders;
+        ValueError for music of several items.
+        """
+        rest = (round(self.sample_rate_hz / self._unit_hz), self.soundstream, self.semantic.layout.target_spec)
+        if isinstance(source, Music):
+            if len(source) != 1:
+                raise ValueError(f"music of {len(source)} items can't be edited; take one of them, as in music[0]")
+            take, audio = source.takes[0], source.audio[0]
+            parent = Parent(kind="take", hash=take.id, name="")
+            return Source(parent, len(audio), lambda: iter([audio]), take, *rest, lambda: (self._tokenizer, self.mulan))
+        path = Path(source)
+        if path.suffix == SUFFIX:
+            take = load_take(path)
+            check_encoders(take, self._encoders)
+            check_codec(take, self.soundstream)
+            parent = Parent(kind="take", hash=take.id, name=path.name)
+
+            def rendered() -> Blocks:
+                return sound_of(take, self.soundstream, path.parent)
+
+            samples = take.about.sound_samples
+            return Source(parent, samples, rendered, take, *rest, lambda: (self._tokenizer, self.mulan))
+
+        probe(path)
+
+        def recorded() -> Blocks:
+            return (block[0] for block in read_blocks(path, sample_rate_hz=self.sample_rate_hz))
+
+        parent = Parent(kind="audio", hash=file_hash(path), name=path.name)
+        samples = sum(len(block) for block in recorded())
+        return Source(parent, samples, recorded, None, *rest, lambda: (self._tokenizer, self.mulan))
+
+    def repaint(
+        self,
+        source: str | Path | Music,
+        start_s: float = 0.0,
+        stop_s: float | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        drafts: int = edit.NUM_DRAFTS,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """A sound file, a take or music just made, with the span from `start_s` to `stop_s` (None: the end) made anew.
+
+        Outside of the span every sample stays, but for 50 ms that fade into it and out of it; inside is what fits both
+        sides. drafts: how often the semantic codes are drawn, of which those stay that what follows fits best.
+        Without a prompt or a config those of the take hold.
+
+        Raises: ValueError for a span shorter than 0.5 s or outside of the sound; as `source` and `stream`.
+        """
+        return edit.repaint(self, source, start_s, stop_s, prompt, seed, config, drafts).music(on_progress)
+
+    def vary(
+        self,
+        source: str | Path | Music,
+        strength: float = 0.3,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """The same music again: from the same semantic codes in another sound (strength 0) to a piece of the same
+        conditions (strength 1).
+
+        Raises: ValueError for a strength outside 0..1 or music of more than 600 s; as `source` and `stream`.
+        """
+        return edit.vary(self, source, strength, prompt, seed, config).music(on_progress)
+
+    def loop(
+        self,
+        source: str | Path | Music,
+        duration_s: float | None = None,
+        start_s: float = 0.0,
+        tempo_bpm: float | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        drafts: int = edit.NUM_DRAFTS,
+        beats_per_bar: int = edit.BEATS_PER_BAR,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """Whole bars of a sound, near `duration_s` (None: as many as there are), that run into their own beginning.
+
+        The end, at most a bar, is made anew to lead there; the rest stays as it was. The tempo is the one given, that
+        of the prompt, that of the take, or measured.
+
+        Raises: ValueError where no tempo is known or the bars are longer than the sound; as `source` and `stream`.
+        """
+        made = edit.loop(self, source, duration_s, start_s, tempo_bpm, prompt, seed, config, drafts, beats_per_bar)
+        return made.music(on_progress)
 
 
 __all__ = ["MusicLM"]

@@ -9,6 +9,7 @@ puts a metronome in place of the autocorrelation's lags; a key makes codes likel
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -104,6 +105,16 @@ def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
     return (values - values.mean(0)) / values.std(0).clamp(min=1e-6)
 
 
+class Guide(Protocol):
+    """What the sampler asks before each code of an item, and tells of each, drawn or given, in order: level by level,
+    frame by frame."""
+
+    def hear(self, code: int) -> None: ...
+
+    def bias(self) -> Float[Tensor, " v"] | float:
+        """To be added to the logits of the next code."""
+
+
 class Steering:
     """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by
     frame."""
@@ -153,18 +164,19 @@ class Steering:
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
 
-    def align(self, codes: Sequence[int]) -> None:
+    def align(self, codes: Sequence[int], codes_before: int = 0) -> None:
         """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
         begin on a beat.
 
-        codes: in the order of `hear`.
+        codes: in the order of `hear`. codes_before: how many others, in whole frames, will be heard before them.
         """
         if self.period is None:
             return
         levels = len(self.onsets)
         told = [(self.onsets[place % levels], code) for place, code in enumerate(codes)]
         strokes = np.array([onsets[code] for onsets, code in told if onsets is not None])
-        self.frame = _shift_onto_beats(strokes, self.period)
+        before = codes_before // levels * sum(onsets is not None for onsets in self.onsets)
+        self.frame = _shift_onto_beats(strokes, self.period) - before
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
@@ -241,4 +253,4 @@ def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
     return (fit - fit.mean()) / fit.std().clamp(min=1e-6)
 
 
-__all__ = ["CodeTraits", "Steer", "Steering"]
+__all__ = ["CodeTraits", "Guide", "Steer", "Steering"]

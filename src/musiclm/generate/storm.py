@@ -7,6 +7,7 @@ A model with `depth_width` fixes frames whole: each round draws every level of t
 most certain, so the rounds of the first level are all there are.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -72,36 +73,39 @@ def num_masked(frames: int, round_index: int, rounds: int) -> int:
 def fill(
     model: SoundStorm,
     codes: Int[Tensor, "b q f"],
-    known: int,
+    free: slice,
     semantic: Int[Tensor, "b s t"],
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
 ) -> Iterator[Int[Tensor, "b q f"]]:
-    """Codes after each pass, those of frames from `known` on drawn anew; the last ones are complete."""
+    """Codes after each pass, those of the frames `free` drawn anew; the last ones are complete.
+
+    The other frames are known, on both sides, and stay.
+    """
     if model.config.depth_width:
-        yield from _fill_frames(model, codes, known, semantic, mulan, sampling, generators)
+        yield from _fill_frames(model, codes, free, semantic, mulan, sampling, generators)
         return
     b, levels, frames = codes.shape
     codes = codes.clone()
-    codes[:, :, known:] = model.mask_code
-    free = frames - known
+    codes[:, :, free] = model.mask_code
+    num = len(range(frames)[free])
     for level in range(levels):
         rounds = sampling.rounds_of(level)
         drawing = Drawing(
             temperature=sampling.temperature if rounds > 1 else sampling.rest_temperature, top_p=sampling.top_p
         )
-        masked = torch.ones(b, free, dtype=torch.bool, device=codes.device)
+        masked = torch.ones(b, num, dtype=torch.bool, device=codes.device)
         for index in range(rounds):
-            hidden = model(codes, semantic, mulan)[:, known:]
+            hidden = model(codes, semantic, mulan)[:, free]
             p = probabilities(model.logits(hidden, level), drawing)
             if drawing.temperature == 0:
                 drawn = p.argmax(-1)
             else:
-                drawn = draw(p, uniforms(generators, free, codes.device))
-            now = torch.where(masked, drawn, codes[:, level, known:])
+                drawn = draw(p, uniforms(generators, num, codes.device))
+            now = torch.where(masked, drawn, codes[:, level, free])
             masked = _still_masked(p, drawn, masked, index, rounds, sampling.choice_noise, generators)
-            codes[:, level, known:] = now.masked_fill(masked, model.mask_code)
+            codes[:, level, free] = now.masked_fill(masked, model.mask_code)
             yield codes
 
 
@@ -130,7 +134,7 @@ def _still_masked(
 def _fill_frames(
     model: SoundStorm,
     codes: Int[Tensor, "b q f"],
-    known: int,
+    free: slice,
     semantic: Int[Tensor, "b s t"],
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
@@ -139,9 +143,9 @@ def _fill_frames(
     """`fill` for a model with `depth_width`."""
     b, levels, frames = codes.shape
     codes = codes.clone()
-    codes[:, :, known:] = model.mask_code
-    free, rounds = frames - known, sampling.rounds_of(0)
-    masked = torch.ones(b, free, dtype=torch.bool, device=codes.device)
+    codes[:, :, free] = model.mask_code
+    num, rounds = len(range(frames)[free]), sampling.rounds_of(0)
+    masked = torch.ones(b, num, dtype=torch.bool, device=codes.device)
 
     def drawn(state: Tensor, level: int) -> tuple[Tensor, Tensor]:
         """Probabilities and codes of a level, `b f v` and `b f`, from states `b f d`."""
@@ -151,7 +155,7 @@ def _fill_frames(
         return p, p.argmax(-1) if temperature == 0 else draw(p, uniforms(generators, state.shape[1], codes.device))
 
     for index in range(rounds):
-        state = model(codes, semantic, mulan)[:, known:]
+        state = model(codes, semantic, mulan)[:, free]
         p, first = drawn(state, 0)
         after = _still_masked(p, first, masked, index, rounds, sampling.choice_noise, generators)
         # as many frames in every item; only they need the levels above
@@ -161,7 +165,7 @@ def _fill_frames(
         for level in range(1, levels):
             state = model.depth_state(state.flatten(0, 1), level - 1, new[-1].flatten()).view_as(state)
             new.append(drawn(state, level)[1])
-        codes[:, :, known:].scatter_(2, where[:, None].expand(-1, levels, -1), torch.stack(new, 1))
+        codes[:, :, free].scatter_(2, where[:, None].expand(-1, levels, -1), torch.stack(new, 1))
         masked = after
         yield codes
 
@@ -213,9 +217,7 @@ class StormAcoustic(AcousticDecoder):
         held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
         if held.shape[:2] != (b, levels) or (num_frames is not None and held.shape[2] > num_frames):
             raise ValueError(f"the prompt must be ({b}, {levels}, at most {num_frames}), got {tuple(held.shape)}")
-        depth = self.model.config.depth_width > 0
-        passes = sum(self.sampling.rounds_of(level) for level in range(1 if depth else levels))
-        total = 0 if num_frames is None else passes * len(self.plan(num_frames, held.shape[2], schedule))
+        total = 0 if num_frames is None else self.passes * len(self.plan(num_frames, held.shape[2], schedule))
         done, stop = 0, held.shape[2]
         if held.shape[2]:
             yield held
@@ -229,12 +231,62 @@ class StormAcoustic(AcousticDecoder):
             condition, stop = self._told(schedule, start + known, stop)
             part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frames(start)]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            for filled in fill(self.model, codes, known, part, condition, self.sampling, generators):
+            for filled in fill(self.model, codes, slice(known, None), part, condition, self.sampling, generators):
                 held = filled
                 done += 1
                 if on_progress is not None and total:
                     on_progress(done, total)
             yield held[:, :, known:]
+
+    @property
+    def passes(self) -> int:
+        """Of the network, for a window."""
+        levels = 1 if self.model.config.depth_width else self.levels
+        return sum(self.sampling.rounds_of(level) for level in range(levels))
+
+    @torch.inference_mode()
+    def infill(
+        self,
+        codes: Int[Tensor, "b q f"],
+        span: range,
+        semantic: Int[Tensor, "b s t"],
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        on_progress: Progress | None = None,
+    ) -> Int[Tensor, "b q n"]:
+        """See `AcousticDecoder.infill`: with both sides known, in windows if the span is longer than one.
+
+        The last window sees what follows the span, the others only what they go on from.
+        """
+        check_generators(generators, codes.shape[0])
+        pace, done, codes = self.model.config.pace, 0, codes.clone()
+        plan = self.plan_infill(codes.shape[2], span)
+        for window, free in plan:
+            around = codes[:, :, window.start : window.stop]
+            inside = slice(free.start - window.start, free.stop - window.start)
+            part = semantic[:, :, pace.semantic_frames(window.start) : pace.semantic_frames(window.stop)]
+            filled = around
+            for after in fill(self.model, around, inside, part, mulan, self.sampling, generators):
+                filled = after
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, self.passes * len(plan))
+            codes[:, :, free.start : free.stop] = filled[:, :, inside]
+        return codes[:, :, span.start : span.stop]
+
+    def plan_infill(self, num_frames: int, span: range) -> list[tuple[range, range]]:
+        """Windows that begin with a semantic frame, and which frames of each are made: the span in even parts."""
+        together = self.model.config.pace.together
+        least = min(self.prompt, self.window // 3)  # on either side
+        room = self.window - min(span.start, least) - min(num_frames - span.stop, least)
+        parts = 1 if len(span) <= room else -(-len(span) // (self.window - 2 * least))
+        edges = [span.start, *(together(span.start + i * len(span) // parts) for i in range(1, parts)), span.stop]
+        plan = []
+        for start, stop in itertools.pairwise(edges):
+            side = max(least, (self.window - (stop - start)) // 2)  # what a window has left goes to its sides
+            last = min(num_frames, stop + side) if stop == span.stop else stop
+            plan.append((range(together(max(0, start - side)), last), range(start, stop)))
+        return plan
 
     def plan(self, num_frames: int, known: int, schedule: Schedule | None = None) -> list[tuple[int, int]]:
         """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is

@@ -39,15 +39,16 @@ def configure(
     coarse_temperature: float | None = None,
     fine_temperature: float | None = None,
     storm_temperature: float | None = None,
+    base: GenerateConfig | None = None,
 ) -> GenerateConfig:
-    """How a bundle is to draw codes: its own choice, but for what is wished for.
+    """How a bundle is to draw codes: its own choice, or `base` (of a take), but for what is wished for.
 
     wishes: values by settings of `GenerateConfig`, such as "semantic.temperature"; None leaves the bundle's choice.
 
     Raises: ValueError for a value that a setting can't have, or that does nothing with this bundle.
     """
     said = {name: value for name, value in wishes.items() if value is not None}
-    config = override(model.default_config(), [f"{name}={json.dumps(value)}" for name, value in said.items()])
+    config = override(base or model.default_config(), [f"{name}={json.dumps(value)}" for name, value in said.items()])
     if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
         raise ValueError(f"beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
     return model.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)

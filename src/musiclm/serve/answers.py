@@ -26,17 +26,13 @@ class TakeAnswer(BaseModel):
     prompt: str | None
     duration_s: float
     created_s: float
-    joint_s: float | None  # where what is new begins in its sound
+    made_from_s: float  # of its sound, what is new begins; of an upload nothing is
+    made_to_s: float
     about: dict[str, Any]
 
     @classmethod
     def of(cls, entry: Entry) -> "TakeAnswer":
-        about = entry.about
-        joint_s = None
-        if about.get("parent") and not about.get("new_only"):
-            joint_s = about["parent"]["joint_samples"] / about["sample_rate_hz"]
-        told = {name: getattr(entry, name) for name in cls.model_fields if name != "joint_s"}
-        return cls(**told, joint_s=joint_s)
+        return cls(**{name: getattr(entry, name) for name in cls.model_fields})
 
 
 class JobAnswer(BaseModel):
@@ -72,7 +68,9 @@ class JobAnswer(BaseModel):
             duration_s=None if piece is None else piece.num_samples / rate,
             left_s=None if left_s is None else round(left_s, 2),
             taken_s=round(job.taken_s, 3) if job.ended else None,
-            understood=None if about is None else jobs.context.model.understood(about.config.steer, about.prompt or ""),
+            understood=None
+            if about is None
+            else jobs.context.model.understood(about.config.steer, about.story or about.prompt or ""),
             take=job.take,
             error=job.error or None,
         )

@@ -101,8 +101,8 @@ class Job:
         """How much of the work is done, from 0 to 1."""
         if self.piece is None:
             return 0.0
-        given = self.piece.about.given_samples
-        made = max(0.0, (self.made_samples - given) / max(1, self.piece.num_samples - given))
+        first, last = self.piece.about.made_samples
+        made = max(0.0, (self.made_samples - first) / max(1, last - first))
         stages = [done / total for done, total in self.stages.values() if total]
         return min(1.0, max(made, sum(stages) / len(stages) if stages else 0.0))
 
@@ -232,7 +232,7 @@ class Jobs:
             if takes:
                 spool = job.spool
                 assert spool is not None
-                job.take = self.context.store.add_take(takes[0], job.verb, lambda: _blocks_of(spool)).id
+                job.take = self.context.store.add_take(takes[0], lambda: _blocks_of(spool)).id
             state = "done"
         except _Cancelled:
             state = "cancelled"

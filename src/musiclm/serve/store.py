@@ -34,7 +34,8 @@ _FILE = re.compile(rf"([0-9a-f]{{{ID_DIGITS}}})(\.[a-z0-9]+)")
 _SCHEMA = """
 create table if not exists takes (
     id text primary key, kind text not null, name text not null, kept integer not null, verb text not null,
-    parent text, prompt text, file text not null, duration_s real not null, created_s real not null, about text not null);
+    parent text, prompt text, file text not null, duration_s real not null,
+    made_from_s real not null, made_to_s real not null, created_s real not null, about text not null);
 create index if not exists takes_parent on takes (parent);
 create table if not exists jobs (
     id text primary key, verb text not null, request text not null, created_s real not null);
@@ -62,6 +63,8 @@ class Entry:
     prompt: str | None
     file: str  # that holds its sound
     duration_s: float  # of its sound
+    made_from_s: float  # of its sound, what is new begins; of an upload nothing is
+    made_to_s: float
     created_s: float  # since 1970
     about: dict[str, Any]  # what made a take (`musiclm.generate.take.About`); of an upload nothing
 
@@ -128,7 +131,7 @@ class Store:
 
     # -- what comes in
 
-    def add_take(self, take: Take, verb: str, blocks: Callable[[], Iterator[Any]]) -> Entry:
+    def add_take(self, take: Take, blocks: Callable[[], Iterator[Any]]) -> Entry:
         """A take that was made, its sound and its row, in this order. blocks: its sound, (1, s) each.
 
         Raises: AudioError, OSError for a disk that is full.
@@ -140,7 +143,7 @@ class Store:
                 write_blocks(sound, blocks(), take.about.sample_rate_hz, tags_of(take.about))
                 take.save(codes)
                 _sync(self.sounds)
-        entry = self._insert(_entry_of(take, verb))
+        entry = self._insert(_entry_of(take))
         self._make_room(entry)
         return entry
 
@@ -181,7 +184,14 @@ class Store:
         with self._lock:
             values = (
                 *(entry.id, entry.kind, entry.name, int(entry.kept), entry.verb, entry.parent, entry.prompt),
-                *(entry.file, entry.duration_s, entry.created_s, json.dumps(entry.about)),
+                *(
+                    entry.file,
+                    entry.duration_s,
+                    entry.made_from_s,
+                    entry.made_to_s,
+                    entry.created_s,
+                    json.dumps(entry.about),
+                ),
             )
             self._rows.execute(f"insert or ignore into takes values ({', '.join('?' * len(values))})", values)
             return self.find(entry.id)
@@ -250,7 +260,7 @@ class Store:
         with contextlib.suppress(ArtifactError):
             take = load_take(path)
             if path.with_suffix(".wav").is_file() and path.stem == take.id[:ID_DIGITS]:
-                self._insert(_entry_of(take, "generate" if take.about.parent is None else "continue"))
+                self._insert(_entry_of(take))
 
     def _adopt_upload(self, path: Path) -> None:
         """An upload whose name is not known any more, or a sound whose take was not written, which is of no use."""
@@ -267,18 +277,20 @@ def _entry(row: sqlite3.Row) -> Entry:
     return Entry(**{**fields, "kept": bool(fields["kept"]), "about": json.loads(fields["about"])})
 
 
-def _entry_of(take: Take, verb: str) -> Entry:
+def _entry_of(take: Take) -> Entry:
     about, id = take.about, take.id[:ID_DIGITS]
     return Entry(
         id=id,
         kind="take",
-        name=(about.prompt or UNPROMPTED)[:MAX_NAME_CHARACTERS],
+        name=(about.title or UNPROMPTED)[:MAX_NAME_CHARACTERS],
         kept=False,
-        verb=verb,
+        verb="story" if about.story is not None and about.parent is None else about.verb,
         parent=None if about.parent is None else about.parent.hash[:ID_DIGITS],
         prompt=about.prompt,
         file=f"{id}.wav",
-        duration_s=(about.given_samples + about.num_samples) / about.sample_rate_hz,
+        duration_s=about.sound_samples / about.sample_rate_hz,
+        made_from_s=about.made_samples[0] / about.sample_rate_hz,
+        made_to_s=about.made_samples[1] / about.sample_rate_hz,
         created_s=time.time(),
         about=take.document,
     )
@@ -295,6 +307,8 @@ def _upload(path: Path, name: str, duration_s: float) -> Entry:
         prompt=None,
         file=path.name,
         duration_s=duration_s,
+        made_from_s=0.0,
+        made_to_s=0.0,
         created_s=time.time(),
         about={},
     )

@@ -4,13 +4,12 @@ A verb checks a request in no time (`check`), and says in a worker what the requ
 that the command line calls. All that a service does with music, it does for any verb.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
-import numpy as np
-from jaxtyping import Float
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from musiclm.generate.checks import (
@@ -21,10 +20,22 @@ from musiclm.generate.checks import (
     check_prompt,
     check_seed,
 )
-from musiclm.generate.config import Acoustic
+from musiclm.generate.config import Acoustic, GenerateConfig
+from musiclm.generate.edit import BEATS_PER_BAR, NUM_DRAFTS, Edit, check_span, loop, repaint, vary
 from musiclm.generate.music import tags_of
 from musiclm.generate.session import MusicLM, Progress
-from musiclm.generate.take import About, Take, begin_at_joint, check_codec, given_sound, load_take, sound_of
+from musiclm.generate.splice import Blocks
+from musiclm.generate.story import MAX_BLEND_S, Section, Story, check_blend
+from musiclm.generate.take import (
+    MOST_DRAFTS,
+    About,
+    Take,
+    begin_at_joint,
+    check_codec,
+    given_sound,
+    load_take,
+    sound_of,
+)
 from musiclm.generate.wishes import check_setting, configure, wished
 from musiclm.serve.store import Entry, Store
 
@@ -56,12 +67,12 @@ class Piece:
     """Music that is asked for and not made yet."""
 
     about: About
-    blocks: Callable[[Progress, OnTake], Iterator[Float[np.ndarray, " s"]]]
+    blocks: Callable[[Progress, OnTake], Blocks]
 
     @property
     def num_samples(self) -> int:
         """Of its sound, whatever is given included."""
-        return self.about.given_samples + self.about.num_samples
+        return self.about.sound_samples
 
     @cached_property
     def tags(self) -> dict[str, str]:
@@ -95,6 +106,11 @@ Prompt = Annotated[
     AfterValidator(check_prompt),
     Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What the music is like, in English."),
 ]
+Duration = Annotated[
+    float,
+    AfterValidator(check_duration),
+    Field(ge=MIN_DURATION_S, le=MAX_DURATION_S, description="Of new music, exact to the sample."),
+]
 TakeId = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="A take or an upload, by its id.")]
 NewOnly = Annotated[bool, Field(description="Without the given part: the sound begins at the joint.")]
 
@@ -106,11 +122,6 @@ class _Request(BaseModel):
 class Drawing(_Request):
     """What new music may be asked for besides its prompt; what is left out is the bundle's choice."""
 
-    duration_s: Annotated[
-        float,
-        AfterValidator(check_duration),
-        Field(ge=MIN_DURATION_S, le=MAX_DURATION_S, description="Of new music, exact to the sample."),
-    ] = 10.0
     seed: Annotated[
         int,
         AfterValidator(check_seed),
@@ -156,6 +167,7 @@ class Generate(Drawing):
         }
     )
     prompt: Prompt | None = None
+    duration_s: Duration = 10.0
     top_k: Annotated[int, _setting("semantic.top_k")] | None = Field(None, description="Draw from the k likeliest.")
     top_p: Annotated[float, _setting("semantic.top_p")] | None = Field(None, description="Draw from this probability.")
     coarse_temperature: Annotated[float, _setting("coarse.temperature")] | None = Field(
@@ -181,7 +193,7 @@ class Generate(Drawing):
         temperatures = (self.coarse_temperature, self.fine_temperature, self.storm_temperature)
         model, config = context.model, configure(context.model, self.prompt, self.wishes(), *temperatures)
 
-        def blocks(on_progress: Progress, on_take: OnTake) -> Iterator[Float[np.ndarray, " s"]]:
+        def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
             return model.stream(self.prompt, self.duration_s, self.seed, config, on_progress, on_take=on_take)
 
         return Piece(model.about(self.prompt, self.duration_s, self.seed, config), blocks)
@@ -196,6 +208,7 @@ class Continue(Drawing):
     )
     take: TakeId
     prompt: Prompt | None = None
+    duration_s: Duration = 10.0
     new_only: NewOnly = False
 
     def check(self, context: Context) -> None:
@@ -209,7 +222,7 @@ class Continue(Drawing):
         given = model.given(context.store.source(entry))
         rest = (self.prompt, self.duration_s, self.seed, config)
 
-        def blocks(on_progress: Progress, on_take: OnTake) -> Iterator[Float[np.ndarray, " s"]]:
+        def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
             return model.stream(*rest, on_progress, given, self.new_only, on_take)
 
         return Piece(model.about(*rest, given, self.new_only), blocks)
@@ -242,4 +255,165 @@ class Render(_Request):
         return Piece(take.about, lambda on_progress, on_take: sound_of(take, codec, path.parent))
 
 
-VERBS: dict[str, type[BaseModel]] = {request.verb: request for request in (Generate, Continue, Render)}
+class StorySection(_Request):
+    """What the music is to be like from a time on."""
+
+    at_s: Annotated[float, Field(ge=0, lt=MAX_DURATION_S, description="From when on; 0 for the first.")]
+    prompt: Prompt
+    tempo_bpm: Annotated[float, _setting("steer.tempo_bpm")] | None = Field(
+        None, description="Of this section; else that of the whole, or what its prompt says."
+    )
+    key: Annotated[str, _setting("steer.key_name")] | None = Field(
+        None, description="Of this section; else that of the whole, or what its prompt says."
+    )
+
+
+class TellStory(Drawing):
+    """Music that follows prompts by time."""
+
+    verb: ClassVar[str] = "story"
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "sections": [
+                        {"at_s": 0, "prompt": "calm piano"},
+                        {"at_s": 30, "prompt": "heavy metal with drums", "tempo_bpm": 150},
+                    ],
+                    "duration_s": 60,
+                    "blend_s": 4,
+                }
+            ]
+        }
+    )
+    sections: Annotated[
+        list[StorySection], Field(min_length=1, max_length=600, description="In order of time, the first at 0.")
+    ]
+    blend_s: Annotated[
+        float, AfterValidator(check_blend), Field(ge=0, le=MAX_BLEND_S, description="How long a change takes; 0: none.")
+    ] = 0.0
+    duration_s: Duration = 60.0
+
+    def story(self) -> Story:
+        """Raises: ValueError for sections out of order, or beyond the end."""
+        sections = [
+            Section(at_s=one.at_s, prompt=one.prompt, tempo_bpm=one.tempo_bpm, key_name=one.key)
+            for one in self.sections
+        ]
+        story = Story(sections=tuple(sections), blend_s=self.blend_s)
+        story.check_duration(self.duration_s)
+        return story
+
+    def check(self, context: Context) -> None:
+        context.check_length(self.duration_s)
+        self.piece(context)
+
+    def piece(self, context: Context) -> Piece:
+        model, story = context.model, self.story()
+        rest = (story, self.duration_s, self.seed, configure(model, story, self.wishes()))
+
+        def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
+            return model.stream(*rest, on_progress, on_take=on_take)
+
+        return Piece(model.about(*rest), blocks)
+
+
+class _Editing(Drawing):
+    """What is asked of music that is there and made anew in part."""
+
+    take: TakeId
+    prompt: Prompt | None = None
+
+    def _config(self, context: Context, entry: Entry) -> GenerateConfig:
+        """Of the take, but for what is wished for."""
+        about = load_take(context.store.source(entry)).about if entry.kind == "take" else None
+        return configure(
+            context.model, self.prompt or entry.prompt, self.wishes(), base=None if about is None else about.config
+        )
+
+    def check(self, context: Context) -> None:
+        entry = context.store.find(self.take)
+        self._config(context, entry)
+        self._check_place(context, entry)
+
+    def _check_place(self, context: Context, entry: Entry) -> None:
+        """Raises: ValueError for a place that the sound does not have, or more than is made at once."""
+        context.check_length(min(entry.duration_s, MAX_DURATION_S))
+
+    def piece(self, context: Context) -> Piece:
+        entry = context.store.find(self.take)
+        edit = self._edit(context.model, context.store.source(entry), self._config(context, entry))
+        return Piece(edit.about, edit.blocks)
+
+    def _edit(self, model: MusicLM, source: Path, config: GenerateConfig) -> Edit:
+        raise NotImplementedError
+
+
+Drafts = Annotated[
+    int,
+    Field(ge=1, le=MOST_DRAFTS, description="How often it is drawn; what the music after it fits best is kept."),
+]
+
+
+class Repaint(_Editing):
+    """A span of a take or an upload made anew, so that it fits both sides."""
+
+    verb: ClassVar[str] = "repaint"
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"take": "00112233aabbccdd", "from_s": 4, "to_s": 8, "prompt": "with a flute"}]}
+    )
+    from_s: Annotated[float, Field(ge=0, description="Where the span begins.")] = 0.0
+    to_s: Annotated[float, Field(gt=0)] | None = Field(None, description="Where it ends; else at the end of the sound.")
+    drafts: Drafts = NUM_DRAFTS
+
+    def _check_place(self, context: Context, entry: Entry) -> None:
+        to_s = entry.duration_s if self.to_s is None else self.to_s
+        check_span(self.from_s, to_s)
+        if to_s > entry.duration_s + 1e-6:
+            raise ValueError(
+                f"the span ends at {to_s:g} s, after the end of the sound, which has {entry.duration_s:g} s"
+            )
+        context.check_length(to_s - self.from_s)
+
+    def _edit(self, model: MusicLM, source: Path, config: GenerateConfig) -> Edit:
+        return repaint(model, source, self.from_s, self.to_s, self.prompt, self.seed, config, self.drafts)
+
+
+class Vary(_Editing):
+    """A take or an upload again, more or less the same."""
+
+    verb: ClassVar[str] = "vary"
+    model_config = ConfigDict(json_schema_extra={"examples": [{"take": "00112233aabbccdd", "strength": 0.3}]})
+    strength: Annotated[
+        float, Field(ge=0, le=1, description="0: the same notes in another sound; 1: a piece of the same conditions.")
+    ] = 0.3
+
+    def _edit(self, model: MusicLM, source: Path, config: GenerateConfig) -> Edit:
+        return vary(model, source, self.strength, self.prompt, self.seed, config)
+
+
+class MakeLoop(_Editing):
+    """Whole bars of a take or an upload that run into their own beginning."""
+
+    verb: ClassVar[str] = "loop"
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"take": "00112233aabbccdd", "duration_s": 8, "tempo_bpm": 124}]}
+    )
+    duration_s: Duration | None = Field(None, description="Near which whole bars are; else as many as there are.")
+    from_s: Annotated[float, Field(ge=0, description="Where the loop begins.")] = 0.0
+    beats: Annotated[int, Field(ge=1, le=16, description="In a bar.")] = BEATS_PER_BAR
+    drafts: Drafts = NUM_DRAFTS
+
+    def _check_place(self, context: Context, entry: Entry) -> None:
+        if self.from_s >= entry.duration_s:
+            raise ValueError(f"the loop begins at {self.from_s:g} s, and the sound has {entry.duration_s:g} s")
+        context.check_length(min(self.duration_s or entry.duration_s - self.from_s, MAX_DURATION_S))
+
+    def _edit(self, model: MusicLM, source: Path, config: GenerateConfig) -> Edit:
+        rest = (self.tempo_bpm, self.prompt, self.seed, config, self.drafts, self.beats)
+        return loop(model, source, self.duration_s, self.from_s, *rest)
+
+
+VERBS: dict[str, type[BaseModel]] = {
+    request.verb: request for request in (Generate, TellStory, Continue, Repaint, Vary, MakeLoop, Render)
+}

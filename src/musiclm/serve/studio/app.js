@@ -80,7 +80,8 @@ async function ended(job) {
 
 // -- hearing
 
-const joints = (take) => (take.joint_s ? [take.joint_s] : []);
+/** Where what is new in a take meets what was there. */
+const joints = (take) => [take.made_from_s, take.made_to_s].filter((at) => at > 0 && at < take.duration_s);
 
 function load(url, what, playing, marks = []) {
   player?.close();
