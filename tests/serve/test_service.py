@@ -105,6 +105,32 @@ def test_what_goes_on_does_so_as_on_the_command_line(
     assert gone.status_code == 409 and "takes were made from it" in gone.json()["detail"]
 
 
+def test_a_story_and_edits_are_those_of_the_command_line(
+    service: Service, bundle: Bundle, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("tale.txt").write_text("0:00 slow piano tempo=90\n0:01 fast music\n")
+    line = ["tale.txt", "--duration", "2", "--blend", "1", "--seed", "2", "--model", bundle.folder]
+    assert run(monkeypatch, "story", *line, "-o", "tale.wav") == 0
+    sections = [{"at_s": 0, "prompt": "slow piano", "tempo_bpm": 90}, {"at_s": 1, "prompt": "fast music"}]
+    request = {"sections": sections, "duration_s": 2, "blend_s": 1, "seed": 2}
+    assert service.client.post("/v1/story", json=request).content == Path("tale.wav").read_bytes()
+    first = service.made("story", **request)
+    name = f"{first['id']}.take"
+    Path(name).write_bytes(service.client.get(f"/v1/takes/{first['id']}/codes.take").content)
+    for verb, options, asked in (
+        ("repaint", ["--from", "0.5", "--to", "1.25"], {"from_s": 0.5, "to_s": 1.25}),
+        ("vary", ["--strength", "0.5"], {"strength": 0.5}),
+        ("loop", ["--duration", "1", "--tempo", "240"], {"duration_s": 1, "tempo_bpm": 240}),
+    ):
+        options = [name, "fast music", *options, "--seed", "5", "--model", bundle.folder, "-o", f"{verb}.wav"]
+        assert run(monkeypatch, verb, *options) == 0
+        request = {"take": first["id"], "prompt": "fast music", "seed": 5, **asked}
+        answer = service.client.post(f"/v1/{verb}", json=request)
+        assert answer.content == Path(f"{verb}.wav").read_bytes(), verb
+        made = service.made(verb, **request)
+        assert made["verb"] == verb and made["parent"] == first["id"]
+
+
 def test_load_changes_no_byte(service: Service) -> None:
     """Two are made at a time; each is what it is alone."""
     requests = [{"prompt": "slow piano", "duration_s": 1.5, "seed": seed} for seed in range(6)]
@@ -226,7 +252,12 @@ def test_fifty_clients_are_each_answered_or_refused_within_a_second(slow: Servic
     [
         ("generate", {"prompt": " "}, 422, "prompt: the prompt is empty; describe the music"),
         ("generate", {"prompt": "a\ud800b"}, 422, "prompt"),
-        ("generate", {"duration_s": 0.1}, 422, "duration_s: the duration is 0.1 s; it must lie between 0.5 s and 600 s"),
+        (
+            "generate",
+            {"duration_s": 0.1},
+            422,
+            "duration_s: the duration is 0.1 s; it must lie between 0.5 s and 600 s",
+        ),
         ("generate", {"duration_s": "NaN"}, 422, "duration_s"),
         ("generate", {"seed": -1}, 422, "seed"),
         ("generate", {"seed": 2**63}, 422, "seed"),
@@ -236,6 +267,12 @@ def test_fifty_clients_are_each_answered_or_refused_within_a_second(slow: Servic
         ("generate", {"acoustic": "ar", "storm_temperature": 1}, 422, "the storm temperature does nothing here"),
         ("generate", {"tempo": 120}, 422, "tempo: Extra inputs are not permitted"),
         ("generate", [], 422, "valid dictionary"),
+        ("story", {"sections": []}, 422, "sections: List should have at least 1 item"),
+        ("story", {"sections": [{"at_s": 3, "prompt": "a"}]}, 422, "the first section is at 0:03; it must be at 0:00"),
+        ("story", {"sections": [{"at_s": 0, "prompt": "a", "key": "H"}]}, 422, "sections.0.key: 'H' is no key"),
+        ("repaint", {"take": "0" * 16, "from_s": -1}, 422, "from_s: Input should be greater than or equal to 0"),
+        ("vary", {"take": "0" * 16, "strength": 2}, 422, "strength: Input should be less than or equal to 1"),
+        ("vary", {"take": "0" * 16}, 404, "there is no take or upload"),
         ("continue", {"take": "0" * 16}, 404, "there is no take or upload 0000000000000000"),
         ("continue", {"take": "../../etc/passwd"}, 422, "take: String should match pattern"),
         ("continue", {}, 422, "take: Field required"),

@@ -167,6 +167,83 @@ def test_a_sound_file_is_sent_and_goes_on(page: Any, service: Service, tmp_path:
     page.locator("#tree ul").get_by_role("button", name=re.compile("^music without a prompt")).wait_for()
 
 
+def test_a_span_is_dragged_and_repainted(page: Any, service: Service) -> None:
+    first = service.made("generate", prompt="slow piano", duration_s=4.0)
+    page.reload()
+    take_row(page, "slow piano").click()
+    page.get_by_text("Drag on the waveform to choose a span").wait_for()
+    page.wait_for_function("() => document.querySelector('#time').textContent.endsWith('0:04')")
+    page.wait_for_timeout(500)
+    box = page.locator("#wave").bounding_box()
+    middle = box["y"] + 50
+    page.mouse.move(box["x"] + box["width"] / 4, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, middle, steps=8)
+    page.mouse.up()
+    page.get_by_role("heading", name="Repaint").wait_for()
+    assert float(page.get_by_label("From, s").input_value()) == pytest.approx(1, abs=0.1)
+    assert float(page.get_by_label("To, s").input_value()) == pytest.approx(2, abs=0.1)
+    page.get_by_label("To, s").fill("2.5")  # by keyboard, the span follows
+    accessible(page)
+    shot(page, "repaint")
+    page.get_by_label("What is it like there?").fill("fast music")
+    page.get_by_role("button", name="Repaint the span").click()
+    page.locator("#tree ul").get_by_role("button", name=re.compile("^fast music")).wait_for()
+    (child,) = [take for take in service.client.get("/v1/takes").json()["takes"] if take["id"] != first["id"]]
+    assert child["parent"] == first["id"] and child["verb"] == "repaint" and child["duration_s"] == 4
+    assert child["made_from_s"] == pytest.approx(1, abs=0.1) and child["made_to_s"] == pytest.approx(2.5)
+
+
+def test_a_take_is_varied_and_made_a_loop(page: Any, service: Service) -> None:
+    service.made("generate", prompt="slow piano", duration_s=4.0)
+    page.reload()
+    take_row(page, "slow piano").click()
+    page.get_by_role("button", name="Vary", exact=True).click()
+    page.get_by_label("How different").fill("0.6")
+    assert page.get_by_text("60 %").is_visible()
+    page.get_by_role("button", name="Vary it").click()
+    until(lambda: len(service.client.get("/v1/takes").json()["takes"]) == 2)
+    take_row(page, "slow piano").first.click()
+    page.get_by_role("button", name="Loop", exact=True).click()
+    page.get_by_label("Tempo, BPM").fill("120")
+    page.get_by_label("Length, s").fill("2")
+    page.get_by_role("button", name="Make a loop").click()
+    until(lambda: len(service.client.get("/v1/takes").json()["takes"]) == 3)
+    verbs = {take["verb"]: take for take in service.client.get("/v1/takes").json()["takes"]}
+    assert set(verbs) == {"generate", "vary", "loop"}
+    assert verbs["vary"]["about"]["vary"]["strength"] == 0.6 and verbs["loop"]["duration_s"] == 2
+    page.locator("#tree ul .open").nth(1).click()  # it plays on past its end
+    page.get_by_label("Repeat").wait_for()
+    assert page.get_by_label("Repeat").is_checked()
+    page.wait_for_timeout(2600)
+    assert page.locator("#play").get_attribute("aria-label") == "Pause"
+
+
+def test_a_story_is_told_in_blocks(page: Any, service: Service) -> None:
+    page.get_by_text("Story", exact=True).click()
+    page.get_by_label("Length, s").fill("6")
+    page.get_by_label("Section 1", exact=True).fill("slow piano")
+    page.get_by_label("Section 2", exact=True).fill("fast music")
+    page.get_by_label("From", exact=True).nth(1).fill("0:02")
+    page.get_by_label("From", exact=True).nth(1).press("Enter")
+    page.get_by_role("button", name=re.compile("^Section 2, from 0:02 to 0:06: fast music")).focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name=re.compile("^Section 2, from 0:03 to 0:06: fast music")).wait_for()
+    page.get_by_role("button", name="Add a section").click()
+    page.get_by_label("Section 3", exact=True).fill("slow piano")
+    accessible(page)
+    shot(page, "story")
+    page.get_by_role("button", name="Remove section 3").click()
+    page.get_by_label("Changes take, s").fill("1")
+    page.get_by_role("button", name="Tell the story").click()
+    take_row(page, "slow piano → fast music").wait_for()
+    (take,) = service.client.get("/v1/takes").json()["takes"]
+    told = take["about"]["story"]
+    assert (
+        [section["at_s"] for section in told["sections"]] == [0, 3] and told["blend_s"] == 1 and take["verb"] == "story"
+    )
+
+
 def test_what_is_being_made_can_be_cancelled(page: Any, service: Service) -> None:
     make(page, "slow piano", "300")
     page.get_by_role("button", name="Cancel slow piano").click()

@@ -90,6 +90,7 @@ function load(url, what, playing, marks = []) {
   for (const name of ["play", "pause", "timeupdate", "ended", "loadedmetadata"]) player.addEventListener(name, showTime);
   const mine = player;
   player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && heard.take) complain(error); });
+  $("#repeat").checked = player.loop = what.take?.verb === "loop";
   wave.selecting = Boolean(service && offers("repaint"));
   wave.show(player, marks);
   $("#transport").hidden = false;
@@ -206,6 +207,7 @@ async function refresh() {
 // -- the page
 
 $("#play").addEventListener("click", toggle);
+$("#repeat").addEventListener("change", (event) => { if (player) player.loop = event.target.checked; });
 $("#spectrogram").addEventListener("change", (event) => {
   wave.spectrogram(event.target.checked);
   try { localStorage.setItem("spectrogram", event.target.checked); } catch { /* not kept */ }

@@ -66,6 +66,7 @@ export class Compose {
     $("#from").hidden = !take;
     $("#from").textContent = take ? `${told.from} “${take.name}”, ${clock(take.duration_s)}.` : "";
     $("label[for=prompt]").textContent = take ? told.prompt : "What is it like?";
+    elements.prompt.placeholder = take ? "" : "a calm piano piece";
     if (take) elements.prompt.value = "";
     if (take && told.span && this.span() === null) {
       const middle = take.duration_s / 2;

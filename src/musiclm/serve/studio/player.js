@@ -121,7 +121,17 @@ export class Player extends EventTarget {
   get currentTime() {
     if (this.paused || this._waits()) return this._at / RATE_HZ;
     const gone = Math.max(0, audio().currentTime - this._began);
-    return Math.min(this._at / RATE_HZ + gone, this._next / RATE_HZ);
+    const time = Math.min(this._at / RATE_HZ + gone, this._next / RATE_HZ);
+    return this._loop ? time % this.duration : time;
+  }
+
+  /** Whether the end runs into the beginning, without a gap. */
+  get loop() { return Boolean(this._loop); }
+
+  set loop(wanted) {
+    const time = this.currentTime;
+    this._loop = wanted;
+    if (!this.paused) this.currentTime = time; // what was scheduled may lead elsewhere
   }
 
   set currentTime(time) {
@@ -159,7 +169,7 @@ export class Player extends EventTarget {
   _tick() {
     this._schedule();
     this._tell("timeupdate");
-    if (this.samples.length && this._next >= this.samples.length && this.currentTime >= this.duration - 1e-3) {
+    if (!this._loop && this.samples.length && this._next >= this.samples.length && this.currentTime >= this.duration - 1e-3) {
       this.pause();
       this._at = this.samples.length;
       this.ended = true;
@@ -180,10 +190,13 @@ export class Player extends EventTarget {
       if (this.made - this._at < Math.max(1, enough)) return;
       this._began = now + 0.05;
     }
-    while (this._next < this.made && this._began + (this._next - this._at) / RATE_HZ < now + AHEAD_S) {
-      const num = Math.min(PIECE_S * RATE_HZ, this.made - this._next);
+    const whole = this.made > 0 && this.made === this.samples.length;
+    const end = this._loop && whole ? Infinity : this.made;
+    while (this._next < end && this._began + (this._next - this._at) / RATE_HZ < now + AHEAD_S) {
+      const place = this._next % this.samples.length;
+      const num = Math.min(PIECE_S * RATE_HZ, this.made - place);
       const buffer = audio().createBuffer(1, num, RATE_HZ);
-      buffer.copyToChannel(this.samples.subarray(this._next, this._next + num), 0);
+      buffer.copyToChannel(this.samples.subarray(place, place + num), 0);
       const node = audio().createBufferSource();
       node.buffer = buffer;
       node.connect(audio().destination);

@@ -7,7 +7,7 @@ export const VERBS = {
   },
   story: {
     title: "New music", button: "Tell the story",
-    fields: ["story", "duration_s", "blend_s", "seed", "more", "guidance", "temperature"],
+    fields: ["story", "duration_s", "blend_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
   },
   continue: {
     title: "Continue", action: "Continue", button: "Continue it", from: "Goes on from",
