@@ -15,6 +15,7 @@ from musiclm.generate.session import MusicLM
 from musiclm.serve.app import create_app
 from musiclm.serve.run import listen
 from musiclm.serve.settings import Settings
+from musiclm.serve.store import Store
 
 
 class Service:
@@ -24,7 +25,7 @@ class Service:
         self.settings, self.model = settings, model
         self._socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.app = create_app(model, settings)
+        self.app = create_app(model, Store(settings.folder, settings.max_takes), settings)
         self._server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", timeout_graceful_shutdown=1))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
         self._thread.start()

@@ -27,6 +27,9 @@ def test_the_commands_make_what_they_say(bundle: Bundle, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     seconds = {name: soundfile.info(tmp_path / name).duration for name in ("piano.wav", "pads.flac", "longer.wav")}
     assert seconds == {"piano.wav": 2, "pads.flac": 3, "longer.wav": pytest.approx(4, abs=0.1)}
+    assert (
+        soundfile.info(tmp_path / "repainted.wav").duration == 3 and soundfile.info(tmp_path / "tale.wav").duration == 4
+    )
     assert soundfile.info(tmp_path / "house.opus").subtype == "OPUS"
     assert load_take(tmp_path / "pads.take").about.prompt == "ambient synth pads"
     events = re.findall(r"^event: (.*)$", (tmp_path / "events.txt").read_text(), re.M)

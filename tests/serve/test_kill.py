@@ -16,6 +16,7 @@ import pytest
 from musiclm.core.bundle import Bundle
 from musiclm.generate.music import read_tags
 from musiclm.generate.take import load_take
+from musiclm.serve.store import Store
 from tests.serve.service import Service, serving, until
 
 JSON = {"accept": "application/json"}
@@ -109,6 +110,13 @@ def test_a_stop_resumes_jobs_and_not_streams(bundle: Bundle, folder: Path) -> No
         until(lambda: service.client.get(f"/v1/jobs/{job}").json()["state"] == "cancelled")
     with serving(bundle, folder) as service:
         assert service.client.get(f"/v1/jobs/{job}").status_code == 404
+
+
+def test_a_job_that_ends_the_process_again_and_again_is_given_up(folder: Path) -> None:
+    store = Store(folder)
+    store.add_job("0" * 16, "generate", "{}")
+    assert [len(store.jobs()) for _ in range(4)] == [1, 1, 1, 0]
+    store.close()
 
 
 def test_files_say_what_made_them(bundle: Bundle, folder: Path) -> None:

@@ -207,6 +207,19 @@ def test_who_leaves_the_queue_makes_room(slow: Service) -> None:
     assert slow.client.delete(f"/v1/jobs/{running['id']}").json()["state"] == "cancelled", "again: nothing happens"
 
 
+def test_who_leaves_at_once_makes_room_too(slow: Service) -> None:
+    """Before there was an answer."""
+    import socket
+
+    body = b'{"duration_s": 60, "seed": 6}'
+    for _ in range(3):
+        with socket.create_connection(slow.url.removeprefix("http://").split(":"), timeout=10) as raw:
+            head = f"POST /v1/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            raw.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        time.sleep(0.05)
+    until(lambda: slow.jobs.num_running == slow.jobs.num_waiting == 0, 10)
+
+
 def test_fifty_clients_are_each_answered_or_refused_within_a_second(slow: Service) -> None:
     answers: list[tuple[float, int, str]] = []
     ready = threading.Barrier(50)

@@ -116,9 +116,8 @@ def _describe(app: FastAPI) -> None:
     app.openapi = described  # type: ignore[method-assign]
 
 
-def create_app(model: MusicLM, settings: Settings) -> FastAPI:
-    """The service of a loaded model. Raises: OutputError for a folder that can't be used."""
-    store = Store(settings.folder, settings.max_takes)
+def create_app(model: MusicLM, store: Store, settings: Settings) -> FastAPI:
+    """The service of a loaded model, which closes the store when it ends."""
     context = Context(model, store, settings.max_duration_s, settings.max_sound_s)
     metrics = Metrics()
 
@@ -223,7 +222,7 @@ def _add_verb(app: FastAPI, name: str, asked_type: Any) -> None:
             raise
         if job.state == "failed":
             raise HTTPException(422, job.error)
-        return StreamingResponse(_sound(job, AUDIO[wanted], jobs), media_type=wanted, headers=where)
+        return ForOneListener(partial(jobs.cancel, job), _sound(job, AUDIO[wanted]), media_type=wanted, headers=where)
 
     ask.__annotations__["asked"] = asked_type
     app.post(
@@ -248,38 +247,48 @@ async def _until(job: Job, reached: Callable[[], bool], timeout_s: float) -> Non
         await job.changed.wait(left)
 
 
-async def _sound(job: Job, suffix: str, jobs: Jobs) -> AsyncIterator[bytes]:
-    """A job's sound as a file, from its beginning, as it is made. Who made it for one listener cancels it when that one
-    leaves. Raises: RuntimeError if it ends before its end, which breaks the connection off."""
-    try:
-        while job.piece is None and not job.ended:
-            await job.changed.wait(60)
-        if job.piece is None or job.spool is None:
+class ForOneListener(StreamingResponse):
+    """Sound that nobody else waits for: when the listener leaves, even before the first byte, the work ends."""
+
+    def __init__(self, leave: Callable[[], None], *content: Any, **options: Any) -> None:
+        super().__init__(*content, **options)
+        self._leave = leave
+
+    async def __call__(self, *connection: Any) -> None:
+        try:
+            await super().__call__(*connection)
+        finally:
+            self._leave()
+
+
+async def _sound(job: Job, suffix: str) -> AsyncIterator[bytes]:
+    """A job's sound as a file, from its beginning, as it is made. Raises: RuntimeError if it breaks off, so that the
+    connection does."""
+    while job.piece is None and not job.ended:
+        await job.changed.wait(60)
+    if job.piece is None or job.spool is None:
+        raise RuntimeError(f"{job.state}: {job.error}")
+    piece, spool = job.piece, job.spool
+    encoder = await anyio.to_thread.run_sync(
+        StreamEncoder, suffix, piece.num_samples, piece.about.sample_rate_hz, piece.tags
+    )
+    sent = 0
+    while True:
+        samples = spool.read(sent, _READ_SAMPLES)
+        if len(samples):
+            sent += len(samples)
+            audio = samples.astype("float32") / 32768
+            if data := await anyio.to_thread.run_sync(encoder.push, audio):
+                yield data
+        elif sent == piece.num_samples:
+            break
+        elif job.ended and spool.num_samples == sent:
             raise RuntimeError(f"{job.state}: {job.error}")
-        piece, spool = job.piece, job.spool
-        encoder = await anyio.to_thread.run_sync(
-            StreamEncoder, suffix, piece.num_samples, piece.about.sample_rate_hz, piece.tags
-        )
-        sent = 0
-        while True:
-            samples = spool.read(sent, _READ_SAMPLES)
-            if len(samples):
-                sent += len(samples)
-                audio = samples.astype("float32") / 32768
-                if data := await anyio.to_thread.run_sync(encoder.push, audio):
-                    yield data
-            elif sent == piece.num_samples:
-                break
-            elif job.ended and spool.num_samples == sent:
-                raise RuntimeError(f"{job.state}: {job.error}")
-            else:
-                await job.changed.wait(60)
-        yield await anyio.to_thread.run_sync(encoder.close)
-        while not job.ended:  # until its take is kept
+        else:
             await job.changed.wait(60)
-    finally:
-        if job.streamed and not job.ended:
-            jobs.cancel(job)
+    yield await anyio.to_thread.run_sync(encoder.close)
+    while not job.ended:  # until its take is kept
+        await job.changed.wait(60)
 
 
 # -- jobs
@@ -342,7 +351,7 @@ def _add_jobs(app: FastAPI) -> None:
         """Its sound from the beginning, as it is made. The job goes on when the listener leaves."""
         if job.state in ("failed", "cancelled"):
             raise HTTPException(409, f"the job was not done ({job.state}{f': {job.error}' if job.error else ''})")
-        stream = _sound(job, f".{suffix}", request.app.state.jobs)
+        stream = _sound(job, f".{suffix}")
         return StreamingResponse(stream, media_type=MEDIA_TYPES[f".{suffix}"])
 
 
@@ -529,4 +538,13 @@ def _add_rest(app: FastAPI) -> None:
             },
         )
 
-    app.mount("/studio", StaticFiles(directory=STUDIO), name="studio")
+    app.mount("/studio", StudioFiles(directory=STUDIO), name="studio")
+
+
+class StudioFiles(StaticFiles):
+    """Files that a browser asks for again, so that all are of one version."""
+
+    def file_response(self, *what: Any, **more: Any) -> Response:
+        response = super().file_response(*what, **more)
+        response.headers["cache-control"] = "no-cache"
+        return response

@@ -26,7 +26,7 @@ from musiclm.serve.verbs import VERBS, Context, Piece
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-MOST_ENDED = 64  # that are remembered
+MOST_ENDED = 24  # that are remembered
 _BLOCK_SAMPLES = 1 << 16
 _NOTICE_S = 0.1  # between two notices of progress
 
@@ -222,6 +222,8 @@ class Jobs:
                     return
                 job = self._waiting.popleft()
                 job.state, job.begun = "running", time.perf_counter()
+                for other in self._waiting:
+                    other.changed.notify()
             job.changed.notify()
             self._make(job)
 
@@ -261,8 +263,8 @@ class Jobs:
     def _end(self, job: Job, state: State) -> None:
         if job.begun:
             job.taken_s = time.perf_counter() - job.begun
-        resumes = state == "cancelled" and self._closed and not job.streamed
-        if not resumes:
+        resumes = state == "cancelled" and self._closed
+        if not job.streamed and not resumes:
             self.context.store.end_job(job.id)
         job.state = state
         self.metrics.ended(job.verb, state, job.taken_s, job.made_samples / self.context.model.sample_rate_hz)

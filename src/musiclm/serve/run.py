@@ -8,6 +8,7 @@ from musiclm.core.output import OutputError
 from musiclm.generate.session import MusicLM
 from musiclm.serve.app import create_app
 from musiclm.serve.settings import Settings
+from musiclm.serve.store import Store
 
 CLOSE_AFTER_S = 5  # that listeners get to hear the rest when the service is stopped
 
@@ -15,11 +16,12 @@ CLOSE_AFTER_S = 5  # that listeners get to hear the rest when the service is sto
 def run(settings: Settings, model: str, device: str) -> None:
     """Until a signal ends it. Raises: ValueError for a model, a folder or an address that can't be used."""
     with listen(settings.host, settings.port) as at:
+        store = Store(settings.folder, settings.max_takes)
         loaded = MusicLM.from_pretrained(model, device)
         loaded.acoustic_decoder(loaded.default_config())
         for _ in loaded.stream(None, 0.5):  # the first music of a process takes longer
             pass
-        app = create_app(loaded, settings)
+        app = create_app(loaded, store, settings)
         host, port = at.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         print(f"loaded {loaded.bundle.name} ({loaded.bundle.hash}); takes are kept in {settings.folder}")

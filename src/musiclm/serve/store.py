@@ -30,6 +30,7 @@ from musiclm.generate.take import SUFFIX, Take, load_take
 
 ID_DIGITS = 16
 MAX_NAME_CHARACTERS = 200
+MOST_TRIES = 3  # of a job, when the process ended while there was work
 _FILE = re.compile(rf"([0-9a-f]{{{ID_DIGITS}}})(\.[a-z0-9]+)")
 _SCHEMA = """
 create table if not exists takes (
@@ -38,7 +39,8 @@ create table if not exists takes (
     made_from_s real not null, made_to_s real not null, created_s real not null, about text not null);
 create index if not exists takes_parent on takes (parent);
 create table if not exists jobs (
-    id text primary key, verb text not null, request text not null, created_s real not null);
+    id text primary key, verb text not null, request text not null, created_s real not null,
+    tries integer not null default 0);
 """
 
 
@@ -103,7 +105,9 @@ class Store:
         self._recover()
 
     def close(self) -> None:
+        """At the end of a service that was not killed."""
         with self._lock:
+            self._rows.execute("update jobs set tries = 0")
             self._rows.close()
             self._held.close()
 
@@ -225,15 +229,20 @@ class Store:
     def add_job(self, id: str, verb: str, request: str) -> None:
         """A job that is to be done even if this process is killed."""
         with self._lock:
-            self._rows.execute("insert into jobs values (?, ?, ?, ?)", (id, verb, request, time.time()))
+            self._rows.execute(
+                "insert into jobs (id, verb, request, created_s) values (?, ?, ?, ?)", (id, verb, request, time.time())
+            )
 
     def end_job(self, id: str) -> None:
         with self._lock:
             self._rows.execute("delete from jobs where id = ?", (id,))
 
     def jobs(self) -> list[tuple[str, str, str]]:
-        """(id, verb, request) of jobs that were accepted and did not end."""
+        """(id, verb, request) of jobs that were accepted and did not end; those that ended the process too often are
+        given up."""
         with self._lock:
+            self._rows.execute("update jobs set tries = tries + 1")
+            self._rows.execute("delete from jobs where tries > ?", (MOST_TRIES,))
             rows = self._rows.execute("select id, verb, request from jobs order by created_s").fetchall()
         return [(row["id"], row["verb"], row["request"]) for row in rows]
 

@@ -56,6 +56,9 @@ export class Story {
       this._order();
       this.draw(`at-${this.sections.indexOf(section)}`);
     });
+    from.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") { event.preventDefault(); from.blur(); } // it is set, not sent
+    });
     prompt.addEventListener("input", () => { section.prompt = prompt.value; });
     prompt.addEventListener("change", () => this.draw());
     remove.addEventListener("click", () => {
