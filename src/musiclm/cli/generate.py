@@ -132,7 +132,7 @@ def joined(words: Sequence[str]) -> list[str]:
         found.append(word)
         if word == "--":
             return found + left
-        if word == "--at" and len(left) > 1 and " " not in left[0]:
+        if word == "--at" and len(left) > 1 and " " not in left[0] and not left[1].startswith("-"):
             found.append(f"{left.pop(0)} {left.pop(0)}")
     return found
 
@@ -253,7 +253,7 @@ def piped(output: Path | None) -> Iterator[BinaryIO | None]:
     if str(output) != "-":
         yield None
         return
-    out = sys.stdout.buffer
+    out: Any = sys.stdout.buffer
     with contextlib.redirect_stdout(sys.stderr):
         yield out
 

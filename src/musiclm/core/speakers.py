@@ -129,7 +129,8 @@ class Pipe:
 
 def pcm16(audio: Float[np.ndarray, " s"]) -> bytes:
     """Little-endian 16-bit samples, as libsndfile makes them of float32 in [-1, 1]."""
-    return np.rint(np.clip(audio, -1, 1).astype(np.float32) * np.float32(32767)).astype("<i2").tobytes()
+    scaled = np.clip(audio, -1, 1).astype(np.float32) * np.float32(1 << 15)
+    return np.minimum(np.floor(scaled), 32767).astype("<i2").tobytes()
 
 
 def wav_header(sample_rate_hz: int, num_samples: int | None) -> bytes:

@@ -208,9 +208,11 @@ class Steering:
 
 def _shift_onto_beats(strokes: NDArray[np.float64], period: float) -> int:
     """By how many frames strokes come after beats that begin `period` frames apart, as fits them best; 0 of none."""
-    shifts = range(int(np.ceil(period)))
-    frames = np.arange(len(strokes))
-    return int(np.argmax([strokes @ [metronome(frame + shift, period) for frame in frames] for shift in shifts]))
+    fits = [
+        strokes @ np.array([metronome(frame + shift, period) for frame in range(len(strokes))])
+        for shift in range(int(np.ceil(period)))
+    ]
+    return int(np.argmax(fits))
 
 
 def metronome(frame: float, period: float) -> float:
