@@ -246,7 +246,7 @@ def schedule_of(*frames: int) -> Schedule:
 
 
 def test_the_semantic_stage_begins_anew_with_each_condition() -> None:
-    """Greedy: each part is what the codes so far go on to under its condition; a window that slides does so as before."""
+    """Greedy: each part is what the codes so far go on to under its condition."""
     model, greedy = make("semantic"), Sampling(temperature=0.0, guidance=2.0)
     codes = torch.cat(list(stream_semantic(model, schedule_of(0, 20, 50), 70, greedy, generators(0))), 2)
     slow = torch.zeros(1, 1, 0, dtype=torch.long)

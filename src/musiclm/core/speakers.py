@@ -20,7 +20,7 @@ class DeviceError(ValueError):
 
 
 class Speakers:
-    """Plays blocks in turn; use as a context. `write` waits while enough sound is ready, so that who makes it keeps pace."""
+    """Plays blocks in turn; use as a context. `write` waits while enough sound is ready, which holds its maker back."""
 
     def __init__(self, sample_rate_hz: int, ahead_s: float) -> None:
         """ahead_s: more sound than this is not kept ready, but for the rest of a block.
@@ -41,7 +41,8 @@ class Speakers:
             import sounddevice
         except ImportError:
             raise DeviceError(
-                "playing needs the library sounddevice; run: pip install 'musiclm[play]', or send the music on with -o -"
+                "playing needs the library sounddevice; run: pip install 'musiclm[play]', "
+                "or send the music on with -o -"
             ) from None
         except OSError as error:  # the library is there, PortAudio is not
             raise DeviceError(
