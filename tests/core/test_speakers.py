@@ -105,6 +105,15 @@ def test_who_writes_is_held_back(device: list[FakeDevice], monkeypatch: pytest.M
         assert speakers.underruns == 0
 
 
+def test_a_device_that_stands_still_is_noticed(device: list[FakeDevice], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDevice, "_run", lambda self: None)
+    monkeypatch.setattr("musiclm.core.speakers.PATIENCE_S", 0.05)
+    with Speakers(RATE, 0.1) as speakers:
+        speakers.write(np.ones(RATE, np.float32))
+        with pytest.raises(DeviceError, match="the sound device takes no more sound"):
+            speakers.write(np.ones(RATE, np.float32))
+
+
 def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DeviceError, match="needs the library sounddevice; run: pip install 'musiclm"):

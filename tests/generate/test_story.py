@@ -371,6 +371,10 @@ def test_a_take_of_a_story(model: MusicLM, tmp_path: Path) -> None:
     (path,) = music.save(tmp_path / "a.flac", take=True)
     take = load_take(tmp_path / "a.take")
     assert take.about.story == story and take.about.prompt == "fast music" and take.mulan.shape[1] == 3
+    kept, now = model.schedule_of(take), told(model, story, 63)
+    assert [frame for frame, _ in kept.changes] == [frame for frame, _ in now.changes] == [0, 25, 50]
+    for (_, one), (_, other) in zip(kept.changes, now.changes, strict=True):
+        assert torch.equal(one.mulan, other.mulan) and one.steers == other.steers
     again = model.from_take(tmp_path / "a.take")
     assert again.audio.tobytes() == music.audio.tobytes()
     assert describe_take(tmp_path / "a.take")["story"] == to_json(story)

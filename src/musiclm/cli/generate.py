@@ -253,6 +253,8 @@ def piped(output: Path | None) -> Iterator[BinaryIO | None]:
     if str(output) != "-":
         yield None
         return
+    if sys.stdout.isatty():
+        raise typer.BadParameter("-o - would write sound to the terminal; send it into a pipe or a file")
     out: Any = sys.stdout.buffer
     with contextlib.redirect_stdout(sys.stderr):
         yield out

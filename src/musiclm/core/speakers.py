@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 UNKNOWN_BYTES = 0xFFFFFFFF  # in the header of a WAV that ends when its pipe does
 HEADER_BYTES = 44
+PATIENCE_S = 15.0  # with a device that stands still
 
 
 class DeviceError(ValueError):
@@ -68,9 +69,14 @@ class Speakers:
         self._stream.close()
 
     def write(self, block: Float[np.ndarray, " s"]) -> None:
-        """Adds a block; returns when no more than `ahead_s` was ready before it."""
+        """Adds a block; returns when no more than `ahead_s` was ready before it.
+
+        Raises: DeviceError if the device takes nothing any more.
+        """
         with self._room:
-            self._room.wait_for(lambda: self._num_ready <= self.ahead_s * self.sample_rate_hz)
+            room = self._room.wait_for(lambda: self._num_ready <= self.ahead_s * self.sample_rate_hz, PATIENCE_S)
+            if not room:
+                raise DeviceError("the sound device takes no more sound; was it unplugged?")
             self._ready.append(np.asarray(block, np.float32))
             self._num_ready += len(block)
         if not self._begun:
@@ -81,7 +87,7 @@ class Speakers:
         """Waits until all is played."""
         self._over = True
         with self._room:
-            played = self._room.wait_for(lambda: not self._num_ready, timeout=60)
+            played = self._room.wait_for(lambda: not self._num_ready, PATIENCE_S)
         if self._begun and played:
             time.sleep(float(np.max(self._stream.latency)))
 

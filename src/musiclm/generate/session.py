@@ -33,7 +33,7 @@ from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, of_audio, of_take
 from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.music import Music
-from musiclm.generate.schedule import Clock, Schedule, of_story
+from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.story import Story, clock
@@ -281,11 +281,25 @@ class MusicLM:
         take = load_take(path)
         return of_take(take, path.name, lambda: sound_of(take, self.soundstream, path.parent), *rest)
 
+    def _context_frames(self, about: About) -> int:
+        """Semantic ones."""
+        return self.clock.frame(about.context_samples / self.sample_rate_hz)
+
+    def schedule_of(self, take: Take) -> Schedule:
+        """What the models were told of a take, by its semantic frames. Raises: ValueError for a damaged one."""
+        about, story = take.about, take.about.story
+        if take.mulan is None:
+            return Schedule.of(None)
+        mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+        if story is None:
+            return Schedule.of(mulan)
+        num_frames = take.semantic.shape[1]
+        return of_codes(story, about.config.steer, mulan, self.clock, self._context_frames(about), num_frames)
+
     def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
         """What the models are told of the music, by semantic frames."""
         if isinstance(prompt, Story):
-            before = self.clock.frame(about.context_samples / self.sample_rate_hz)
-            return of_story(prompt, about.config.steer, self.mulan, self.clock, before, num_frames)
+            return of_story(prompt, about.config.steer, self.mulan, self.clock, self._context_frames(about), num_frames)
         if prompt is not None:
             return Schedule.of(self.text_codes(prompt))
         return Schedule.of(None if given is None else given.mulan)
