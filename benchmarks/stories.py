@@ -118,7 +118,8 @@ def stories(model: MusicLM, num: int, blend_s: float, folder: Path) -> dict[str,
     prompts = [prompt for story in chosen for prompt in story]
     groups = [number for number, story in enumerate(chosen) for _ in story]
     for name in ("stories", "plain"):
-        heard = [clip[(p + 1) * length - round(JUDGED_S * RATE) : (p + 1) * length] for clip in clips[name] for p in range(SECTIONS)]  # fmt: skip
+        ends = [(clip, (place + 1) * length) for clip in clips[name] for place in range(SECTIONS)]
+        heard = [clip[end - round(JUDGED_S * RATE) : end] for clip, end in ends]
         described = [describe(clip) for clip in heard]
         scores = concept_scores(judge(heard)[1], described, [sanity(clip).loudness_lufs for clip in heard])
         areas = within_groups(prompts, scores, groups)

@@ -108,7 +108,7 @@ def test_raw_samples_into_a_pipe(
     [
         (["-o", "a.wav"], 2, "play writes to - only; `musiclm generate` makes files"),
         (["--raw"], 2, "--raw does nothing without -o -"),
-        ([" "], 2, "the prompt is empty"),
+        ([" "], 1, "the prompt is empty"),
         (["--ahead", "6"], 2, "6.0 s ahead; it must lie between 0 and 5"),
         (["--duration", "nan"], 2, "the duration is nan s; it must be 0.5 s or more"),
         (["--blend", "-1"], 2, "the blend is -1.0 s"),

@@ -4,12 +4,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
+from musiclm.core.audio import write_audio
 from musiclm.core.speakers import DeviceError, Speakers, pcm16
 
 RATE = 24000
@@ -102,6 +105,15 @@ def test_who_writes_is_held_back(device: list[FakeDevice], monkeypatch: pytest.M
         assert speakers.underruns == 0
 
 
+def test_a_device_that_stands_still_is_noticed(device: list[FakeDevice], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDevice, "_run", lambda self: None)
+    monkeypatch.setattr("musiclm.core.speakers.PATIENCE_S", 0.05)
+    with Speakers(RATE, 0.1) as speakers:
+        speakers.write(np.ones(RATE, np.float32))
+        with pytest.raises(DeviceError, match="the sound device takes no more sound"):
+            speakers.write(np.ones(RATE, np.float32))
+
+
 def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DeviceError, match="needs the library sounddevice; run: pip install 'musiclm"):
@@ -126,6 +138,9 @@ def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> N
         Speakers(RATE, 0.1)
 
 
-def test_samples_are_those_of_files() -> None:
-    sound = np.array([0, 1, -1, 2, -2, 0.5, 1e-5, -0.25001], np.float32)
-    assert np.frombuffer(pcm16(sound), "<i2").tolist() == [0, 32767, -32767, 32767, -32767, 16384, 0, -8192]
+def test_samples_are_those_of_files(tmp_path: Path) -> None:
+    edges = [0, 1, -1, 2, -2, 0.5, 1e-5, -1e-5, 1 - 2**-20, -1 + 2**-20]
+    sound = np.concatenate([np.array(edges, np.float32), np.random.default_rng(0).uniform(-1, 1, 20000)])
+    write_audio(tmp_path / "a.wav", sound.astype(np.float32), RATE)
+    kept = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    assert np.array_equal(np.frombuffer(pcm16(sound.astype(np.float32)), "<i2"), kept)

@@ -246,7 +246,7 @@ def schedule_of(*frames: int) -> Schedule:
 
 
 def test_the_semantic_stage_begins_anew_with_each_condition() -> None:
-    """Greedy: each part is what the codes so far go on to under its condition; a window that slides does so as before."""
+    """Greedy: each part is what the codes so far go on to under its condition."""
     model, greedy = make("semantic"), Sampling(temperature=0.0, guidance=2.0)
     codes = torch.cat(list(stream_semantic(model, schedule_of(0, 20, 50), 70, greedy, generators(0))), 2)
     slow = torch.zeros(1, 1, 0, dtype=torch.long)
@@ -371,6 +371,10 @@ def test_a_take_of_a_story(model: MusicLM, tmp_path: Path) -> None:
     (path,) = music.save(tmp_path / "a.flac", take=True)
     take = load_take(tmp_path / "a.take")
     assert take.about.story == story and take.about.prompt == "fast music" and take.mulan.shape[1] == 3
+    kept, now = model.schedule_of(take), told(model, story, 63)
+    assert [frame for frame, _ in kept.changes] == [frame for frame, _ in now.changes] == [0, 25, 50]
+    for (_, one), (_, other) in zip(kept.changes, now.changes, strict=True):
+        assert torch.equal(one.mulan, other.mulan) and one.steers == other.steers
     again = model.from_take(tmp_path / "a.take")
     assert again.audio.tobytes() == music.audio.tobytes()
     assert describe_take(tmp_path / "a.take")["story"] == to_json(story)

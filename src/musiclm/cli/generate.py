@@ -134,7 +134,7 @@ def joined(words: Sequence[str]) -> list[str]:
         found.append(word)
         if word == "--":
             return found + left
-        if word == "--at" and len(left) > 1 and " " not in left[0]:
+        if word == "--at" and len(left) > 1 and " " not in left[0] and not left[1].startswith("-"):
             found.append(f"{left.pop(0)} {left.pop(0)}")
     return found
 
@@ -256,7 +256,9 @@ def piped(output: Path | None) -> Iterator[BinaryIO | None]:
     if str(output) != "-":
         yield None
         return
-    out = sys.stdout.buffer
+    if sys.stdout.isatty():
+        raise typer.BadParameter("-o - would write sound to the terminal; send it into a pipe or a file")
+    out: Any = sys.stdout.buffer
     with contextlib.redirect_stdout(sys.stderr):
         yield out
 

@@ -15,6 +15,7 @@ from musiclm.core.audio import to_16_bit
 
 UNKNOWN_BYTES = 0xFFFFFFFF  # in the header of a WAV that ends when its pipe does
 HEADER_BYTES = 44
+PATIENCE_S = 15.0  # with a device that stands still
 
 
 class DeviceError(ValueError):
@@ -22,7 +23,7 @@ class DeviceError(ValueError):
 
 
 class Speakers:
-    """Plays blocks in turn; use as a context. `write` waits while enough sound is ready, so that who makes it keeps pace."""
+    """Plays blocks in turn; use as a context. `write` waits while enough sound is ready, which holds its maker back."""
 
     def __init__(self, sample_rate_hz: int, ahead_s: float) -> None:
         """ahead_s: more sound than this is not kept ready, but for the rest of a block.
@@ -43,7 +44,8 @@ class Speakers:
             import sounddevice
         except ImportError:
             raise DeviceError(
-                "playing needs the library sounddevice; run: pip install 'musiclm[play]', or send the music on with -o -"
+                "playing needs the library sounddevice; run: pip install 'musiclm[play]', "
+                "or send the music on with -o -"
             ) from None
         except OSError as error:  # the library is there, PortAudio is not
             raise DeviceError(
@@ -69,9 +71,14 @@ class Speakers:
         self._stream.close()
 
     def write(self, block: Float[np.ndarray, " s"]) -> None:
-        """Adds a block; returns when no more than `ahead_s` was ready before it."""
+        """Adds a block; returns when no more than `ahead_s` was ready before it.
+
+        Raises: DeviceError if the device takes nothing any more.
+        """
         with self._room:
-            self._room.wait_for(lambda: self._num_ready <= self.ahead_s * self.sample_rate_hz)
+            room = self._room.wait_for(lambda: self._num_ready <= self.ahead_s * self.sample_rate_hz, PATIENCE_S)
+            if not room:
+                raise DeviceError("the sound device takes no more sound; was it unplugged?")
             self._ready.append(np.asarray(block, np.float32))
             self._num_ready += len(block)
         if not self._begun:
@@ -82,7 +89,7 @@ class Speakers:
         """Waits until all is played."""
         self._over = True
         with self._room:
-            played = self._room.wait_for(lambda: not self._num_ready, timeout=60)
+            played = self._room.wait_for(lambda: not self._num_ready, PATIENCE_S)
         if self._begun and played:
             time.sleep(float(np.max(self._stream.latency)))
 

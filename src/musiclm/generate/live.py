@@ -84,7 +84,7 @@ class Live:
 
     @property
     def played(self) -> list[tuple[float, str | None]]:
-        """Prompts that were begun with, the last `MOST_CHANGES` of them, and the times in seconds from which they hold."""
+        """The last `MOST_CHANGES` prompts that were begun with, and the times in seconds from which they hold."""
         rate = self.model.semantic.layout.target_spec.frame_rate_hz or 1.0
         return [(frame / rate, prompt) for frame, prompt in list(self._schedule.began)]
 
@@ -134,7 +134,7 @@ class _Changes(Schedule):
         self._asked: tuple[list[tuple[int, Condition]], str | None] | None = None
 
     def ask(self, steps: list[tuple[int, Condition]], prompt: str | None) -> None:
-        """Conditions with the frames after which they begin, the first at 0. Takes the place of what is not begun yet."""
+        """Conditions with the frames after which they begin, the first at 0, in place of any that are not begun yet."""
         with self._lock:
             self._asked = steps, prompt
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.generate.steer import Steer, between
-from musiclm.generate.story import Story
+from musiclm.generate.story import Step, Story
 from musiclm.models.mulan.model import MuLan
 
 
@@ -98,25 +98,48 @@ class Clock:
         return round(time_s * self.unit_hz) * self.per_unit
 
 
+def steps_of(story: Story, clock: Clock, before: int, stop: int) -> list[tuple[int, Step]]:
+    """The steps of a story with the frames at which they begin.
+
+    before: frames of a context, where the first section holds too. stop: frames in all; steps that begin later are left
+    out.
+    """
+    found: list[tuple[int, Step]] = []
+    for step in story.steps():
+        frame = before + clock.frame(step.at_s) if found else 0
+        if found and frame >= stop:
+            break
+        if found and frame == found[-1][0]:  # a blend that lasts as long as its section
+            found.pop()
+        found.append((frame, step))
+    return found
+
+
 @torch.inference_mode()
 def of_story(story: Story, whole: Steer, mulan: MuLan, clock: Clock, before: int, stop: int) -> Schedule:
-    """Of one item that a story tells.
-
-    whole: tempo, key and strengths of all. before: frames of a context, where the first section holds too. stop:
-    frames in all; steps that begin later are left out.
-    """
+    """Of one item that a story tells. whole: tempo, key and strengths of all; the rest as in `steps_of`."""
     asked = [Asked.of(mulan, section.prompt, section.set_in(whole)) for section in story.sections]
-    changes: list[tuple[int, Condition]] = []
-    for step in story.steps():
-        frame = before + clock.frame(step.at_s) if changes else 0
-        if changes and frame >= stop:
-            break
-        if changes and frame == changes[-1][0]:  # a blend that lasts as long as its section
-            changes.pop()
-        point = asked[step.section]
-        if step.share < 1:
-            point = asked[step.section - 1].towards(point, step.share)
+    changes = []
+    for frame, step in steps_of(story, clock, before, stop):
+        point = (
+            asked[step.section] if step.share == 1 else asked[step.section - 1].towards(asked[step.section], step.share)
+        )
         changes.append((frame, point.condition(mulan)))
+    return Schedule(changes)
+
+
+def of_codes(story: Story, whole: Steer, mulan: Int[Tensor, "1 m n"], clock: Clock, before: int, stop: int) -> Schedule:
+    """`of_story` of codes that were kept. Raises: ValueError if they are not as many as the steps."""
+    steers = [section.set_in(whole).as_asked(section.prompt) for section in story.sections]
+    steps = steps_of(story, clock, before, stop)
+    if len(steps) != mulan.shape[2]:
+        raise ValueError(f"the story has {len(steps)} steps and the take codes of {mulan.shape[2]}; it is damaged")
+    changes = []
+    for column, (frame, step) in enumerate(steps):
+        steer = steers[step.section]
+        if step.share < 1:
+            steer = between(steers[step.section - 1], steer, step.share)
+        changes.append((frame, Condition(mulan[:, :, column : column + 1], (steer,))))
     return Schedule(changes)
 
 

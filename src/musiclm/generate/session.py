@@ -1,4 +1,5 @@
-"""Text to music with a bundle (MusicLM, section 3.2): text -> MuLan codes -> semantic -> acoustic codes -> 24 kHz audio.
+"""Text to music with a bundle (MusicLM, section 3.2): text -> MuLan codes -> semantic -> acoustic codes -> 24 kHz
+audio.
 
     music = MusicLM.from_pretrained("base").generate(["a calm piano piece"], duration_s=10, seed=1)
     music.save("piano.wav")
@@ -34,7 +35,7 @@ from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
 from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.music import Music
-from musiclm.generate.schedule import Clock, Schedule, of_story
+from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
 from musiclm.generate.source import Source
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import CodeTraits, Steer, Steering
@@ -75,7 +76,8 @@ class MusicLM:
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
         """Loads a bundle: a shipped one by name, a folder, or a Hugging Face id.
 
-        Raises: ArtifactError (a ValueError) saying what is missing or damaged; ValueError for a device that is not there.
+        Raises: ArtifactError (a ValueError) saying what is missing or damaged; ValueError for a device that is not
+        there.
         """
         check_device(device)
         bundle = open_bundle(model)
@@ -108,7 +110,9 @@ class MusicLM:
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
     def steering(self, steer: Steer, prompt: str | Story) -> list[Steering]:
-        """For one item: the tempo and key that are set, or that the prompt names; of a story those of its first section.
+        """For one item: the tempo and key that are set, or that the prompt names; of a story those of its first
+        section.
+
         Empty if the bundle's codes say nothing of onsets and pitch.
 
         Raises: ValueError if they do not, and a tempo or a key is set.
@@ -120,7 +124,8 @@ class MusicLM:
             return [Steering(self._traits, steer.as_asked(prompt))]
         if steer.tempo_bpm is not None or steer.key_name is not None:
             raise ValueError(
-                f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made without cues of onsets and pitch"
+                f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made "
+                "without cues of onsets and pitch"
             )
         return []
 
@@ -137,7 +142,9 @@ class MusicLM:
         return line
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
-        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
+        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked
+        for.
+        """
         if config.acoustic == "storm":
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
@@ -172,14 +179,18 @@ class MusicLM:
                 )
             if stage == "fine" and isinstance(decoder, ArAcoustic) and decoder.fine is None:
                 raise ValueError(
-                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse stage"
+                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse "
+                    "stage"
                 )
             config = replace(config, **{stage: replace(getattr(config, stage), temperature=temperature)})
         return config
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:
-        """MuLan codes of a prompt: what the language models are told. Raises ValueError for an empty or too long prompt."""
+        """MuLan codes of a prompt: what the language models are told.
+
+        Raises ValueError for an empty or too long prompt.
+        """
         return self.mulan.text_codes([check_prompt(prompt)]).to(self.device)
 
     def about(
@@ -284,11 +295,25 @@ class MusicLM:
         take = load_take(path)
         return of(take, path.name, lambda: sound_of(take, self.soundstream, path.parent))
 
+    def _context_frames(self, about: About) -> int:
+        """Semantic ones."""
+        return self.clock.frame(about.context_samples / self.sample_rate_hz)
+
+    def schedule_of(self, take: Take) -> Schedule:
+        """What the models were told of a take, by its semantic frames. Raises: ValueError for a damaged one."""
+        about, story = take.about, take.about.story
+        if take.mulan is None:
+            return Schedule.of(None)
+        mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+        if story is None:
+            return Schedule.of(mulan)
+        num_frames = take.semantic.shape[1]
+        return of_codes(story, about.config.steer, mulan, self.clock, self._context_frames(about), num_frames)
+
     def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
         """What the models are told of the music, by semantic frames."""
         if isinstance(prompt, Story):
-            before = self.clock.frame(about.context_samples / self.sample_rate_hz)
-            return of_story(prompt, about.config.steer, self.mulan, self.clock, before, num_frames)
+            return of_story(prompt, about.config.steer, self.mulan, self.clock, self._context_frames(about), num_frames)
         if prompt is not None:
             return Schedule.of(self.text_codes(prompt))
         return Schedule.of(None if given is None else given.mulan)
@@ -305,7 +330,8 @@ class MusicLM:
         new_only: bool = False,
         on_take: Callable[[Take], None] | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
-        """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate) samples.
+        """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate)
+        samples.
 
         prompt: None is music of no prompt, of the null condition; a story, prompts by the time of what is new.
         given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
@@ -382,13 +408,13 @@ class MusicLM:
         config = config or self.default_config()
         generators = [item_generator(seed, config.acoustic)]
 
-        def heard() -> Iterator[Tensor]:
+        def kept_levels() -> Iterator[Tensor]:
             for codes in self.acoustic_decoder(config).stream(semantic, mulan, generators, prompt, on_progress):
                 if on_codes is not None:
                     on_codes(codes)
                 yield codes[:, : config.levels]
 
-        yield from decoded(self.soundstream, heard())
+        yield from decoded(self.soundstream, kept_levels())
 
     def generate(
         self,
@@ -451,7 +477,7 @@ class MusicLM:
         config: GenerateConfig | None = None,
         draw_s: float = DRAW_S,
     ) -> Live:
-        """Music without an end, whose prompt may be changed while it sounds. Raises: as `Live` (`musiclm.generate.live`)."""
+        """Music without an end, whose prompt may be changed as it sounds. Raises: as `musiclm.generate.live.Live`."""
         return Live(self, prompt, seed, config, draw_s)
 
     def from_take(self, path: str | Path) -> Music:

@@ -155,7 +155,7 @@ class Story:
 
 
 def blend(length_s: float) -> list[tuple[float, float]]:
-    """Steps of a blend: seconds after its beginning, and the share of what it leads to; the last is 1, when it is over."""
+    """Steps of a blend: seconds after its beginning, and the share of what it leads to, which ends with 1."""
     num = round(length_s / STEP_S)
     if not num:
         return [(0.0, 1.0)]
