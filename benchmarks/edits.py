@@ -6,16 +6,16 @@
 Each piece is generated from a prompt with a tempo and a key; the next piece is the control "another".
 
 - repaint, of the middle third: `seam`, the change of the spectrum at both edges over that at ordinary places
-  (`musiclm.listen.signal`), beside the same places of the piece as it was; `chroma` and `tempo` of the inside against the
-  outside, and against another piece's outside; `fit`, the mean log-probability of the codes that follow, beside that
-  after the piece's own codes and after another's. With one draft and with several.
+  (`musiclm.listen.signal`), beside the same places of the piece as it was; `chroma` and `tempo` of the inside against
+  the outside, and against another piece's outside; `fit`, the mean log-probability of the codes that follow, beside
+  that after the piece's own codes and after another's. With one draft and with several.
 - vary, by strength: semantic codes kept, agreement of chroma and of onsets with the parent, beside another piece.
 - loop: `seam` at the joint of the loop played twice; `pulse`, the onsets' autocorrelation a bar apart in the two bars
   around the joint; both beside the same length cut off without an edit, and beside ordinary places.
 - tempo, with --scores: rendered pieces of a corpus whose tempo `musiclm.generate.pulse` measures within 0.2 %.
 
-Each figure is a mean over pieces with the interval of 95 of 100 draws of them. The file is written after each piece, and
-a run goes on where it was.
+Each figure is a mean over pieces with the interval of 95 of 100 draws of them. The file is written after each piece,
+and a run goes on where it was.
 """
 
 import argparse

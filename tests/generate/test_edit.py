@@ -181,7 +181,7 @@ def test_the_kept_draft_is_the_one_that_what_follows_fits_best(model: MusicLM, f
 
 
 def _next(model: MusicLM, mulan: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    """The distribution of the code after `given`: what a guide without a wish sees drawn, by a thousand draws' worth."""
+    """The distribution of the code after `given`."""
     layout = model.semantic.layout
     prefix, positions = layout.prefix({"mulan": mulan})
     ids = torch.cat([prefix, layout.target_ids(given)], 1)

@@ -226,10 +226,10 @@ def _tempo(
         kept = about.loop.tempo_bpm if about.loop else steer.as_asked(about.prompt or "").tempo_bpm
         if kept is not None:
             return kept, "take"
-    heard = measured_tempo(source.read(start, start + round(MEASURED_S * source.codec.config.sample_rate_hz)))
-    if heard is None:
+    bpm = measured_tempo(source.read(start, start + round(MEASURED_S * source.codec.config.sample_rate_hz)))
+    if bpm is None:
         raise ValueError(f"no steady beat can be measured in {source.name}; name its tempo (--tempo)")
-    return heard, "measured"
+    return bpm, "measured"
 
 
 def _whole_bars(
@@ -394,8 +394,10 @@ def vary(
     seed: int = 0,
     config: GenerateConfig | None = None,
 ) -> Edit:
-    """The same music again, more or less: every semantic code is drawn anew with the probability `strength`, given those
-    before it as they have become; the acoustic codes are all new.
+    """The same music again, more or less.
+
+    Every semantic code is drawn anew with the probability `strength`, given those before it as they have become; the
+    acoustic codes are all new.
 
     Raises: as `MusicLM.vary`.
     """

@@ -1,4 +1,4 @@
-"""Music that is edited: any sound file, a take, or music just made; its sound and its codes, of the parts that are needed.
+"""Music that is edited: any sound file, a take, or music just made; its sound and codes, of the parts that are needed.
 
 Codes are those of the take where it has them, so that an edit of an edit starts from the very codes that were drawn;
 elsewhere the encoders make them of the sound.
@@ -94,10 +94,10 @@ class Source:
         tokenizer, mulan = self.encoders()
         rate = self.codec.config.sample_rate_hz
         ahead = round(MIRROR_S * rate) // self.unit * self.unit
-        heard = self.read(start, stop + ahead)
-        missing = stop + ahead - start - len(heard)
+        samples = self.read(start, stop + ahead)
+        missing = stop + ahead - start - len(samples)
         device = next(self.codec.parameters()).device
-        audio = torch.from_numpy(np.pad(heard, (0, missing), mode="reflect"))[None, None].to(device)
+        audio = torch.from_numpy(np.pad(samples, (0, missing), mode="reflect"))[None, None].to(device)
         stream = EncoderStream(self.codec)
         pieces = [stream.push(piece) for piece in audio.split(round(PIECE_S * rate), 2)]
         acoustic = torch.cat([*(piece.to(device) for piece in pieces), stream.flush().to(device)], 2)
@@ -106,7 +106,7 @@ class Source:
             tokenizer.encode(audio)[:, :, : frames_of(length, tokenizer.spec, rate)],
             acoustic[:, :, : frames_of(length, self.codec.spec, rate)],
             start,
-            mulan.audio_codes(audio[:, :, : min(length, len(heard))]),
+            mulan.audio_codes(audio[:, :, : min(length, len(samples))]),
         )
 
     def frames(self, units: int) -> tuple[int, int]:

@@ -5,8 +5,11 @@ Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels a
 Long audio goes in windows of the length of training, each begun by frames of the one before, so memory and time per
 second stay constant.
 
-A model with `depth_width` fixes frames whole: each round draws every level of the masked frames and keeps the frames
-whose first level is most certain, so the rounds of the first level are all there are.
+A model with `series` draws frames in order, as many in each round, the later ones of a round knowing the codes of the
+earlier ones.
+
+A model with `depth_width` alone fixes frames whole: each round draws every level of the masked frames and keeps the
+frames whose first level is most certain, so the rounds of the first level are all there are.
 """
 
 import itertools
@@ -89,7 +92,8 @@ def fill(
     The other frames are known, on both sides, and stay.
     """
     if model.config.depth_width:
-        yield from _fill_frames(model, codes, free, semantic, mulan, sampling, generators)
+        in_turn = _fill_in_order if model.config.series else _fill_frames
+        yield from in_turn(model, codes, free, semantic, mulan, sampling, generators)
         return
     b, levels, frames = codes.shape
     codes = codes.clone()
@@ -175,6 +179,47 @@ def _fill_frames(
             new.append(drawn(state, level)[1])
         codes[:, :, free].scatter_(2, where[:, None].expand(-1, levels, -1), torch.stack(new, 1))
         masked = after
+        yield codes
+
+
+@torch.inference_mode()
+def _fill_in_order(
+    model: SoundStorm,
+    codes: Int[Tensor, "b q f"],
+    free: slice,
+    semantic: Int[Tensor, "b s t"],
+    mulan: Int[Tensor, "b m 1"] | None,
+    sampling: StormSampling,
+    generators: Sequence[torch.Generator],
+) -> Iterator[Int[Tensor, "b q f"]]:
+    """`fill` for a model with `series`."""
+    b, levels, frames = codes.shape
+    codes = codes.clone()
+    codes[:, :, free] = model.mask_code
+    places, rounds = range(frames)[free], sampling.rounds_of(0)
+    u = uniforms(generators, len(places) * levels, codes.device).view(b, -1, levels)
+    drawing = [
+        Drawing(temperature=sampling.temperature if level == 0 else sampling.rest_temperature, top_p=sampling.top_p)
+        for level in range(levels)
+    ]
+    before, after = model.config.before, model.config.after
+    edge = codes.new_full((b, levels), model.mask_code)
+    for index in range(rounds):
+        start, stop = (places.start + len(places) * i // rounds for i in (index, index + 1))
+        hidden = model(codes, semantic, mulan) if stop > start else codes
+        for frame in range(start, stop):
+            earlier = codes[:, :, frame - 1] if frame else edge
+            later = codes[:, :, frame + 1] if frame + 1 < frames else edge
+            state, new = hidden[:, frame], []
+            for level in range(levels):
+                other, back = before[level]
+                beside = (earlier[:, other] if back else new[other], later[:, after[level]])
+                p = probabilities(model.depth_logits(state, level, beside), drawing[level])
+                greedy = drawing[level].temperature == 0
+                new.append(p.argmax(-1) if greedy else draw(p, u[:, frame - places.start, level]))
+                if level + 1 < levels:
+                    state = model.depth_state(state, level, new[-1])
+            codes[:, :, frame] = torch.stack(new, 1)
         yield codes
 
 
