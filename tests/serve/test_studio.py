@@ -1,4 +1,4 @@
-"""The studio in Chromium, as somebody uses it: by mouse, by keyboard, on a phone. Skipped where there is no Chromium."""
+"""The studio in Chromium, as somebody uses it: by mouse, by keyboard, on a phone. Skipped without a Chromium."""
 
 import os
 import re

@@ -189,8 +189,9 @@ def write_blocks(
 ) -> Path:
     """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix, from samples of 16 bits.
 
-    So the WAV of some sound, written as another format, gives the bytes that the sound itself gives. Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
-    [-1, 1] are clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
+    So the WAV of some sound, written as another format, gives the bytes that the sound itself gives. Tags other than
+    libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside [-1, 1] are
+    clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
     below it libsndfile's encoder makes frames that overrun their bit count, which decoders hear differently.
 
     Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
@@ -312,7 +313,7 @@ def _recut(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def native_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags as libsndfile can store them: its own, as text that is safe to store, and all others as JSON in the comment."""
+    """Tags as libsndfile can store them: its own, as text that is safe to store, all others as JSON in the comment."""
     native = {name: printable(str(value)) for name, value in tags.items() if name in _NATIVE_TAGS}
     other = {name: value for name, value in tags.items() if name not in _NATIVE_TAGS}
     if other:

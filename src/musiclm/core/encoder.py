@@ -1,8 +1,8 @@
 """Sound as a file that is sent while it is still being made: to a listener, or into a pipe.
 
-libsndfile writes here into memory, as `musiclm.core.audio.write_blocks` has it write into a file, so the bytes are the same:
-those of WAV and Opus to the last one. A FLAC that is sent can't say yet what its header has of the whole, a checksum
-and the sizes of frames; these are the bytes that differ.
+libsndfile writes here into memory, as `musiclm.core.audio.write_blocks` has it write into a file, so the bytes are
+the same: those of WAV and Opus to the last one. A FLAC that is sent can't say yet what its header has of the whole, a
+checksum and the sizes of frames; these are the bytes that differ.
 """
 
 import io

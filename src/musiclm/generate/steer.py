@@ -118,6 +118,9 @@ class Guide(Protocol):
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
 
+    def retarget(self, steer: Steer) -> None:
+        """Another tempo or key from the next code on."""
+
 
 class Steering:
     """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by

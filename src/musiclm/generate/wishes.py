@@ -39,6 +39,7 @@ def configure(
     coarse_temperature: float | None = None,
     fine_temperature: float | None = None,
     storm_temperature: float | None = None,
+    *,
     base: GenerateConfig | None = None,
 ) -> GenerateConfig:
     """How a bundle is to draw codes: its own choice, or `base` (of a take), but for what is wished for.

@@ -44,9 +44,9 @@ EVENTS_S = 0.2  # between two events of one job
 MOST_UPLOADS = 4  # at a time
 _READ_SAMPLES = 1 << 15  # that are encoded at a time
 
-DESCRIPTION = """Text to music. Each verb is one POST, answered with sound while it is being made (WAV, FLAC or Opus by the
-header Accept), or, with `Accept: application/json`, with a job: its events, its sound and the take that it becomes have
-addresses of their own. The same seed gives the same bytes as on the command line."""
+DESCRIPTION = """Text to music. Each verb is one POST, answered with sound while it is being made (WAV, FLAC or Opus
+by the header Accept), or, with `Accept: application/json`, with a job: its events, its sound and the take that it
+becomes have addresses of their own. The same seed gives the same bytes as on the command line."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -410,9 +410,9 @@ def _add_takes(app: FastAPI) -> None:
         """Its sound: the bytes that the command line writes. download: as a file to be saved, by its name."""
         entry = store.find(id)
         path, kind = store.sound(entry), MEDIA_TYPES[f".{suffix}"]
-        name = {"filename": _file_name(entry.name, suffix)} if download else {}
+        name = _file_name(entry.name, suffix) if download else None
         if path.suffix == f".{suffix}":
-            return FileResponse(path, media_type=kind, **name)
+            return FileResponse(path, media_type=kind, filename=name)
         tags = tags_of(load_take(store.source(entry)).about) if entry.kind == "take" else {}
         handle, made = tempfile.mkstemp(dir=store.work, suffix=f".{suffix}")
         os.close(handle)
@@ -421,7 +421,7 @@ def _add_takes(app: FastAPI) -> None:
         except BaseException:
             os.unlink(made)
             raise
-        return FileResponse(made, media_type=kind, background=BackgroundTask(os.unlink, made), **name)
+        return FileResponse(made, media_type=kind, background=BackgroundTask(os.unlink, made), filename=name)
 
     @app.post(
         "/v1/uploads",

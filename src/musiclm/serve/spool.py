@@ -11,7 +11,8 @@ from musiclm.core.audio import to_16_bit
 
 
 class Spool:
-    """Mono samples of 16 bits. The file has no name, so it is gone with the last who holds it, whatever ends the process."""
+    """Mono samples of 16 bits. The file has no name, so it is gone with the last who holds it, whatever ends the
+    process."""
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with this)

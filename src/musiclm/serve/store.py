@@ -5,8 +5,10 @@ that it told anybody of. What the list lacks at the next start is put into it. I
 sha256 that takes and uploads are known by, so what is there twice is one.
 
     takes.sqlite       the list, and what jobs were asked for and not done yet
-    sounds/ID.take     codes and what made them      sounds/ID.wav      the sound as `generate -o ID.wav --take` writes it
-    sounds/ID.mp3      an upload, as it came         work/              sound in the making
+    sounds/ID.take     codes and what made them
+    sounds/ID.wav      the sound, as `musiclm generate -o ID.wav --take` writes both
+    sounds/ID.mp3      an upload, as it came
+    work/              sound in the making
 """
 
 import contextlib
