@@ -20,7 +20,6 @@ from musiclm.cli.generate import (
     Tempo,
     free_paths,
     open_model,
-    wished,
     write_made,
 )
 from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar, use_threads
@@ -103,6 +102,7 @@ def repaint(
     """
     from musiclm.generate.edit import check_span
     from musiclm.generate.edit import repaint as edited
+    from musiclm.generate.wishes import wished
 
     checked_by(lambda stop: check_span(start_s, stop))(stop_s)
 
@@ -146,6 +146,7 @@ def vary(
 ) -> None:
     """Make a recording or a take again, more or less the same."""
     from musiclm.generate.edit import vary as edited
+    from musiclm.generate.wishes import wished
 
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, strength, prompt, seed, config)
@@ -192,6 +193,7 @@ def loop(
     prompt, that of the take, or measured.
     """
     from musiclm.generate.edit import loop as edited
+    from musiclm.generate.wishes import wished
 
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, duration, start_s, tempo, prompt, seed, config, drafts, beats)

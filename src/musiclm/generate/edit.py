@@ -26,7 +26,7 @@ from musiclm.generate.music import Music
 from musiclm.generate.pulse import measured_tempo
 from musiclm.generate.source import Codes, Source
 from musiclm.generate.splice import Blocks, skipping
-from musiclm.generate.steer import Guide, Steering
+from musiclm.generate.steer import Guide, Steer, Steering
 from musiclm.generate.take import (
     MOST_DRAFTS,
     About,
@@ -478,6 +478,11 @@ class Keeping:
         forced = self.forced.clone()
         forced[code] = FORCED
         return forced
+
+    def retarget(self, steer: Steer) -> None:
+        """See `Guide.retarget`."""
+        if self.inner is not None:
+            self.inner.retarget(steer)
 
 
 # -- what all share

@@ -20,6 +20,7 @@ from musiclm.core.audio import AudioError, probe, read_blocks
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
 from musiclm.generate.splice import Blocks
+from musiclm.generate.steer import Steer
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import SoundStream
@@ -38,6 +39,7 @@ class Given:
     mulan: Int[Tensor, "1 m 1"] | None
     prompt: str | None
     condition: Condition  # what the MuLan codes are of
+    steer: Steer  # with the tempo and the key that were set; for music that goes on without a prompt
     sound: Callable[[], Blocks]  # at least up to the joint, in blocks
 
 
@@ -106,6 +108,7 @@ def of_sound(
         mulan.audio_codes(audio[:, :, :length]),
         None,
         "audio",
+        Steer(),
         sound,
     )
 
@@ -146,9 +149,10 @@ def of_take(
         Parent(kind="take", hash=take.id, name=name, joint_samples=joint, context_samples=length),
         part(take.semantic, semantic),
         part(take.acoustic, codec.spec),
-        None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(device),
+        None if take.mulan is None else torch.from_numpy(take.mulan[:, -1:].astype(np.int64))[None].to(device),
         about.prompt,
         about.condition,
+        about.config.steer if about.story is None else about.story.sections[-1].set_in(about.config.steer),
         sound,
     )
 

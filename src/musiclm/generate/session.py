@@ -33,11 +33,14 @@ from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
+from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.music import Music
+from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
 from musiclm.generate.source import Source
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
+from musiclm.generate.story import Story, clock
 from musiclm.generate.take import SUFFIX, About, Parent, Take, as_heard, check_codec, decoded, load_take, sound_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.mulan.model import MuLan
@@ -106,13 +109,17 @@ class MusicLM:
         cues, rate = cues_of_codes(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
-    def steering(self, steer: Steer, prompt: str) -> list[Steering]:
-        """For one item: the tempo and key that are set, or that the prompt names.
+    def steering(self, steer: Steer, prompt: str | Story) -> list[Steering]:
+        """For one item: the tempo and key that are set, or that the prompt names; of a story those of its first
+        section.
 
         Empty if the bundle's codes say nothing of onsets and pitch.
 
         Raises: ValueError if they do not, and a tempo or a key is set.
         """
+        if isinstance(prompt, Story):
+            first, *_ = [self.steering(section.set_in(steer), section.prompt) for section in prompt.sections]
+            return first
         if self._traits is not None:
             return [Steering(self._traits, steer.as_asked(prompt))]
         if steer.tempo_bpm is not None or steer.key_name is not None:
@@ -122,8 +129,13 @@ class MusicLM:
             )
         return []
 
-    def understood(self, steer: Steer, prompt: str) -> str:
-        """Which tempo and key the music will be steered to, in one line."""
+    def understood(self, steer: Steer, prompt: str | Story) -> str:
+        """Which tempo and key the music will be steered to, in one line; of a story a line for each section."""
+        if isinstance(prompt, Story):
+            return "\n".join(
+                f"{clock(section.at_s)} {self.understood(section.set_in(steer), section.prompt)}"
+                for section in prompt.sections
+            )
         line = steer.understood(prompt)
         if self._traits is None and steer.as_asked(prompt) != steer:
             line += f"; the bundle {self.bundle.name} can keep to neither"
@@ -183,7 +195,7 @@ class MusicLM:
 
     def about(
         self,
-        prompt: str | None,
+        prompt: str | Story | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -192,22 +204,33 @@ class MusicLM:
     ) -> About:
         """What a take says of the music that `stream` makes of the same arguments, before it is made.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Without a prompt of its own it has the tempo and key of what it goes on from, unless others are set.
+
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
-        own = None if prompt is None else check_prompt(prompt)
+        story = prompt if isinstance(prompt, Story) else None
+        own = check_prompt(prompt) if isinstance(prompt, str) else None if story is None else story.sections[-1].prompt
         said = own if given is None else own or given.prompt
+        config = config or self.default_config()
+        if given is not None and prompt is None:
+            before, steer = given.steer, config.steer
+            steer = replace(
+                steer, tempo_bpm=steer.tempo_bpm or before.tempo_bpm, key_name=steer.key_name or before.key_name
+            )
+            config = replace(config, steer=steer)
         about = About(
             prompt=said,
             condition="text" if said is not None else "none" if given is None else given.condition,
             seed=seed,
             duration_s=duration_s,
             sample_rate_hz=self.sample_rate_hz,
-            config=config or self.default_config(),
+            config=config,
             bundle=self.bundle.name,
             bundle_hash=self.bundle.hash,
             encoders=self._encoders,
             parent=None if given is None else given.parent,
             new_only=new_only,
+            story=story,
         )
         return from_json(About, to_json(about))  # as it is when it was written and read
 
@@ -225,10 +248,15 @@ class MusicLM:
         """How often frames of both streams begin together."""
         return common_rate_hz([self.semantic.layout.target_spec, self.soundstream.spec])
 
+    @cached_property
+    def clock(self) -> Clock:
+        """How seconds become semantic frames."""
+        rate = self.semantic.layout.target_spec.frame_rate_hz or 0.0
+        return Clock(unit_hz=self._unit_hz, per_unit=round(rate / self._unit_hz))
+
     def _semantic_frames(self, num_samples: int) -> int:
         """The fewest that cover so many samples and are whole frames of either stream."""
-        per_unit = round((self.semantic.layout.target_spec.frame_rate_hz or 0.0) / self._unit_hz)
-        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * per_unit
+        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * self.clock.per_unit
 
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
@@ -267,10 +295,33 @@ class MusicLM:
         take = load_take(path)
         return of(take, path.name, lambda: sound_of(take, self.soundstream, path.parent))
 
+    def _context_frames(self, about: About) -> int:
+        """Semantic ones."""
+        return self.clock.frame(about.context_samples / self.sample_rate_hz)
+
+    def schedule_of(self, take: Take) -> Schedule:
+        """What the models were told of a take, by its semantic frames. Raises: ValueError for a damaged one."""
+        about, story = take.about, take.about.story
+        if take.mulan is None:
+            return Schedule.of(None)
+        mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+        if story is None:
+            return Schedule.of(mulan)
+        num_frames = take.semantic.shape[1]
+        return of_codes(story, about.config.steer, mulan, self.clock, self._context_frames(about), num_frames)
+
+    def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
+        """What the models are told of the music, by semantic frames."""
+        if isinstance(prompt, Story):
+            return of_story(prompt, about.config.steer, self.mulan, self.clock, self._context_frames(about), num_frames)
+        if prompt is not None:
+            return Schedule.of(self.text_codes(prompt))
+        return Schedule.of(None if given is None else given.mulan)
+
     @torch.inference_mode()
     def stream(
         self,
-        prompt: str | None,
+        prompt: str | Story | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -282,16 +333,17 @@ class MusicLM:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate)
         samples.
 
-        prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound
-        comes first, unless `new_only`, and without a prompt its own condition holds. on_take: told of the take once all
-        is made.
+        prompt: None is music of no prompt, of the null condition; a story, prompts by the time of what is new.
+        given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
+        condition holds. on_take: told of the take once all is made.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
         about = self.about(prompt, duration_s, seed, config, given, new_only)
         config = about.config
-        mulan = self.text_codes(prompt) if prompt is not None else None if given is None else given.mulan
+        steering = self.steering(config.steer, about.story or about.prompt or "")
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
+        schedule = self._told(prompt, about, given, num_frames)
         decoder = self.acoustic_decoder(config)
         before = None if given is None else given.acoustic[:, : decoder.levels]
         if before is not None and before.shape[1] < decoder.levels:
@@ -304,13 +356,12 @@ class MusicLM:
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)
 
-        steering = self.steering(config.steer, about.prompt or "")
         if given is not None:
             for each in steering:
                 each.align(given.semantic[0].T.flatten().tolist())
         pieces = stream_semantic(
             self.semantic,
-            mulan,
+            schedule,
             num_frames,
             config.semantic,
             [item_generator(seed, "semantic")],
@@ -325,17 +376,17 @@ class MusicLM:
             if on_take is not None:
                 acoustic.append(codes.to(torch.int32))
 
-        made = self.render(semantic, mulan, seed, config, report("acoustic"), before, keep)
+        made = self.render(semantic, schedule, seed, config, report("acoustic"), before, keep)
         yield from as_heard(made, about, iter(()) if given is None else given.sound())
         if on_take is not None:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
-            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), mulan))
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan))
 
     @torch.inference_mode()
     def render(
         self,
         semantic: Int[Tensor, "1 s t"] | SemanticSource,
-        mulan: Int[Tensor, "1 q 1"] | None,
+        mulan: Int[Tensor, "1 q 1"] | Schedule | None,
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: StageProgress | None = None,
@@ -345,7 +396,8 @@ class MusicLM:
         """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it
         is final, together as long as the acoustic frames of those codes.
 
-        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`); None is nothing.
+        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`), by time if it is a
+        schedule; None is nothing.
         prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as
         they are decoded.
 
@@ -366,7 +418,7 @@ class MusicLM:
 
     def generate(
         self,
-        prompts: str | Sequence[str | None] | None,
+        prompts: str | Story | Sequence[str | Story | None] | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -374,11 +426,12 @@ class MusicLM:
     ) -> Music:
         """Music for each prompt; item i has the seed `seed + i` and equals a single run with it, to the byte.
 
-        A prompt of None is music of the models alone, without a condition.
+        A prompt of None is music of the models alone, without a condition. A story (`musiclm.generate.story`) has
+        prompts by time.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
-        prompts = (prompts,) if prompts is None or isinstance(prompts, str) else tuple(prompts)
+        prompts = (prompts,) if prompts is None or isinstance(prompts, str | Story) else tuple(prompts)
         if not prompts:
             raise ValueError("no prompts; give at least one, or None for music of no prompt")
         for index, prompt in enumerate(prompts):
@@ -394,7 +447,7 @@ class MusicLM:
     def extend(
         self,
         source: str | Path | Music,
-        prompt: str | None = None,
+        prompt: str | Story | None = None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -416,6 +469,16 @@ class MusicLM:
         blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append)
         audio = np.concatenate(list(blocks))[None]
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
+
+    def live(
+        self,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        draw_s: float = DRAW_S,
+    ) -> Live:
+        """Music without an end, whose prompt may be changed as it sounds. Raises: as `musiclm.generate.live.Live`."""
+        return Live(self, prompt, seed, config, draw_s)
 
     def from_take(self, path: str | Path) -> Music:
         """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
+from musiclm.generate.schedule import Schedule
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling as Drawing
 from musiclm.nn.sampling import check_generators, check_temperature, draw, probabilities, uniforms
@@ -44,6 +45,7 @@ class StormSampling:
     window_s: float = 10.0  # seen at once; no longer than the crops of training
     prompt_s: float = 3.0  # of each window after the first, taken from the one before
     first_window_s: float | None = None  # shorter than the others, so that sound comes early; None: as long
+    draw_s: float | None = None  # the most that a window adds, from the first on; None: what it has room for
 
     def __post_init__(self) -> None:
         if not self.rounds or min(self.rounds) < 1:
@@ -60,6 +62,9 @@ class StormSampling:
             raise ValueError(
                 f"first_window_s {self.first_window_s} must lie above 0 and up to window_s {self.window_s}"
             )
+
+        if self.draw_s is not None and not 0 < self.draw_s <= self.window_s:
+            raise ValueError(f"draw_s {self.draw_s} must lie above 0 and up to window_s {self.window_s}")
 
     def rounds_of(self, level: int) -> int:
         return self.rounds[level] if level < len(self.rounds) else 1
@@ -230,6 +235,8 @@ class StormAcoustic(AcousticDecoder):
         first_s = self.sampling.first_window_s
         self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
         self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
+        draw_s = self.sampling.draw_s
+        self.draw = None if draw_s is None else max(1, round(draw_s * units_hz)) * config.pace.acoustic
 
     @property
     def levels(self) -> int:
@@ -244,39 +251,44 @@ class StormAcoustic(AcousticDecoder):
     def stream(
         self,
         semantic: Int[Tensor, "b s t"] | SemanticSource,
-        mulan: Int[Tensor, "b m 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | Schedule | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Int[Tensor, "b q n"]]:
-        """See `AcousticDecoder.stream`. A piece is what a window adds.
+        """See `AcousticDecoder.stream`. A piece is what a window adds. Semantic codes may have no end; then there is no
+        progress to report.
 
         Raises: ValueError if the generators or the prompt do not fit.
         """
-        semantic = SemanticSource.of(semantic)
+        semantic, schedule = SemanticSource.of(semantic), Schedule.of(mulan)
         b, pace = semantic.batch, self.model.config.pace
         levels = self.levels
         check_generators(generators, b)
-        num_frames = pace.acoustic_frames(semantic.num_frames)
+        num_frames = None if semantic.num_frames is None else pace.acoustic_frames(semantic.num_frames)
         device = self.model.head.device
         held = torch.zeros(b, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
-        if held.shape[:2] != (b, levels) or held.shape[2] > num_frames:
+        if held.shape[:2] != (b, levels) or (num_frames is not None and held.shape[2] > num_frames):
             raise ValueError(f"the prompt must be ({b}, {levels}, at most {num_frames}), got {tuple(held.shape)}")
-        plan = self.plan(num_frames, held.shape[2])
-        done = 0
+        total = 0 if num_frames is None else self.passes * len(self.plan(num_frames, held.shape[2], schedule))
+        done, stop = 0, held.shape[2]
         if held.shape[2]:
             yield held
         base = 0  # the frame that `held` begins at
-        for start, stop in plan:
+        while stop != num_frames:
+            start, stop = self._window(stop, num_frames)
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
-            codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
             part = semantic[pace.semantic_frames(start) : pace.semantic_frames(stop)]
-            for filled in fill(self.model, codes, slice(known, None), part, mulan, self.sampling, generators):
+            # conditions that are made up meanwhile are known once their codes are there
+            condition, stop = self._told(schedule, start + known, stop)
+            part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frames(start)]
+            codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
+            for filled in fill(self.model, codes, slice(known, None), part, condition, self.sampling, generators):
                 held = filled
                 done += 1
-                if on_progress is not None:
-                    on_progress(done, self.passes * len(plan))
+                if on_progress is not None and total:
+                    on_progress(done, total)
             yield held[:, :, known:]
 
     @property
@@ -329,13 +341,28 @@ class StormAcoustic(AcousticDecoder):
             plan.append((range(together(max(0, start - side)), last), range(start, stop)))
         return plan
 
-    def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
+    def plan(self, num_frames: int, known: int, schedule: Schedule | None = None) -> list[tuple[int, int]]:
         """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is
-        unknown.
+        unknown, and ending where a condition does.
         """
         windows: list[tuple[int, int]] = []
         while known < num_frames:
-            start = self.model.config.pace.together(max(0, known - self.prompt))
-            known = min(num_frames, start + (self.window if windows or known else self.first))
+            start, stop = self._window(known, num_frames)
+            known = self._told(Schedule.of(schedule), known, stop)[1]
             windows.append((start, known))
         return windows
+
+    def _window(self, known: int, num_frames: int | None) -> tuple[int, int]:
+        """The next window, if its condition lasts that long."""
+        start = self.model.config.pace.together(max(0, known - self.prompt))
+        stop = start + (self.window if known else self.first)
+        if self.draw is not None:
+            stop = min(stop, known + self.draw)
+        return start, stop if num_frames is None else min(num_frames, stop)
+
+    def _told(self, schedule: Schedule, known: int, stop: int) -> tuple[Tensor | None, int]:
+        """The condition of frames from `known` on, and where it ends, at `stop` if not before."""
+        pace = self.model.config.pace
+        frame = pace.semantic_frame_of(known)
+        change = schedule.until(frame)
+        return schedule.at(frame).mulan, stop if change is None else min(stop, pace.acoustic_frames(change))

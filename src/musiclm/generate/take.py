@@ -1,8 +1,8 @@
 """Takes: codes with all that made them, from which the same sound comes again, and which other music can go on from.
 
 A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f) and, unless the music was made without a
-condition, `mulan` (q, 1), each in the smallest integer type that holds it. What made them is JSON in the metadata
-(`About`). The id of a take is a hash of both.
+condition, `mulan` (q, 1), or (q, n) of a story with n steps (`Story.steps`), each in the smallest integer type that
+holds it. What made them is JSON in the metadata (`About`). The id of a take is a hash of both.
 
 A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context,
 and of what is new. The parent's sound itself is not in it: it is read again from the parent, which lies beside the
@@ -34,6 +34,7 @@ from musiclm.core.streams import ACOUSTIC, TokenSpec
 from musiclm.generate.checks import check_duration, check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.splice import Blocks, circular, skipping, spliced
+from musiclm.generate.story import Story
 from musiclm.models.soundstream.model import DecoderStream, SoundStream
 
 FORMAT, KIND, SUFFIX = 1, "musiclm take", ".take"
@@ -133,7 +134,7 @@ class Loop:
 class About:
     """What made a take."""
 
-    prompt: str | None  # that it was made with, or that of the take that it goes on from
+    prompt: str | None  # that it was made with, or that of the take that it goes on from; of a story the last one
     condition: Condition  # what the MuLan codes are of
     seed: int
     duration_s: float  # of what is new; of a loop, all
@@ -147,6 +148,7 @@ class About:
     vary: Vary | None = None
     loop: Loop | None = None
     new_only: bool = False  # whether the sound begins at the joint
+    story: Story | None = None  # prompts by the time of what is new
     pieces: tuple[int, ...] = ()  # frames that the codec decoded at a time: the last bits of its sound depend on them
     version: str = __version__
 
@@ -157,6 +159,11 @@ class About:
             raise ValueError("the prompt has space around it or controls in it")
         if (self.prompt is not None) != (self.condition == "text"):
             raise ValueError(f"the condition is {self.condition!r}, the prompt {self.prompt!r}")
+        if self.story is not None:
+            self.story.check_duration(self.duration_s)
+            last = self.story.sections[-1].prompt
+            if self.prompt != last:
+                raise ValueError(f"the prompt is {self.prompt!r}, the story ends with {last!r}")
         if not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
             raise ValueError(f"the sample rate is {self.sample_rate_hz} Hz")
         if self.pieces and not 0 < min(self.pieces) <= max(self.pieces) <= MAX_FRAMES:
@@ -172,6 +179,11 @@ class About:
             self.parent is not None and min(self.parent.joint_samples, self.parent.context_samples) < self.fade_samples
         ):
             raise ValueError("what is given is shorter than the cross-fade")
+
+    @property
+    def title(self) -> str | None:
+        """The prompt, or those of the story one after another."""
+        return self.prompt if self.story is None else self.story.title
 
     @property
     def edit(self) -> Repaint | Vary | Loop | None:
@@ -245,7 +257,7 @@ class Take:
     about: About
     semantic: UInt[np.ndarray, "q t"]
     acoustic: UInt[np.ndarray, "p f"]  # all levels that were drawn, heard or not
-    mulan: UInt[np.ndarray, "m 1"] | None
+    mulan: UInt[np.ndarray, "m n"] | None  # of the condition, or of each step of the story that was reached
     document: dict[str, Any] = field(repr=False)  # `about` as JSON, as it was written
 
     @classmethod
@@ -254,7 +266,7 @@ class Take:
         about: About,
         semantic: Int[Tensor, "1 q t"],
         acoustic: Int[Tensor, "1 p f"],
-        mulan: Int[Tensor, "1 m 1"] | None,
+        mulan: Int[Tensor, "1 m n"] | None,
     ) -> "Take":
         """A take of one item."""
         own = None if mulan is None else _smallest(mulan)
@@ -313,7 +325,9 @@ def load_take(path: str | Path) -> Take:
     take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"])
     if take.id != told["id"]:
         raise ArtifactError(f"{path} is damaged: its codes or what it says of them were changed; copy it again")
-    if sum(about.pieces) != take.acoustic.shape[1] or (take.mulan is None) != (about.condition == "none"):
+    conditions = 0 if take.mulan is None else take.mulan.shape[1]
+    most = 0 if about.condition == "none" else 1 if about.story is None else len(about.story.steps())
+    if sum(about.pieces) != take.acoustic.shape[1] or not min(1, most) <= conditions <= most:
         raise ArtifactError(f"{path} is no whole take: its codes are not those that it tells of")
     return take
 
@@ -337,7 +351,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     if told.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {told.get('format')}, this version of musiclm reads {FORMAT}")
     right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan"}
-    right &= types <= {"U8", "U16", "U32"} and shapes.get("mulan", [1, 1])[1:] == [1]
+    right &= types <= {"U8", "U16", "U32"}
     right &= all(len(s) == 2 and 1 <= s[0] <= MAX_LEVELS and 1 <= s[1] <= MAX_FRAMES for s in shapes.values())
     if not right or not isinstance(told.get("id"), str) or not isinstance(told.get("about"), dict):
         raise ArtifactError(f"{path}: no take of this version, or a damaged one; its codes have shapes {shapes}")
@@ -382,7 +396,7 @@ def describe_take(path: str | Path) -> dict[str, Any]:
         line |= {"verb": now.about.verb, "found": found is not None} | _place(now.about, parent)
         now = load_take(found) if found is not None and parent.kind == "take" else None
         if now is not None:
-            line |= {"prompt": now.about.prompt, "seed": now.about.seed, "duration_s": now.about.duration_s}
+            line |= {"prompt": now.about.title, "seed": now.about.seed, "duration_s": now.about.duration_s}
         parents.append(line)
     codes = {
         name: {"levels": a.shape[0], "frames": a.shape[1], "type": str(a.dtype)} for name, a in take.arrays.items()
