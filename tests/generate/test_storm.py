@@ -146,6 +146,17 @@ def test_frames_in_order_are_drawn_from_what_training_learned() -> None:
         seen = out
 
 
+def test_a_gap_in_order_knows_what_follows() -> None:
+    streams = random_streams(1, 10)
+    codes, sampling = streams["acoustic"], StormSampling(rounds=(2,))
+    (out,) = list(fill(IN_ORDER, codes, slice(6, 14), streams["semantic"], None, sampling, generators(1)))[-1:]
+    assert torch.equal(out[:, :, :6], codes[:, :, :6]) and torch.equal(out[:, :, 14:], codes[:, :, 14:])
+    other = codes.clone()
+    other[:, :, 14:] = (other[:, :, 14:] + 1) % 16
+    (changed,) = list(fill(IN_ORDER, other, slice(6, 14), streams["semantic"], None, sampling, generators(1)))[-1:]
+    assert not torch.equal(out[:, :, 6:14], changed[:, :, 6:14])
+
+
 def test_codes_that_stay_are_those_of_the_last_frame() -> None:
     model = lively(24, series=SERIES)
     model.beside.data.zero_()
