@@ -67,7 +67,7 @@ def serving(bundle: Bundle, folder: Path, model: MusicLM | None = None, **settin
         service.stop()
 
 
-def until(reached: Any, timeout_s: float = 60.0) -> None:
+def until(reached: Any, timeout_s: float = 180.0) -> None:
     """Waits for what must come."""
     end = time.monotonic() + timeout_s
     while not reached():

@@ -222,7 +222,7 @@ def _add_verb(app: FastAPI, name: str, asked_type: Any) -> None:
             raise
         if job.state == "failed":
             raise HTTPException(422, job.error)
-        return ForOneListener(partial(jobs.cancel, job), _sound(job, AUDIO[wanted]), media_type=wanted, headers=where)
+        return ForOneClient(partial(jobs.cancel, job), _sound(job, AUDIO[wanted]), media_type=wanted, headers=where)
 
     ask.__annotations__["asked"] = asked_type
     app.post(
@@ -247,8 +247,8 @@ async def _until(job: Job, reached: Callable[[], bool], timeout_s: float) -> Non
         await job.changed.wait(left)
 
 
-class ForOneListener(StreamingResponse):
-    """Sound that nobody else waits for: when the listener leaves, even before the first byte, the work ends."""
+class ForOneClient(StreamingResponse):
+    """Sound that nobody else waits for: when the client leaves, even before the first byte, the work ends."""
 
     def __init__(self, leave: Callable[[], None], *content: Any, **options: Any) -> None:
         super().__init__(*content, **options)

@@ -49,9 +49,9 @@ class Signal:
 
     def notify(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-            self._loop.call_soon_threadsafe(self._turn)
+            self._loop.call_soon_threadsafe(self._wake)
 
-    def _turn(self) -> None:
+    def _wake(self) -> None:
         event, self._event = self._event, asyncio.Event()
         event.set()
 

@@ -6,6 +6,9 @@ const BEGINNING = [
   { at_s: 0, prompt: "calm piano" },
   { at_s: 30, prompt: "heavy metal with drums" },
 ];
+/** As "1:05" or "1:05.5". */
+const precise = (at_s) => clock(at_s) + (at_s % 1 ? (at_s % 1).toFixed(1).slice(1) : "");
+
 const STEP_S = 1; // that an arrow key moves a beginning by
 
 export class Story {
@@ -21,10 +24,22 @@ export class Story {
     return { sections: this.sections.map(({ at_s, prompt }) => ({ at_s, prompt })) };
   }
 
+  /** Draws all of it; focus: the name of a field that then has the focus. */
   draw(focus = null) {
+    this.strip = make("div", { className: "blocks", role: "group", "aria-label": "Timeline of the story" });
+    const lines = make("ol", { className: "story-lines" });
+    this.sections.forEach((section, index) => lines.append(this._line(section, index)));
+    const add = make("button", { type: "button", className: "small", textContent: "Add a section" });
+    add.addEventListener("click", () => this._add(this.duration() || 60));
+    this.place.replaceChildren(make("span", { className: "label", textContent: "Story" }), this.strip, lines, add);
+    this._blocks();
+    if (focus) this.place.querySelector(`[name="${focus}"]`)?.focus();
+  }
+
+  /** Draws the timeline alone, so that nobody who types below it is disturbed. */
+  _blocks() {
     const whole = this.duration() || 60;
-    const strip = make("div", { className: "blocks", role: "group", "aria-label": "Timeline of the story" });
-    this.sections.forEach((section, index) => {
+    this.strip.replaceChildren(...this.sections.map((section, index) => {
       const end = this.sections[index + 1]?.at_s ?? whole;
       const block = make("button", { type: "button", textContent: section.prompt || "…" });
       block.style.flexGrow = Math.max(0.05, (end - section.at_s) / whole);
@@ -34,19 +49,13 @@ export class Story {
         "Left and right move its beginning.");
       block.addEventListener("click", () => { this.current = index; this.draw(`prompt-${index}`); });
       block.addEventListener("keydown", (event) => this._arrow(event, index));
-      block.addEventListener("pointerdown", (event) => this._drag(event, index, strip, whole));
-      strip.append(block);
-    });
-    const lines = make("ol", { className: "story-lines" });
-    this.sections.forEach((section, index) => lines.append(this._line(section, index)));
-    const add = make("button", { type: "button", className: "small", textContent: "Add a section" });
-    add.addEventListener("click", () => this._add(whole));
-    this.place.replaceChildren(make("span", { className: "label", textContent: "Story" }), strip, lines, add);
-    if (focus) this.place.querySelector(`[name="${focus}"]`)?.focus();
+      block.addEventListener("pointerdown", (event) => this._drag(event, index, whole));
+      return block;
+    }));
   }
 
   _line(section, index) {
-    const from = make("input", { value: clock(section.at_s), name: `at-${index}`, disabled: index === 0, inputMode: "numeric" });
+    const from = make("input", { value: precise(section.at_s), name: `at-${index}`, disabled: index === 0, inputMode: "numeric" });
     const prompt = make("input", { value: section.prompt, name: `prompt-${index}`, maxLength: 10000 });
     const remove = make("button", { type: "button", className: "small plain", textContent: "×", disabled: this.sections.length < 2 });
     remove.setAttribute("aria-label", `Remove section ${index + 1}`);
@@ -54,13 +63,14 @@ export class Story {
       const at = seconds(from.value);
       if (Number.isFinite(at)) section.at_s = at;
       this._order();
-      this.draw(`at-${this.sections.indexOf(section)}`);
+      from.value = precise(section.at_s);
+      if (this.sections[index] === section) this._blocks();
+      else this.draw(`at-${this.sections.indexOf(section)}`);
     });
     from.addEventListener("keydown", (event) => {
       if (event.key === "Enter") { event.preventDefault(); from.blur(); } // it is set, not sent
     });
-    prompt.addEventListener("input", () => { section.prompt = prompt.value; });
-    prompt.addEventListener("change", () => this.draw());
+    prompt.addEventListener("input", () => { section.prompt = prompt.value; this._blocks(); });
     remove.addEventListener("click", () => {
       this.sections.splice(index, 1);
       this.sections[0].at_s = 0;
@@ -102,15 +112,15 @@ export class Story {
   }
 
   /** Dragging a block moves where it begins. */
-  _drag(event, index, strip, whole) {
+  _drag(event, index, whole) {
     if (index === 0) return;
-    const [begun, from, width] = [event.clientX, this.sections[index].at_s, strip.clientWidth];
+    const [begun, from, width] = [event.clientX, this.sections[index].at_s, this.strip.clientWidth];
     let moved = false;
     const move = (now) => {
       if (!moved && Math.abs(now.clientX - begun) < 4) return;
       moved = true;
       this._move(index, from + ((now.clientX - begun) / width) * whole);
-      const blocks = strip.querySelectorAll("button");
+      const blocks = this.strip.querySelectorAll("button");
       this.sections.forEach((section, place) => {
         blocks[place].style.flexGrow = ((this.sections[place + 1]?.at_s ?? whole) - section.at_s) / whole;
       });
