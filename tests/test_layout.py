@@ -79,10 +79,11 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.bench": ("core", "generate", "bench", "cli.options"),
     "cli.inspect": ("core", "data.codes", "generate", "cli.codec"),
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
+    "cli.push": ("core", "train", "cli.options"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
         *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.evaluate", "cli.bench", "cli.inspect"),
-        "cli.corpus",
+        *("cli.push", "cli.corpus"),
     ),
 }
 

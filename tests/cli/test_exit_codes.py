@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "match": ("match no-such --data d", "match BUNDLE --data CORPUS", "manifest.jsonl"),
     "bench": ("bench no-such", "bench BUNDLE --quick", "bundle.json"),
     "inspect": ("inspect no-such", "inspect BUNDLE", "bundle.json"),
+    "push": ("push no-such me/mine", "push BUNDLE me/mine", "bundle.json"),
     "corpus build": ("corpus build none --out x", "corpus build CORPUS --out x --jobs 2", "journal.jsonl"),
     "corpus show": ("corpus show none", "corpus show CORPUS", "manifest.jsonl"),
     "corpus merge": ("corpus merge d e --out x", "corpus merge CORPUS OTHER --out x", "manifest.jsonl"),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, take, train
+from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, push, take, train
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(generate.generate, take.render, train.train, train.label, train.tokenize, train.bundle),
-    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
+    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, push.push),
 )
 for command in COMMANDS:
     app.command()(command)

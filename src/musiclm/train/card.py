@@ -1,10 +1,13 @@
 """The model card of a bundle, written from what its parts say of themselves."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from musiclm.core.artifact import load_artifact, read_config
+from musiclm.core.bundle import Bundle
+from musiclm.core.hub import CARD_FILE
 from musiclm.data.corpus.manifest import load_manifest
 
 
@@ -46,6 +49,50 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def hub_card(bundle: Bundle, licence: str | None = None) -> str:
+    """The model card of a bundle as the hub reads it: its README.md, headed by metadata unless it has some of its own.
+
+    licence: by the hub's name, such as "cc-by-4.0"; None: that of the README's own metadata, or "other", which is what
+    the card says. Raises: ValueError for a licence that no name of one is, or where the README has another.
+    """
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise ValueError(f"{licence!r} is no licence of the hub; they have names such as apache-2.0 and cc-by-4.0")
+    text = (bundle.folder / CARD_FILE).read_text()
+    if text.startswith("---\n"):
+        if licence is not None and f"license: {licence}\n" not in text:
+            raise ValueError(f"the README.md of {bundle.folder} has metadata of its own; set its licence there")
+        return text
+    # JSON is YAML too
+    lines = [f"{name}: {json.dumps(value)}" for name, value in hub_metadata(bundle, licence).items()]
+    return "\n".join(["---", *lines, "---", "", text])
+
+
+def hub_metadata(bundle: Bundle, licence: str | None = None) -> dict[str, Any]:
+    """What the hub shows and searches: licence, tags, data, and the validation figures of each stage."""
+    infos = {part: read_config(folder)["info"] for part, folder in bundle.parts.items()}
+    sources = sorted({source for info in infos.values() for source in info.get("data", {}).get("sources", [])})
+    figures = {(part, name): value for part, info in infos.items() for name, value in metrics_of(info).items()}
+    found: dict[str, Any] = {"license": licence or "other"}
+    if licence is None:
+        found |= {"license_name": "see-the-card", "license_link": CARD_FILE}
+    found |= {
+        "language": ["en"],
+        "library_name": "musiclm",
+        "pipeline_tag": "text-to-audio",
+        "tags": ["musiclm", "text-to-music", "music-generation", "music"],
+    }
+    # the hub takes names of data sets only
+    if named := [source for source in sources if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source, re.ASCII)]:
+        found["datasets"] = named
+    if figures:
+        found["metrics"] = sorted({name for _, name in figures})
+        data = {"name": f"validation split of {', '.join(sources) or 'its corpus'}", "type": "audio"}
+        metrics = [{"type": name, "name": f"{part} {name}", "value": value} for (part, name), value in figures.items()]
+        result = {"task": {"type": "text-to-audio", "name": "Text to music"}, "dataset": data, "metrics": metrics}
+        found["model-index"] = [{"name": bundle.name, "results": [result]}]
+    return found
 
 
 def _data_lines(infos: dict[str, dict[str, Any]]) -> list[str]:
