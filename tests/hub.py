@@ -200,7 +200,9 @@ class Hub:
             elif item["key"] == "deletedFile":
                 del files[value["path"]]
         sha = repo.commit(files, found["revision"])
-        self.send(request, 200, {"success": True, "commitOid": sha, "commitUrl": f"{self.url}/{found['repo']}/commit/{sha}"})
+        self.send(
+            request, 200, {"success": True, "commitOid": sha, "commitUrl": f"{self.url}/{found['repo']}/commit/{sha}"}
+        )
 
     def check_yaml(self, request: BaseHTTPRequestHandler, found: "re.Match[str]", body: bytes) -> None:
         import yaml

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, push, take, train
+from musiclm.cli import bench, codec, corpus, encoder, evaluate, generate, inspect, push, take, train
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for command in COMMANDS:
 app.command("continue")(take.continue_)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(codec.app, name="codec")
+app.add_typer(encoder.app, name="encoder")
 
 
 def main() -> None:

@@ -12,7 +12,9 @@ from musiclm.cli.codec import CODES_SUFFIX
 def inspect(
     path: Annotated[
         Path,
-        typer.Argument(help="A bundle (a shipped one by name, one of the hub by its id), model, token store, codes, take or generated file."),
+        typer.Argument(
+            help="A bundle (a shipped one by name, one of the hub by its id), model, token store, codes, take or generated file."
+        ),
     ],
 ) -> None:
     """Print what a file or folder says of itself."""

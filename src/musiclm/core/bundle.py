@@ -10,7 +10,7 @@ Language models know the hashes of the encoders whose tokens they learned; besid
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,16 @@ def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, 
 
 
 def assemble(
-    out: Path, artifacts: Mapping[str, Path], name: str, card: str, facts: Mapping[str, Any] | None = None
+    out: Path,
+    artifacts: Mapping[str, Path],
+    name: str,
+    card: str,
+    facts: Mapping[str, Any] | None = None,
+    copy: Callable[[Path, Path], object] = shutil.copytree,
 ) -> Bundle:
     """Copies artifacts into a bundle folder, which appears under its name only when whole, and opens it.
+
+    copy: makes the folder of a part of that of an artifact.
 
     Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no bundle,
     or holds one of the artifacts.
@@ -163,7 +170,7 @@ def assemble(
         for part in STAGES:
             if part in artifacts:
                 parts[part] = {"folder": part, "hash": read_config(artifacts[part])["hash"]}
-                shutil.copytree(artifacts[part], work / part)
+                copy(artifacts[part], work / part)
         document = {"format": FORMAT, "name": name, "git_revision": git_revision(), **(facts or {}), "parts": parts}
         (work / INDEX_FILE).write_text(json.dumps(document, indent=1) + "\n")
         (work / CARD_FILE).write_text(card)

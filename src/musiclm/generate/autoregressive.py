@@ -278,7 +278,7 @@ class ArAcoustic(AcousticDecoder):
             # windows begin at a semantic frame, also after a prompt of any length
             start = 0 if codes.shape[2] < window else self.pace.together(codes.shape[2] - keep)
             length = min(window, num_frames - start)
-            part = semantic[self.pace.semantic_frames(start) : self.pace.semantic_frames(start + length)]
+            part = semantic[self.pace.semantic_start(start) : self.pace.semantic_frames(start + length)]
             streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels

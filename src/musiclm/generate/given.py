@@ -16,13 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm.core.artifact import ArtifactError, file_hash
-from musiclm.core.audio import AudioError, read_blocks
+from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, read_blocks, resample
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
 
 MIRROR_S = 0.25  # of sound mirrored at the joint, so that the last codes do not tell of an end
 
@@ -42,7 +40,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Windows:
-    """How sound is cut: in samples of 24 kHz."""
+    """How sound is cut: in samples of the codec."""
 
     unit: int  # after which frames of all streams begin together
     longest: int  # that the semantic stage reads at once, in whole units
@@ -55,13 +53,13 @@ class Windows:
 
 @torch.inference_mode()
 def of_audio(
-    path: str | Path, windows: Windows, codec: SoundStream, tokenizer: SemanticTokenizer, mulan: MuLan
+    path: str | Path, windows: Windows, codec: Codec, tokenizer: SemanticEncoder, mulan: JointEmbedding
 ) -> Given:
     """Of a sound file, mixed to mono at the codec's rate, in constant memory.
 
     The MuLan codes are of the context. Raises: AudioError for a file that is no sound or shorter than 0.5 s.
     """
-    path, rate = Path(path), codec.config.sample_rate_hz
+    path, rate = Path(path), codec.sample_rate_hz
 
     def sound() -> Iterator[Float[np.ndarray, " s"]]:
         return (block[0] for block in read_blocks(path, sample_rate_hz=rate))
@@ -79,14 +77,16 @@ def of_audio(
     last = np.concatenate(kept)
     last = last[: len(last) - (total - joint)][-length:]
     mirror = round(MIRROR_S * rate) // windows.unit * windows.unit
-    device = next(codec.parameters()).device
-    audio = torch.from_numpy(np.pad(last, (0, mirror), mode="reflect"))[None, None].to(device)
+    padded = np.pad(last, (0, mirror), mode="reflect")[None]
+    audio = torch.from_numpy(padded)[None].to(codec.device)
+    # as the other encoders hear it
+    heard = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(codec.device)
     parent = Parent(kind="audio", hash=file_hash(path), name=path.name, joint_samples=joint, context_samples=length)
     return Given(
         parent,
-        tokenizer.encode(audio)[:, :, : frames_of(length, tokenizer.spec, rate)],
+        tokenizer.encode(heard)[:, :, : frames_of(length, tokenizer.spec, rate)],
         codec.encode(audio)[:, :, : frames_of(length, codec.spec, rate)],
-        mulan.audio_codes(audio[:, :, :length]),
+        mulan.audio_codes(heard[:, :, : round(length * SAMPLE_RATE_HZ / rate)]),
         None,
         "audio",
         sound,
@@ -98,7 +98,7 @@ def of_take(
     name: str,
     sound: Callable[[], Iterator[Float[np.ndarray, " s"]]],
     windows: Windows,
-    codec: SoundStream,
+    codec: Codec,
     semantic: TokenSpec,
     mulan: TokenSpec,
     encoders: dict[str, str],
@@ -121,7 +121,7 @@ def of_take(
         check_fit(take.mulan, mulan)
     joint, _ = windows.of(about.given_samples + about.num_samples)
     end, length = windows.of(about.context_samples + about.num_samples)
-    device = next(codec.parameters()).device
+    device = codec.device
 
     def part(codes: np.ndarray, spec: TokenSpec) -> Tensor:
         first, last = (frames_of(samples, spec, about.sample_rate_hz) for samples in (end - length, end))

@@ -23,7 +23,7 @@ from torch import Tensor
 from musiclm.core.artifact import ArtifactError, codes_hash, read_config
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
-from musiclm.core.streams import MULAN, TokenSpec, common_rate_hz
+from musiclm.core.streams import MULAN, Pace, TokenSpec
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
@@ -34,11 +34,17 @@ from musiclm.generate.music import Music
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.take import SUFFIX, About, Take, as_heard, decoded, load_take, sound_of
+from musiclm.models.encoders import (
+    Codec,
+    JointEmbedding,
+    SemanticEncoder,
+    load_codec,
+    load_cues,
+    load_joint,
+    load_semantic,
+)
 from musiclm.models.lm.model import TokenLM
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, cues_of_codes
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -50,15 +56,15 @@ class MusicLM:
     def __init__(
         self,
         bundle: Bundle,
-        soundstream: SoundStream,
-        mulan: MuLan,
+        soundstream: Codec,
+        mulan: JointEmbedding,
         semantic: TokenLM,
         device: str = "cpu",
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
-        self.soundstream = soundstream.to(self.device).eval()
-        self.mulan = mulan.to(self.device).eval()
+        self.soundstream: Codec = soundstream.to(self.device).eval()
+        self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
         self._storm: SoundStorm | None = None
         self._coarse: TokenLM | None = None
@@ -74,15 +80,15 @@ class MusicLM:
         bundle = open_bundle(model)
         return cls(
             bundle,
-            SoundStream.from_artifact(bundle.part("soundstream")),
-            MuLan.from_artifact(bundle.part("mulan")),
+            load_codec(bundle.part("soundstream")),
+            load_joint(bundle.part("mulan")),
             TokenLM.from_artifact(bundle.part("semantic")),
             device,
         )
 
     @property
     def sample_rate_hz(self) -> int:
-        return self.soundstream.config.sample_rate_hz
+        return self.soundstream.sample_rate_hz
 
     def default_config(self, acoustic: Acoustic | None = None) -> GenerateConfig:
         """The sampling and, unless given, the acoustic decoder that the bundle recommends in its index."""
@@ -97,7 +103,7 @@ class MusicLM:
 
     @cached_property
     def _traits(self) -> CodeTraits | None:
-        cues, rate = cues_of_codes(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
+        cues, rate = load_cues(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
     def steering(self, steer: Steer, prompt: str) -> list[Steering]:
@@ -128,7 +134,8 @@ class MusicLM:
             return StormAcoustic(self._storm, config.storm)
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
-        if config.levels is not None and config.levels <= self._coarse.layout.target_spec.levels:
+        heard = config.levels or self.soundstream.spec.levels
+        if heard <= self._coarse.layout.target_spec.levels:
             return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
         if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
@@ -202,18 +209,18 @@ class MusicLM:
         return {"soundstream": self.soundstream.codes_hash, "w2vbert": semantic, "mulan": self.mulan.codes_hash}
 
     @cached_property
-    def _tokenizer(self) -> SemanticTokenizer:
-        return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.device)
+    def _tokenizer(self) -> SemanticEncoder:
+        tokenizer: SemanticEncoder = load_semantic(self.bundle.part("w2vbert")).to(self.device)
+        return tokenizer
 
     @cached_property
-    def _unit_hz(self) -> float:
-        """How often frames of both streams begin together."""
-        return common_rate_hz([self.semantic.layout.target_spec, self.soundstream.spec])
+    def _pace(self) -> Pace:
+        """How the frames of both streams lie beside each other."""
+        return Pace.of(self.soundstream.spec, self.semantic.layout.target_spec)
 
     def _semantic_frames(self, num_samples: int) -> int:
-        """The fewest that cover so many samples and are whole frames of either stream."""
-        per_unit = round((self.semantic.layout.target_spec.frame_rate_hz or 0.0) / self._unit_hz)
-        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * per_unit
+        """The fewest that cover so many samples."""
+        return self._pace.semantic_frames(math.ceil(num_samples / self.soundstream.samples_per_frame))
 
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
@@ -222,7 +229,7 @@ class MusicLM:
         shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
         several items.
         """
-        unit = round(self.sample_rate_hz / self._unit_hz)
+        unit = self._pace.unit * self.soundstream.samples_per_frame
         layout = self.semantic.layout
         window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
         windows = Windows(unit, round(window_s * self.sample_rate_hz) // unit * unit)

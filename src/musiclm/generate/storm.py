@@ -168,11 +168,12 @@ class StormAcoustic(AcousticDecoder):
         self.model = model
         self.sampling = sampling or StormSampling()
         config = model.config
-        units_hz = (config.acoustic.frame_rate_hz or 0.0) / config.pace.acoustic
-        self.window = max(1, round(self.sampling.window_s * units_hz)) * config.pace.acoustic
+        unit = config.pace.unit
+        units_hz = (config.acoustic.frame_rate_hz or 0.0) / unit
+        self.window = max(1, round(self.sampling.window_s * units_hz)) * unit
         first_s = self.sampling.first_window_s
-        self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
-        self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
+        self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * unit
+        self.prompt = round(self.sampling.prompt_s * units_hz) * unit
 
     @property
     def levels(self) -> int:
@@ -216,7 +217,7 @@ class StormAcoustic(AcousticDecoder):
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            part = semantic[pace.semantic_frames(start) : pace.semantic_frames(stop)]
+            part = semantic[pace.semantic_start(start) : pace.semantic_frames(stop)]
             for filled in fill(self.model, codes, known, part, mulan, self.sampling, generators):
                 held = filled
                 done += 1

@@ -34,12 +34,12 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     lines = [
         f"# {name}",
         "",
-        "A MusicLM bundle: text to 24 kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
+        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
         "",
         *([notes, ""] if notes else []),
         "## Data",
         "",
-        "MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0.",
+        *_others(artifacts),
         *_data_lines(infos),
         "",
         "## Stages",
@@ -49,6 +49,12 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rate_hz(artifacts: dict[str, Path]) -> int:
+    """Of the music."""
+    config = read_config(artifacts["soundstream"])["config"] if "soundstream" in artifacts else {}
+    return int(config.get("sample_rate_hz", 24000))
 
 
 def hub_card(bundle: Bundle, licence: str | None = None) -> str:
@@ -93,6 +99,21 @@ def hub_metadata(bundle: Bundle, licence: str | None = None) -> dict[str, Any]:
         result = {"task": {"type": "text-to-audio", "name": "Text to music"}, "dataset": data, "metrics": metrics}
         found["model-index"] = [{"name": bundle.name, "results": [result]}]
     return found
+
+
+def _others(artifacts: dict[str, Path]) -> list[str]:
+    """What of the parts was made by others, whose licences hold for it."""
+    lines = []
+    for part, folder in artifacts.items():
+        document = read_config(folder)
+        if "source" in document["config"]:
+            source = document["config"]["source"]
+            where = source["name"] if source["revision"] is None else f"{source['name']}@{source['revision']}"
+            role = {"soundstream": "codec", "w2vbert": "semantic encoder", "mulan": "joint embedding"}[part]
+            lines.append(f"The {role} was made by others and keeps its own licence: {where}.")
+        elif part == "mulan":
+            lines.append("MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0.")
+    return lines
 
 
 def _data_lines(infos: dict[str, dict[str, Any]]) -> list[str]:
