@@ -110,9 +110,7 @@ def test_windows_are_what_the_model_makes_of_the_whole(folders: dict[str, Path],
         ("mimi", {"num_quantizers": 2}, 24000, 1920),
     ],
 )
-def test_other_rates_and_strides(
-    tmp_path: Path, kind: str, changes: dict[str, Any], rate_hz: int, spf: int
-) -> None:
+def test_other_rates_and_strides(tmp_path: Path, kind: str, changes: dict[str, Any], rate_hz: int, spf: int) -> None:
     codec = ForeignCodec.from_pretrained(str(small_codec(kind, tmp_path / "codec", **changes)))
     assert (codec.sample_rate_hz, codec.samples_per_frame) == (rate_hz, spf)
     audio = noise(3.0, rate_hz)

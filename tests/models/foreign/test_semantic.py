@@ -73,8 +73,9 @@ def test_a_code_stands_where_its_sound_is(fitted: dict[str, ForeignSemantic]) ->
         rate_hz = encoder.spec.frame_rate_hz or 0.0
         sound = torch.cat([torch.zeros(1, 1, 2 * RATE), clip(2.0)], -1)
         codes = encoder.encode(sound)[0, 0]
-        changes = (codes[1:] != codes[:-1]).nonzero()[:, 0] + 1
-        assert len(changes) and abs(float(changes[0]) / rate_hz - 2.0) < 0.4, changes
+        changes_s = ((codes[1:] != codes[:-1]).nonzero()[:, 0] + 1) / rate_hz
+        inside = changes_s[changes_s > 0.5]  # the clip's own beginning is a change
+        assert len(inside) and abs(float(inside[0]) - 2.0) < 0.4, inside
 
 
 def test_long_audio_is_read_in_windows(fitted: dict[str, ForeignSemantic]) -> None:
@@ -87,7 +88,9 @@ def test_long_audio_is_read_in_windows(fitted: dict[str, ForeignSemantic]) -> No
     assert torch.equal(codes[:, :, :450], encoder.encode(audio[..., : 10 * RATE + 2400])[:, :, :450])
 
 
-def test_an_artifact_keeps_the_codes(folders: dict[str, Path], fitted: dict[str, ForeignSemantic], tmp_path: Path) -> None:
+def test_an_artifact_keeps_the_codes(
+    folders: dict[str, Path], fitted: dict[str, ForeignSemantic], tmp_path: Path
+) -> None:
     for kind, encoder in fitted.items():
         encoder.save(tmp_path / kind, KIND, {"data": {"tracks": 2}})
         again = load_semantic(tmp_path / kind)
@@ -103,7 +106,7 @@ def test_an_artifact_keeps_the_codes(folders: dict[str, Path], fitted: dict[str,
 def test_what_does_not_suit_is_refused_in_a_line(tmp_path: Path, folders: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="has layers 1 to 3, got 4"):
         ForeignSemantic.from_pretrained(str(folders["hubert"]), layer=4)
-    with pytest.raises(ValueError, match=r"no encoder\.layers"):
+    with pytest.raises(ArtifactError, match="can't be run on audio alone"):
         ForeignSemantic.from_pretrained(str(add_extractor(small_codec("encodec", tmp_path / "codec"))))
     with pytest.raises(ArtifactError, match="feature_extractor_cqt"):
         ForeignSemantic.from_pretrained(

@@ -28,7 +28,7 @@ from musiclm.nn.windows import plan_windows
 KIND = "foreign-semantic"
 TAIL_S = 0.1  # of audio after a window: the last frame of convolutions reaches past its own time
 DEPTH = 2 / 3  # of the layers, where none is named: what is played is told best above the middle
-PROBE_S = 2  # of noise, by which frames are counted
+PROBE_S = 2  # of silence, by which frames are counted
 FRAMES_PER_CLUSTER = 50  # that k-means sees
 
 
@@ -100,7 +100,14 @@ class ForeignSemantic(Foreign):
             frame_rate_hz=1.0,
         )
         probe = cls(config, model, extractor).eval()
-        counts = [probe._run(torch.zeros(1, 1, n * PROBE_S * SAMPLE_RATE_HZ)).shape[1] for n in (1, 2)]
+        silence = torch.zeros(1, 1, PROBE_S * SAMPLE_RATE_HZ)
+        try:
+            counts = [probe._run(torch.cat([silence] * times, -1)).shape[1] for times in (1, 2)]
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ArtifactError(
+                f"{name} can't be run on audio alone ({reason}); take a model of audio frames"
+            ) from None
         rate_hz = (counts[1] - counts[0]) / PROBE_S
         if not 1 <= rate_hz <= 200 or abs(counts[0] - PROBE_S * rate_hz) > 2:
             raise ArtifactError(f"{name} has no frames at an even rate: {counts} in {PROBE_S} and {2 * PROBE_S} s")
