@@ -1,4 +1,4 @@
-"""Models of transformers with random weights on disk, in the shapes of published ones: same rates and levels, small networks."""
+"""Models of transformers with random weights on disk: rates and levels of published ones, and small networks."""
 
 import json
 from pathlib import Path

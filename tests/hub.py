@@ -1,4 +1,4 @@
-"""A small server that speaks as much of the Hugging Face hub's API as its client uses to push and to download models."""
+"""A small server that speaks as much of the Hugging Face hub's API as pushing and downloading models takes."""
 
 import base64
 import hashlib

@@ -17,6 +17,7 @@ from musiclm.bench.training import training
 from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
 from musiclm.generate.session import MusicLM
+from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.recipes import load_preset
 
 Say = Callable[[str], None]
@@ -38,7 +39,8 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if min((*self.durations_s, self.stages_s)) < 0.5 or min((*self.threads, *self.batches, self.repeats)) < 1:
             raise ValueError(
-                f"durations must be at least 0.5 s and threads, batches and repeats at least 1, got {self.durations_s}, "
+                "durations must be at least 0.5 s and threads, batches and repeats at least 1, got "
+                f"{self.durations_s}, "
                 f"{self.threads}, {self.batches}, {self.repeats}"
             )
 
@@ -51,7 +53,7 @@ class BenchConfig:
             batches=(1, 2),
             precisions=("fp32",),
             training_preset=None,
-            left_out="music of 30 and 120 s, one thread, batches of 4, bf16, training; medians of two runs instead of three",
+            left_out="music of 30 and 120 s, one thread, batches of 4, bf16, training; medians of two runs, not three",
         )
 
 
@@ -107,7 +109,10 @@ def bench_peers(
     config = config or PeersConfig()
     threads = threads or min(2, os.cpu_count() or 1)
     library = load_transformers()
-    figures = peers(MusicLM.from_pretrained(bundle, device), config, device, threads, say)
+    model = MusicLM.from_pretrained(bundle, device)
+    if not isinstance(model.soundstream, SoundStream):
+        raise ValueError(f"the codec of {model.bundle.name} was made by others; compare a bundle with a codec of ours")
+    figures = peers(model, config, device, threads, say)
     made = document(bundle, device, figures, threads=[threads], settings=dataclasses.asdict(config))
     made["machine"]["transformers"] = library.__version__
     return made

@@ -13,7 +13,7 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A bundle (a shipped one by name, one of the hub by its id), model, token store, codes, take or generated file."
+            help="A bundle (shipped: by name, of the hub: by id), model, token store, codes, take or generated file."
         ),
     ],
 ) -> None:

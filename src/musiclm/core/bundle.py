@@ -83,8 +83,8 @@ def find_bundle(model: str) -> Path:
 def open_bundle(model: str | Path) -> Bundle:
     """Opens and checks a bundle's index, configurations and encoder hashes; weights are checked when they are loaded.
 
-    Raises: ArtifactError for a missing or damaged file, a part whose hash differs from the index, or a language model that
-    learned from other encoders.
+    Raises: ArtifactError for a missing or damaged file, a part whose hash differs from the index, or a language model
+    that learned from other encoders.
     """
     folder = find_bundle(str(model))
     path = folder / INDEX_FILE
@@ -131,7 +131,9 @@ def whole_files(bundle: Bundle) -> dict[str, Path]:
 
 
 def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, str]) -> None:
-    """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by `codes_hash`."""
+    """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by
+    `codes_hash`.
+    """
     for encoder, wanted in learned.items():
         if encoder in present and present[encoder] != wanted:
             raise ArtifactError(
@@ -152,8 +154,8 @@ def assemble(
 
     copy: makes the folder of a part of that of an artifact.
 
-    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no bundle,
-    or holds one of the artifacts.
+    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no
+    bundle, or holds one of the artifacts.
     """
     unknown = set(artifacts) - set(STAGES)
     if unknown:

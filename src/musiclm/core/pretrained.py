@@ -1,4 +1,4 @@
-"""Models made by others, of the library transformers, by folder or hub id: safetensors only, and no code of theirs runs.
+"""Models made by others, of the library transformers, by folder or hub id: safetensors only; no code of theirs runs.
 
 An artifact that uses one holds a `Source`: the name, the hub's commit and a hash of all files that matter. The files
 are read from there each time and compared with the hash, or from the artifact itself if it has taken them in
@@ -143,7 +143,10 @@ def load_pretrained(name: str | Path, what: str = "the model") -> Any:
 
 
 def loading(name: str | Path, load: Callable[[Any], Any], what: str = "the model") -> Any:
-    """What `load` makes with the library transformers of a model. Raises: ArtifactError in a line for all that fails."""
+    """What `load` makes of a model with the library transformers.
+
+    Raises: ArtifactError in a line for all that fails.
+    """
     try:
         import transformers
     except ImportError:

@@ -19,7 +19,7 @@ from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder, load
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A frozen encoder as the store needs it. `of_codec` and the like make one from a model, `load` from an artifact."""
+    """A frozen encoder as the store needs it; `of_codec` and the like make one of a model, `load` of an artifact."""
 
     encode: Callable[
         [Float[Tensor, "1 1 s"]], Shaped[Tensor, "_ _"]
@@ -29,7 +29,10 @@ class Encoder:
 
     @classmethod
     def load(cls, stream: str, folder: Path, device: str = "cpu") -> "Encoder":
-        """The encoder that fills a stream, from its artifact. Raises: ArtifactError if the folder holds no such model."""
+        """The encoder that fills a stream, from its artifact.
+
+        Raises: ArtifactError if the folder holds no such model.
+        """
         if stream == ACOUSTIC.name:
             return cls.of_codec(load_codec(folder), device)
         if stream == MULAN.name:
@@ -69,7 +72,7 @@ def _header(spec: TokenSpec, codes_hash: str) -> StreamHeader:
 
 
 def encode_long(model: Codec, audio: Float[Tensor, "1 1 s"], piece_s: float = 20.0) -> Int[Tensor, "1 q f"]:
-    """Acoustic codes of audio at the codec's rate, of any length, in constant memory; those of pieces equal those of the whole."""
+    """Acoustic codes of audio of any length, at the codec's rate, in constant memory; pieces give the whole's."""
     stream = model.encoder_stream()
     codes = [stream.push(piece) for piece in audio.split(round(piece_s * model.sample_rate_hz), dim=-1)]
     return torch.cat([piece.to(audio.device) for piece in [*codes, stream.flush()]], -1)
@@ -85,13 +88,16 @@ def tokenize_corpus(
     speeds: Sequence[float] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the same call goes on.
+    """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the
+    same call goes on.
 
     max_seconds_per_track: of a longer track only the middle. Tracks shorter than a second are left out.
-    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more music than there is.
+    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more
+    music than there is.
     on_progress: (tracks done, tracks in all), a track at another speed being another one.
 
-    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a speed outside 0.5 to 2.
+    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a
+    speed outside 0.5 to 2.
     """
     for speed in speeds:
         if not 0.5 <= speed <= 2:

@@ -14,7 +14,7 @@ class Window:
 
 
 def plan_windows(num_frames: int, window: int, context: int) -> list[Window]:
-    """Windows of equal length whose kept parts tile [0, num_frames); a frame is kept at least `context` frames from an inner edge."""
+    """Windows of equal length whose kept parts tile [0, num_frames), `context` frames or more from inner edges."""
     if num_frames <= window:
         return [Window(0, num_frames, 0, num_frames)]
     plan, kept = [], 0

@@ -34,7 +34,8 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     lines = [
         f"# {name}",
         "",
-        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
+        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. The tables are written by "
+        "`musiclm bundle` from the run itself.",
         "",
         *([notes, ""] if notes else []),
         "## Data",
@@ -44,7 +45,8 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         "",
         "## Stages",
         "",
-        "| stage | parameters | steps | minutes | validation figures (in brackets the baseline: what guessing, or code frequencies alone, score) |",
+        "| stage | parameters | steps | minutes | validation figures (in brackets the baseline: what guessing, or "
+        "code frequencies alone, score) |",
         "| --- | --- | --- | --- | --- |",
         *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
     ]

@@ -1,4 +1,4 @@
-"""Codecs made by others: windows on a grid are the stream and the whole, and, as far as a codec reaches, its own whole."""
+"""Codecs made by others: windows on a grid are the stream and the whole, and what the model makes of the whole."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_nothing_becomes_nothing(folders: dict[str, Path]) -> None:
 
 
 def apart(codec: ForeignCodec, seconds: float) -> tuple[float, float]:
-    """Share of codes that differ from the model's own of the whole, and how far its sound is from the model's, relative."""
+    """From what the model makes of the whole: share of codes that differ, relative distance of sound."""
     audio = noise(seconds)
     with torch.no_grad():
         codes = encode_window(codec.model, audio)[:, : codec.spec.levels]

@@ -79,7 +79,7 @@ def test_a_code_stands_where_its_sound_is(fitted: dict[str, ForeignSemantic]) ->
 
 
 def test_long_audio_is_read_in_windows(fitted: dict[str, ForeignSemantic]) -> None:
-    """The inside of a window is what that window alone gives, and the first codes do not depend on how long it goes on."""
+    """The inside of a window is what it gives alone, and the first codes do not depend on how long it goes on."""
     encoder = fitted["hubert"]
     audio = clip(27.0)
     codes = encoder.encode(audio)

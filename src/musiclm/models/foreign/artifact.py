@@ -19,9 +19,13 @@ PREFIX = "model."  # of the tensors that are the source's
 
 
 class Foreign(nn.Module):
-    """An encoder whose attribute `model` was made by others. `identity`, which is stored, is a hash of that model and of the
-    configuration: by it the hash of the artifact's weights, to which stages are bound, names the codes."""
+    """An encoder whose attribute `model` was made by others.
 
+    `identity`, which is stored, is a hash of that model and of the configuration: by it the hash of the artifact's
+    weights, to which stages are bound, names the codes.
+    """
+
+    model: Any
     identity: Tensor
     codes_hash: str = ""
 

@@ -120,7 +120,10 @@ class ForeignCodec(Foreign):
 
     @torch.no_grad()
     def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]:
-        """Codes of mono audio at the codec's rate; t = ceil(s / samples_per_frame). Raises: ValueError for levels out of range."""
+        """Codes of mono audio at the codec's rate; t = ceil(s / samples_per_frame).
+
+        Raises: ValueError for levels out of range.
+        """
         stream = self.encoder_stream(levels)
         return torch.cat([stream.push(audio), stream.flush()], -1)
 
@@ -141,7 +144,10 @@ class ForeignCodec(Foreign):
 
 
 class _Grid:
-    """A stream that is cut into chunks on a grid, each seen with what lies around it. Lengths are in frames of `size` values."""
+    """A stream that is cut into chunks on a grid, each seen with what lies around it.
+
+    Lengths are in frames of `size` values.
+    """
 
     def __init__(self, config: ForeignCodecConfig, size: int, run: Callable[[Tensor, int, int], Tensor]) -> None:
         """run(window, skip, keep): what comes of `keep` frames of the window after the first `skip`."""
@@ -240,7 +246,10 @@ class WindowedDecoder:
 
 
 def load_codec(name: str | Path) -> Any:
-    """A codec of transformers. Raises: ArtifactError if it can't be loaded; ValueError if it is none, or of two channels."""
+    """A codec of transformers.
+
+    Raises: ArtifactError if it can't be loaded; ValueError if it is none, of two channels, or keeps levels of sound.
+    """
     model = load_pretrained(name, "the codec")
     kind, settings = model.config.model_type, model.config
     if kind not in ("encodec", "dac", "mimi"):

@@ -1,5 +1,7 @@
-"""Semantic tokens of a model made by others: k-means on a layer of w2v-BERT 2.0, HuBERT, MERT, WavLM or any audio encoder of
-transformers that has its layers in `encoder.layers` and frames at an even rate (AudioLM, section 3.2).
+"""Semantic tokens of a model made by others: k-means on a layer (AudioLM, section 3.2).
+
+The model is w2v-BERT 2.0, HuBERT, MERT, or any audio encoder of transformers that has its layers in `encoder.layers`
+and frames at an even rate.
 
 Features are normalised to mean 0 and deviation 1 per dimension before k-means. Layers above the chosen one are not run.
 Long audio is read in windows that overlap, as `musiclm.models.w2vbert.tokenizer` does. Codes say nothing of onsets and
