@@ -125,7 +125,7 @@ class ClipSets:
     def _generate(self, number: int, duration_s: float, again: int = 0) -> tuple[Clip, dict[str, str]]:
         """Of a prompt by its number, with its `again`-th other seed."""
         music = self.model.generate(self.prompts[number].text, duration_s, seed=self.seed + 10_000 * again + number)
-        return self._heard(music.audio[0]), music.tags()
+        return self._at_24_khz(music.audio[0]), music.tags()
 
     # real music and what is made of it
 
@@ -250,9 +250,9 @@ class ClipSets:
         codec = self.model.soundstream
         audio = resample(clip[None], SAMPLE_RATE_HZ, codec.sample_rate_hz)
         codes = codec.encode(torch.from_numpy(audio)[None].to(self.model.device), self.model.default_config().levels)
-        return self._heard(codec.decode(codes)[0, 0].clamp(-1, 1).cpu().numpy())[: len(clip)]
+        return self._at_24_khz(codec.decode(codes)[0, 0].clamp(-1, 1).cpu().numpy())[: len(clip)]
 
-    def _heard(self, audio: Clip) -> Clip:
+    def _at_24_khz(self, audio: Clip) -> Clip:
         """What the model made, at the rate of all clips."""
         return resample(audio[None], self.model.sample_rate_hz, SAMPLE_RATE_HZ)[0].clip(-1, 1)
 
@@ -266,7 +266,7 @@ class ClipSets:
         audio = torch.from_numpy(clip)[None, None].to(self.model.device)
         mulan = self.model.mulan.audio_codes(audio)
         pieces = list(self.model.render(self.tokenizer.encode(audio), mulan, self.seed + index))
-        return self._heard(np.concatenate(pieces))[: len(clip)]
+        return self._at_24_khz(np.concatenate(pieces))[: len(clip)]
 
     @cached_property
     def seams_s(self) -> tuple[float, ...]:

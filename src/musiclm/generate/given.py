@@ -80,13 +80,13 @@ def of_audio(
     padded = np.pad(last, (0, mirror), mode="reflect")[None]
     audio = torch.from_numpy(padded)[None].to(codec.device)
     # as the other encoders hear it
-    heard = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(codec.device)
+    at_24_khz = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(codec.device)
     parent = Parent(kind="audio", hash=file_hash(path), name=path.name, joint_samples=joint, context_samples=length)
     return Given(
         parent,
-        tokenizer.encode(heard)[:, :, : frames_of(length, tokenizer.spec, rate)],
+        tokenizer.encode(at_24_khz)[:, :, : frames_of(length, tokenizer.spec, rate)],
         codec.encode(audio)[:, :, : frames_of(length, codec.spec, rate)],
-        mulan.audio_codes(heard[:, :, : round(length * SAMPLE_RATE_HZ / rate)]),
+        mulan.audio_codes(at_24_khz[:, :, : round(length * SAMPLE_RATE_HZ / rate)]),
         None,
         "audio",
         sound,

@@ -141,8 +141,8 @@ class MusicLM:
             return StormAcoustic(self._storm, config.storm)
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
-        heard = config.levels or self.soundstream.spec.levels
-        if heard <= self._coarse.layout.target_spec.levels:
+        num_levels = config.levels or self.soundstream.spec.levels
+        if num_levels <= self._coarse.layout.target_spec.levels:
             return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
         if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()

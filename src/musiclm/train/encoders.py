@@ -85,8 +85,8 @@ def add_encoder(
         for index in order.tolist():
             track = tracks[index]
             length = min(FIT_TRACK_S, track.seconds)
-            heard = read_clip(data, track, (track.seconds - length) / 2, length)
-            audio.append(torch.from_numpy(heard)[None].to(device))
+            clip = read_clip(data, track, (track.seconds - length) / 2, length)
+            audio.append(torch.from_numpy(clip)[None].to(device))
         joint.fit(audio, [f"{tag} music" for tag in MTT_TAGS], seed)
         joint.save(place, JOINT_KIND, info)
     return place
