@@ -115,7 +115,7 @@ def test_streams_that_hardly_begin_together_are_cut_where_the_acoustic_ones_begi
         assert pace.together(frames) == frames
         needed = pace.semantic_frames(frames)
         assert pace.acoustic_frames(needed) >= frames and (needed - 1) / semantic < frames / acoustic
-        start_s, wanted_s = pace.semantic_start(frames) / semantic, frames / acoustic
+        start_s, wanted_s = pace.semantic_frame_of(frames) / semantic, frames / acoustic
         assert wanted_s - 1 / semantic < start_s <= wanted_s + 1e-9  # no drift, however late
 
 

@@ -113,9 +113,16 @@ class Pace:
             return -(-acoustic // self.acoustic) * self.semantic
         return -(-acoustic * self.semantic // self.acoustic)
 
-    def semantic_start(self, acoustic: int) -> int:
-        """The semantic frame that a window begins with whose first acoustic frame is this one (see `together`)."""
+    def semantic_frame_of(self, acoustic: int) -> int:
+        """The first semantic frame of those that begin together before this acoustic frame, or with it; if frames
+        hardly ever do, the one that sounds when it begins."""
+        if self.shared:
+            return acoustic // self.acoustic * self.semantic
         return acoustic * self.semantic // self.acoustic
+
+    def acoustic_frame_of(self, semantic: int) -> int:
+        """The first acoustic frame that does not begin before this semantic one."""
+        return self.acoustic_frames(semantic) if self.shared else -(-semantic * self.acoustic // self.semantic)
 
     def together(self, acoustic: int) -> int:
         """The last acoustic frame up to this one with which a window may begin."""

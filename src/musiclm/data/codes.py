@@ -124,11 +124,11 @@ def load_codes(path: Path, codec: Codec, levels: int | None = None) -> Encoded:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
     with tensors.reader(path) as file:
         codes = file.get_tensor("codes")
-    size, frames = codec.config.codebook_size, -(-int(about["samples"]) // codec.config.samples_per_frame)
-    right = codes.shape[0] <= codec.config.levels and codes.shape[1] == frames
+    size, frames = codec.spec.codebook_size, -(-int(about["samples"]) // codec.samples_per_frame)
+    right = codes.shape[0] <= codec.spec.levels and codes.shape[1] == frames
     if not right or codes.min() < 0 or codes.max() >= size:
         raise ArtifactError(
             f"{path} is damaged: {codes.shape[0]} levels of {codes.shape[1]} codes from {codes.min()} to {codes.max()} "
-            f"for {about['samples']} samples, where this codec has {codec.config.levels} levels of {size}"
+            f"for {about['samples']} samples, where this codec has {codec.spec.levels} levels of {size}"
         )
     return Encoded(codes[:levels], int(about["samples"]), about["codec"])

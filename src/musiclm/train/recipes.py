@@ -78,6 +78,22 @@ def tiny() -> Preset:
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
+    codec = SoundStreamConfig(
+        network="bands",
+        bands=(
+            Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
+            Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
+        ),
+        levels=12,
+        codebook_size=16,
+        group_dim=12,
+        latent_dim=72,
+        group_width=32,
+        group_blocks=1,
+        trunk_width=64,
+        trunk_blocks=2,
+        hold=0.4,
+    )
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -102,22 +118,7 @@ def tiny() -> Preset:
     return Preset(
         soundstream=Recipe(
             task=BandsTaskConfig(
-                model=SoundStreamConfig(
-                    network="bands",
-                    bands=(
-                        Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
-                        Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
-                    ),
-                    levels=12,
-                    codebook_size=16,
-                    group_dim=12,
-                    latent_dim=72,
-                    group_width=32,
-                    group_blocks=1,
-                    trunk_width=64,
-                    trunk_blocks=2,
-                    hold=0.4,
-                ),
+                model=codec,
                 crop_s=1.92,
                 eval_clips=4,
                 eval_clip_s=1.92,
@@ -162,6 +163,7 @@ def tiny() -> Preset:
                     mulan_levels=2,
                     depth_width=64,
                     code_width=32,
+                    series=codec.series,
                     acoustic=acoustic,
                     semantic=semantic,
                     mulan=mulan,
@@ -436,6 +438,8 @@ def bands() -> Preset:
     specs = (MULAN, semantic, acoustic)
     # the first level of every group, 3 kbps: the codes that a small model can draw
     first = acoustic.slice(0, 24)
+    # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
+    codec = SoundStreamConfig(network="bands", levels=48, latent_dim=768, hold=0.4)
     conformer = ConformerConfig(width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0)
     old = base()
     return replace(
@@ -456,8 +460,7 @@ def bands() -> Preset:
             depth_width=512,
         ),
         soundstream=Recipe(
-            # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
-            task=BandsTaskConfig(model=replace(BandsTaskConfig().model, hold=0.4)),
+            task=BandsTaskConfig(model=codec),
             # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
             train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
         ),
@@ -483,6 +486,7 @@ def bands() -> Preset:
                     code_width=40,
                     acoustic=first,
                     semantic=semantic,
+                    series=codec.series[:24],
                 ),
                 crop_s=10.24,
                 level_power=0.0,

@@ -104,12 +104,26 @@ class ForeignJoint(Foreign):
         """One embedding per clip: the mean over its windows, normalised."""
         return F.normalize(torch.stack([self.embed_audio_windows(clip).mean(0) for clip in audio]), dim=-1)
 
-    def embed_text(self, texts: list[str]) -> Float[Tensor, "b d"]:
-        """One embedding per text. Texts longer than the model reads are cut. Raises: ValueError for an empty one."""
+    def encode_text(self, texts: list[str]) -> Float[Tensor, "b d"]:
+        """Vectors of texts before the mean is taken off; what is longer than the model reads is cut.
+
+        Raises: ValueError for an empty one.
+        """
         if empty := [index for index, text in enumerate(texts) if not text.strip()]:
             raise ValueError(f"text {empty[0]} is empty; describe the music")
-        # singly: padding would change the last bits
-        return F.normalize(torch.cat([self._text([text]) for text in texts]) - self.text_mean, dim=-1)
+        return torch.cat([self._text([text]) for text in texts])  # singly: padding would change the last bits
+
+    def text_vectors(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Of what `encode_text` gives."""
+        return F.normalize(pooled - self.text_mean, dim=-1)
+
+    def project_text(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """As they are: texts are not drawn to audio."""
+        return vectors
+
+    def embed_text(self, texts: list[str]) -> Float[Tensor, "b d"]:
+        """One embedding per text. Raises: as `encode_text`."""
+        return self.project_text(self.text_vectors(self.encode_text(texts)))
 
     # -- tokens
 

@@ -112,14 +112,14 @@ def whole_frame_losses(
     """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`."""
     codes = streams["acoustic"]
     real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
-    hidden = model(
-        codes.masked_fill(masked[:, None], model.mask_code),
-        streams["semantic"],
-        streams.get("mulan"),
-        None if bool(real.all()) else real,
-    )
+    known = codes.masked_fill(masked[:, None], model.mask_code)
+    hidden = model(known, streams["semantic"], streams.get("mulan"), None if bool(real.all()) else real)
     target = codes.transpose(1, 2)[masked]
-    logits = model.all_depth_logits(hidden[masked], target)
+    neighbours = None
+    if model.config.series:
+        before, after = model.neighbours(codes, known)
+        neighbours = before.transpose(1, 2)[masked], after.transpose(1, 2)[masked]
+    logits = model.all_depth_logits(hidden[masked], target, neighbours)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
 
 
