@@ -210,7 +210,7 @@ def _fill_in_order(
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
-            state, new = hidden[:, frame], []
+            state, new = hidden[:, frame], list[Tensor]()
             for level in range(levels):
                 other, back = before[level]
                 beside = (earlier[:, other] if back else new[other], later[:, after[level]])
