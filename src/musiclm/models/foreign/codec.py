@@ -3,7 +3,7 @@
 They are not built to run in pieces, or each in its own way. So audio and codes go through all of them in windows on a
 grid that begins with the clip: `chunk_frames` at a time, with `left_frames` before and `right_frames` after them that
 are thrown away again. What runs in pieces then equals what runs whole, and memory does not grow with the length. DAC's
-windows reach as far as its convolutions do, so they give what the model gives of the whole. EnCodec's LSTM and Mimi's
+windows reach further than its convolutions, so they give what the model gives of the whole. EnCodec's LSTM and Mimi's
 transformer look back further than two and four seconds; what they remember from before that is lost.
 """
 
@@ -27,7 +27,7 @@ KIND = "foreign-codec"
 CHUNK_S = 1.0
 # seconds that an LSTM, and a transformer of ten, are given to find their states
 ENCODEC_CONTEXT_S, MIMI_CONTEXT_S = 2.0, 4.0
-REACH_FRAMES = 16  # of convolutions to either side; EnCodec's and DAC's published ones reach 8 and 12
+REACH_FRAMES = 16  # further than convolutions of the published strides reach to either side
 MOST_LEVELS = 8  # by default: of EnCodec at 24 kHz 6 kbps, of Mimi as Moshi has it; of DAC all
 
 
