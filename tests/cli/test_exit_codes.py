@@ -16,6 +16,7 @@ import typer.main
 
 from musiclm.cli import app
 from musiclm.core.bundle import Bundle
+from tests.foreign import small_codec
 from tests.forked import ROOT, Ended, Server
 
 # command -> what it is given wrongly; what it is given so that it has to work, and the end of the name of a file it
@@ -37,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "match": ("match no-such --data d", "match BUNDLE --data CORPUS", "manifest.jsonl"),
     "bench": ("bench no-such", "bench BUNDLE --quick", "bundle.json"),
     "inspect": ("inspect no-such", "inspect BUNDLE", "bundle.json"),
+    "encoder add": (
+        "encoder add acoustic none --runs r", "encoder add acoustic CODEC --runs r", "model.safetensors",
+    ),
+    "push": ("push no-such me/mine", "push BUNDLE me/mine", "bundle.json"),
     "corpus build": ("corpus build none --out x", "corpus build CORPUS --out x --jobs 2", "journal.jsonl"),
     "corpus show": ("corpus show none", "corpus show CORPUS", "manifest.jsonl"),
     "corpus merge": ("corpus merge d e --out x", "corpus merge CORPUS OTHER --out x", "manifest.jsonl"),
@@ -70,9 +75,11 @@ def given(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str,
             sound = 0.3 * envelope * np.sin(2 * np.pi * random.uniform(100, 1000) * time_s)
             soundfile.write(folder / "music" / name / f"{name}{index}.wav", sound, 24000)
         build_corpus([str(folder / "music" / name)], folder / name, jobs=1, progress=False)
+    codec = small_codec("mimi", folder / "codec")
     (folder / "tale.txt").write_text("0:00 calm piano")
     return {
         "TALE": str(folder / "tale.txt"),
+        "CODEC": str(codec),
         "BUNDLE": str(bundle.folder),
         "CORPUS": str(folder / "one"),
         "OTHER": str(folder / "other"),
@@ -107,7 +114,7 @@ def test_an_error_is_1(server: Server, given: dict[str, str], tmp_path: Path, co
     assert ended.code == 1 and one_line(ended).startswith("error: "), ended
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "", "codec", "corpus"])
+@pytest.mark.parametrize("command", [*COMMANDS, "", "codec", "corpus", "encoder"])
 def test_wrong_usage_is_2(server: Server, tmp_path: Path, command: str) -> None:
     ended = server.run(*command.split(), "--no-such-option", cwd=tmp_path)
     assert ended.code == 2

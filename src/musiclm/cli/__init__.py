@@ -18,10 +18,12 @@ from musiclm.cli import (
     codec,
     corpus,
     edit,
+    encoder,
     evaluate,
     generate,
     inspect,
     play,
+    push,
     serve,
     story,
     take,
@@ -34,7 +36,7 @@ app = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(story.story, play.play, take.render, edit.repaint, edit.vary, edit.loop),
-    *(train.train, train.label, train.tokenize, train.bundle),
+    *(train.train, train.label, train.tokenize, train.bundle, push.push),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, serve.serve),
 )
 app.command(cls=generate.Generate)(generate.generate)
@@ -43,6 +45,7 @@ for command in COMMANDS:
 app.command("continue")(take.continue_)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(codec.app, name="codec")
+app.add_typer(encoder.app, name="encoder")
 
 
 def main() -> None:

@@ -39,7 +39,9 @@ def check_threads(threads: int) -> None:
         raise ValueError(f"{threads} threads; there may be 1 to {MOST_THREADS}")
 
 
-Model = Annotated[str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id.")]
+Model = Annotated[
+    str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id, also owner/name@revision.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads; all cores by default.", min=1, callback=checked_by(check_threads))

@@ -43,18 +43,18 @@ def render(
     from musiclm.generate.checks import check_device
     from musiclm.generate.music import tags_of
     from musiclm.generate.take import begin_at_joint, check_codec, given_sound, load_take, sound_of
-    from musiclm.models.soundstream.model import SoundStream
+    from musiclm.models.encoders import load_codec
 
     target = output or file.with_suffix(".wav")
     take = load_take(file)
     check_writable(target, inputs=[file], new=output is None, option="another -o")
     found = check_device(device)
-    codec = SoundStream.from_artifact(open_bundle(model).part("soundstream")).to(found).eval()
+    codec = load_codec(open_bundle(model).part("soundstream")).to(found).eval()
     if new_only:
         take = begin_at_joint(take)
     check_codec(take, codec)
     given_sound(take, codec, file.parent)  # whether its parent is there
-    rate = codec.config.sample_rate_hz
+    rate = codec.sample_rate_hz
     write_blocks(target, (block[None] for block in sound_of(take, codec, file.parent)), rate, tags_of(take.about))
     print(f"{target}: {take.about.sound_samples / rate:.2f} s of the take {take.id[:12]}")
 

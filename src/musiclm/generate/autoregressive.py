@@ -335,8 +335,9 @@ class ArAcoustic(AcousticDecoder):
             start = 0 if codes.shape[2] < window else self.pace.together(codes.shape[2] - keep)
             now = self.pace.semantic_frame_of(codes.shape[2])
             mulan, change = schedule.at(now).mulan, schedule.until(now)
-            length = min(window, (num_frames if change is None else self.pace.acoustic_frames(change)) - start)
-            part = semantic[self.pace.semantic_frames(start) : self.pace.semantic_frames(start + length)]
+            stop = num_frames if change is None else min(num_frames, self.pace.acoustic_frame_of(change))
+            length = min(window, stop - start)
+            part = semantic[self.pace.semantic_frame_of(start) : self.pace.semantic_frames(start + length)]
             streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels

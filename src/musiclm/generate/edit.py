@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.core.audio import SAMPLE_RATE_HZ, resample
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.autoregressive import log_likelihood, stream_semantic
 from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
@@ -226,7 +227,9 @@ def _tempo(
         kept = about.loop.tempo_bpm if about.loop else steer.as_asked(about.prompt or "").tempo_bpm
         if kept is not None:
             return kept, "take"
-    bpm = measured_tempo(source.read(start, start + round(MEASURED_S * source.codec.config.sample_rate_hz)))
+    rate = source.codec.sample_rate_hz
+    sound = source.read(start, start + round(MEASURED_S * rate))
+    bpm = measured_tempo(resample(sound[None], rate, SAMPLE_RATE_HZ)[0])
     if bpm is None:
         raise ValueError(f"no steady beat can be measured in {source.name}; name its tempo (--tempo)")
     return bpm, "measured"
@@ -236,7 +239,7 @@ def _whole_bars(
     source: Source, start: int, bpm: float, beats_per_bar: int, duration_s: float | None
 ) -> tuple[int, int]:
     """Samples and bars of a loop: near a duration, or as many as there are; at least a second."""
-    rate = source.codec.config.sample_rate_hz
+    rate = source.codec.sample_rate_hz
     bar_s = 60 * beats_per_bar / bpm
     if duration_s is None:
         bars = math.floor((source.num_samples - start) / rate / bar_s + 1e-6)
@@ -254,7 +257,7 @@ def _around_joint(
     The loop is no whole number of frames. So its beginning comes again from within a frame on, in codes that the
     encoders make of the sound from there.
     """
-    unit, rate = source.unit, source.codec.config.sample_rate_hz
+    unit, rate = source.unit, source.codec.sample_rate_hz
     levels = model.acoustic_decoder(config).levels
     first, last = -(-(length - redone) // unit), -(-length // unit)
     shift = last * unit - length

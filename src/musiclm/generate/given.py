@@ -16,15 +16,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from musiclm.core.artifact import ArtifactError, file_hash
-from musiclm.core.audio import AudioError, probe, read_blocks
+from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, probe, read_blocks, resample
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import Steer
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
 
 MIRROR_S = 0.25  # of sound mirrored at the joint, so that the last codes do not tell of an end
 
@@ -45,7 +43,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Windows:
-    """How sound is cut: in samples of 24 kHz."""
+    """How sound is cut: in samples of the codec."""
 
     unit: int  # after which frames of all streams begin together
     longest: int  # that the semantic stage reads at once, in whole units
@@ -58,7 +56,7 @@ class Windows:
 
 @torch.inference_mode()
 def of_audio(
-    path: str | Path, windows: Windows, codec: SoundStream, tokenizer: SemanticTokenizer, mulan: MuLan
+    path: str | Path, windows: Windows, codec: Codec, tokenizer: SemanticEncoder, mulan: JointEmbedding
 ) -> Given:
     """Of a sound file, mixed to mono at the codec's rate, in constant memory.
 
@@ -68,7 +66,7 @@ def of_audio(
     probe(path)
 
     def sound() -> Blocks:
-        return (block[0] for block in read_blocks(path, sample_rate_hz=codec.config.sample_rate_hz))
+        return (block[0] for block in read_blocks(path, sample_rate_hz=codec.sample_rate_hz))
 
     return of_sound(sound, Parent(kind="audio", hash=file_hash(path), name=path.name), windows, codec, tokenizer, mulan)
 
@@ -78,12 +76,12 @@ def of_sound(
     sound: Callable[[], Blocks],
     parent: Parent,
     windows: Windows,
-    codec: SoundStream,
-    tokenizer: SemanticTokenizer,
-    mulan: MuLan,
+    codec: Codec,
+    tokenizer: SemanticEncoder,
+    mulan: JointEmbedding,
 ) -> Given:
     """Of any sound, as `of_audio`; `parent` is told of the joint."""
-    rate = codec.config.sample_rate_hz
+    rate = codec.sample_rate_hz
     kept: deque[np.ndarray] = deque()
     total = held = 0
     for block in sound():
@@ -99,13 +97,15 @@ def of_sound(
     last = np.concatenate(kept)
     last = last[: len(last) - (total - joint)][-length:]
     mirror = round(MIRROR_S * rate) // windows.unit * windows.unit
-    device = next(codec.parameters()).device
-    audio = torch.from_numpy(np.pad(last, (0, mirror), mode="reflect"))[None, None].to(device)
+    padded = np.pad(last, (0, mirror), mode="reflect")[None]
+    audio = torch.from_numpy(padded)[None].to(codec.device)
+    # as the other encoders take it
+    at_24_khz = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(codec.device)
     return Given(
         replace(parent, joint_samples=joint, context_samples=length),
-        tokenizer.encode(audio)[:, :, : frames_of(length, tokenizer.spec, rate)],
+        tokenizer.encode(at_24_khz)[:, :, : frames_of(length, tokenizer.spec, rate)],
         codec.encode(audio)[:, :, : frames_of(length, codec.spec, rate)],
-        mulan.audio_codes(audio[:, :, :length]),
+        mulan.audio_codes(at_24_khz[:, :, : round(length * SAMPLE_RATE_HZ / rate)]),
         None,
         "audio",
         Steer(),
@@ -118,7 +118,7 @@ def of_take(
     name: str,
     sound: Callable[[], Blocks],
     windows: Windows,
-    codec: SoundStream,
+    codec: Codec,
     semantic: TokenSpec,
     mulan: TokenSpec,
     encoders: dict[str, str],
@@ -135,7 +135,7 @@ def of_take(
         check_fit(take.mulan, mulan)
     joint, _ = windows.of(about.sound_samples)
     end, length = windows.of(about.sound_samples - about.codes_start_samples)
-    device = next(codec.parameters()).device
+    device = codec.device
 
     def part(codes: np.ndarray, spec: TokenSpec) -> Tensor:
         first, last = (frames_of(samples, spec, about.sample_rate_hz) for samples in (end - length, end))

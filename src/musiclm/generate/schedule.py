@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from musiclm.generate.steer import Steer, between
 from musiclm.generate.story import Step, Story
-from musiclm.models.mulan.model import MuLan
+from musiclm.models.encoders import JointEmbedding
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Asked:
     steer: Steer
 
     @classmethod
-    def of(cls, mulan: MuLan, prompt: str | None, steer: Steer) -> "Asked":
+    def of(cls, mulan: JointEmbedding, prompt: str | None, steer: Steer) -> "Asked":
         vector = None if prompt is None else mulan.text_vectors(mulan.encode_text([prompt]))
         return cls(vector, steer.as_asked(prompt or ""))
 
@@ -46,7 +46,7 @@ class Asked:
         vector = F.normalize(torch.lerp(self.vector, other.vector, share), dim=-1)
         return Asked(vector, between(self.steer, other.steer, share))
 
-    def condition(self, mulan: MuLan) -> Condition:
+    def condition(self, mulan: JointEmbedding) -> Condition:
         """RVQ codes of the point, drawn to audio as a prompt's are: those of a prompt alone are `MuLan.text_codes`."""
         codes = None if self.vector is None else mulan.quantize(mulan.project_text(self.vector))
         return Condition(codes, (self.steer,), self)
@@ -116,7 +116,7 @@ def steps_of(story: Story, clock: Clock, before: int, stop: int) -> list[tuple[i
 
 
 @torch.inference_mode()
-def of_story(story: Story, whole: Steer, mulan: MuLan, clock: Clock, before: int, stop: int) -> Schedule:
+def of_story(story: Story, whole: Steer, mulan: JointEmbedding, clock: Clock, before: int, stop: int) -> Schedule:
     """Of one item that a story tells. whole: tempo, key and strengths of all; the rest as in `steps_of`."""
     asked = [Asked.of(mulan, section.prompt, section.set_in(whole)) for section in story.sections]
     changes = []

@@ -25,7 +25,7 @@ from musiclm.core.artifact import ArtifactError, codes_hash, file_hash, read_con
 from musiclm.core.audio import probe, read_blocks
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
-from musiclm.core.streams import MULAN, TokenSpec, common_rate_hz
+from musiclm.core.streams import MULAN, Pace, TokenSpec
 from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
@@ -42,11 +42,17 @@ from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.story import Story, clock
 from musiclm.generate.take import SUFFIX, About, Parent, Take, as_heard, check_codec, decoded, load_take, sound_of
+from musiclm.models.encoders import (
+    Codec,
+    JointEmbedding,
+    SemanticEncoder,
+    load_codec,
+    load_cues,
+    load_joint,
+    load_semantic,
+)
 from musiclm.models.lm.model import TokenLM
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, cues_of_codes
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -58,15 +64,15 @@ class MusicLM:
     def __init__(
         self,
         bundle: Bundle,
-        soundstream: SoundStream,
-        mulan: MuLan,
+        soundstream: Codec,
+        mulan: JointEmbedding,
         semantic: TokenLM,
         device: str = "cpu",
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
-        self.soundstream = soundstream.to(self.device).eval()
-        self.mulan = mulan.to(self.device).eval()
+        self.soundstream: Codec = soundstream.to(self.device).eval()
+        self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
         self._storm: SoundStorm | None = None
         self._coarse: TokenLM | None = None
@@ -83,15 +89,15 @@ class MusicLM:
         bundle = open_bundle(model)
         return cls(
             bundle,
-            SoundStream.from_artifact(bundle.part("soundstream")),
-            MuLan.from_artifact(bundle.part("mulan")),
+            load_codec(bundle.part("soundstream")),
+            load_joint(bundle.part("mulan")),
             TokenLM.from_artifact(bundle.part("semantic")),
             device,
         )
 
     @property
     def sample_rate_hz(self) -> int:
-        return self.soundstream.config.sample_rate_hz
+        return self.soundstream.sample_rate_hz
 
     def default_config(self, acoustic: Acoustic | None = None) -> GenerateConfig:
         """The sampling and, unless given, the acoustic decoder that the bundle recommends in its index."""
@@ -106,7 +112,7 @@ class MusicLM:
 
     @cached_property
     def _traits(self) -> CodeTraits | None:
-        cues, rate = cues_of_codes(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
+        cues, rate = load_cues(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
     def steering(self, steer: Steer, prompt: str | Story) -> list[Steering]:
@@ -151,7 +157,8 @@ class MusicLM:
             return StormAcoustic(self._storm, config.storm)
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
-        if config.levels is not None and config.levels <= self._coarse.layout.target_spec.levels:
+        num_levels = config.levels or self.soundstream.spec.levels
+        if num_levels <= self._coarse.layout.target_spec.levels:
             return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
         if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
@@ -240,23 +247,25 @@ class MusicLM:
         return {"soundstream": self.soundstream.codes_hash, "w2vbert": semantic, "mulan": self.mulan.codes_hash}
 
     @cached_property
-    def _tokenizer(self) -> SemanticTokenizer:
-        return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.device)
+    def _tokenizer(self) -> SemanticEncoder:
+        tokenizer: SemanticEncoder = load_semantic(self.bundle.part("w2vbert")).to(self.device)
+        return tokenizer
 
     @cached_property
-    def _unit_hz(self) -> float:
-        """How often frames of both streams begin together."""
-        return common_rate_hz([self.semantic.layout.target_spec, self.soundstream.spec])
+    def _pace(self) -> Pace:
+        """How the frames of both streams lie beside each other."""
+        return Pace.of(self.soundstream.spec, self.semantic.layout.target_spec)
 
     @cached_property
     def clock(self) -> Clock:
         """How seconds become semantic frames."""
-        rate = self.semantic.layout.target_spec.frame_rate_hz or 0.0
-        return Clock(unit_hz=self._unit_hz, per_unit=round(rate / self._unit_hz))
+        rate, pace = self.semantic.layout.target_spec.frame_rate_hz or 0.0, self._pace
+        per_unit = pace.semantic if pace.shared else 1
+        return Clock(unit_hz=rate / per_unit, per_unit=per_unit)
 
     def _semantic_frames(self, num_samples: int) -> int:
-        """The fewest that cover so many samples and are whole frames of either stream."""
-        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * self.clock.per_unit
+        """The fewest that cover so many samples."""
+        return self._pace.semantic_frames(math.ceil(num_samples / self.soundstream.samples_per_frame))
 
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
@@ -265,7 +274,7 @@ class MusicLM:
         shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
         several items.
         """
-        unit = round(self.sample_rate_hz / self._unit_hz)
+        unit = self._pace.unit * self.soundstream.samples_per_frame
         layout = self.semantic.layout
         window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
         windows = Windows(unit, round(window_s * self.sample_rate_hz) // unit * unit)
@@ -276,7 +285,7 @@ class MusicLM:
         rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
 
         def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
-            if take.reaches(self.soundstream.config.samples_per_frame):
+            if take.reaches(self.soundstream.samples_per_frame):
                 return of_take(take, name, sound, *rest)
             check_encoders(take, self._encoders)  # an edited recording: its take has codes around the edit only
             parent = Parent(kind="take", hash=take.id, name=name)
@@ -495,7 +504,12 @@ class MusicLM:
         Raises: AudioError for a file that is no sound; ArtifactError for a take that is damaged or of other encoders;
         ValueError for music of several items.
         """
-        rest = (round(self.sample_rate_hz / self._unit_hz), self.soundstream, self.semantic.layout.target_spec)
+        if not self._pace.shared:
+            raise ValueError(
+                f"the bundle {self.bundle.name} can't edit: frames of its streams hardly ever begin together"
+            )
+        unit = self._pace.unit * self.soundstream.samples_per_frame
+        rest = (unit, self.soundstream, self.semantic.layout.target_spec)
         if isinstance(source, Music):
             if len(source) != 1:
                 raise ValueError(f"music of {len(source)} items can't be edited; take one of them, as in music[0]")

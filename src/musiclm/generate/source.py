@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.core.audio import SAMPLE_RATE_HZ, resample
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.given import MIRROR_S, frames_of
 from musiclm.generate.splice import Blocks, Tape, skipping
 from musiclm.generate.take import Condition, Parent, Take
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import EncoderStream, SoundStream
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
 
 PIECE_S = 10.0  # that the codec encodes at a time
 
@@ -42,9 +41,9 @@ class Source:
     sound: Callable[[], Blocks]
     take: Take | None
     unit: int  # samples after which frames of all streams begin together
-    codec: SoundStream
+    codec: Codec
     semantic: TokenSpec
-    encoders: Callable[[], tuple[SemanticTokenizer, MuLan]]  # loaded when they are needed
+    encoders: Callable[[], tuple[SemanticEncoder, JointEmbedding]]  # loaded when they are needed
 
     @property
     def name(self) -> str:
@@ -52,7 +51,7 @@ class Source:
 
     @property
     def duration_s(self) -> float:
-        return self.num_samples / self.codec.config.sample_rate_hz
+        return self.num_samples / self.codec.sample_rate_hz
 
     @property
     def prompt(self) -> str | None:
@@ -74,13 +73,13 @@ class Source:
         found = self._of_take()
         if found is None or found.acoustic.shape[1] < levels:
             return self.encoded(start, stop)
-        end = found.start_samples + found.acoustic.shape[2] * self.codec.config.samples_per_frame
+        end = found.start_samples + found.acoustic.shape[2] * self.codec.samples_per_frame
         return found if found.start_samples <= start and stop <= end else self.encoded(start, stop)
 
     def _of_take(self) -> Codes | None:
         if self.take is None:
             return None
-        device = next(self.codec.parameters()).device
+        device = self.codec.device
         arrays = (self.take.semantic, self.take.acoustic)
         semantic, acoustic = (torch.from_numpy(a.astype(np.int64))[None].to(device) for a in arrays)
         return Codes(semantic, acoustic, self.take.about.codes_start_samples)
@@ -92,24 +91,26 @@ class Source:
         They are given a quarter of a second more, mirrored where the sound ends: silence would tell of an end.
         """
         tokenizer, mulan = self.encoders()
-        rate = self.codec.config.sample_rate_hz
+        rate = self.codec.sample_rate_hz
         ahead = round(MIRROR_S * rate) // self.unit * self.unit
         samples = self.read(start, stop + ahead)
         missing = stop + ahead - start - len(samples)
-        device = next(self.codec.parameters()).device
-        audio = torch.from_numpy(np.pad(samples, (0, missing), mode="reflect"))[None, None].to(device)
-        stream = EncoderStream(self.codec)
+        device = self.codec.device
+        padded = np.pad(samples, (0, missing), mode="reflect")[None]
+        audio = torch.from_numpy(padded)[None].to(device)
+        at_24_khz = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(device)
+        stream = self.codec.encoder_stream()
         pieces = [stream.push(piece) for piece in audio.split(round(PIECE_S * rate), 2)]
         acoustic = torch.cat([*(piece.to(device) for piece in pieces), stream.flush().to(device)], 2)
         length = stop - start
         return Codes(
-            tokenizer.encode(audio)[:, :, : frames_of(length, tokenizer.spec, rate)],
+            tokenizer.encode(at_24_khz)[:, :, : frames_of(length, tokenizer.spec, rate)],
             acoustic[:, :, : frames_of(length, self.codec.spec, rate)],
             start,
-            mulan.audio_codes(audio[:, :, : min(length, len(samples))]),
+            mulan.audio_codes(at_24_khz[:, :, : round(min(length, len(samples)) * SAMPLE_RATE_HZ / rate)]),
         )
 
     def frames(self, units: int) -> tuple[int, int]:
         """Semantic and acoustic frames of so many units."""
-        rate = self.codec.config.sample_rate_hz
+        rate = self.codec.sample_rate_hz
         return frames_of(units * self.unit, self.semantic, rate), frames_of(units * self.unit, self.codec.spec, rate)

@@ -231,13 +231,14 @@ class StormAcoustic(AcousticDecoder):
         self.model = model
         self.sampling = sampling or StormSampling()
         config = model.config
-        units_hz = (config.acoustic.frame_rate_hz or 0.0) / config.pace.acoustic
-        self.window = max(1, round(self.sampling.window_s * units_hz)) * config.pace.acoustic
+        unit = config.pace.unit
+        units_hz = (config.acoustic.frame_rate_hz or 0.0) / unit
+        self.window = max(1, round(self.sampling.window_s * units_hz)) * unit
         first_s = self.sampling.first_window_s
-        self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * config.pace.acoustic
-        self.prompt = round(self.sampling.prompt_s * units_hz) * config.pace.acoustic
+        self.first = self.window if first_s is None else max(1, round(first_s * units_hz)) * unit
+        self.prompt = round(self.sampling.prompt_s * units_hz) * unit
         draw_s = self.sampling.draw_s
-        self.draw = None if draw_s is None else max(1, round(draw_s * units_hz)) * config.pace.acoustic
+        self.draw = None if draw_s is None else max(1, round(draw_s * units_hz)) * unit
 
     @property
     def levels(self) -> int:
@@ -280,10 +281,10 @@ class StormAcoustic(AcousticDecoder):
             start, stop = self._window(stop, num_frames)
             held = held[:, :, start - base :]
             base, known = start, held.shape[2]
-            part = semantic[pace.semantic_frames(start) : pace.semantic_frames(stop)]
+            part = semantic[pace.semantic_frame_of(start) : pace.semantic_frames(stop)]
             # conditions that are made up meanwhile are known once their codes are there
             condition, stop = self._told(schedule, start + known, stop)
-            part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frames(start)]
+            part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frame_of(start)]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
             for filled in fill(self.model, codes, slice(known, None), part, condition, self.sampling, generators):
                 held = filled
@@ -318,7 +319,7 @@ class StormAcoustic(AcousticDecoder):
         for window, free in plan:
             around = codes[:, :, window.start : window.stop]
             inside = slice(free.start - window.start, free.stop - window.start)
-            part = semantic[:, :, pace.semantic_frames(window.start) : pace.semantic_frames(window.stop)]
+            part = semantic[:, :, pace.semantic_frame_of(window.start) : pace.semantic_frames(window.stop)]
             filled = around
             for after in fill(self.model, around, inside, part, mulan, self.sampling, generators):
                 filled = after
@@ -366,4 +367,4 @@ class StormAcoustic(AcousticDecoder):
         pace = self.model.config.pace
         frame = pace.semantic_frame_of(known)
         change = schedule.until(frame)
-        return schedule.at(frame).mulan, stop if change is None else min(stop, pace.acoustic_frames(change))
+        return schedule.at(frame).mulan, stop if change is None else min(stop, pace.acoustic_frame_of(change))

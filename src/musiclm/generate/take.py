@@ -35,7 +35,7 @@ from musiclm.generate.checks import check_duration, check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.splice import Blocks, circular, skipping, spliced
 from musiclm.generate.story import Story
-from musiclm.models.soundstream.model import DecoderStream, SoundStream
+from musiclm.models.encoders import Codec
 
 FORMAT, KIND, SUFFIX = 1, "musiclm take", ".take"
 LARGEST_BYTES = 1 << 24  # of a file; ten minutes are less than a million
@@ -419,7 +419,7 @@ def _place(about: About, parent: Parent) -> dict[str, Any]:
 # -- sound
 
 
-def sound_of(take: Take, codec: SoundStream, folder: Path | None = None) -> Iterator[Float[np.ndarray, " s"]]:
+def sound_of(take: Take, codec: Codec, folder: Path | None = None) -> Iterator[Float[np.ndarray, " s"]]:
     """The sound that a take was saved with, in blocks: to the byte, by the codec that made it, on the same machine.
 
     folder: where parents lie, whose sound comes first.
@@ -441,13 +441,13 @@ def begin_at_joint(take: Take) -> Take:
     return Take(about, take.semantic, take.acoustic, take.mulan, to_json(about))
 
 
-def _sound_of(take: Take, codec: SoundStream, folder: Path | None, depth: int) -> Iterator[Float[np.ndarray, " s"]]:
+def _sound_of(take: Take, codec: Codec, folder: Path | None, depth: int) -> Iterator[Float[np.ndarray, " s"]]:
     check_codec(take, codec)
     yield from as_heard(decoded(codec, _pieces_of(take, codec)), take.about, given_sound(take, codec, folder, depth))
 
 
 def given_sound(
-    take: Take, codec: SoundStream, folder: Path | None, depth: int = MAX_PARENTS
+    take: Take, codec: Codec, folder: Path | None, depth: int = MAX_PARENTS
 ) -> Iterator[Float[np.ndarray, " s"]]:
     """The sound of what a take goes on from, or of what was edited from where its own begins; nothing if it needs none.
 
@@ -480,9 +480,9 @@ def made_from(about: About) -> str:
     return "repaints a part of" if about.repaint else "varies" if about.vary else "makes a loop of"
 
 
-def check_codec(take: Take, codec: SoundStream) -> None:
+def check_codec(take: Take, codec: Codec) -> None:
     """Raises: ArtifactError if the codes are of another codec."""
-    about, config = take.about, codec.config
+    about = take.about
     made_by = about.encoders.get("soundstream", "")
     if made_by != codec.codes_hash:
         raise ArtifactError(
@@ -491,9 +491,9 @@ def check_codec(take: Take, codec: SoundStream) -> None:
         )
     check_fit(take.acoustic, codec.spec)
     after = about.fade_samples if about.loop else min(about.fade_samples, about.sound_samples - about.made_samples[1])
-    codes_stop = about.codes_start_samples + take.acoustic.shape[1] * config.samples_per_frame
+    codes_stop = about.codes_start_samples + take.acoustic.shape[1] * codec.samples_per_frame
     long_enough = codes_stop >= about.made_samples[1] + after
-    if about.sample_rate_hz != config.sample_rate_hz or not long_enough:
+    if about.sample_rate_hz != codec.sample_rate_hz or not long_enough:
         raise ArtifactError("the take's codes are not as long as its sound; it is damaged or not of this codec")
 
 
@@ -508,17 +508,17 @@ def check_fit(codes: UInt[np.ndarray, "q t"], spec: TokenSpec) -> None:
         )
 
 
-def _pieces_of(take: Take, codec: SoundStream) -> Iterator[Int[Tensor, "1 q n"]]:
+def _pieces_of(take: Take, codec: Codec) -> Iterator[Int[Tensor, "1 q n"]]:
     """The codes that become sound, as the codec decoded them first."""
-    device = next(codec.parameters()).device
+    device = codec.device
     codes = torch.from_numpy(take.acoustic.astype(np.int64))[None, : take.about.config.levels]
     for piece in codes.split(list(take.about.pieces), 2):
         yield piece.to(device)
 
 
-def decoded(codec: SoundStream, pieces: Iterable[Int[Tensor, "1 q n"]]) -> Iterator[Float[np.ndarray, " s"]]:
+def decoded(codec: Codec, pieces: Iterable[Int[Tensor, "1 q n"]]) -> Iterator[Float[np.ndarray, " s"]]:
     """The sound of codes that come in pieces, each as soon as it is final."""
-    stream = DecoderStream(codec)
+    stream = codec.decoder_stream()
     for codes in pieces:
         audio = _samples(stream.push(codes))
         if len(audio):

@@ -12,6 +12,7 @@ bundle's codec or MuLan can be trained alone; the part with it takes the place o
 
 import functools
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from typing import Any
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
+from musiclm.core.pretrained import take_in
 from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import TokenStore
+from musiclm.data.store import HEADER_FILE, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
+from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.mulan.text_task import MuLanTextTask
@@ -39,7 +42,7 @@ from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
 from musiclm.train.card import describe_data, model_card
 from musiclm.train.loop import STATE_FILE, Task, TrainConfig, train
-from musiclm.train.recipes import Preset, Recipe
+from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
@@ -160,6 +163,11 @@ def train_stage(
     begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
     ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
     """
+    preset.recipe(stage)
+    if stage in MODELS:
+        preset = fitted(preset, runs)
+        if stage == "fine" and not num_fine_levels(preset):
+            raise ValueError(f"the coarse stage has all acoustic levels of {runs / 'tokens'}; there is no fine stage")
     recipe = to_json(preset.recipe(stage))
     one = TRAINABLES[stage]
     if one.one_side and start is None:
@@ -219,9 +227,18 @@ def train_stage(
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
-    """Whether a stage's artifact is there and has had all its steps."""
+    """Whether a stage's artifact is there and has had all its steps, or is an encoder made by others."""
     folder = runs / stage / "artifact"
-    return (folder / CONFIG_FILE).exists() and read_config(folder)["info"].get("step", 0) >= steps
+    if not (folder / CONFIG_FILE).exists():
+        return False
+    return is_foreign(folder) or read_config(folder)["info"].get("step", 0) >= steps
+
+
+def fitted(preset: Preset, runs: Path) -> Preset:
+    """The preset with its models built for the streams in RUNS/tokens, where those are others than its own."""
+    folders = {name: runs / "tokens" / name for name in STREAMS}
+    specs = {name: read_header(folder).spec for name, folder in folders.items() if (folder / HEADER_FILE).is_file()}
+    return fit_to_streams(preset, specs)
 
 
 def tokenize(
@@ -295,13 +312,15 @@ def train_all(
         return None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
 
     for stage in STAGES:
-        if stage == "mulan":
+        if stage == "mulan" and not finished(runs, stage, preset.mulan.train.steps):
             label(data, say, preset.label_windows_per_track)
         if stage == "semantic":
             whole = [name for name in STREAMS if name != ACOUSTIC.name]
             tokenize(data, runs, streams=whole, speeds=preset.speeds, device=device)
             longest = preset.max_seconds_per_track
             tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
+        if stage == "fine" and not num_fine_levels(fitted(preset, runs)):
+            continue
         if (
             train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
             is None
@@ -345,4 +364,13 @@ def make_bundle(
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")
     facts = {"sampling": sampling or {}}
-    return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts)
+    return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts, _copied)
+
+
+def _copied(artifact: Path, target: Path) -> None:
+    """A copy of an artifact for a bundle. What refers to a folder takes it in, for that is on this machine alone."""
+    source = read_config(artifact)["config"].get("source") if is_foreign(artifact) else None
+    if source is None or source["revision"] is not None:
+        shutil.copytree(artifact, target)
+    else:
+        take_in(artifact, target)

@@ -3,12 +3,12 @@
 A recipe holds one stage's task and its loop. Everything can be overridden by name: `--set storm.task.crop_s=6`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 from musiclm.core.config import override
-from musiclm.core.streams import MULAN, STAGES, TRAINABLES, TokenSpec
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
 from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
@@ -507,6 +507,53 @@ def bands() -> Preset:
             mulan_noise=0.0,
         ),
     )
+
+
+def fit_to_streams(preset: Preset, specs: Mapping[str, TokenSpec]) -> Preset:
+    """The preset with its language models and SoundStorm built for these streams, by name, where theirs are others.
+
+    A model may know the first levels of a stream only; that stays. Where there are no more acoustic levels than the
+    coarse stage has, it gets the first half. Widths and lengths of crops stay too, and can be set.
+    """
+
+    def fitted(own: TokenSpec) -> TokenSpec:
+        found = specs.get(own.name, own)
+        return own if own.levels <= found.levels and own == replace(found, levels=own.levels) else found
+
+    def lm(recipe: Recipe[LmTaskConfig]) -> Recipe[LmTaskConfig]:
+        model = recipe.task.model
+        new = {spec.name: specs.get(spec.name, spec) for spec in model.specs}  # the stages read whole streams
+        levels, coarse = new[ACOUSTIC.name].levels, model.coarse_levels
+        if levels <= coarse:
+            coarse = max(1, levels // 2)
+        if model.stage == "fine" and levels == 1:
+            return recipe  # there is no such stage (`num_fine_levels`)
+        changed = replace(
+            model,
+            specs=tuple(new.values()),
+            coarse_levels=coarse,
+            mulan_levels=min(model.mulan_levels, new[MULAN.name].levels),
+        )
+        return replace(recipe, task=replace(recipe.task, model=changed))
+
+    storm = preset.storm.task.model
+    joint = fitted(storm.mulan)
+    acoustic, semantic = fitted(storm.acoustic), specs.get(SEMANTIC.name, storm.semantic)
+    levels = min(storm.mulan_levels, joint.levels)
+    changed = replace(storm, acoustic=acoustic, semantic=semantic, mulan=joint, mulan_levels=levels)
+    return replace(
+        preset,
+        semantic=lm(preset.semantic),
+        coarse=lm(preset.coarse),
+        fine=lm(preset.fine),
+        storm=replace(preset.storm, task=replace(preset.storm.task, model=changed)),
+    )
+
+
+def num_fine_levels(preset: Preset) -> int:
+    """Acoustic levels that the coarse stage leaves to a fine one."""
+    model = preset.coarse.task.model
+    return next(spec.levels for spec in model.specs if spec.name == ACOUSTIC.name) - model.coarse_levels
 
 
 PRESETS = {"tiny": tiny, "base": base, "bands": bands, "paper": paper}

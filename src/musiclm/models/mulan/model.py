@@ -239,6 +239,10 @@ class MuLan(nn.Module):
                 getattr(self.text_encoder, name).requires_grad_(False)
             self.text_encoder.segment.requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        return self.log_scale.device
+
     # -- towers
 
     def audio_vectors(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:

@@ -66,11 +66,6 @@ class SoundStormConfig:
             )
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
-        if min(self.pace.acoustic, self.pace.semantic) != 1:
-            raise ValueError(
-                "one of the frame rates must be a multiple of the other, got "
-                f"{self.acoustic.frame_rate_hz} Hz (acoustic) and {self.semantic.frame_rate_hz} Hz (semantic)"
-            )
 
     @property
     def pace(self) -> Pace:
@@ -95,7 +90,7 @@ class SoundStormConfig:
     @property
     def semantic_codes(self) -> int:
         """Semantic codes that an acoustic frame reads, each with rows of its own."""
-        return self.pace.semantic * self.semantic.levels
+        return self.pace.semantic_at_once * self.semantic.levels
 
 
 class SoundStorm(nn.Module):
@@ -180,8 +175,15 @@ class SoundStorm(nn.Module):
         x = x.view(b, num_frames, -1)
         count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
-        units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
-        x = x + units.repeat_interleave(config.pace.acoustic, dim=1)[:, :num_frames]
+        pace = config.pace
+        if min(pace.acoustic, pace.semantic) == 1:
+            units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
+            x = x + units.repeat_interleave(pace.acoustic, dim=1)[:, :num_frames]
+        else:  # each acoustic frame reads the semantic ones from that on which sounds when it begins
+            first = torch.arange(num_frames, device=codes.device) * pace.semantic // pace.acoustic
+            over = first[:, None] + torch.arange(pace.semantic_at_once, device=codes.device)
+            read = semantic.transpose(1, 2)[:, over.clamp(max=semantic.shape[2] - 1)]  # b f n s
+            x = x + self.semantic(read.flatten(2) + own).sum(2)
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
@@ -308,7 +310,9 @@ class SoundStorm(nn.Module):
             vectors = vectors[: config.acoustic.levels]
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
         width = self.embedding.weight.shape[1] if stream == ACOUSTIC.name else config.conformer.width
-        side_by_side = stream == ACOUSTIC.name and (config.code_width > 0 or config.pace.semantic > 1)
+        side_by_side = stream == ACOUSTIC.name and (
+            config.code_width > 0 or config.pace.semantic > config.pace.acoustic
+        )
         apart = side_by_side or (stream == SEMANTIC.name and config.semantic.levels > 1)
         rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
         if stream == ACOUSTIC.name:
@@ -316,4 +320,5 @@ class SoundStorm(nn.Module):
         else:
             weight = self.semantic.weight if stream == SEMANTIC.name else self.mulan.weight[:-1]
             table = weight.view(-1, *rows.shape[1:])
+            rows = rows.repeat(len(table) // len(rows), 1, 1)
         table.copy_(rows.to(table) * table.std())

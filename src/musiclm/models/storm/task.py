@@ -208,7 +208,10 @@ class StormTask:
         if self.config.model.depth_width:
             losses = whole_frame_losses(self.model, batch["streams"], batch["num_frames"], masking.masked).mean(0)
             weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power
-            levels: dict[str, float | Tensor] = {f"level_{k}": losses[k].detach() for k in (0, 1, 3, len(losses) - 1)}
+            last = len(losses) - 1
+            levels: dict[str, float | Tensor] = {
+                f"level_{k}": losses[k].detach() for k in sorted({0, 1, 3, last} & set(range(last + 1)))
+            }
             yield Update(group="model", loss=(losses * weight).sum() / weight.sum(), log=levels)
             return
         losses = masked_losses(self.model, batch["streams"], batch["num_frames"], masking)
