@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.nn.attention import attention
+from musiclm.nn.block import Block
 
 MAX_TOKENS = 256
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
@@ -45,7 +46,7 @@ class TextConfig:
             )
 
 
-class TextLayer(nn.Module):
+class TextLayer(Block):
     """Self-attention and feed-forward, each followed by its residual and a LayerNorm (post-LN)."""
 
     def __init__(self, config: TextConfig) -> None:
