@@ -76,6 +76,10 @@ class Work:
         """Which of the processes this is."""
         return self.part.index // self.micros
 
+    def at(self, micro: int) -> Part:
+        """The part that is micro-batch `micro` of this process."""
+        return Part(index=self.rank * self.micros + micro, count=self.part.count)
+
     def begin(self, micro: int, own_seed: int, replay: bool = False) -> None:
         """Micro-batch `micro` starts its pass; the first one of a pass forgets what those of the last pass left.
 
@@ -85,7 +89,7 @@ class Work:
             self.pending, self.rows = [], {}
             if not replay:
                 self.recorded = [[] for _ in range(self.micros)]
-        self.micro, self.part = micro, Part(index=self.rank * self.micros + micro, count=self.part.count)
+        self.micro, self.part = micro, self.at(micro)
         self.calls, self.drawn, self.replay = 0, None, replay
         torch.manual_seed(own_seed)
 
