@@ -74,6 +74,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.take": ("core", "models.soundstream", "generate", "cli.options", "cli.generate"),
     "cli.codec": ("core", "models.soundstream", "data.codes"),
     "cli.train": ("core", "generate", "train", "train.processes", "train.loop", "cli.options"),
+    "cli.plan": ("core.streams", "train"),
     "cli.evaluate": (
         *("core", "data.corpus", "models.mulan", "generate", "evaluate", "evaluate.report", "evaluate.run"),
         "cli.options",
@@ -83,7 +84,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
-        *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.evaluate", "cli.bench", "cli.inspect"),
+        *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.plan", "cli.evaluate", "cli.bench", "cli.inspect"),
         "cli.corpus",
     ),
 }

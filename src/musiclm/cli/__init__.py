@@ -13,14 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, take, train
+from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, plan, take, train
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(generate.generate, take.render, train.train, train.label, train.tokenize, train.bundle),
+    *(generate.generate, take.render, train.train, plan.plan, train.label, train.tokenize, train.bundle),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
 )
 for command in COMMANDS:

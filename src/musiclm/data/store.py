@@ -12,7 +12,7 @@ section 3.1), and noise can be added before quantizing. Files appear under their
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class Crops:
     embedding: Float[Tensor, "b c"] | None  # mean MuLan embedding of the windows in the crop, not normalised
     num_frames: Int[Tensor, " b"]  # frames of the clock that are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
-    rows: slice = slice(None)  # which of a batch's crops these are ...
+    rows: slice = field(default_factory=lambda: slice(None))  # which of a batch's crops these are ...
     all_frames: tuple[int, ...] = ()  # ... and the real frames of every one of it
 
 

@@ -283,8 +283,8 @@ def spec_augment(
         return (place >= start) & (place < start + width)
 
     hidden = span((b,), f, mask_mels) | span((b,), f, mask_mels)
-    some = draw(lambda num: torch.rand(num, w, 1, device=device), b) < 0.5
-    in_time = span((b, w), t, mask_frames) & some
+    in_time = span((b, w), t, mask_frames)
+    in_time = in_time & (draw(lambda num: torch.rand(num, w, 1, device=device), b) < 0.5)
     masked = hidden[:, None, :, None] | in_time[:, :, None, :]
     return torch.where(masked, fill[:, None], mels)
 
