@@ -109,7 +109,7 @@ ADVERSARY = {
     "discriminator_from_step": 1,
     "adversary_from_step": 1,
 }
-WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, levels=3, codebook_size=16)
+WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, levels=3, codebook_size=4)
 SPECTROGRAM = SoundStreamConfig(
     latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
 )
@@ -168,6 +168,7 @@ def build(stage: str, folder: Path) -> Task:
     recipe = replace(recipe, train=replace(recipe.train, batch_size=BATCH))
     preset = replace(preset, **{name.replace("-", "_"): recipe})
     data, runs = folder / "corpus", folder / "runs"
+    torch.manual_seed(0)  # of the text encoder, which is none of the task's
     if name == "mulan":
         task, _ = make_task("mulan", preset, data, folder / "caches" / stage)
         return task

@@ -20,7 +20,7 @@ def train(
     ],
     data: DataDir,
     runs: RunsDir,
-    preset: Annotated[str, typer.Option(help="tiny, base, bands or paper.")] = "base",
+    preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "base",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import HEADER_FILE, TokenStore
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.lm.task import LmTask
-from musiclm.models.mulan.task import MuLanTask
+from musiclm.models.mulan.task import MuLanTask, training_captions
+from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
 from musiclm.models.soundstream.bands_task import (
     BandsDecoderTask,
@@ -84,13 +86,18 @@ def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) ->
 
 
 def _mulan(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
-    from musiclm.models.mulan.text import load_pretrained
-
-    loop, cache = recipe.train, runs / "mulan" / "cache"
-    pretrained = load_pretrained()
-    return MuLanTask(
-        recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained
+    task, loop, cache = recipe.task, recipe.train, runs / "mulan" / "cache"
+    sizes = task.model.text
+    pretrained = first_encoder(
+        task.text_from,
+        sizes,
+        lambda: training_captions(data, task.captions_per_window),
+        cache / "tokenizer.json",
+        loop.seed,
     )
+    text = replace(sizes, vocab_size=pretrained.config.vocab_size, max_tokens=pretrained.config.max_tokens)
+    task = replace(task, model=replace(task.model, text=text))
+    return MuLanTask(task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained)
 
 
 def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:

@@ -29,8 +29,8 @@ from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.labels import MTT_TAGS, Labels
 from musiclm.models.mulan.gap import Pairs, fit_space
 from musiclm.models.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
-from musiclm.models.mulan.text import Pretrained, tokenize
-from musiclm.models.mulan.windows import CaptionedWindows
+from musiclm.models.mulan.text import MINILM, SCRATCH, Pretrained, tokenize
+from musiclm.models.mulan.windows import CaptionedWindows, load_windows
 from musiclm.nn.parts import WHOLE, Part, draw, gather, through
 from musiclm.train.loop import Update
 
@@ -68,6 +68,8 @@ class MuLanTaskConfig(CaptionTaskConfig):
     # of every training track, embedded at 1 s stride for the quantizer at export; 0: labelled windows only
     stretch_s: int = 16
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
+    # what the text encoder starts from: minilm, scratch, or a folder or hub id of a BERT (`musiclm.models.mulan.text.first_encoder`)
+    text_from: str = MINILM
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +78,10 @@ class MuLanTaskConfig(CaptionTaskConfig):
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"
+            )
+        if self.text_from == SCRATCH and self.model.text_trained_layers < self.model.text.num_layers:
+            raise ValueError(
+                f"text_from is {SCRATCH}, so every layer must learn: set model.text_trained_layers to {self.model.text.num_layers}"
             )
 
 
@@ -89,6 +95,11 @@ class Trained(nn.Module):
         super().__init__()
         self.mulan = model
         self.tags = nn.Linear(model.config.audio.width, len(MTT_TAGS) + len(MEASURES))
+
+
+def training_captions(corpus: Path, count: int) -> list[str]:
+    """`count` captions of every window that is trained on."""
+    return [text for window in load_windows(corpus) if window.track.split == "train" for text in window.pool(count)]
 
 
 class MuLanTask:
@@ -122,6 +133,7 @@ class MuLanTask:
         model = MuLan(config.model, tokenizer)
         model.text_encoder.load_state_dict(pretrained.state)
         self.model = Trained(model)
+        self.model.tags.requires_grad_(config.tag_weight > 0)
         self.groups: dict[str, nn.Module] = {"model": self.model}
         cache = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
         self.data = CaptionedWindows(self.corpus_dir, cache, model, config.captions_per_window, config.rendered_share)
