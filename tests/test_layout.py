@@ -38,7 +38,15 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("arrange", "arrange.styles", "arrange.read", "arrange.compose", "arrange.render", "arrange.facts"),
     ),
     "train.processes": ("nn.block", "nn.parts"),
-    "train.loop": ("core.artifact", "core.config", "core.interrupt", "core.tensors", "nn.block", "nn.parts", "train.processes"),  # it knows nothing of audio
+    "train.loop": (
+        "core.artifact",
+        "core.config",
+        "core.interrupt",
+        "core.tensors",
+        "nn.block",
+        "nn.parts",
+        "train.processes",
+    ),  # it knows nothing of audio
     "train.tokens": ("core", "nn.parts", "data.store"),
     "models": (),
     "models.soundstream": ("core", "nn", "data.corpus", "train.loop"),
@@ -84,7 +92,17 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
-        *("core", "cli.generate", "cli.take", "cli.codec", "cli.train", "cli.plan", "cli.evaluate", "cli.bench", "cli.inspect"),
+        *(
+            "core",
+            "cli.generate",
+            "cli.take",
+            "cli.codec",
+            "cli.train",
+            "cli.plan",
+            "cli.evaluate",
+            "cli.bench",
+            "cli.inspect",
+        ),
         "cli.corpus",
     ),
 }
@@ -176,7 +194,15 @@ def test_rows_point_upwards() -> None:
 def test_the_table_keeps_the_rules_that_the_documents_state() -> None:
     for model in MODELS:
         assert not [entry for entry in TABLE[f"models.{model}"] if entry.startswith("models")]
-    knows = {"core.artifact", "core.config", "core.interrupt", "core.tensors", "nn.block", "nn.parts", "train.processes"}
+    knows = {
+        "core.artifact",
+        "core.config",
+        "core.interrupt",
+        "core.tensors",
+        "nn.block",
+        "nn.parts",
+        "train.processes",
+    }
     assert set(TABLE["train.loop"]) == knows, "nothing of audio"
     assert [row for row, entries in TABLE.items() if "bench" in entries] == ["cli.bench"]
 

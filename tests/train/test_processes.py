@@ -40,7 +40,9 @@ def moved(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     """Root mean square of the difference of all weights, codebooks and averages."""
     assert a.keys() == b.keys()
     names = [name for name in a if not name.startswith("optimizer.") and a[name].is_floating_point()]
-    return float(torch.cat([(a[name] - b[name].view_as(a[name])).flatten().double() for name in names]).square().mean().sqrt())
+    return float(
+        torch.cat([(a[name] - b[name].view_as(a[name])).flatten().double() for name in names]).square().mean().sqrt()
+    )
 
 
 def losses(folder: Path) -> list[float]:
@@ -120,7 +122,9 @@ def test_any_number_of_processes_goes_on(folder: Path) -> None:
         else:
             assert told == [""] * size
     one, other = state(folder / "never stopped"), state(folder / "stopped")
-    torch.testing.assert_close(other, {name: value.view_as(other[name]) for name, value in one.items()}, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        other, {name: value.view_as(other[name]) for name, value in one.items()}, atol=1e-4, rtol=1e-3
+    )
 
 
 def dies(folder: Path, out: str) -> str:

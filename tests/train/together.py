@@ -48,7 +48,9 @@ class Ended:
     code: int = 0
 
 
-def together(size: int, work: Callable[..., Any], *arguments: Any, folder: Path, patience_s: float = 300) -> list[Ended]:
+def together(
+    size: int, work: Callable[..., Any], *arguments: Any, folder: Path, patience_s: float = 300
+) -> list[Ended]:
     """`work(*arguments)` in `size` processes, by rank."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -113,14 +115,31 @@ WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, leve
 SPECTROGRAM = SoundStreamConfig(
     latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
 )
-WAVES = DiscriminatorConfig(waveform_scales=1, waveform_channels=2, waveform_max_channels=8, stft_windows=(256,), stft_channels=2)
-PATCHES = DiscriminatorConfig(waveform_scales=0, stft_windows=(256,), stft_channels=4, stft_patch=16, magnitude_patches=(16,), magnitude_channels=4)
+WAVES = DiscriminatorConfig(
+    waveform_scales=1, waveform_channels=2, waveform_max_channels=8, stft_windows=(256,), stft_channels=2
+)
+PATCHES = DiscriminatorConfig(
+    waveform_scales=0,
+    stft_windows=(256,),
+    stft_channels=4,
+    stft_patch=16,
+    magnitude_patches=(16,),
+    magnitude_channels=4,
+)
 
 
 def small(stage: str) -> Preset:
     """`tiny`, smaller still, without dropout, whose masks are not the same in any number of parts."""
     tiny = load_preset("tiny")
-    bands = replace(tiny.soundstream.task, model=SMALL_BANDS, crop_s=0.96, eval_clips=2, eval_clip_s=0.96, quantize_from_step=1, kmeans_batches=3)  # type: ignore[arg-type]
+    bands = replace(
+        tiny.soundstream.task,
+        model=SMALL_BANDS,
+        crop_s=0.96,
+        eval_clips=2,
+        eval_clip_s=0.96,
+        quantize_from_step=1,
+        kmeans_batches=3,
+    )  # type: ignore[arg-type]
     quiet = {"quantize_from_step": 1, "kmeans_batches": 3}
     codecs: dict[str, Any] = {
         "soundstream": bands,
@@ -152,7 +171,17 @@ def small(stage: str) -> Preset:
 
 
 STAGES = (
-    *("soundstream", "waveform", "spectrogram", "decoder", "bands-decoder", "w2vbert", "mulan", "mulan-words", "mulan-text"),
+    *(
+        "soundstream",
+        "waveform",
+        "spectrogram",
+        "decoder",
+        "bands-decoder",
+        "w2vbert",
+        "mulan",
+        "mulan-words",
+        "mulan-text",
+    ),
     *("semantic", "storm", "storm-levels", "coarse", "fine"),
 )
 NAMES = {
@@ -206,7 +235,9 @@ def config(steps: int = 3, **changes: Any) -> TrainConfig:
     )  # fmt: skip
 
 
-def train_stages(folder: Path, out: str, stages: tuple[str, ...], shard: bool = False, steps: int = 3, **how: Any) -> int:
+def train_stages(
+    folder: Path, out: str, stages: tuple[str, ...], shard: bool = False, steps: int = 3, **how: Any
+) -> int:
     """Trains each stage for some steps in OUT/STAGE; how many processes there were."""
     processes = join("cpu", shard)
     means = Means(processes=processes, **how)
@@ -230,4 +261,3 @@ def state(folder: Path) -> dict[str, Tensor]:
     tensors = {name: torch.zeros(one.size, dtype=one.properties.dtype) for name, one in found.items()}  # type: ignore[union-attr]
     load_shards(tensors, path, ALONE)
     return tensors
-

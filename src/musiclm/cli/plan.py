@@ -51,4 +51,6 @@ def plan(
         for warning in stage.warnings:
             print(f"  does not fit: {warning}")
     days = sum(stage.days for stage in found)
-    print(f"\nall: {days:.3g} days, {days * gpus * 24:.0f} GPU-hours ({sum(s.counted.parameters for s in found) / GIGA:.2f} G parameters)")
+    print(
+        f"\nall: {days:.3g} days, {days * gpus * 24:.0f} GPU-hours ({sum(s.counted.parameters for s in found) / GIGA:.2f} G parameters)"
+    )

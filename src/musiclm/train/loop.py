@@ -206,7 +206,9 @@ class Means:
                 f"--accumulate {self.accumulate}); change one of the three"
             )
         if self.processes.sharded and len(task.groups) > 1:
-            raise ValueError(f"{task.name} trains {' and '.join(task.groups)} in turn, which can't lie in shards; leave --shard away")
+            raise ValueError(
+                f"{task.name} trains {' and '.join(task.groups)} in turn, which can't lie in shards; leave --shard away"
+            )
 
 
 ONE_PROCESS = Means()
@@ -357,7 +359,11 @@ class Run:
                 value = tensors[name].to(mine.device)
                 if mine.shape != value.shape:
                     raise RuntimeError(f"{name} is {tuple(value.shape)}, not {tuple(mine.shape)}")
-                cut = distribute_tensor(value, mine.device_mesh, mine.placements) if hasattr(mine, "placements") else value
+                cut = (
+                    distribute_tensor(value, mine.device_mesh, mine.placements)
+                    if hasattr(mine, "placements")
+                    else value
+                )
                 local(mine).copy_(local(cut))
             return
         for group, module in self.task.groups.items():
@@ -555,9 +561,7 @@ def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype
             log.add(update, move(run, update.group, rate))
 
 
-def accumulated(
-    run: Run, parts: list[Any], work: Work, rate: float, autocast: Callable[[], Any], log: "_Log"
-) -> None:
+def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: Callable[[], Any], log: "_Log") -> None:
     """The same over micro-batches, whose gradients add up before an optimiser steps.
 
     An update is computed from the start of the step for each, so that one micro-batch is in memory at a time. Where losses look

@@ -206,7 +206,9 @@ def train_stage(
             "name another --runs folder, or move it away"
         )
     if processes.many:
-        processes.check_same({"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)})
+        processes.check_same(
+            {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
+        )
     with processes.leader_first():  # which makes caches
         task, loop = build_task(stage, preset, data, runs, part)
     info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}

@@ -277,7 +277,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, out = ctx.saved_tensors
+        query, key, value, _ = ctx.saved_tensors
         weights = query @ key.transpose(-1, -2)
         of_weights = gradients[0] @ value.transpose(-1, -2)
         bias = ctx.bias
@@ -409,9 +409,7 @@ def memory(counted: Counted, machine: Machine, rows: int, recompute: bool, shard
     return {name: value / GIGA for name, value in parts.items()}
 
 
-def plan_stage(
-    stage: str, task: Any, loop: TrainConfig, machine: Machine, counted: Counted | None = None
-) -> StagePlan:
+def plan_stage(stage: str, task: Any, loop: TrainConfig, machine: Machine, counted: Counted | None = None) -> StagePlan:
     """The first of these that fits: all rows at once, fewer at a time, layers computed again, weights in shards."""
     counted = counted or count(task)
     can_shard = machine.gpus > 1 and stage != "soundstream"
@@ -434,11 +432,17 @@ def plan_stage(
     ]
     fitting = [c for c in choices if sum(memory(counted, used, *c).values()) <= limit]
     # as few changes as will do; layers are computed again rather than rows taken singly
-    at_once, recompute, shard = max(fitting, key=lambda c: (not c[2], min(c[0], 8), not c[1], c[0]), default=choices[-1])
+    at_once, recompute, shard = max(
+        fitting, key=lambda c: (not c[2], min(c[0], 8), not c[1], c[0]), default=choices[-1]
+    )
     parts = memory(counted, used, at_once, recompute, shard)
     if not fitting:
         needed = sum(parts.values()) / machine.usable
-        larger = "a larger --gpu-memory" if machine.gpus > 1 else "more --gpus (weights are then cut into shards) or a larger --gpu-memory"
+        larger = (
+            "a larger --gpu-memory"
+            if machine.gpus > 1
+            else "more --gpus (weights are then cut into shards) or a larger --gpu-memory"
+        )
         warnings.append(
             f"one row at a time, with --recompute{' and --shard' if can_shard else ''}, takes {needed:.0f} GB; it needs {larger}, "
             "or a shorter crop"

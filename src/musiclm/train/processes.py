@@ -189,7 +189,9 @@ def join(device: str = "cpu", shard: bool = False) -> Processes:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError:
-        raise ImportError("training in several processes needs accelerate; run: pip install 'musiclm[cluster]'") from None
+        raise ImportError(
+            "training in several processes needs accelerate; run: pip install 'musiclm[cluster]'"
+        ) from None
     if torch.device(device).type == "cpu":
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # accelerate would choose otherwise
     accelerator = Accelerator(

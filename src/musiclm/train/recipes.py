@@ -542,7 +542,9 @@ def large() -> Preset:
             save_every=1000,
         )
 
-    def lm(recipe: Recipe[LmTaskConfig], num_layers: int, width: int, crop_s: float, steps: int) -> Recipe[LmTaskConfig]:
+    def lm(
+        recipe: Recipe[LmTaskConfig], num_layers: int, width: int, crop_s: float, steps: int
+    ) -> Recipe[LmTaskConfig]:
         transformer = TransformerConfig(
             width=width, num_layers=num_layers, num_heads=width // 64, ff_width=width * 8 // 3 // 64 * 64, dropout=0.1
         )

@@ -284,7 +284,9 @@ def spec_augment(
     """Two masks over mels for a whole clip, one over time in half of its seconds, and a little gain (SpecAugment; 1904.08779)."""
     b, w, f, t = mels.shape
     device = mels.device
-    mels = mels + (draw(lambda num: torch.rand(num, 1, 1, 1, device=device), b) - 0.5) * 0.4  # ln: about +-1.7 dB, too little to belie "quiet"
+    mels = (
+        mels + (draw(lambda num: torch.rand(num, 1, 1, 1, device=device), b) - 0.5) * 0.4
+    )  # ln: about +-1.7 dB, too little to belie "quiet"
 
     def span(count: tuple[int, ...], size: int, longest: int) -> Bool[Tensor, "..."]:
         _, *seconds = count

@@ -8,6 +8,7 @@ was trained, where MuLan (section 3.2) takes [CLS].
 """
 
 import json
+import string
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -199,10 +200,11 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
     tokenizer.normalizer = BertNormalizer(lowercase=True)  # type: ignore[assignment]
     tokenizer.pre_tokenizer = BertPreTokenizer()  # type: ignore[assignment]
     alphabet = [chr(code) for code in range(33, 127)]
+    inside = [f"a{letter}" for letter in string.ascii_lowercase + string.digits]  # a piece for each within a word
     trainer = WordPieceTrainer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(sorted(set(texts)), trainer)
+    tokenizer.train_from_iterator([*sorted(set(texts)), *inside], trainer)
     ends = [(name, tokenizer.token_to_id(name)) for name in (END, START)]
     tokenizer.post_processor = BertProcessing(*ends)  # type: ignore[assignment]
     return tokenizer.to_str()
@@ -212,7 +214,9 @@ def _folder(source: str) -> Path:
     """A folder as it is, a hub id downloaded. Raises: ValueError if it is neither."""
     if Path(source).is_dir():
         return Path(source)
-    told = f"no text encoder {source!r}: name a folder with {', '.join(FILES)}, a Hugging Face id, {MINILM} or {SCRATCH}"
+    told = (
+        f"no text encoder {source!r}: name a folder with {', '.join(FILES)}, a Hugging Face id, {MINILM} or {SCRATCH}"
+    )
     if source.count("/") != 1 or source.startswith((".", "/")):
         raise ValueError(told)
     try:

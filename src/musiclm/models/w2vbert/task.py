@@ -17,7 +17,6 @@ from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
 from musiclm.nn.parts import WHOLE, Part, through
 from musiclm.train.loop import Update
 
-
 MOST_FIT_CLIPS = 64  # at a time, by one process
 
 
@@ -25,9 +24,7 @@ MOST_FIT_CLIPS = 64  # at a time, by one process
 class Clips(Protocol):
     """Where training audio comes from; `musiclm.data.corpus.clips.ClipSampler` is one."""
 
-    def batch(
-        self, step: int, batch_size: int, rows: slice = slice(None)
-    ) -> tuple[Float[Tensor, "b 1 s"], Any, Any]:
+    def batch(self, step: int, batch_size: int, rows: slice = slice(None)) -> tuple[Float[Tensor, "b 1 s"], Any, Any]:
         """Rows of a batch, a pure function of `step`: audio, tracks, starts."""
 
 
