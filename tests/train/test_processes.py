@@ -1,4 +1,5 @@
-"""Training in several processes, with accumulation and in shards comes to what one process comes to; any number of them goes on.
+"""Training in several processes, with accumulation and in shards comes to what one process comes to; any number of
+them goes on.
 
 Tolerance: after three steps the weights of every stage differ from the single run's by at most a hundredth of what they
 moved (root mean square), and its losses by at most a thousandth. Sums in another order are all that may differ, and
@@ -109,7 +110,8 @@ def stop_at(step: int, batch: Any) -> Any:
 
 
 def test_any_number_of_processes_goes_on(folder: Path) -> None:
-    """Two begin, one goes on, two in shards end it: the weights are those of a run that never stopped. A signal to one stops all."""
+    """Two begin, one goes on, two in shards end it: the weights are those of a run that never stopped. A signal to
+    one stops all."""
     whole = together(1, go_on, folder, "never stopped", False, 99, folder=folder)
     assert [one.error for one in whole] == [""]
     for size, shard, stop in ((2, False, 3), (1, False, 5), (2, True, 99)):

@@ -1,4 +1,5 @@
-"""Trainings in several processes for the tests: a server that has imported everything forks them, so that a group starts in a moment.
+"""Trainings in several processes for the tests: a server that has imported everything forks them, so that a group
+starts in a moment.
 
 Each process runs a function of a module and hands back what it returned or raised. Nothing but the environment tells it
 of the others, as a launcher would.

@@ -33,7 +33,8 @@ def plan(
         print(json.dumps({"machine": asdict(machine), "stages": [asdict(stage) for stage in found]}, indent=1))
         return
     print(
-        f"{preset} on {gpus} GPU{'s' if gpus > 1 else ''} of {gpu_memory:g} GB and {gpu_tflops:g} TFLOP/s. Memory and operations are "
+        f"{preset} on {gpus} GPU{'s' if gpus > 1 else ''} of {gpu_memory:g} GB and {gpu_tflops:g} "
+        "TFLOP/s. Memory and operations are "
         f"counted on the networks without data; assumed: {utilisation:.0%} of the TFLOP/s is reached, "
         f"{machine.usable:.0%} of the memory can be used."
     )
@@ -41,7 +42,8 @@ def plan(
         counted, parts = stage.counted, stage.memory_gb
         places = counted.places * stage.batch_size
         print(
-            f"\n{stage.stage}: {counted.parameters / 1e6:.0f} M parameters; batch {stage.batch_size} x {counted.audio_s:g} s = "
+            f"\n{stage.stage}: {counted.parameters / 1e6:.0f} M parameters; batch {stage.batch_size} x "
+            f"{counted.audio_s:g} s = "
             f"{places / 1e3:.0f} k tokens and {counted.row_flop * stage.batch_size / 1e12:.3g} TFLOP a step\n"
             f"  a GPU: {sum(parts.values()):.1f} GB ("
             + ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
@@ -52,5 +54,6 @@ def plan(
             print(f"  does not fit: {warning}")
     days = sum(stage.days for stage in found)
     print(
-        f"\nall: {days:.3g} days, {days * gpus * 24:.0f} GPU-hours ({sum(s.counted.parameters for s in found) / GIGA:.2f} G parameters)"
+        f"\nall: {days:.3g} days, {days * gpus * 24:.0f} GPU-hours "
+        f"({sum(s.counted.parameters for s in found) / GIGA:.2f} G parameters)"
     )

@@ -1,4 +1,5 @@
-"""What a stack of layers is made of, and what is done to each layer as one: sharded, compiled, recomputed in the backward pass."""
+"""What a stack of layers is made of, and what is done to each layer as one: sharded, compiled, recomputed in the
+backward pass."""
 
 import functools
 
@@ -16,6 +17,7 @@ def blocks(module: nn.Module) -> list[Block]:
 
 
 def recompute(module: nn.Module) -> None:
-    """Layers keep nothing but their input for the backward pass, which computes them again (activation checkpointing)."""
+    """Layers keep nothing but their input for the backward pass, which computes them again (activation
+    checkpointing)."""
     for block in blocks(module):
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]

@@ -1,4 +1,5 @@
-"""Work on a part of a batch as if it were the whole: what training in many processes, and with accumulation, needs of models.
+"""Work on a part of a batch as if it were the whole: what training in many processes, and with accumulation, needs of
+models.
 
 A step's batch may be cut into equal parts by rows: one a process, and of each process one a micro-batch. Every part
 has a loss, and the mean of their gradients is to be the gradient of the whole batch. That holds by itself for losses
@@ -39,7 +40,8 @@ class Part:
         return slice(self.index * size, (self.index + 1) * size)
 
     def weight(self, counts: Shaped[Tensor, "b *rest"]) -> dict[str, Tensor]:
-        """An entry "weight" for a batch, if it is a part: the factor of a mean over what `counts` counts in its own rows, so
+        """An entry "weight" for a batch, if it is a part: the factor of a mean over what `counts` counts in its own
+        rows, so
         that the parts' mean is that over all rows. `counts` is of the whole batch."""
         if self.count == 1:
             return {}
@@ -248,7 +250,8 @@ def all_rows(rows: Float[Tensor, "n d"]) -> AllRows:
 
 
 def own_batches(num: int) -> list[tuple[int, Part]]:
-    """Of `num` batches that all processes go through together, those of this one: the number of each and which part of it.
+    """Of `num` batches that all processes go through together, those of this one: the number of each and which part
+    of it.
 
     Their rows, process after process, are those of the batches, batch after batch.
     """
@@ -261,7 +264,8 @@ def own_batches(num: int) -> list[tuple[int, Part]]:
 
 
 def at_the_end(key: Any, rows: Sequence[Tensor], update: Callable[..., None]) -> None:
-    """`update(*rows)`: at once where the step is one forward pass, else once, after the last, with all rows of this process."""
+    """`update(*rows)`: at once where the step is one forward pass, else once, after the last, with all rows of this
+    process."""
     if _work is None or _work.micros == 1:
         update(*rows)
         return

@@ -57,7 +57,8 @@ class ResidualVQ(nn.Module):
 
     @torch.no_grad()
     def fit_kmeans(self, data: Float[Tensor, "n d"], num_iterations: int = 20, seed: int = 0) -> None:
-        """Starts (or refits) every level by k-means on the residuals of `data`; with many processes, of all of theirs."""
+        """Starts (or refits) every level by k-means on the residuals of `data`; with many processes, of all of
+        theirs."""
         residual = data.detach().float()
         every = all_rows(residual)
         for level in range(self.levels):

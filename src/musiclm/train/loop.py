@@ -70,11 +70,13 @@ class Task(Protocol):
     baseline: dict[str, float]  # log name -> what a model that knows nothing scores, printed beside the value
 
     def batch(self, step: int, part: Part = WHOLE) -> Any:
-        """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`, whose rows
+        """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`,
+        whose rows
         it holds."""
 
     def updates(self, batch: Any, step: int) -> Iterator[Update]:
-        """One Update per optimiser step, that of `ema_group` last; what follows a yield runs after that optimiser stepped, what
+        """One Update per optimiser step, that of `ema_group` last; what follows a yield runs after that optimiser
+        stepped, what
         follows the last one maybe never.
 
         Losses are means over examples, or use `musiclm.nn.parts`; networks that move are called by its `through`.
@@ -202,7 +204,8 @@ class Means:
         """Raises: ValueError where a batch does not divide, or the task's networks can't lie in shards."""
         if config.batch_size % self.parts:
             raise ValueError(
-                f"batch_size {config.batch_size} does not divide into {self.parts} parts ({self.processes.size} processes, "
+                f"batch_size {config.batch_size} does not divide into {self.parts} parts "
+                f"({self.processes.size} processes, "
                 f"--accumulate {self.accumulate}); change one of the three"
             )
         if self.processes.sharded and len(task.groups) > 1:
@@ -312,7 +315,8 @@ class Run:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def load(self) -> None:
-        """Restores the newest that `save` wrote, in any number of processes. Raises ArtifactError if the checkpoint is of another model."""
+        """Restores the newest that `save` wrote, in any number of processes. Raises ArtifactError if the checkpoint
+        is of another model."""
         path = newest_checkpoint(self.folder)
         assert path is not None
         scalars = read_scalars(path)
@@ -320,7 +324,8 @@ class Run:
             if path.is_dir():
                 self._load_shards(path)
             else:
-                # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on where its arrays begin
+                # copied: in the file a tensor begins where its header happens to end, and the last bits of a step
+                # may depend on where its arrays begin
                 self._put({name: value.clone() for name, value in load(path).items()})
         except (RuntimeError, KeyError) as error:
             raise ArtifactError(
@@ -424,8 +429,10 @@ def train(
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never stopped.
     The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second signal stops at once.
 
-    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the group and the values, or when
-    another process has gone; ArtifactError if the weights of `begin` are of another model; ValueError if the batch does not divide.
+    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the
+    group and the values, or when
+    another process has gone; ArtifactError if the weights of `begin` are of another model; ValueError if the batch
+    does not divide.
     """
     processes = means.processes
     means.check(task, config)
@@ -564,7 +571,8 @@ def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype
 def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: Callable[[], Any], log: "_Log") -> None:
     """The same over micro-batches, whose gradients add up before an optimiser steps.
 
-    An update is computed from the start of the step for each, so that one micro-batch is in memory at a time. Where losses look
+    An update is computed from the start of the step for each, so that one micro-batch is in memory at a time. Where
+    losses look
     across the batch, a pass without gradients comes first (see `musiclm.nn.parts`).
     """
 
@@ -615,7 +623,8 @@ def check_loss(run: Run, update: Update) -> None:
     if not bool(torch.isfinite(update.loss)):
         values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
         raise TrainingError(
-            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} ({values}); "
+            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step "
+            f"{run.step} ({values}); "
             f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
         )
 
@@ -648,7 +657,8 @@ def _losses_of_processes(run: Run) -> Iterator[None]:
         if not run.means.processes.many or not is_loss_of_a_process(error):
             raise
         raise TrainingError(
-            f"{run.task.name}: another process of this training ended at step {run.step}; the checkpoint in {run.folder} is from "
+            f"{run.task.name}: another process of this training ended at step {run.step}; the "
+            f"checkpoint in {run.folder} is from "
             "before, and the same command goes on from it"
         ) from None
 

@@ -1,7 +1,9 @@
 """What training a preset takes on given GPUs, before any is rented: `musiclm plan`.
 
-Each stage's own networks run forward and backward without data and without memory (PyTorch's fake tensors, bf16 autocast). What they would
-keep for the backward pass is added up, and operations are counted, both as functions of the rows in a batch. So these figures are simulated,
+Each stage's own networks run forward and backward without data and without memory (PyTorch's fake tensors, bf16
+autocast). What they would
+keep for the backward pass is added up, and operations are counted, both as functions of the rows in a batch. So these
+figures are simulated,
 not measured: kernels' own buffers are not in them, and seconds follow from a utilisation that is assumed.
 """
 
@@ -444,7 +446,8 @@ def plan_stage(stage: str, task: Any, loop: TrainConfig, machine: Machine, count
             else "more --gpus (weights are then cut into shards) or a larger --gpu-memory"
         )
         warnings.append(
-            f"one row at a time, with --recompute{' and --shard' if can_shard else ''}, takes {needed:.0f} GB; it needs {larger}, "
+            f"one row at a time, with --recompute{' and --shard' if can_shard else ''}, takes "
+            f"{needed:.0f} GB; it needs {larger}, "
             "or a shorter crop"
         )
     # a step that computes layers again runs them forward once more: a third of the operations

@@ -1,4 +1,5 @@
-"""The processes that train one model together, as `accelerate launch` or torchrun starts them, and what they do in common.
+"""The processes that train one model together, as `accelerate launch` or torchrun starts them, and what they do in
+common.
 
 accelerate finds out who there is, opens their group, places each on its device and wraps models in DDP. Models that are
 to lie in shards are wrapped by PyTorch's own FSDP2 (`fully_shard`), a unit a layer. One process leads: it alone prints,

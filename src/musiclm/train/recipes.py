@@ -1,4 +1,5 @@
-"""Whole configurations: `tiny` trains in minutes, `base` is the bundled model, `large` is for a GPU and a day, `paper` has the published sizes.
+"""Whole configurations: `tiny` trains in minutes, `base` is the bundled model, `large` is for a GPU and a day,
+`paper` has the published sizes.
 
 A recipe holds one stage's task and its loop. Everything can be overridden by name: `--set storm.task.crop_s=6`.
 """
@@ -524,7 +525,8 @@ def bands() -> Preset:
 
 
 def large() -> Preset:
-    """Between `base` and `paper`: what `musiclm plan` says one H100 trains in about a day. Codes and stages are those of `bands`.
+    """Between `base` and `paper`: what `musiclm plan` says one H100 trains in about a day. Codes and stages are those
+    of `bands`.
 
     Nobody has trained it.
     """

@@ -63,7 +63,8 @@ def draw(
     step: int,
     part: Part = WHOLE,
 ) -> TokenBatch:
-    """Crops of the train split, their MuLan condition noised: a pure function of the arguments. batch_size: of the whole."""
+    """Crops of the train split, their MuLan condition noised: a pure function of the arguments. batch_size: of the
+    whole."""
     rows = part.rows(batch_size)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     crops = store.crops("train", crop_s, batch_size, seed, step, config.rendered_share, rows)

@@ -68,7 +68,8 @@ class MuLanTaskConfig(CaptionTaskConfig):
     # of every training track, embedded at 1 s stride for the quantizer at export; 0: labelled windows only
     stretch_s: int = 16
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
-    # what the text encoder starts from: minilm, scratch, or a folder or hub id of a BERT (`musiclm.models.mulan.text.first_encoder`)
+    # what the text encoder starts from: minilm, scratch, or a folder or hub id of a BERT
+    # (`musiclm.models.mulan.text.first_encoder`)
     text_from: str = MINILM
 
     def __post_init__(self) -> None:
@@ -81,7 +82,8 @@ class MuLanTaskConfig(CaptionTaskConfig):
             )
         if self.text_from == SCRATCH and self.model.text_trained_layers < self.model.text.num_layers:
             raise ValueError(
-                f"text_from is {SCRATCH}, so every layer must learn: set model.text_trained_layers to {self.model.text.num_layers}"
+                f"text_from is {SCRATCH}, so every layer must learn: set model.text_trained_layers to "
+                f"{self.model.text.num_layers}"
             )
 
 

