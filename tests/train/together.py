@@ -50,7 +50,7 @@ class Ended:
 
 
 def together(
-    size: int, work: Callable[..., Any], *arguments: Any, folder: Path, patience_s: float = 300
+    size: int, work: Callable[..., Any], *arguments: Any, folder: Path, patience_s: float = 1800
 ) -> list[Ended]:
     """`work(*arguments)` in `size` processes, by rank."""
     with socket.socket() as one:
@@ -142,10 +142,11 @@ def small(stage: str) -> Preset:
         kmeans_batches=3,
     )  # type: ignore[arg-type]
     quiet = {"quantize_from_step": 1, "kmeans_batches": 3}
+    judged: dict[str, Any] = {**ADVERSARY, **quiet}
     codecs: dict[str, Any] = {
         "soundstream": bands,
-        "waveform": SoundStreamTaskConfig(model=WAVEFORM, discriminator=WAVES, **ADVERSARY, **quiet),  # type: ignore[arg-type]
-        "spectrogram": SoundStreamTaskConfig(model=SPECTROGRAM, discriminator=PATCHES, **ADVERSARY, **quiet),  # type: ignore[arg-type]
+        "waveform": SoundStreamTaskConfig(model=WAVEFORM, discriminator=WAVES, **judged),
+        "spectrogram": SoundStreamTaskConfig(model=SPECTROGRAM, discriminator=PATCHES, **judged),
     }
     mulan = tiny.mulan.task
     audio = replace(mulan.model.audio, dropout=0.0)
@@ -259,6 +260,7 @@ def state(folder: Path) -> dict[str, Tensor]:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     found = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    tensors = {name: torch.zeros(one.size, dtype=one.properties.dtype) for name, one in found.items()}  # type: ignore[union-attr]
+    sizes: dict[str, Any] = dict(found)
+    tensors = {name: torch.zeros(one.size, dtype=one.properties.dtype) for name, one in sizes.items()}
     load_shards(tensors, path, ALONE)
     return tensors

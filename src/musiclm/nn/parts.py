@@ -41,8 +41,7 @@ class Part:
 
     def weight(self, counts: Shaped[Tensor, "b *rest"]) -> dict[str, Tensor]:
         """An entry "weight" for a batch, if it is a part: the factor of a mean over what `counts` counts in its own
-        rows, so
-        that the parts' mean is that over all rows. `counts` is of the whole batch."""
+        rows, so that the parts' mean is that over all rows. `counts` is of the whole batch."""
         if self.count == 1:
             return {}
         own, everything = counts[self.rows(len(counts))].sum().double(), counts.sum().double()

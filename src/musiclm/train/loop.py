@@ -33,6 +33,7 @@ from musiclm.nn.parts import WHOLE, Part, Work, working
 from musiclm.train.processes import (
     ALONE,
     Processes,
+    fill,
     is_loss_of_a_process,
     load_shards,
     local,
@@ -71,13 +72,11 @@ class Task(Protocol):
 
     def batch(self, step: int, part: Part = WHOLE) -> Any:
         """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`,
-        whose rows
-        it holds."""
+        whose rows it holds."""
 
     def updates(self, batch: Any, step: int) -> Iterator[Update]:
         """One Update per optimiser step, that of `ema_group` last; what follows a yield runs after that optimiser
-        stepped, what
-        follows the last one maybe never.
+        stepped, what follows the last one maybe never.
 
         Losses are means over examples, or use `musiclm.nn.parts`; networks that move are called by its `through`.
         """
@@ -357,19 +356,11 @@ class Run:
     def _put(self, tensors: dict[str, Tensor]) -> None:
         """Takes over a whole state by name."""
         if self.means.processes.sharded:
-            from torch.distributed.tensor import distribute_tensor
-
             self._make_optimizer_states(tensors)
             for name, mine in self.tensors().items():
-                value = tensors[name].to(mine.device)
-                if mine.shape != value.shape:
-                    raise RuntimeError(f"{name} is {tuple(value.shape)}, not {tuple(mine.shape)}")
-                cut = (
-                    distribute_tensor(value, mine.device_mesh, mine.placements)
-                    if hasattr(mine, "placements")
-                    else value
-                )
-                local(mine).copy_(local(cut))
+                if mine.shape != tensors[name].shape:
+                    raise RuntimeError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(mine.shape)}")
+                fill(mine, tensors[name])
             return
         for group, module in self.task.groups.items():
             prefix = f"model.{group}."
@@ -430,9 +421,8 @@ def train(
     The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second signal stops at once.
 
     Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the
-    group and the values, or when
-    another process has gone; ArtifactError if the weights of `begin` are of another model; ValueError if the batch
-    does not divide.
+    group and the values, or when another process has gone; ArtifactError if the weights of `begin` are of another
+    model; ValueError if the batch does not divide.
     """
     processes = means.processes
     means.check(task, config)
@@ -572,8 +562,7 @@ def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: C
     """The same over micro-batches, whose gradients add up before an optimiser steps.
 
     An update is computed from the start of the step for each, so that one micro-batch is in memory at a time. Where
-    losses look
-    across the batch, a pass without gradients comes first (see `musiclm.nn.parts`).
+    losses look across the batch, a pass without gradients comes first (see `musiclm.nn.parts`).
     """
 
     def reach(micro: int, number: int, replay: bool) -> Update | None:
@@ -582,7 +571,7 @@ def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: C
         with autocast():
             return next(itertools.islice(run.task.updates(parts[micro], run.step), number, None), None)
 
-    whole_batch = getattr(run.task, "whole_batch", False)
+    whole_batch, moving = getattr(run.task, "whole_batch", False), ""
     with working(work):
         for number in itertools.count():
             if whole_batch:

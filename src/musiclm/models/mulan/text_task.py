@@ -145,9 +145,8 @@ class MuLanTextTask:
         """Nothing: all weights are there."""
 
     def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
-        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a
-        mood, with
-        wrong ones beside them. "audio" and "same" are always of all."""
+        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood,
+        with wrong ones beside them. "audio" and "same" are always of all."""
         rows = part.rows(self.batch_size)
         rng = np.random.default_rng([self.seed, step])
         picked = self.data.pick(rng, self.batch_size)
