@@ -9,7 +9,7 @@ from a utilisation that is assumed.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -423,7 +423,7 @@ def plan_stage(stage: str, task: Any, loop: TrainConfig, machine: Machine, count
             f"Set {stage}.train.batch_size to a multiple of {machine.gpus}"
         )
     rows = loop.batch_size // gpus
-    used = Machine(**{**machine.__dict__, "gpus": gpus})
+    used = replace(machine, gpus=gpus)
     limit = machine.memory_gb * machine.usable
     choices = [
         (rows // fewer, recompute, shard)

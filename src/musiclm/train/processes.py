@@ -98,7 +98,9 @@ class Processes:
         """Writes the leader's values into the tensors of all."""
         if self.many:
             for tensor in tensors:
-                dist.broadcast(tensor.data, 0)
+                value = tensor.data.contiguous()
+                dist.broadcast(value, 0)
+                tensor.data.copy_(value)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module for `musiclm.nn.parts.through`: its gradients will be means over processes."""
@@ -207,7 +209,7 @@ def join(device: str = "cpu", shard: bool = False) -> Processes:
     _joined = Processes(
         rank=accelerator.process_index,
         size=accelerator.num_processes,
-        device=accelerator.device,
+        device=torch.device("cpu") if accelerator.device.type == "cpu" else accelerator.device,
         sharded=shard,
         accelerator=accelerator,
         control=control,
@@ -221,8 +223,9 @@ def has_the_word() -> bool:
         return True
     if not dist.is_initialized():
         return os.environ.get("RANK", "0") == "0"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        return dist.distributed_c10d._get_default_store().add("musiclm/said", 1) == 1
+        return dist.distributed_c10d._get_default_store().add(f"musiclm/said/{attempt}", 1) == 1
     except RuntimeError:  # the store ended with its process
         return _joined.leads
 
