@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.storm import StormAcoustic, StormSampling, fill, num_masked
 from musiclm.models.storm.model import SoundStorm
-from tests.models.storm.test_model import FOUR, four_codes, make
+from tests.models.storm.test_model import FOUR, SERIES, four_codes, make
 from tests.toy import generators, random_streams
 
 
@@ -19,8 +19,8 @@ def lively(depth_width: int = 0, **more: Any) -> SoundStorm:
     return model
 
 
-MODEL, DEEP = lively(), lively(24)
-BOTH = pytest.mark.parametrize("model", [MODEL, DEEP], ids=["published", "depth"])
+MODEL, DEEP, IN_ORDER = lively(), lively(24), lively(24, series=SERIES)
+BOTH = pytest.mark.parametrize("model", [MODEL, DEEP, IN_ORDER], ids=["published", "depth", "in order"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -31,7 +31,7 @@ def test_every_round_fixes_some_and_the_last_all(frames: int, rounds: int) -> No
 
 
 def test_the_schedule_is_a_quarter_of_a_cosine() -> None:
-    """Few frames are fixed while little is known, many at the end: cos(15, 30, 45, 60, 75 degrees) of 1000, and none."""
+    """Few frames are fixed while little is known, many at the end: cos(15, 30, 45, 60, 75 degrees) of 1000, none."""
     assert [num_masked(1000, index, 6) for index in range(6)] == [965, 866, 707, 500, 258, 0]
 
 
@@ -119,6 +119,36 @@ def test_whole_frames_are_fixed_and_kept() -> None:
         if index:
             known = passes[index - 1] != DEEP.mask_code
             assert torch.equal(after[known], passes[index - 1][known])
+
+
+def test_frames_in_order_are_drawn_from_what_training_learned() -> None:
+    """Greedy codes are the likeliest ones by the losses' own logits, given all frames before and those known after."""
+    streams = random_streams(1, 5)
+    codes = streams["acoustic"].clone()
+    sampling = StormSampling(rounds=(3,), temperature=0.0, rest_temperature=0.0)
+    passes = [out.clone() for out in fill(IN_ORDER, codes, 3, streams["semantic"], None, sampling, generators(1))]
+    assert [int((out == IN_ORDER.mask_code).any(1).sum()) for out in passes] == [5, 3, 0]
+    seen = torch.cat([codes[:, :, :3], torch.full((1, 12, 7), IN_ORDER.mask_code)], 2)
+    for out in passes:
+        hidden = IN_ORDER(seen, streams["semantic"], None)[0]
+        before, after = (part[0].T for part in IN_ORDER.neighbours(out, seen))
+        logits = IN_ORDER.all_depth_logits(hidden, out[0].T.clamp(max=15), (before, after))
+        new = ((out != seen).any(1))[0]
+        assert new.any() and torch.equal(logits.argmax(-1)[new], out[0].T[new])
+        seen = out
+
+
+def test_codes_that_stay_are_those_of_the_last_frame() -> None:
+    model = lively(24, series=SERIES)
+    model.beside.data.zero_()
+    model.depth.out_norm.weight.data.zero_()
+    model.depth.out_norm.bias.data.fill_(1.0)
+    model.stay.data[0] = 100.0
+    streams = random_streams(1, 20)
+    prompt = streams["acoustic"][:, :, :4]
+    out = StormAcoustic(model).generate(streams["semantic"], streams["mulan"], generators(1), prompt)
+    last = {number: int(prompt[0, level, -1]) for level, number in enumerate(SERIES)}  # the last of each group
+    assert (out[0, :, 4:] == torch.tensor([last[number] for number in SERIES])[:, None]).all()
 
 
 def test_windows_stream_what_generate_returns() -> None:

@@ -1,10 +1,15 @@
-"""SoundStorm's decoding (SoundStorm, section 3.3): level by level, the first in a few rounds that keep what is most certain.
+"""SoundStorm's decoding (SoundStorm, section 3.3): level by level, the first in a few rounds that keep what is most
+certain.
 
-Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels after the first take one greedy pass. Long audio goes in windows of
-the length of training, each begun by frames of the one before, so memory and time per second stay constant.
+Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels after the first take one greedy pass.
+Long audio goes in windows of the length of training, each begun by frames of the one before, so memory and time per
+second stay constant.
 
-A model with `depth_width` fixes frames whole: each round draws every level of the masked frames and keeps the frames whose first level is
-most certain, so the rounds of the first level are all there are.
+A model with `series` draws frames in order, as many in each round, the later ones of a round knowing the codes of the
+earlier ones.
+
+A model with `depth_width` alone fixes frames whole: each round draws every level of the masked frames and keeps the
+frames whose first level is most certain, so the rounds of the first level are all there are.
 """
 
 import math
@@ -25,7 +30,10 @@ MOST_NOISE = 100.0  # of the choice of what stays masked
 
 @dataclass(frozen=True, kw_only=True)
 class StormSampling:
-    """How SoundStorm decodes. The paper: 16 rounds on the first level, then one greedy pass a level, in windows of 30 s."""
+    """How SoundStorm decodes.
+
+    The paper: 16 rounds on the first level, then one greedy pass a level, in windows of 30 s.
+    """
 
     rounds: tuple[int, ...] = (8,)  # passes per level; levels past the end of the list take one
     temperature: float = 1.0  # of the draws at levels with several rounds; 0 takes the likeliest code
@@ -75,7 +83,8 @@ def fill(
 ) -> Iterator[Int[Tensor, "b q f"]]:
     """Codes after each pass, those of frames from `known` on drawn anew; the last ones are complete."""
     if model.config.depth_width:
-        yield from _fill_frames(model, codes, known, semantic, mulan, sampling, generators)
+        in_turn = _fill_in_order if model.config.series else _fill_frames
+        yield from in_turn(model, codes, known, semantic, mulan, sampling, generators)
         return
     b, levels, frames = codes.shape
     codes = codes.clone()
@@ -109,7 +118,10 @@ def _still_masked(
     noise: float,
     generators: Sequence[torch.Generator],
 ) -> Bool[Tensor, "b f"]:
-    """Which of the masked frames stay so after a round: those whose draw was least certain. Fixed ones are out of reach."""
+    """Which of the masked frames stay so after a round: those whose draw was least certain.
+
+    Fixed ones are out of reach.
+    """
     left = num_masked(masked.shape[1], index, rounds)
     if not left:
         return torch.zeros_like(masked)
@@ -158,6 +170,47 @@ def _fill_frames(
             new.append(drawn(state, level)[1])
         codes[:, :, known:].scatter_(2, where[:, None].expand(-1, levels, -1), torch.stack(new, 1))
         masked = after
+        yield codes
+
+
+@torch.inference_mode()
+def _fill_in_order(
+    model: SoundStorm,
+    codes: Int[Tensor, "b q f"],
+    known: int,
+    semantic: Int[Tensor, "b s t"],
+    mulan: Int[Tensor, "b m 1"] | None,
+    sampling: StormSampling,
+    generators: Sequence[torch.Generator],
+) -> Iterator[Int[Tensor, "b q f"]]:
+    """`fill` for a model with `series`."""
+    b, levels, frames = codes.shape
+    codes = codes.clone()
+    codes[:, :, known:] = model.mask_code
+    rounds = sampling.rounds_of(0)
+    u = uniforms(generators, (frames - known) * levels, codes.device).view(b, -1, levels)
+    drawing = [
+        Drawing(temperature=sampling.temperature if level == 0 else sampling.rest_temperature, top_p=sampling.top_p)
+        for level in range(levels)
+    ]
+    before, after = model.config.before, model.config.after
+    edge = codes.new_full((b, levels), model.mask_code)
+    for index in range(rounds):
+        start, stop = (known + (frames - known) * i // rounds for i in (index, index + 1))
+        hidden = model(codes, semantic, mulan) if stop > start else codes
+        for frame in range(start, stop):
+            earlier = codes[:, :, frame - 1] if frame else edge
+            later = codes[:, :, frame + 1] if frame + 1 < frames else edge
+            state, new = hidden[:, frame], []
+            for level in range(levels):
+                other, back = before[level]
+                beside = (earlier[:, other] if back else new[other], later[:, after[level]])
+                p = probabilities(model.depth_logits(state, level, beside), drawing[level])
+                greedy = drawing[level].temperature == 0
+                new.append(p.argmax(-1) if greedy else draw(p, u[:, frame - known, level]))
+                if level + 1 < levels:
+                    state = model.depth_state(state, level, new[-1])
+            codes[:, :, frame] = torch.stack(new, 1)
         yield codes
 
 
@@ -225,7 +278,9 @@ class StormAcoustic(AcousticDecoder):
             yield held[:, :, known:]
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
-        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
+        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is
+        unknown.
+        """
         windows: list[tuple[int, int]] = []
         while known < num_frames:
             start = self.model.config.pace.together(max(0, known - self.prompt))

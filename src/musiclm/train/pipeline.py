@@ -5,9 +5,9 @@
     RUNS/tokens/                the token store, a stream for each trained encoder
     RUNS/bundle/                the result of `train all`
 
-Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its stream of
-the token store, and a language model can begin as soon as the streams that it reads are there. One side of a bundle's codec or MuLan can
-be trained alone; the part with it takes the place of the whole one.
+Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its
+stream of the token store, and a language model can begin as soon as the streams that it reads are there. One side of a
+bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one.
 """
 
 import functools
@@ -50,7 +50,8 @@ REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
 
 
 def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
-    """Where the trained model of a part lies: in `runs`, where a side trained alone comes first, else in the bundle `start`.
+    """Where the trained model of a part lies: in `runs`, where a side trained alone comes first, else in the bundle
+    `start`.
 
     Raises: ArtifactError if it is in neither, or two in `runs` give other codes.
     """
@@ -143,7 +144,7 @@ def build_task(
 
 
 def same_sizes(config: dict[str, Any], model: Any) -> bool:
-    """Whether the configuration of an artifact is that of `model`; fields it was written without have their defaults."""
+    """Whether an artifact has the configuration of `model`; fields it was written without have their defaults."""
     try:
         return bool(from_json(type(model), config) == model)
     except ValueError:
@@ -197,7 +198,8 @@ def train_stage(
         # only the length of a run may change: everything else would make another model under the same name
         if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
             raise ArtifactError(
-                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or remove it"
+                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
+                "remove it"
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
@@ -262,11 +264,12 @@ def tokenize(
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle `start`.
+    """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle
+    `start`.
 
     max_seconds_per_track, speeds: as `musiclm.data.tokenize.tokenize_corpus`.
-    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream or a speed
-    outside 0.5 to 2.
+    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an
+    unknown stream or a speed outside 0.5 to 2.
     """
     for stream in streams:
         if stream not in STREAMS:
@@ -368,7 +371,9 @@ def make_bundle(
     notes: str = "",
     sampling: dict[str, Any] | None = None,
 ) -> Bundle:
-    """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
+    """Puts the trained stages of a run together.
+
+    The encoders and the semantic stage must be there; decoders may be missing.
 
     start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. leave_out: stages that are
     not wanted, such as those of `start` that learned from other encoders. Raises: ValueError for one that a bundle

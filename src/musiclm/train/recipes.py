@@ -75,10 +75,26 @@ MINILM = TextConfig(vocab_size=27628)
 
 
 def tiny() -> Preset:
-    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
+    """The whole chain in minutes on two CPU cores, for tests and a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
+    codec = SoundStreamConfig(
+        network="bands",
+        bands=(
+            Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
+            Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
+        ),
+        levels=12,
+        codebook_size=16,
+        group_dim=12,
+        latent_dim=72,
+        group_width=32,
+        group_blocks=1,
+        trunk_width=64,
+        trunk_blocks=2,
+        hold=0.4,
+    )
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -103,22 +119,7 @@ def tiny() -> Preset:
     return Preset(
         soundstream=Recipe(
             task=BandsTaskConfig(
-                model=SoundStreamConfig(
-                    network="bands",
-                    bands=(
-                        Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
-                        Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
-                    ),
-                    levels=12,
-                    codebook_size=16,
-                    group_dim=12,
-                    latent_dim=72,
-                    group_width=32,
-                    group_blocks=1,
-                    trunk_width=64,
-                    trunk_blocks=2,
-                    hold=0.4,
-                ),
+                model=codec,
                 crop_s=1.92,
                 eval_clips=4,
                 eval_clip_s=1.92,
@@ -163,6 +164,7 @@ def tiny() -> Preset:
                     mulan_levels=2,
                     depth_width=64,
                     code_width=32,
+                    series=codec.series,
                     acoustic=acoustic,
                     semantic=semantic,
                     mulan=mulan,
@@ -193,7 +195,10 @@ def tiny() -> Preset:
 
 
 def paper() -> Preset:
-    """The published sizes and, as far as stated, training settings. For GPUs: 430 M a stage, 350 M SoundStorm, 600 M w2v-BERT."""
+    """The published sizes and, as far as stated, training settings.
+
+    For GPUs: 430 M a stage, 350 M SoundStorm, 600 M w2v-BERT.
+    """
 
     def loop(steps: int, batch_size: int, rate: float) -> TrainConfig:
         return TrainConfig(
@@ -277,6 +282,32 @@ def paper() -> Preset:
 
 def base() -> Preset:
     """The bundled model: hours on two CPU cores, under 100 MB in half precision, faster than real time there."""
+    # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
+    codec_loop = TrainConfig(
+        steps=2000,
+        batch_size=8,
+        learning_rate=1e-3,
+        decay_fraction=0.4,
+        beta1=0.8,
+        beta2=0.99,
+        weight_decay=0.0,
+        clip_norm=3.0,
+        ema_decay=0.997,
+        log_every=50,
+        validate_every=500,
+        save_every=250,
+    )
+    mulan_loop = TrainConfig(
+        steps=900,
+        batch_size=96,
+        learning_rate=1e-3,
+        warmup_steps=30,
+        decay_fraction=0.4,
+        weight_decay=0.05,
+        ema_decay=0.98,
+        validate_every=1000,  # each fits the quantizer anew, which takes minutes
+        save_every=50,
+    )
     return Preset(
         soundstream=Recipe(
             task=SoundStreamTaskConfig(
@@ -289,21 +320,7 @@ def base() -> Preset:
                 discriminator_from_step=1100,
                 adversary_from_step=1600,
             ),
-            # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
-            train=TrainConfig(
-                steps=2000,
-                batch_size=8,
-                learning_rate=1e-3,
-                decay_fraction=0.4,
-                beta1=0.8,
-                beta2=0.99,
-                weight_decay=0.0,
-                clip_norm=3.0,
-                ema_decay=0.997,
-                log_every=50,
-                validate_every=500,
-                save_every=250,
-            ),
+            train=codec_loop,
         ),
         w2vbert=Recipe(
             task=W2vBertTaskConfig(
@@ -325,20 +342,10 @@ def base() -> Preset:
         ),
         mulan=Recipe(
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
-            train=TrainConfig(
-                steps=900,
-                batch_size=96,
-                learning_rate=1e-3,
-                warmup_steps=30,
-                decay_fraction=0.4,
-                weight_decay=0.05,
-                ema_decay=0.98,
-                validate_every=1000,  # each fits the quantizer anew, which takes minutes
-                save_every=50,
-            ),
+            train=mulan_loop,
         ),
         # steps a second of all of these: `musiclm bench`
-        # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
+        # 15 s, not 30: a crop tells its own style after a second or two; MuLan's condition is learned at its beginning
         semantic=_lm(
             "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
         ),
@@ -375,36 +382,12 @@ def base() -> Preset:
                 adversarial_weight=0.6,
                 feature_weight=4.0,
             ),
-            train=TrainConfig(
-                steps=4500,
-                batch_size=8,
-                learning_rate=5e-4,
-                warmup_steps=50,
-                decay_fraction=0.4,
-                beta1=0.8,
-                beta2=0.99,
-                weight_decay=0.0,
-                clip_norm=3.0,
-                ema_decay=0.997,
-                log_every=50,
-                validate_every=500,
-                save_every=250,
-            ),
+            train=replace(codec_loop, steps=4500, learning_rate=5e-4, warmup_steps=50),
         ),
         # docs/decisions/008-text-side-alone.md
         mulan_text=Recipe(
             task=MuLanTextTaskConfig(anchor=10.0),
-            train=TrainConfig(
-                steps=400,
-                batch_size=512,
-                learning_rate=5e-4,
-                warmup_steps=30,
-                decay_fraction=0.4,
-                weight_decay=0.05,
-                ema_decay=0.98,
-                validate_every=1000,
-                save_every=50,
-            ),
+            train=replace(mulan_loop, steps=400, batch_size=512, learning_rate=5e-4),
         ),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
@@ -427,8 +410,8 @@ def _lm(
     coarse_levels: int = 4,
     depth_width: int = 0,
 ) -> Recipe[LmTaskConfig]:
-    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
-    # and all twelve name a training clip as a fingerprint would
+    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the
+    # first ones only, and all twelve name a training clip as a fingerprint would
     width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
     model = TokenLMConfig(
@@ -448,13 +431,18 @@ def _lm(
 
 
 def bands() -> Preset:
-    """`base` with the codec of three bands, which the next bundle will have. So far only the codec has been trained by it."""
+    """`base` with the codec of three bands, which the next bundle will have.
+
+    So far only the codec has been trained by it.
+    """
     acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
     # two registers of notes, and timbre and strokes of either half of 80 ms (docs/decisions/014-harmony-codes.md)
     semantic = TokenSpec(name="semantic", codebook_size=1024, levels=4, frame_rate_hz=12.5)
     specs = (MULAN, semantic, acoustic)
     # the first level of every group, 3 kbps: the codes that a small model can draw
     first = acoustic.slice(0, 24)
+    # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
+    codec = SoundStreamConfig(network="bands", levels=48, latent_dim=768, hold=0.4)
     conformer = ConformerConfig(width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0)
     old = base()
     return replace(
@@ -475,15 +463,14 @@ def bands() -> Preset:
             depth_width=512,
         ),
         soundstream=Recipe(
-            # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
-            task=BandsTaskConfig(model=replace(BandsTaskConfig().model, hold=0.4)),
+            task=BandsTaskConfig(model=codec),
             # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
             train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
         ),
         soundstream_decoder=Recipe(
             task=BandsDecoderTaskConfig(),
             train=TrainConfig(
-                steps=1500,
+                steps=6000,
                 batch_size=8,
                 learning_rate=5e-4,
                 warmup_steps=50,
@@ -502,6 +489,7 @@ def bands() -> Preset:
                     code_width=40,
                     acoustic=first,
                     semantic=semantic,
+                    series=codec.series[:24],
                 ),
                 crop_s=10.24,
                 level_power=0.0,

