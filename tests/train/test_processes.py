@@ -85,6 +85,17 @@ def test_one_writes_and_validates(quick: Path) -> None:
         assert (quick / "two" / stage / "artifact" / "config.json").exists()
 
 
+def test_layers_that_are_computed_again_come_to_the_same(quick: Path) -> None:
+    runs(quick, "again", 1, ("semantic",), recompute=True)
+    assert moved(state(quick / "alone" / "semantic"), state(quick / "again" / "semantic")) == 0
+
+
+@pytest.mark.slow
+def test_compiled_layers_come_to_the_same(quick: Path) -> None:
+    runs(quick, "compiled", 1, ("semantic",), compiled=True)
+    check_same(quick, "semantic", "compiled")
+
+
 def go_on(folder: Path, out: str, shard: bool, steps: int) -> None:
     """Goes on, or begins, as `train_stages`, with a schedule that does not end there."""
     processes = join("cpu", shard)

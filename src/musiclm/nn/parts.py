@@ -127,7 +127,7 @@ class Through(nn.Module):
         return call(*arguments)
 
 
-def total(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def total(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """The sum over all parts of what each has; the gradient reaches the part's own."""
     if _work is None:
         return x
@@ -138,7 +138,7 @@ def total(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return others + _work.part.count * (x - x.detach()) if x.requires_grad else others
 
 
-def mean(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def mean(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """The mean over all parts; see `total`."""
     return x if _work is None else total(x) / _work.part.count
 
