@@ -1,6 +1,6 @@
 """Plans: what they count is what networks hold and do; what they choose fits; what they warn of would not."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from musiclm.cli import app
 from musiclm.core.streams import STAGES
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.storm.model import SoundStorm
-from musiclm.train.plan import Counted, Machine, _Kept, count, memory, plan_stage, sketch
+from musiclm.train.plan import Counted, Machine, _as_deep, _Kept, count, count_whole, memory, plan_stage, sketch
 from musiclm.train.recipes import load_preset
 
 TINY = load_preset("tiny")
@@ -39,6 +39,13 @@ def test_parameters_and_operations_are_those_of_real_networks() -> None:
     real = count_flop(lambda: drawn.losses(2)[0].backward()) / 2
     # the CPU's attention kernel makes weights again in the backward pass, as counted here too
     assert count(TINY.coarse.task).row_flop == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize(("stage", "depths"), [("semantic", [4]), ("w2vbert", [3]), ("mulan", [3, 2])])
+def test_two_layers_tell_of_all(stage: str, depths: list[int]) -> None:
+    deep = _as_deep(TINY.recipe(stage).task, depths)
+    found, whole = asdict(count(deep)), asdict(count_whole(deep))
+    assert {name: pytest.approx(value, rel=1e-6) for name, value in whole.items()} == found
 
 
 def test_what_is_kept_is_what_autograd_keeps() -> None:

@@ -9,7 +9,7 @@ from a utilisation that is assumed.
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -294,7 +294,7 @@ def _fused_attention() -> Iterator[None]:
     def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
         return _Attention.apply(query, key, value, attn_mask)  # type: ignore[no-untyped-call,no-any-return]
 
-    F.scaled_dot_product_attention = fused
+    F.scaled_dot_product_attention = fused  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -370,7 +370,57 @@ def _run(drawn: Sketch, rows: int) -> tuple[float, float, float]:
 
 
 def count(task: Any) -> Counted:
-    """Runs a stage's networks without memory. See the module's head."""
+    """What a stage's networks hold and do. Layers of a stack are alike: one and two of each are run, not all of them."""
+    depths = _depths(task)
+    ones = [1] * len(depths)
+    found = asdict(count_whole(_as_deep(task, ones)))
+    one = dict(found)
+    for place, depth in enumerate(depths):
+        two = asdict(count_whole(_as_deep(task, [*ones[:place], 2, *ones[place + 1 :]])))
+        for name in one:
+            found[name] += (depth - 1) * (two[name] - one[name])
+    return Counted(**found)
+
+
+def _depths(task: Any) -> list[int]:
+    """Layers of each stack that may be shortened."""
+    if isinstance(task, LmTaskConfig):
+        return [task.model.transformer.num_layers]
+    if isinstance(task, StormTaskConfig | W2vBertTaskConfig):
+        return [task.model.conformer.num_layers]
+    if isinstance(task, MuLanTaskConfig):
+        text = task.model.text.num_layers
+        alike = task.model.text_trained_layers in (0, text)
+        return [task.model.audio.num_layers, *([text] if alike else [])]
+    return []
+
+
+def _as_deep(task: Any, depths: list[int]) -> Any:
+    """A task with stacks of these depths."""
+    if not depths:
+        return task
+    model, (depth, *rest) = task.model, depths
+    if isinstance(task, LmTaskConfig):
+        return replace(task, model=replace(model, transformer=replace(model.transformer, num_layers=depth)))
+    if isinstance(task, MuLanTaskConfig):
+        model = replace(model, audio=replace(model.audio, num_layers=depth))
+        if rest:
+            trained = rest[0] if model.text_trained_layers else 0
+            text = replace(model.text, num_layers=rest[0])
+            # both at once: neither fits the other's old value
+            model = replace(model, text=text, text_trained_layers=trained)
+        return replace(task, model=model)
+    model = replace(model, conformer=replace(model.conformer, num_layers=depth), **_first_layer(task))
+    return replace(task, model=model, **({"layer": 1} if isinstance(task, W2vBertTaskConfig) else {}))
+
+
+def _first_layer(task: Any) -> dict[str, int]:
+    """w2v-BERT's contrastive loss, wherever it is, costs the same after the first layer."""
+    return {"contrastive_layers": 1} if isinstance(task, W2vBertTaskConfig) else {}
+
+
+def count_whole(task: Any) -> Counted:
+    """Runs a stage's networks, every layer, without memory. See the module's head."""
     with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention():
         drawn = sketch(task)
         for module in drawn.groups.values():

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,9 @@ class Processes:
         """The module for `musiclm.nn.parts.through`: its gradients will be means over processes."""
         whole = Through(module)
         if not self.sharded:
-            return self.accelerator.prepare_model(whole)
+            with warnings.catch_warnings():  # newer versions of PyTorch have another name for `broadcast_buffers`
+                warnings.simplefilter("ignore", FutureWarning)
+                return self.accelerator.prepare_model(whole)
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
