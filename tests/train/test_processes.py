@@ -21,6 +21,8 @@ from musiclm.train.loop import Means, train
 from musiclm.train.processes import join
 from tests.train.together import STAGES, build, config, make_up_music, state, together, train_stages
 
+pytest.importorskip("accelerate")
+
 QUICK = ("soundstream", "mulan-words", "semantic")
 IN_TURN = ("waveform", "spectrogram", "decoder", "bands-decoder")  # networks that move in turn are not cut into shards
 

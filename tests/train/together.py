@@ -155,7 +155,7 @@ def small(stage: str) -> Preset:
     model = replace(mulan.model, audio=audio, text=text, dropout=0.0, text_trained_layers=trained)
     storm = tiny.storm.task
     if stage == "storm-levels":
-        storm = replace(storm, model=replace(storm.model, depth_width=0, code_width=0))
+        storm = replace(storm, model=replace(storm.model, depth_width=0, code_width=0, series=()))
     decoder = DecoderTaskConfig(discriminator=PATCHES, played_levels=2, **ADVERSARY)  # type: ignore[arg-type]
     bands_decoder = replace(
         tiny.soundstream_decoder.task,  # type: ignore[union-attr]

@@ -161,7 +161,8 @@ def _storm(task: StormTaskConfig) -> Sketch:
         hidden = model(_ids(rows, levels, frames), _ids(rows, config.semantic.levels, units), mulan)
         if config.depth_width:
             masked = round(rows * frames * STORM_MASKED)
-            logits = model.all_depth_logits(hidden.flatten(0, 1)[:masked], _ids(masked, levels)).flatten(0, 1)
+            beside = (_ids(masked, levels), _ids(masked, levels)) if config.series else None
+            logits = model.all_depth_logits(hidden.flatten(0, 1)[:masked], _ids(masked, levels), beside).flatten(0, 1)
         else:
             logits = model.logits_per_row(hidden, _ids(rows)).flatten(0, 1)
         return [F.cross_entropy(logits, _ids(len(logits)))]
