@@ -200,6 +200,7 @@ def join(device: str = "cpu", shard: bool = False) -> Processes:
         ) from None
     if torch.device(device).type == "cpu":
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # accelerate would choose otherwise
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of no consequence here
     accelerator = Accelerator(
         cpu=torch.device(device).type == "cpu",
         mixed_precision="no",  # the loop has its own
