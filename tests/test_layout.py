@@ -37,8 +37,17 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "data.corpus", "data.captions"),
         *("arrange", "arrange.styles", "arrange.read", "arrange.compose", "arrange.render", "arrange.facts"),
     ),
-    "train.loop": ("core.artifact", "core.config", "core.interrupt", "core.tensors"),  # it knows nothing of audio
-    "train.tokens": ("core", "data.store"),
+    "train.processes": ("nn.block", "nn.parts"),
+    "train.loop": (
+        "core.artifact",
+        "core.config",
+        "core.interrupt",
+        "core.tensors",
+        "nn.block",
+        "nn.parts",
+        "train.processes",
+    ),  # it knows nothing of audio
+    "train.tokens": ("core", "nn.parts", "data.store"),
     "models": (),
     "models.soundstream": ("core", "nn", "data.corpus", "train.loop"),
     "models.w2vbert": ("core", "nn", "train.loop"),
@@ -56,7 +65,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "generate": ("core", "nn", "models.encoders", *(f"models.{model}" for model in MODELS)),
     "": ("generate",),  # musiclm itself: `from musiclm import MusicLM`
     "train": (
-        *("core", "nn", "listen", "data.corpus", "data.labels", "data.store", "data.tokenize", "train.loop"),
+        *("core", "nn", "listen", "data.corpus", "data.labels", "data.store", "data.tokenize"),
+        *("train.processes", "train.loop"),
         *("models.foreign", "models.encoders", *(f"models.{model}" for model in MODELS)),
     ),
     "evaluate": (
@@ -79,7 +89,8 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.edit": ("core", "generate", "cli.options", "cli.generate"),
     "cli.codec": ("core", "models.encoders", "data.codes"),
     "cli.encoder": ("core", "generate", "train", "cli.options"),
-    "cli.train": ("core", "generate", "train", "cli.options"),
+    "cli.train": ("core", "generate", "train", "train.processes", "train.loop", "cli.options"),
+    "cli.plan": ("core.streams", "train"),
     "cli.evaluate": (
         *("core", "data.corpus", "models.encoders", "generate", "evaluate", "evaluate.report", "evaluate.run"),
         "cli.options",
@@ -183,7 +194,16 @@ def test_rows_point_upwards() -> None:
 def test_the_table_keeps_the_rules_that_the_documents_state() -> None:
     for model in MODELS:
         assert not [entry for entry in TABLE[f"models.{model}"] if entry.startswith("models")]
-    assert set(TABLE["train.loop"]) == {"core.artifact", "core.config", "core.interrupt", "core.tensors"}
+    knows = {
+        "core.artifact",
+        "core.config",
+        "core.interrupt",
+        "core.tensors",
+        "nn.block",
+        "nn.parts",
+        "train.processes",
+    }
+    assert set(TABLE["train.loop"]) == knows, "nothing of audio"
     assert [row for row, entries in TABLE.items() if "bench" in entries] == ["cli.bench"]
 
 

@@ -22,6 +22,7 @@ from musiclm.cli import (
     evaluate,
     generate,
     inspect,
+    plan,
     play,
     push,
     serve,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(story.story, play.play, take.render, edit.repaint, edit.vary, edit.loop),
-    *(train.train, train.label, train.tokenize, train.bundle, push.push),
+    *(train.train, plan.plan, train.label, train.tokenize, train.bundle, push.push),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, serve.serve),
 )
 app.command(cls=generate.Generate)(generate.generate)
@@ -54,7 +55,7 @@ def main() -> None:
     It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a
     line.
     """
-    warnings.showwarning = lambda message, *_: _say(f"note: {message}")
+    warnings.showwarning = lambda message, *_: None if _one_of_many() else _say(f"note: {message}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files go out as the bytes they are
@@ -69,6 +70,18 @@ def _terminated(number: int, _: Any) -> None:
     raise Interrupted("terminated", number)
 
 
+def _one_of_many() -> bool:
+    """Whether this is one of several processes that train together, and not the first."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def _say_once(text: str) -> None:
+    """`_say` why the command ends; of several processes that train together, one does."""
+    processes = sys.modules.get("musiclm.train.processes")
+    if processes.has_the_word() if processes else not _one_of_many():
+        _say(text)
+
+
 def _run() -> int:
     """The exit code of the command that `sys.argv` names."""
     try:
@@ -80,7 +93,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Interrupted as stop:
-        _say(f"stopped: {stop}")
+        _say_once(f"stopped: {stop}")
         return stop.exit_code
     except BrokenPipeError:  # who reads our output has left: `musiclm inspect base | head`
         _close_stdout()
@@ -100,14 +113,14 @@ def _complain(error: Exception) -> int:
             print(context.get_help() or "")  # typer prints it itself where it has rich
         else:
             where = "" if context is None else f" (see {context.command_path} --help)"
-            _say(f"error: {error.format_message()}{where}")
+            _say_once(f"error: {error.format_message()}{where}")
         return int(error.exit_code)
     # a failed training exists only where the loop was imported, which takes a second
     training_error = getattr(sys.modules.get("musiclm.train.loop"), "TrainingError", ImportError)
     if isinstance(error, MemoryError):
-        _say("error: there is not enough memory; ask for less at once, or choose smaller models")
+        _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        _say(f"error: {error}")
+        _say_once(f"error: {error}")
         if isinstance(error, OSError):
             _close_stdout()
     else:

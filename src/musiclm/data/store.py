@@ -13,7 +13,7 @@ whole.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ class Crops:
     embedding: Float[Tensor, "b c"] | None  # mean MuLan embedding of the windows in the crop, not normalised
     num_frames: Int[Tensor, " b"]  # frames of the clock that are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
+    rows: slice = field(default_factory=lambda: slice(None))  # which of a batch's crops these are ...
+    all_frames: tuple[int, ...] = ()  # ... and the real frames of every one of it
 
 
 def read_header(folder: Path) -> StreamHeader:
@@ -292,11 +294,19 @@ class TokenStore:
         return frames / self.clock_hz / 3600
 
     def crops(
-        self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
+        self,
+        split: str,
+        crop_s: float,
+        batch_size: int,
+        seed: int,
+        step: int,
+        rendered_share: float | None = None,
+        rows: slice = slice(None),
     ) -> Crops:
         """Random crops, a pure function of the arguments; every second of music is equally likely.
 
         rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
+        rows: of the batch that are read.
         Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
         """
         length = round(crop_s * self.clock_hz)
@@ -314,7 +324,8 @@ class TokenStore:
             for _ in range(num):
                 chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
                 places.append((int(tracks[chosen]), int(random.integers(max(0, frames[chosen] - length) + 1))))
-        return self.cut(places, length)
+        real = tuple(min(start + length, self.tracks[index].num_frames) - start for index, start in places)
+        return replace(self.cut(places[rows], length), rows=rows, all_frames=real)
 
     def eval_crops(self, split: str, crop_s: float, num: int) -> Crops:
         """`num` fixed crops, spread over the tracks of a split and over each track; neighbours are of different tracks.
@@ -371,19 +382,26 @@ class TokenStore:
         return first, last + 1
 
     def mulan_codes(
-        self, embedding: Float[Tensor, "b c"], noise: float = 0.0, generator: torch.Generator | None = None
+        self,
+        embedding: Float[Tensor, "b c"],
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+        rows: slice = slice(None),
+        batch_size: int | None = None,
     ) -> Int[Tensor, "b q 1"]:
         """MuLan tokens, as `MuLan.quantize` makes them: of the embedding at length 1.
 
         noise: a vector of random direction and of length up to `noise` (uniform per item) is added before.
+        rows, batch_size: which of how many items these are, for which random numbers are drawn.
         Raises: ValueError if the store was opened without MuLan's stream.
         """
         if self._rvq is None:
             raise ValueError(f"{self.folder} was opened without the stream {MULAN.name!r}")
         unit = F.normalize(embedding.float(), dim=-1)
         if noise:
-            random = F.normalize(torch.randn(unit.shape, generator=generator), dim=-1)
-            unit = F.normalize(unit + random * noise * torch.rand(len(unit), 1, generator=generator), dim=-1)
+            num = len(unit) if batch_size is None else batch_size
+            random = F.normalize(torch.randn((num, unit.shape[1]), generator=generator), dim=-1)[rows]
+            unit = F.normalize(unit + random * noise * torch.rand(num, 1, generator=generator)[rows], dim=-1)
         return self._rvq.encode(unit)[..., None]
 
     def streams(self, crops: Crops, noise: float = 0.0, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -393,7 +411,8 @@ class TokenStore:
         """
         if crops.embedding is None:
             return dict(crops.codes)
-        return {**crops.codes, MULAN.name: self.mulan_codes(crops.embedding, noise, generator)}
+        num = len(crops.all_frames) or None
+        return {**crops.codes, MULAN.name: self.mulan_codes(crops.embedding, noise, generator, crops.rows, num)}
 
     def num_frames(self, crops: Crops) -> dict[str, Int[Tensor, " b"]]:
         """Frames of each crop that are real, by stream."""

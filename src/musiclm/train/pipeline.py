@@ -11,9 +11,11 @@ bundle's codec or MuLan can be trained alone; the part with it takes the place o
 """
 
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ from musiclm.data.store import HEADER_FILE, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
-from musiclm.models.mulan.task import MuLanTask
+from musiclm.models.mulan.task import MuLanTask, training_captions
+from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
 from musiclm.models.soundstream.bands_task import (
     BandsDecoderTask,
@@ -41,7 +44,8 @@ from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
 from musiclm.train.card import describe_data, model_card
-from musiclm.train.loop import STATE_FILE, Task, TrainConfig, train
+from musiclm.train.loop import ONE_PROCESS, Means, Task, TrainConfig, newest_checkpoint, train
+from musiclm.train.processes import digest_of_code
 from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
@@ -86,13 +90,18 @@ def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) ->
 
 
 def _mulan(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
-    from musiclm.models.mulan.text import load_pretrained
-
-    loop, cache = recipe.train, runs / "mulan" / "cache"
-    pretrained = load_pretrained()
-    return MuLanTask(
-        recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained
+    task, loop, cache = recipe.task, recipe.train, runs / "mulan" / "cache"
+    sizes = task.model.text
+    pretrained = first_encoder(
+        task.text_from,
+        sizes,
+        lambda: training_captions(data, task.captions_per_window),
+        cache / "tokenizer.json",
+        loop.seed,
     )
+    text = replace(sizes, vocab_size=pretrained.config.vocab_size, max_tokens=pretrained.config.max_tokens)
+    task = replace(task, model=replace(task.model, text=text))
+    return MuLanTask(task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained)
 
 
 def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
@@ -156,13 +165,15 @@ def train_stage(
     precision: str = "auto",
     max_minutes: float | None = None,
     quiet: bool = False,
+    means: Means = ONE_PROCESS,
 ) -> Path | None:
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
-    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) with whose model a fresh run
-    begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
+    A finished stage is not trained again. means: as `musiclm.train.loop.train`. start: a bundle (folder, shipped
+    name, hub id) with whose model a fresh run begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
     ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
     """
+    processes = means.processes
     preset.recipe(stage)
     if stage in MODELS:
         preset = fitted(preset, runs)
@@ -189,7 +200,7 @@ def train_stage(
             )
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
-    if recorded.exists() and (folder / STATE_FILE).exists():
+    if recorded.exists() and newest_checkpoint(folder) is not None:
         before = json.loads(recorded.read_text())
         # only the length of a run may change: everything else would make another model under the same name
         if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
@@ -199,12 +210,17 @@ def train_stage(
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
-    if (folder / "artifact").exists() and not (folder / STATE_FILE).exists():
+    if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
         raise ArtifactError(
             f"{folder / 'artifact'} holds a model but {folder} no checkpoint to go on from; training would replace it: "
             "name another --runs folder, or move it away"
         )
-    task, loop = build_task(stage, preset, data, runs, part)
+    if processes.many:
+        processes.check_same(
+            {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
+        )
+    with processes.leader_first():  # which makes caches
+        task, loop = build_task(stage, preset, data, runs, part)
     info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
     if begin is not None:
         if isinstance(task, LmTask | StormTask):
@@ -212,7 +228,8 @@ def train_stage(
         info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
         info["from"]["hash"] = begin.hash
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(recorded, json.dumps(recipe, indent=1))
+    if processes.leads:
+        write_atomic(recorded, json.dumps(recipe, indent=1))
     return train(
         task,
         loop,
@@ -223,7 +240,18 @@ def train_stage(
         info=info,
         begin=None if one.one_side else begin,  # a task of one side loads the weights itself
         quiet=quiet,
+        means=means,
     )
+
+
+def digest_of_data(data: Path, runs: Path) -> str:
+    """Which corpus and tokens these are: a hash of the manifest and of the headers of the streams."""
+    files = [data / "manifest.jsonl", *sorted((runs / "tokens").glob(f"*/{HEADER_FILE}"))]
+    digest = hashlib.sha256()
+    for path in files:
+        if path.exists():
+            digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
@@ -302,8 +330,12 @@ def train_all(
     max_minutes: float | None = None,
     say: Say = print,
     quiet: bool = False,
+    means: Means = ONE_PROCESS,
 ) -> Bundle | None:
-    """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first."""
+    """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first.
+
+    Of several processes the leader makes labels, tokens and the bundle, while the others wait.
+    """
     import time
 
     deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
@@ -311,23 +343,40 @@ def train_all(
     def left() -> float | None:
         return None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
 
+    def make_tokens() -> None:
+        own = device if means.processes.device is None else str(means.processes.device)
+        encoders = [name for name in STREAMS if name != ACOUSTIC.name]
+        tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=own)
+        longest = preset.max_seconds_per_track
+        tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=own)
+
+    processes = means.processes
     for stage in STAGES:
         if stage == "mulan" and not finished(runs, stage, preset.mulan.train.steps):
-            label(data, say, preset.label_windows_per_track)
+            processes.by_leader(lambda: label(data, say, preset.label_windows_per_track))
         if stage == "semantic":
-            whole = [name for name in STREAMS if name != ACOUSTIC.name]
-            tokenize(data, runs, streams=whole, speeds=preset.speeds, device=device)
-            longest = preset.max_seconds_per_track
-            tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
+            processes.by_leader(make_tokens)
         if stage == "fine" and not num_fine_levels(fitted(preset, runs)):
             continue
-        if (
-            train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
-            is None
-        ):
+        artifact = train_stage(
+            stage,
+            preset,
+            data,
+            runs,
+            device=device,
+            precision=precision,
+            max_minutes=left(),
+            quiet=quiet,
+            means=means,
+        )
+        if artifact is None:
             return None
-        say(f"{stage}: done")
-    return make_bundle(runs, runs / "bundle", name)
+        if processes.leads:
+            say(f"{stage}: done")
+    with processes.leader_first():
+        if processes.leads:
+            make_bundle(runs, runs / "bundle", name)
+    return open_bundle(runs / "bundle")
 
 
 def make_bundle(
