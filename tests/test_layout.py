@@ -247,7 +247,7 @@ def commands(path: Path) -> list[str]:
     return [line.split("   #")[0] for line in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/training.md", "docs/usage.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/scaling.md", "docs/training.md", "docs/usage.md"])
 def test_commands_in_the_documents_parse(document: str) -> None:
     import typer.main
 
