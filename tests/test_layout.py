@@ -248,7 +248,8 @@ def commands(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/training.md", "docs/usage.md", "docs/service.md", "docs/encoders.md"]
+    "document",
+    [f"docs/{name}.md" for name in ("encoders", "scaling", "service", "training", "usage")] + ["README.md"],
 )
 def test_commands_in_the_documents_parse(document: str) -> None:
     import typer.main

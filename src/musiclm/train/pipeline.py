@@ -170,8 +170,9 @@ def train_stage(
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
     A finished stage is not trained again. means: as `musiclm.train.loop.train`. start: a bundle (folder, shipped
-    name, hub id) with whose model a fresh run begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
-    ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
+    name, hub id) with whose model a fresh run begins; stages that train one side of a model need it. Raises:
+    ValueError for a stage that can't be trained so; ArtifactError if the folder holds a run of other settings, or the
+    bundle's model is of other sizes or encoders.
     """
     processes = means.processes
     preset.recipe(stage)

@@ -196,16 +196,18 @@ def _mulan(task: MuLanTaskConfig) -> Sketch:
 
     def losses(rows: int) -> list[Tensor]:
         mels = torch.zeros(rows, task.seconds_per_clip, audio.num_mels, audio.frames_per_s)
-        heard = F.normalize(model.audio.head(model.audio(mels, _ids(rows, task.seconds_per_clip))), dim=-1)
+        of_audio = F.normalize(model.audio.head(model.audio(mels, _ids(rows, task.seconds_per_clip))), dim=-1)
         texts = rows * task.captions_per_clip
         if task.model.text_trained_layers:
             keep = torch.ones(texts, CAPTION_TOKENS, dtype=torch.bool)
             pooled = model.text_encoder(_ids(texts, CAPTION_TOKENS), keep)
         else:
             pooled = torch.zeros(texts, task.model.text.width)
-        said = F.normalize(model.text(pooled), dim=-1).unflatten(0, (rows, -1))
+        of_text = F.normalize(model.text(pooled), dim=-1).unflatten(0, (rows, -1))
         same = torch.zeros(rows, rows, dtype=torch.bool)
-        found = [contrastive_loss(heard, said[:, k], model.log_scale, same).loss for k in range(task.captions_per_clip)]
+        found = [
+            contrastive_loss(of_audio, of_text[:, k], model.log_scale, same).loss for k in range(task.captions_per_clip)
+        ]
         return [torch.stack(found).mean()]
 
     places = min(task.seconds_per_clip, WINDOW_S) * audio.tokens_per_s
@@ -247,8 +249,12 @@ def _soundstream(task: SoundStreamTaskConfig | BandsTaskConfig) -> Sketch:
         held = None if log_magnitude is None else log_magnitude.detach()
         judged = discriminator_loss(discriminators(real, held), discriminators(fake.detach(), held))
         discriminators.requires_grad_(False)
-        heard = discriminators(fake, log_magnitude)
-        total = total + adversarial_loss(heard) + feature_loss([[x.detach() for x in y] for y in heard], heard)
+        judged_fake = discriminators(fake, log_magnitude)
+        total = (
+            total
+            + adversarial_loss(judged_fake)
+            + feature_loss([[x.detach() for x in y] for y in judged_fake], judged_fake)
+        )
         discriminators.requires_grad_(True)
         return [judged, total + sum(spectral(decoded[..., : audio.shape[-1]], audio))]
 
