@@ -265,7 +265,8 @@ def _write(
                 if sound_format != "MP3":  # there libsndfile mangles all but ASCII
                     for name, value in tags.items():
                         setattr(file, name, value)
-            file.write(piece)
+            # libsndfile's MP3 encoder garbles two channels of 16-bit samples
+            file.write(piece if sound_format != "MP3" else piece.astype(np.float32) / 32768)
             num_frames += len(piece)
     if num_frames == 0:
         raise AudioError(f"{path}: nothing to write, the audio has no samples")

@@ -336,7 +336,7 @@ class StormAcoustic(AcousticDecoder):
         parts = 1 if len(span) <= room else -(-len(span) // (self.window - 2 * least))
         edges = [span.start, *(together(span.start + i * len(span) // parts) for i in range(1, parts)), span.stop]
         plan = []
-        for start, stop in itertools.pairwise(edges):
+        for start, stop in itertools.pairwise(sorted(set(edges))):  # a part may be shorter than a unit
             side = max(least, (self.window - (stop - start)) // 2)  # what a window has left goes to its sides
             last = min(num_frames, stop + side) if stop == span.stop else stop
             plan.append((range(together(max(0, start - side)), last), range(start, stop)))
