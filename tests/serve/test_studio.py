@@ -247,7 +247,7 @@ def test_a_story_is_told_in_blocks(page: Any, service: Service) -> None:
 def test_what_is_being_made_can_be_cancelled(page: Any, service: Service) -> None:
     make(page, "slow piano", "300")
     page.get_by_role("button", name="Cancel slow piano").click()
-    until(lambda: service.client.get("/healthz").json()["running"] == 0, 10)
+    until(lambda: service.client.get("/healthz").json()["running"] == 0)
     page.locator("#work").wait_for(state="hidden")
     assert page.get_by_role("heading", name="Nothing to hear").is_visible()
     assert service.client.get("/v1/takes").json()["takes"] == []

@@ -28,7 +28,7 @@ export class Compose {
     $("#back").addEventListener("click", () => this.use("generate"));
     this.form.addEventListener("change", (event) => {
       if (event.target.name === "kind") this.use(event.target.value);
-      if (event.target.name === "duration_s") this.story.draw();
+      if (event.target.name === "duration_s") this.story.blocks();
     });
     this.form.addEventListener("input", (event) => {
       if (["from_s", "to_s"].includes(event.target.name)) this._onSpan(this.span());

@@ -25,7 +25,8 @@ export const wake = () => audio().resume();
 export class Player extends EventTarget {
   constructor(url) {
     super();
-    this.src = this.currentSrc = url;
+    this.url = url;
+    this.src = this.currentSrc = ""; // or wavesurfer would read it too
     this.samples = new Float32Array(0);
     this.made = 0; // samples that are there
     this.peaks = [];
@@ -45,7 +46,7 @@ export class Player extends EventTarget {
   // -- what comes in
 
   async _read() {
-    const response = await sound(this.src, this._abort.signal);
+    const response = await sound(this.url, this._abort.signal);
     const reader = response.body.getReader();
     let head = new Uint8Array(0);
     let rest = null; // a byte of half a sample

@@ -32,12 +32,13 @@ export class Story {
     const add = make("button", { type: "button", className: "small", textContent: "Add a section" });
     add.addEventListener("click", () => this._add(this.duration() || 60));
     this.place.replaceChildren(make("span", { className: "label", textContent: "Story" }), this.strip, lines, add);
-    this._blocks();
+    this.blocks();
     if (focus) this.place.querySelector(`[name="${focus}"]`)?.focus();
   }
 
   /** Draws the timeline alone, so that nobody who types below it is disturbed. */
-  _blocks() {
+  blocks() {
+    if (!this.strip) return;
     const whole = this.duration() || 60;
     this.strip.replaceChildren(...this.sections.map((section, index) => {
       const end = this.sections[index + 1]?.at_s ?? whole;
@@ -64,13 +65,13 @@ export class Story {
       if (Number.isFinite(at)) section.at_s = at;
       this._order();
       from.value = precise(section.at_s);
-      if (this.sections[index] === section) this._blocks();
+      if (this.sections[index] === section) this.blocks();
       else this.draw(`at-${this.sections.indexOf(section)}`);
     });
     from.addEventListener("keydown", (event) => {
       if (event.key === "Enter") { event.preventDefault(); from.blur(); } // it is set, not sent
     });
-    prompt.addEventListener("input", () => { section.prompt = prompt.value; this._blocks(); });
+    prompt.addEventListener("input", () => { section.prompt = prompt.value; this.blocks(); });
     remove.addEventListener("click", () => {
       this.sections.splice(index, 1);
       this.sections[0].at_s = 0;

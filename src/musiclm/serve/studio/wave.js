@@ -65,13 +65,13 @@ export class Wave {
     if (!this._player || this.whole || !this._player.samples.length) return;
     if (performance.now() - this._drawn < REDRAWN_MS) return;
     this._drawn = performance.now();
-    await this._surfer.load(this._player.src, [this._player.peaks], this._player.duration);
+    await this._surfer.load("", [this._player.peaks], this._player.duration);
   }
 
   async _finish(player) {
     if (player !== this._player) return;
     this.whole = true;
-    await this._surfer.load(player.src, [player.samples], player.duration);
+    await this._surfer.load("", [player.samples], player.duration);
     if (player !== this._player) return;
     for (const start of this.joints) {
       this._regions.addRegion({ id: `joint-${start}`, start, drag: false, resize: false, color: colour("--accent") });
