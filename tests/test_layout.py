@@ -103,7 +103,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
     "cli": (
         *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.edit", "cli.codec", "cli.train"),
-        *("cli.evaluate", "cli.bench", "cli.inspect", "cli.corpus", "cli.serve", "cli.push", "cli.encoder"),
+        *("cli.evaluate", "cli.bench", "cli.inspect", "cli.corpus", "cli.serve", "cli.push", "cli.encoder", "cli.plan"),
     ),
 }
 
