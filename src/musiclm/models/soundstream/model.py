@@ -201,7 +201,10 @@ class SoundStream(nn.Module):
 
 
 class EncoderStream:
-    """Encodes a stream piece by piece; the codes equal those of the whole. One per stream."""
+    """Encodes a stream piece by piece; the codes equal those of the whole.
+
+    But for a vector that lies as near to two codes as the last bits of a sum. One per stream.
+    """
 
     def __init__(self, model: SoundStream, levels: int | None = None) -> None:
         self.model, self.levels = model, levels
@@ -247,7 +250,11 @@ class EncoderStream:
 
 
 class DecoderStream:
-    """Decodes a stream piece by piece; the audio equals that of the whole. One per stream."""
+    """Decodes a stream piece by piece; the audio equals that of the whole, that of the bands network to the bit.
+
+    The others work on pieces as they come, whose sums end with other last bits: within 0.01 of full scale. One per
+    stream.
+    """
 
     def __init__(self, model: SoundStream) -> None:
         self.model = model
