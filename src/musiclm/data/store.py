@@ -416,7 +416,12 @@ class TokenStore:
 
     def num_frames(self, crops: Crops) -> dict[str, Int[Tensor, " b"]]:
         """Frames of each crop that are real, by stream."""
-        return {name: crops.num_frames * ratio.numerator // ratio.denominator for name, ratio in self.ratios.items()}
+        return {name: self.frames_of(name, crops.num_frames) for name in self.ratios}
+
+    def frames_of(self, stream: str, num_frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """Whole frames of a stream in so many of the store's clock."""
+        ratio = self.ratios[stream]
+        return num_frames * ratio.numerator // ratio.denominator
 
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]

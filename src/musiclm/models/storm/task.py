@@ -194,7 +194,7 @@ class StormTask:
             streams["mulan"] = streams["mulan"].masked_fill(drawn.drop[:, None, None], -1)
         streams["acoustic"] = streams["acoustic"][:, : self.config.model.acoustic.levels]
         _, levels, length = streams["acoustic"].shape
-        all_frames = drawn.all_frames * self.store.ratios["acoustic"]
+        all_frames = self.store.frames_of("acoustic", drawn.all_frames)
         masking = draw_masking(all_frames, length, levels, self.config, drawn.generator)
         return {
             "streams": streams,
