@@ -20,7 +20,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,cluster,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,cluster,serve,dev]'
 	$(BIN)/pip install --quiet --no-deps musicnn==0.1.0 basic-pitch==0.4.0 aisfx==0.1.2
 	touch $@
 

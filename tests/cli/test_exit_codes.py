@@ -22,6 +22,8 @@ from tests.forked import ROOT, Ended, Server
 # opens then
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate  -o a.wav --model no-such", "generate piano -o a.wav --model BUNDLE", "bundle.json"),
+    "story": ("story none.txt", "story TALE -o a.wav --model BUNDLE", "bundle.json"),
+    "play": ("play -o - --model no-such", "play -o - --model BUNDLE", "bundle.json"),
     "render": ("render none.take", "render take.take -o a.wav --model BUNDLE", "bundle.json"),
     "continue": ("continue none.wav", "continue tone.wav -o a.wav --model BUNDLE", "bundle.json"),
     "codec encode": ("codec encode none.wav", "codec encode tone.wav -o a.codes --model BUNDLE", "bundle.json"),
@@ -68,7 +70,13 @@ def given(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> dict[str,
             sound = 0.3 * envelope * np.sin(2 * np.pi * random.uniform(100, 1000) * time_s)
             soundfile.write(folder / "music" / name / f"{name}{index}.wav", sound, 24000)
         build_corpus([str(folder / "music" / name)], folder / name, jobs=1, progress=False)
-    return {"BUNDLE": str(bundle.folder), "CORPUS": str(folder / "one"), "OTHER": str(folder / "other")}
+    (folder / "tale.txt").write_text("0:00 calm piano")
+    return {
+        "TALE": str(folder / "tale.txt"),
+        "BUNDLE": str(bundle.folder),
+        "CORPUS": str(folder / "one"),
+        "OTHER": str(folder / "other"),
+    }
 
 
 def words(line: str, given: dict[str, str]) -> list[str]:

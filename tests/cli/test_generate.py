@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from musiclm.cli.generate import configure
 from musiclm.core.bundle import Bundle
 from musiclm.generate.session import MusicLM
+from musiclm.generate.wishes import configure
 
 
 @pytest.fixture(scope="module")
@@ -40,5 +40,5 @@ def test_a_beat_without_onsets_is_refused(bundle: Bundle, monkeypatch: pytest.Mo
     monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert configure(model, "music", {"steer.beat": None}) == model.default_config()
-    with pytest.raises(ValueError, match="--beat does nothing with the bundle mock"):
+    with pytest.raises(ValueError, match="beat does nothing with the bundle mock"):
         configure(model, "music", {"steer.beat": 1.0})

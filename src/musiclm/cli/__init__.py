@@ -13,16 +13,32 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, plan, take, train
+from musiclm.cli import (
+    bench,
+    codec,
+    corpus,
+    edit,
+    evaluate,
+    generate,
+    inspect,
+    plan,
+    play,
+    serve,
+    story,
+    take,
+    train,
+)
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(generate.generate, take.render, train.train, plan.plan, train.label, train.tokenize, train.bundle),
-    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
+    *(story.story, play.play, take.render, edit.repaint, edit.vary, edit.loop),
+    *(train.train, plan.plan, train.label, train.tokenize, train.bundle),
+    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, serve.serve),
 )
+app.command(cls=generate.Generate)(generate.generate)
 for command in COMMANDS:
     app.command()(command)
 app.command("continue")(take.continue_)

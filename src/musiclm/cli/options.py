@@ -3,13 +3,22 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+T = TypeVar("T")
 MOST_THREADS = max(256, os.cpu_count() or 1)  # with 100 000 torch ends the process
+
+
+def checked(make: Callable[..., T], *values: Any) -> T:
+    """What is made of values of options; a ValueError is wrong usage."""
+    try:
+        return make(*values)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
@@ -18,10 +27,7 @@ def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
 
     def callback(value: Any) -> Any:
         if value is not None:
-            try:
-                check(value)
-            except ValueError as error:
-                raise typer.BadParameter(str(error)) from None
+            checked(check, value)
         return value
 
     return callback

@@ -102,6 +102,10 @@ class Pace:
         """The fewest semantic frames that cover so many acoustic ones."""
         return -(-acoustic // self.acoustic) * self.semantic
 
+    def semantic_frame_of(self, acoustic: int) -> int:
+        """The first semantic frame of those that begin together before this acoustic frame, or with it."""
+        return acoustic // self.acoustic * self.semantic
+
     def together(self, acoustic: int) -> int:
         """The last acoustic frame up to this one that begins with a semantic frame."""
         return acoustic // self.acoustic * self.acoustic

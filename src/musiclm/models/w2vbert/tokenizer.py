@@ -136,10 +136,10 @@ class SemanticTokenizer(nn.Module):
                 inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
                 codes[:, window.keep_start : window.keep_stop] = row[:, inside]
             if self.config.harmony:  # windows begin and end with whole frames
-                notes = self._notes(pieces).unflatten(0, (len(group), b))
-                for window, row in zip(group, notes, strict=True):
-                    first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
-                    notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
+                of_group = self._notes(pieces).unflatten(0, (len(group), b))
+                for window, row in zip(group, of_group, strict=True):
+                    kept = slice((window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2)
+                    notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, kept]
         return torch.cat([notes, codes.unflatten(1, (-1, self.config.halves)).transpose(1, 2)], 1)
 
     def _notes(self, audio: Float[Tensor, "b 1 s"]) -> Int[Tensor, "b r t"]:
