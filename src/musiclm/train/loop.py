@@ -238,7 +238,10 @@ class Run:
             self._make_optimizers()
 
     def _make_optimizers(self) -> None:
-        self.optimizers = {name: make_optimizer(module, self.config) for name, module in self.task.groups.items()}
+        groups = self.task.groups
+        self.optimizers = {name: make_optimizer(module, self.config) for name, module in groups.items()}
+        # once: while one network learns from another, that one's parameters may be held for a time
+        self.parameters = {name: in_order(module) for name, module in groups.items()}
 
     def prepare(self) -> None:
         """Wraps the networks, weights being there: in every process the leader's."""
@@ -290,7 +293,7 @@ class Run:
         found: dict[str, Tensor] = {}
         for group, module in self.task.groups.items():
             found |= {f"model.{group}.{name}": value for name, value in module.state_dict().items()}
-            for index, parameter in enumerate(in_order(module)):
+            for index, parameter in enumerate(self.parameters[group]):
                 values = self.optimizers[group].state.get(parameter, {})
                 found |= {f"optimizer.{group}.{index}.{name}": value for name, value in values.items()}
         found |= {f"ema.{name}": value for name, value in (self.average or self.ema.state_dict()).items()}
@@ -347,11 +350,10 @@ class Run:
         load_shards(tensors, path, self.means.processes)
 
     def _make_optimizer_states(self, names: Iterable[str]) -> None:
-        parameters = {group: in_order(module) for group, module in self.task.groups.items()}
         for name in names:
             kind, group, *rest = name.split(".")
             if kind == "optimizer":
-                parameter = parameters[group][int(rest[0])]
+                parameter = self.parameters[group][int(rest[0])]
                 like = torch.zeros_like(parameter.detach()) if rest[1] != "step" else torch.tensor(0.0)
                 fused = self.optimizers[group].defaults.get("fused")
                 self.optimizers[group].state[parameter][rest[1]] = like.to(self.device) if fused else like
