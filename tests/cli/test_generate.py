@@ -37,7 +37,7 @@ def test_each_wish_lands_in_its_setting(model: MusicLM) -> None:
 
 
 def test_a_beat_without_onsets_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert configure(model, "music", {"steer.beat": None}) == model.default_config()
     with pytest.raises(ValueError, match="beat does nothing with the bundle mock"):

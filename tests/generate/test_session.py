@@ -206,7 +206,7 @@ def test_a_tempo_and_a_key_steer_whether_said_or_set(model: MusicLM) -> None:
 
 
 def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.steering(Steer(), "at 150 BPM in D minor") == []
     assert model.generate("slow music at 150 BPM", 1.0).audio.any()
@@ -218,7 +218,7 @@ def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.
 def test_what_was_understood_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.understood(Steer(), "at 150 BPM in Am") == "tempo 150 BPM (prompt), key A minor (prompt)"
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.understood(Steer(), "at 150 BPM").endswith("; the bundle mock can keep to neither")
     assert model.understood(Steer(), "slow music") == "no tempo in numbers, no key"

@@ -355,7 +355,7 @@ def test_a_tempo_of_a_section_steers_it_alone(model: MusicLM) -> None:
 def test_a_section_after_the_end_is_refused(model: MusicLM, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="the section at 0:01 begins after the end of the music, 1 s; make it longer"):
         model.generate(TWO, 1.0)
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     plain = MusicLM.from_pretrained(model.bundle.folder)
     assert plain.generate(TWO, 1.5).audio.any()
     with pytest.raises(ValueError, match="made without cues"):

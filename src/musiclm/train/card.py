@@ -110,7 +110,8 @@ def _others(artifacts: dict[str, Path]) -> list[str]:
         document = read_config(folder)
         if "source" in document["config"]:
             source = document["config"]["source"]
-            where = source["name"] if source["revision"] is None else f"{source['name']}@{source['revision']}"
+            local = source["revision"] is None  # of a folder the name, not where it lies
+            where = Path(source["name"]).name if local else f"{source['name']}@{source['revision']}"
             role = {"soundstream": "codec", "w2vbert": "semantic encoder", "mulan": "joint embedding"}[part]
             lines.append(f"The {role} was made by others and keeps its own licence: {where}.")
         elif part == "mulan":

@@ -96,6 +96,8 @@ class SoundStormConfig:
 class SoundStorm(nn.Module):
     """Hidden states of frames with some codes masked, and logits of one level."""
 
+    beside_rows: Tensor
+
     def __init__(self, config: SoundStormConfig) -> None:
         super().__init__()
         self.config = config
@@ -124,6 +126,8 @@ class SoundStorm(nn.Module):
             # what the codes before and after a level say, and how likely they stay; at first nothing
             self.beside = nn.Parameter(torch.zeros(2, acoustic.levels, inner, width))
             self.stay = nn.Parameter(torch.zeros(2, acoustic.levels, width))
+            levels = torch.tensor([[level for level, _ in config.before], config.after])
+            self.register_buffer("beside_rows", levels * (acoustic.codebook_size + 1), persistent=False)
         self.conformer = Conformer(config.conformer)
         self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, inner))
         nn.init.normal_(self.head, std=0.02)
@@ -220,20 +224,18 @@ class SoundStorm(nn.Module):
 
         codes: those before are taken from these, for frames are drawn in order. known: those after, from these.
         """
-        edge = codes.new_full((codes.shape[0], codes.shape[1], 1), self.mask_code)
+        edge = torch.full_like(codes[:, :, :1], self.mask_code)
         earlier, later = torch.cat([edge, codes[:, :, :-1]], 2), torch.cat([known[:, :, 1:], edge], 2)
         before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
         return torch.stack(before, 1), later[:, self.config.after]
 
     def told(self, neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]], levels: slice) -> Float[Tensor, "n q d"]:
         """What the codes before and after some levels add to their states."""
-        own = torch.arange(self.config.acoustic.levels, device=self.head.device)[levels]
-        tables = torch.tensor([[level for level, _ in self.config.before], self.config.after], device=own.device)
-        total = torch.zeros((), device=own.device)
-        for side, codes in enumerate(neighbours):
-            rows = self.embedding(codes + tables[side, own] * (self.config.acoustic.codebook_size + 1))
-            total = total + torch.einsum("nqc,qcd->nqd", rows, self.beside[side, levels])
-        return total
+        before, after = (
+            torch.einsum("nqc,qcd->nqd", self.embedding(codes + rows[levels]), beside[levels])
+            for codes, rows, beside in zip(neighbours, self.beside_rows, self.beside, strict=True)
+        )
+        return before + after
 
     def _with_stays(
         self,
