@@ -1,4 +1,7 @@
-"""The studio in Chromium, as somebody uses it: by mouse, by keyboard, on a phone. Skipped without a Chromium."""
+"""The studio in Chromium, as somebody uses it: by mouse, by keyboard, on a phone. Skipped without a Chromium.
+
+Slow, and not for a busy machine: `make slow`.
+"""
 
 import os
 import re
@@ -20,6 +23,7 @@ if not CHROMIUM:
     pytest.skip("no Chromium is installed (apt install chromium), or named by CHROMIUM", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+pytestmark = pytest.mark.slow
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
