@@ -227,7 +227,7 @@ class SoundStorm(nn.Module):
         edge = torch.full_like(codes[:, :, :1], self.mask_code)
         earlier, later = torch.cat([edge, codes[:, :, :-1]], 2), torch.cat([known[:, :, 1:], edge], 2)
         before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
-        return torch.stack(before, 1), later[:, self.config.after]
+        return torch.stack(before, 1), torch.stack([later[:, level] for level in self.config.after], 1)
 
     def told(self, neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]], levels: slice) -> Float[Tensor, "n q d"]:
         """What the codes before and after some levels add to their states."""
