@@ -99,16 +99,16 @@ def test_music_is_made_heard_kept_and_saved(page: Any, service: Service) -> None
     page.get_by_text("Examples").click()
     page.get_by_role("button", name="a celtic tune with harp and flute").click()
     assert page.get_by_label("What is it like?").input_value() == "a celtic tune with harp and flute"
-    make(page, "slow piano", "14", "7")
+    make(page, "slow piano", "40", "7")
     page.get_by_text("left").wait_for()
     page.locator("#play[aria-label=Pause]").wait_for()  # it plays while it is made
-    page.wait_for_function("() => document.querySelector('#time').textContent > '0:00 / 0:14'")
+    page.wait_for_function("() => document.querySelector('#time').textContent > '0:00 / 0:40'")
     assert service.client.get("/healthz").json()["running"] == 1, "and is not whole yet"
     shot(page, "being-made")
     take_row(page, "slow piano").wait_for()
     page.get_by_role("group", name="What to do with this take").wait_for()
     (take,) = service.client.get("/v1/takes").json()["takes"]
-    assert take["about"]["seed"] == 7 and take["duration_s"] == 14
+    assert take["about"]["seed"] == 7 and take["duration_s"] == 40
     page.get_by_label("Spectrogram").check()
     page.wait_for_timeout(800)
     shot(page, "take")
@@ -306,8 +306,9 @@ def test_on_a_phone(phone: Any, service: Service) -> None:
     take_row(phone, "slow piano").wait_for()
     assert phone.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     small = phone.evaluate(
-        "() => [...document.querySelectorAll('button, select, input:not(.hidden)')]"
-        ".filter((one) => one.offsetParent && one.type !== 'checkbox' && one.getBoundingClientRect().height < 32)"
+        "() => [...document.querySelectorAll('button, select, input:not(.hidden), .segments label')]"
+        ".filter((one) => one.offsetParent && !['checkbox', 'radio'].includes(one.type))"
+        ".filter((one) => one.getBoundingClientRect().height < 32)"
         ".map((one) => one.outerHTML.slice(0, 80))"
     )
     assert not small, "fingers are wide"
