@@ -11,7 +11,7 @@ autocorrelation's lags; a key makes codes likelier by how well their pitches fit
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
     return (values - values.mean(0)) / values.std(0).clamp(min=1e-6)
 
 
+@runtime_checkable
 class Guide(Protocol):
     """What the sampler asks before each code of an item, and tells of each, drawn or given, in order: level by level,
     frame by frame."""

@@ -6,7 +6,7 @@ A part of a bundle is a role, named after the paper's model: `soundstream` is th
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +27,7 @@ from musiclm.models.w2vbert.tokenizer import CodeCues, SemanticTokenizer, cues_o
 FOREIGN = {FOREIGN_CODEC: ACOUSTIC.name, FOREIGN_SEMANTIC: SEMANTIC.name, FOREIGN_JOINT: MULAN.name}  # -> stream
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What all have."""
 
@@ -38,6 +39,7 @@ class Encoder(Protocol):
     def eval(self) -> Any: ...
 
 
+@runtime_checkable
 class EncoderStream(Protocol):
     """Audio in pieces to codes: together those of the whole."""
 
@@ -47,6 +49,7 @@ class EncoderStream(Protocol):
     def flush(self) -> Int[Tensor, "1 q t"]: ...
 
 
+@runtime_checkable
 class DecoderStream(Protocol):
     """Codes in pieces to audio: together that of the whole."""
 

@@ -9,7 +9,7 @@ asks for (`fit_quantizer`).
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -104,6 +104,7 @@ def measure_gap(
     )
 
 
+@runtime_checkable
 class Quantizes(Protocol):
     """A joint embedding: MuLan, or another in its place."""
 
