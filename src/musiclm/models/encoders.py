@@ -57,6 +57,7 @@ class DecoderStream(Protocol):
     def flush(self) -> Float[Tensor, "b 1 s"]: ...
 
 
+@runtime_checkable
 class Codec(Encoder, Protocol):
     """Audio at its own rate to acoustic codes and back. A frame is a whole number of samples."""
 
@@ -76,6 +77,7 @@ class Codec(Encoder, Protocol):
     def decoder_stream(self) -> DecoderStream: ...
 
 
+@runtime_checkable
 class SemanticEncoder(Encoder, Protocol):
     """Audio at 24 kHz to semantic codes: one frame for each that is whole, in constant memory."""
 
@@ -86,6 +88,7 @@ class SemanticEncoder(Encoder, Protocol):
     def encode(self, audio: Float[Tensor, "b 1 s"]) -> Int[Tensor, "b q t"]: ...
 
 
+@runtime_checkable
 class JointEmbedding(Encoder, Protocol):
     """Audio at 24 kHz and text to vectors of length 1 in one space, and to codes of one quantizer."""
 
