@@ -150,10 +150,11 @@ def _close_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _version(show: bool) -> None:
+def _version(show: bool) -> bool:
     if show:
         print(__version__)
         raise typer.Exit()
+    return show
 
 
 @app.callback()
