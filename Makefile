@@ -2,7 +2,7 @@
 # make test   sets everything up and runs the tests
 # make check  format, lint, types, tests
 # make slow   the tests that take minutes
-# make shapes tests of models, evaluation and command line with the shapes in signatures checked
+# make shapes the models' tests with the shapes in signatures checked
 
 VENV ?= .venv
 BIN := $(VENV)/bin
