@@ -140,7 +140,7 @@ class ForeignJoint(Foreign):
         return self.quantize(self.embed_text(texts))
 
     @torch.no_grad()
-    def fit(self, tracks: Sequence[Float[Tensor, "1 s"]], texts: Sequence[str], seed: int = 0) -> None:
+    def fit(self, tracks: Sequence[Float[Tensor, "1 _"]], texts: Sequence[str], seed: int = 0) -> None:
         """Fits means and quantizer, in place, on the windows of tracks and on texts that say what music may have.
 
         Raises: ValueError if there is no track.
