@@ -225,7 +225,7 @@ MUTATIONS = (
         "bands.py",
         "lag = self.kernel - 1 - self.ahead",
         "lag = self.kernel - 1",
-        ("soundstream/test_bands.py",),
+        ("soundstream/test_bands.py", "tests/test_streaming.py"),
         "the skip of a block is of other frames than its convolution",
     ),
     Mutation(
@@ -253,7 +253,7 @@ MUTATIONS = (
         "rhythm.py",
         "return bool(third >= 2 and third > back)",
         "return bool(third >= 2)",
-        ("facts/test_window.py", "facts/test_traits.py"),
+        ("facts/test_window.py", "facts/test_traits.py", "captions/test_sentences.py"),
         "snares on every beat count as half time, and fast music is not called fast",
     ),
     Mutation(
