@@ -157,6 +157,8 @@ def test_a_long_or_foreign_prompt_still_makes_music(model: MusicLM) -> None:
 def test_decoders_and_devices_have_names(bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="storm or ar, got 'fast'"):
         GenerateConfig(acoustic="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device 'meta' is not available"):
+        MusicLM.from_pretrained(bundle.folder, device="meta")
     with pytest.raises(ValueError, match="no device is called 'gpu'"):
         MusicLM.from_pretrained(bundle.folder, device="gpu")
     if not torch.cuda.is_available():

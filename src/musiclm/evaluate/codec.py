@@ -41,7 +41,7 @@ from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
 from musiclm.evaluate.notes_kept import notes_kept
 from musiclm.evaluate.real_or_not import real_or_not
 from musiclm.listen.analysers import Analyser
-from musiclm.listen.notes import NoteAnalyser, Transcription, count_notes
+from musiclm.listen.notes import Transcriber, Transcription, count_notes
 from musiclm.models.encoders import Codec
 from musiclm.models.foreign.codec import ForeignCodecConfig, decode_window, encode_window, load_codec
 from musiclm.models.soundstream.config import SoundStreamConfig
@@ -216,7 +216,7 @@ class Comparison:
         self,
         originals: Sequence[Clip],
         visqol: Callable[[Clip, Clip], float] | None = None,
-        notes: NoteAnalyser | None = None,
+        notes: Transcriber | None = None,
         embedders: Sequence[Analyser] = (),
     ) -> None:
         """What is None or empty is not measured."""
@@ -276,7 +276,7 @@ def evaluate_codec(
     clip_s: float = 6.0,
     seed: int = 0,
     visqol: Callable[[Clip, Clip], float] | None = None,
-    notes: NoteAnalyser | None = None,
+    notes: Transcriber | None = None,
     embedders: Sequence[Analyser] = (),
 ) -> CodecReport:
     """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`.
