@@ -167,8 +167,8 @@ MUTATIONS = (
     ),
     Mutation(
         "loop.py",
-        '"weight_decay": 0.0}',
-        '"weight_decay": config.weight_decay}',
+        'if local(p) is p], "weight_decay": 0.0}',
+        'if local(p) is p], "weight_decay": config.weight_decay}',
         ("train/test_loop.py",),
         "norms and biases decay",
     ),
