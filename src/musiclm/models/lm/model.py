@@ -24,7 +24,7 @@ from musiclm.core.streams import SEMANTIC, TokenSpec
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
 from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
-from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
+from musiclm.nn.transformer import KvCache, StaticStep, Transformer, TransformerConfig
 
 KIND = "lm"
 
@@ -98,10 +98,14 @@ class TokenLM(nn.Module):
         return model
 
     def read(
-        self, ids: Int[Tensor, "b l"], positions: Float[Tensor, " l"], cache: KvCache | None = None
+        self,
+        ids: Int[Tensor, "b l"],
+        positions: Float[Tensor, " l"],
+        cache: KvCache | None = None,
+        step: StaticStep | None = None,
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
-        """Hidden states after each id, and the cache moved on."""
-        return self.transformer(self.embed(ids, 0 if cache is None else cache.length), positions, cache)
+        """Hidden states after each id, and the cache moved on. step: computes them, in place of the transformer."""
+        return (step or self.transformer)(self.embed(ids, 0 if cache is None else cache.length), positions, cache)
 
     def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
         """Embeddings of ids that begin at place `start` of the sequence.
@@ -117,13 +121,13 @@ class TokenLM(nn.Module):
         return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
     def read_codes(
-        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache
+        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache, step: StaticStep | None = None
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
         """`read` of whole target frames, the first of which is frame `start`."""
         x = self.embed_codes(codes)
         first = start * self.layout.places_per_frame
         positions = self.layout.target_positions(first, first + x.shape[1], x.device)
-        return self.transformer(x, positions, cache)
+        return (step or self.transformer)(x, positions, cache)
 
     def embed_codes(self, codes: Int[Tensor, "b q n"]) -> Float[Tensor, "b l d"]:
         """Embeddings of target frames, one a place."""
