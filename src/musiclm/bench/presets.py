@@ -271,7 +271,7 @@ def generation(
     def first_sound() -> dict[str, Any]:
         return {"first_sound_s": timed(lambda: chain().first_sound(config.duration_s), config.repeats, device)}
 
-    found |= attempt("first sound", first_sound)
+    found["first_sound"] = attempt("first sound", first_sound)
     found["codec"] = attempt("codec", lambda: _codec(chain().codec, config, device))
     return found
 

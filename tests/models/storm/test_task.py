@@ -108,10 +108,10 @@ def test_given_codes_are_partly_wrong(store: TokenStore) -> None:
     assert torch.equal(task.batch(3, Part(index=1, count=2))["context"], context[3:])
     run(task, 1)  # away from tables that say nothing
 
-    masked, frames = batch["masking"]["masked"], batch["num_frames"]
+    masked, real = batch["masking"]["masked"], batch["real"]
     with torch.no_grad():
         losses = {
-            name: whole_frame_losses(task.model, batch["streams"], frames, masked, read)
+            name: whole_frame_losses(task.model, batch["streams"], real, masked, read)
             for name, read in {"none": None, "same": codes, "wrong": context}.items()
         }
     assert torch.equal(losses["none"], losses["same"]) and not torch.equal(losses["none"], losses["wrong"])
