@@ -14,14 +14,17 @@ from musiclm.core.streams import ENCODER_OF, MULAN, TokenSpec
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import StoreError, StreamHeader, StreamWriter
+from musiclm.models.melody.model import MelodyEncoder
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import EncoderStream, SoundStream
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
 
-LOADERS: dict[str, Callable[[Path], SoundStream | SemanticTokenizer | MuLan]] = {
+AnyEncoder = SoundStream | SemanticTokenizer | MuLan | MelodyEncoder
+LOADERS: dict[str, Callable[[Path], AnyEncoder]] = {
     "soundstream": SoundStream.from_artifact,
     "w2vbert": SemanticTokenizer.from_artifact,
     "mulan": MuLan.from_artifact,
+    "melody": MelodyEncoder.from_artifact,
 }
 
 
@@ -39,7 +42,7 @@ class Encoder:
         return cls.of(LOADERS[ENCODER_OF[stream]](folder), device)
 
     @classmethod
-    def of(cls, model: SoundStream | SemanticTokenizer | MuLan, device: str = "cpu") -> "Encoder":
+    def of(cls, model: AnyEncoder, device: str = "cpu") -> "Encoder":
         """Raises: StoreError if the model has no hash, that is, was not loaded from an artifact."""
         model.eval().to(device)
         if isinstance(model, SoundStream):
@@ -47,6 +50,9 @@ class Encoder:
             encode: Callable[[Tensor], Tensor] = lambda audio: encode_long(model, audio.to(device))[0]  # noqa: E731
         elif isinstance(model, SemanticTokenizer):
             spec, codebooks = model.spec, model.codebooks
+            encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
+        elif isinstance(model, MelodyEncoder):
+            spec, codebooks = model.spec, model.rvq.codebooks
             encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
         else:
             rvq = model.rvq

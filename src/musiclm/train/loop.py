@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -230,11 +230,12 @@ def train(
     max_minutes: float | None = None,
     info: dict[str, Any] | None = None,
     begin: Artifact | None = None,
+    new: Collection[str] = (),
     quiet: bool = False,
 ) -> Path | None:
     """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if `max_minutes` were up first.
 
-    begin: weights that a fresh run starts from instead of random ones, with a new optimizer.
+    begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these may lack.
 
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never stopped.
     The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second signal stops at once.
@@ -253,7 +254,7 @@ def train(
         torch.manual_seed(config.seed)
         task.start(torch_device)
         if begin is not None:
-            load_state(task.groups[task.ema_group], begin)
+            load_state(task.groups[task.ema_group], begin, new)
         run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
     if precision == "auto" and run.precision is not None:
         precision = run.precision  # what this machine would choose is no matter: a run ends as it began

@@ -7,24 +7,38 @@
 
 Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its stream of
 the token store, and a language model can begin as soon as the streams that it reads are there. One side of a bundle's codec or MuLan can
-be trained alone; the part with it takes the place of the whole one.
+be trained alone; the part with it takes the place of the whole one. The melody encoder learns from a folder of its own (musiclm corpus
+melodies) and is optional: only a semantic stage that is told of melodies needs it.
 """
 
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
-from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
+from musiclm.core.streams import (
+    ACOUSTIC,
+    ALL_STREAMS,
+    ENCODER_OF,
+    ENCODERS,
+    MELODY,
+    MODELS,
+    PARTS,
+    STAGES,
+    STREAMS,
+    TRAINABLES,
+)
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import TokenStore
 from musiclm.data.tokenize import Encoder, tokenize_corpus
-from musiclm.models.lm.task import LmTask
+from musiclm.models.lm.task import LmTask, LmTaskConfig
+from musiclm.models.melody.task import MelodyTask
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.mulan.text_task import MuLanTextTask
 from musiclm.models.soundstream.bands_task import (
@@ -37,12 +51,13 @@ from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
-from musiclm.train.card import describe_data, model_card
+from musiclm.train.card import describe_data, describe_melodies, model_card
 from musiclm.train.loop import STATE_FILE, Task, TrainConfig, train
 from musiclm.train.recipes import Preset, Recipe
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
+CAN_LACK = [part for part in PARTS if part not in REQUIRED]
 
 
 def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
@@ -97,6 +112,10 @@ def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None)
     return MuLanTextTask(recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, start=start)
 
 
+def _melody(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    return MelodyTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
+
+
 def _lm(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     store = TokenStore(runs / "tokens", recipe.task.streams)
     return LmTask(recipe.task, store, recipe.train.batch_size, recipe.train.seed)
@@ -112,6 +131,7 @@ BUILDERS: dict[str, Callable[[Recipe[Any], Path, Path, Path | None], Task]] = {
     "soundstream": _soundstream,
     "w2vbert": _w2vbert,
     "mulan": _mulan,
+    "melody": _melody,
     "semantic": _lm,
     "storm": _storm,
     "coarse": _lm,
@@ -141,6 +161,12 @@ def same_sizes(config: dict[str, Any], model: Any) -> bool:
         return False
 
 
+def same_run(before: dict[str, Any], recipe: dict[str, Any], task: Any) -> bool:
+    """Whether a recorded recipe is this one but for the number of steps; settings it was written without have their defaults."""
+    old, new = ({**one, "task": None, "train": {**one["train"], "steps": 0}} for one in (before, recipe))
+    return old == new and same_sizes(before["task"], task)
+
+
 def train_stage(
     stage: str,
     preset: Preset,
@@ -163,7 +189,7 @@ def train_stage(
     one = TRAINABLES[stage]
     if one.one_side and start is None:
         raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
-    if start is not None and not one.one_side and stage in ENCODERS:
+    if start is not None and not one.one_side and one.fills is not None:
         sides = [other.name for other in TRAINABLES.values() if other.one_side]
         raise ValueError(
             f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
@@ -171,19 +197,22 @@ def train_stage(
         )
     folder = runs / stage
     begin = part = None
+    new: list[str] = []
     if start is not None:
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
         if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            raise ArtifactError(
-                f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
-            )
+            if not _is_new_to_melodies(begin.config, preset.recipe(stage).task):
+                raise ArtifactError(
+                    f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
+                )
+            new = ["melody."]
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and (folder / STATE_FILE).exists():
         before = json.loads(recorded.read_text())
         # only the length of a run may change: everything else would make another model under the same name
-        if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
+        if not same_run(before, recipe, preset.recipe(stage).task):
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or remove it"
             )
@@ -195,7 +224,8 @@ def train_stage(
             "name another --runs folder, or move it away"
         )
     task, loop = build_task(stage, preset, data, runs, part)
-    info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
+    described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
+    info: dict[str, Any] = {"data": described, "recipe": recipe}
     if begin is not None:
         if isinstance(task, LmTask | StormTask):
             check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
@@ -212,8 +242,14 @@ def train_stage(
         max_minutes=max_minutes,
         info=info,
         begin=None if one.one_side else begin,  # a task of one side loads the weights itself
+        new=[name for name in task.groups[task.ema_group].state_dict() if name.startswith(tuple(new))],
         quiet=quiet,
     )
+
+
+def _is_new_to_melodies(config: dict[str, Any], task: Any) -> bool:
+    """Whether a model is that of `task` but for the melody, which it knows nothing of: what is new begins at no effect."""
+    return isinstance(task, LmTaskConfig) and same_sizes(config, replace(task.model, melody_levels=0))
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
@@ -240,8 +276,8 @@ def tokenize(
     outside 0.5 to 2.
     """
     for stream in streams:
-        if stream not in STREAMS:
-            raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
+        if stream not in ALL_STREAMS:
+            raise ValueError(f"no stream {stream!r}; there are {', '.join(ALL_STREAMS)}")
     for stream in streams:
         encoder = Encoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
@@ -286,6 +322,9 @@ def train_all(
     """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first."""
     import time
 
+    melody = [MELODY.name] if MELODY.name in preset.semantic.task.streams else []
+    if melody:
+        artifact_of(runs, MELODY.name)  # it learns from other data, so it must be there
     deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
 
     def left() -> float | None:
@@ -295,7 +334,7 @@ def train_all(
         if stage == "mulan":
             label(data, say, preset.label_windows_per_track)
         if stage == "semantic":
-            whole = [name for name in STREAMS if name != ACOUSTIC.name]
+            whole = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
             tokenize(data, runs, streams=whole, speeds=preset.speeds, device=device)
             longest = preset.max_seconds_per_track
             tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
@@ -325,17 +364,14 @@ def make_bundle(
     needs. notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
     ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of Sampling, StormSampling and Steer).
     """
-    if needed := sorted(set(leave_out) - (set(MODELS) - REQUIRED)):
+    if needed := sorted(set(leave_out) - set(CAN_LACK)):
         raise ValueError(
-            f"{' and '.join(needed)} can't be left out of a bundle; "
-            f"only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+            f"{' and '.join(needed)} can't be left out of a bundle; only {', '.join(sorted(CAN_LACK))} can be left out"
         )
     there = set() if start is None else set(open_bundle(start).parts)
-    there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
+    there |= {stage for stage in PARTS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
     artifacts = {
-        stage: artifact_of(runs, stage, start)
-        for stage in (*ENCODERS, *MODELS)
-        if stage in (there | REQUIRED) - set(leave_out)
+        stage: artifact_of(runs, stage, start) for stage in PARTS if stage in (there | REQUIRED) - set(leave_out)
     }
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")

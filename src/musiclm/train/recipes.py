@@ -12,6 +12,8 @@ from musiclm.core.streams import MULAN, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
 from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
+from musiclm.models.melody.model import MelodyConfig
+from musiclm.models.melody.task import MelodyTaskConfig
 from musiclm.models.mulan.model import AudioConfig, MuLanConfig
 from musiclm.models.mulan.task import MuLanTaskConfig
 from musiclm.models.mulan.text import TextConfig
@@ -52,6 +54,7 @@ class Preset:
     storm: Recipe[StormTaskConfig]
     coarse: Recipe[LmTaskConfig]
     fine: Recipe[LmTaskConfig]
+    melody: Recipe[MelodyTaskConfig] | None = None  # optional: for a semantic stage with `melody_levels`
     # one side of a bundle's model, every code as it was; None where the preset has no such recipe
     soundstream_decoder: Recipe[DecoderTaskConfig] | Recipe[BandsDecoderTaskConfig] | None = None
     mulan_text: Recipe[MuLanTextTaskConfig] | None = None
@@ -153,6 +156,12 @@ def tiny() -> Preset:
                 captions_per_clip=1,
             ),
             train=loop(60, 8, 2e-3),
+        ),
+        melody=Recipe(
+            task=MelodyTaskConfig(
+                model=MelodyConfig(channels=(4, 6, 8), width=32, dim=16), num_validation=16, num_fit=256
+            ),
+            train=loop(30, 6, 3e-3),
         ),
         semantic=lm("semantic", 4),
         storm=Recipe(
@@ -332,6 +341,20 @@ def base() -> Preset:
                 ema_decay=0.98,
                 validate_every=1000,  # each fits the quantizer anew, which takes minutes
                 save_every=50,
+            ),
+        ),
+        # docs/decisions/019-melody.md
+        melody=Recipe(
+            task=MelodyTaskConfig(),
+            train=TrainConfig(
+                steps=2000,
+                batch_size=48,
+                learning_rate=2e-3,
+                warmup_steps=50,
+                decay_fraction=0.4,
+                ema_decay=0.99,
+                validate_every=500,
+                save_every=100,
             ),
         ),
         # steps a second of all of these: `musiclm bench`
@@ -539,7 +562,7 @@ def configure(preset: str, stage: str, settings: Sequence[str]) -> Preset:
     """
     chosen = load_preset(preset)
     if stage == "all":
-        unread = {one.recipe for one in TRAINABLES.values() if one.one_side}
+        unread = {one.recipe for one in TRAINABLES.values() if one.name not in STAGES}
         read = "the stages " + ", ".join(STAGES)
     else:
         chosen.recipe(stage)

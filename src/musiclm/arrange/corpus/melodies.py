@@ -127,7 +127,9 @@ def _check_settings(job: Job) -> None:
         except json.JSONDecodeError:
             before = None
         if before != job.settings:
-            raise CorpusError(f"{job.out}: holds melodies made with other settings (see {path.name}); choose another --out")
+            raise CorpusError(
+                f"{job.out}: holds melodies made with other settings (see {path.name}); choose another --out"
+            )
     elif (job.out / "manifest.jsonl").exists():
         raise CorpusError(f"{job.out}: holds a corpus; choose another --out")
     else:
@@ -174,9 +176,7 @@ def make_melody(number: int, job: Job) -> list[Rendition]:
                 soundfile.write(name_bytes(temporary), samples, SAMPLE_RATE_HZ, "PCM_16", format="FLAC")
         except (OSError, soundfile.LibsndfileError) as error:
             raise CorpusError(f"{job.out}: can't be written ({error}); make room or choose another --out") from error
-        notes = tuple(
-            (round(note.start, 3), round(note.start + note.duration, 3), note.pitch) for note in plan.melody
-        )
+        notes = tuple((round(note.start, 3), round(note.start + note.duration, 3), note.pitch) for note in plan.melody)
         found.append(
             Rendition(
                 melody=number,
@@ -222,7 +222,9 @@ def _plan(score: Score, start_s: float, index: int, rng: random.Random) -> Plan:
         sound = rng.choice(MANNERS)
         low, high = RANGES[sound]
     else:
-        sound = rng.choice([name for name, one in INSTRUMENTS.items() if "melody" in one.roles and one.family != "bass"])
+        sound = rng.choice(
+            [name for name, one in INSTRUMENTS.items() if "melody" in one.roles and one.family != "bass"]
+        )
         low, high = INSTRUMENTS[sound].low, INSTRUMENTS[sound].high
     octave = _octave(notes, low, high, rng)
     melody = tuple(replace(note, pitch=min(115, max(24, note.pitch + 12 * octave))) for note in notes)
@@ -268,7 +270,9 @@ def _other_player(role: Role, instrument: str, rng: random.Random) -> str:
     family = INSTRUMENTS[instrument].family
     if family in ("drums", "percussion"):
         return instrument
-    return rng.choice([name for name, one in INSTRUMENTS.items() if role in one.roles and not one.on_drum_channel] or [instrument])
+    return rng.choice(
+        [name for name, one in INSTRUMENTS.items() if role in one.roles and not one.on_drum_channel] or [instrument]
+    )
 
 
 def _chords(score: Score, start_s: float, tempo: float, rng: random.Random) -> list[Part]:
@@ -278,7 +282,11 @@ def _chords(score: Score, start_s: float, tempo: float, rng: random.Random) -> l
         begins, ends = (score.seconds_at(at) - start_s for at in (chord.start, chord.start + chord.duration))
         begins, ends = max(0.0, begins), min(EXCERPT_S, ends)
         if ends - begins > 0.1:
-            triad = (0, 3, 7) if chord.quality.startswith(("m", "dim")) and not chord.quality.startswith("maj") else (0, 4, 7)
+            triad = (
+                (0, 3, 7)
+                if chord.quality.startswith(("m", "dim")) and not chord.quality.startswith("maj")
+                else (0, 4, 7)
+            )
             harmony.append((begins / tempo, ends / tempo, [(chord.root + step) % 12 for step in triad]))
     return _players(score, harmony, start_s, tempo, rng)
 
@@ -335,9 +343,7 @@ def _players(
     return parts
 
 
-def _fonts(
-    plans: Sequence[Plan], split: Split, soundfonts: Sequence[Soundfont], rng: random.Random
-) -> list[Soundfont]:
+def _fonts(plans: Sequence[Plan], split: Split, soundfonts: Sequence[Soundfont], rng: random.Random) -> list[Soundfont]:
     """One for each rendition. What is tested on is played by held-out soundfonts too, if there are any."""
     held_out = [font for font in soundfonts if font.held_out]
     trained = [font for font in soundfonts if not font.held_out]

@@ -93,7 +93,9 @@ def perform(notes: Sequence[Sung], singer: Singer, num_samples: int, rng: random
         out += _spread(gain, num_samples) * np.sin(phase)
     if singer.breath:
         # breath has the colour of what it goes with: noise turned up to the pitch
-        hiss = scipy.ndimage.uniform_filter1d(noise.standard_normal(num_samples), 24 if singer.manner == "whistle" else 8)
+        hiss = scipy.ndimage.uniform_filter1d(
+            noise.standard_normal(num_samples), 24 if singer.manner == "whistle" else 8
+        )
         carrier = np.sin(2 * np.pi * turns) if singer.manner == "whistle" else 1.0
         out += (singer.breath * 3 * _spread(level, num_samples) * hiss * carrier).astype(np.float32)
     peak = float(np.abs(out).max())

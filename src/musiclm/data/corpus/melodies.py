@@ -76,7 +76,9 @@ def save_renditions(folder: Path, renditions: Iterable[Rendition]) -> None:
         with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(one)) + "\n" for one in renditions)
     except OSError as error:
-        raise CorpusError(f"{path}: could not be written ({error.strerror}); check free space and permissions") from error
+        raise CorpusError(
+            f"{path}: could not be written ({error.strerror}); check free space and permissions"
+        ) from error
 
 
 def read_rendition(

@@ -83,9 +83,7 @@ class MelodyEncoder(nn.Module):
         self.choose = nn.Conv2d(third, 1, 1)
         self.register_bias = nn.Parameter(torch.zeros(OCTAVES * 12))  # of the choice, by semitone
         self.join = nn.Linear(12 * (third + 1), config.width)
-        self.over_time = nn.ModuleList(
-            nn.Conv1d(config.width, config.width, 5, stride=2, padding=2) for _ in range(2)
-        )
+        self.over_time = nn.ModuleList(nn.Conv1d(config.width, config.width, 5, stride=2, padding=2) for _ in range(2))
         steps = config.window
         for _ in self.over_time:
             steps = (steps + 1) // 2
