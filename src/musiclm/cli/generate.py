@@ -15,6 +15,7 @@ from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
     from musiclm.generate.given import Given
+    from musiclm.generate.melody import Melody
     from musiclm.generate.session import MusicLM
 
 MOST_PIECES = 10_000  # of one command
@@ -142,27 +143,40 @@ def generate(
             help="wav, flac, ogg, opus or mp3; several are numbered. By default music.wav, if none is there.",
         ),
     ] = None,
+    melody: Annotated[
+        Path | None,
+        typer.Option(
+            help="A sound file, hummed, whistled or played, or a MIDI file: the melody that the music follows."
+        ),
+    ] = None,
     take: KeepTake = False,
     progress: Bars = True,
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
+    from musiclm.generate.melody import check_melody_file
 
     if prompt is not None:
         prompt = check_prompt(prompt)
     elif guidance is not None:
         raise typer.BadParameter("--guidance does nothing without a prompt")
     checked_by(_check_seed)(seed + num - 1)
-    paths = free_paths(output, num, take)
+    if melody is not None:
+        check_melody_file(melody)
+    paths = free_paths(output, num, take, inputs=[] if melody is None else [melody])
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     wishes |= {"semantic.top_k": top_k, "semantic.top_p": top_p}
     loaded, config = open_model(model, device, prompt, wishes, coarse_temperature, fine_temperature, storm_temperature)
     print(f"understood: {'' if prompt else 'no prompt, '}{loaded.understood(config.steer, prompt or '')}")
+    told = None
+    if melody is not None:
+        told = loaded.melody(melody)
+        print(f"follows {melody}: {min(told.seconds, duration):.1f} s of it")
     console = Console(stderr=True)
     for index, path in enumerate(paths):
         with progress_bar(console, progress) as bars:
-            line = make(loaded, prompt, duration, seed + index, config, path, bars, keep_take=take)
+            line = make(loaded, prompt, duration, seed + index, config, path, bars, keep_take=take, melody=told)
         print(line)
 
 
@@ -248,6 +262,7 @@ def make(
     given: "Given | None" = None,
     new_only: bool = False,
     keep_take: bool = False,
+    melody: "Melody | None" = None,
 ) -> str:
     """Writes a piece of music, block by block as it is made, and its take if it is to be kept; a line about it."""
     from musiclm.core.audio import write_blocks
@@ -266,11 +281,11 @@ def make(
     def blocks() -> Iterator[Any]:
         nonlocal first_s
         on_take = takes.append if keep_take else None
-        for block in model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take):
+        for block in model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take, melody):
             first_s = first_s or time.perf_counter() - started
             yield block[None]
 
-    about = model.about(prompt, duration_s, seed, config, given, new_only)
+    about = model.about(prompt, duration_s, seed, config, given, new_only, melody)
     write_blocks(path, blocks(), model.sample_rate_hz, tags_of(about))
     taken = time.perf_counter() - started
     told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if takes else ""

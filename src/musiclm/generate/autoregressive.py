@@ -33,7 +33,8 @@ def decode(
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
-    `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
+    `streams` holds the conditions; a missing "mulan" is the null condition. A "melody" is by frame of the target, with
+    what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
     has heard before what is given.
     """
     layout = model.layout
@@ -43,6 +44,9 @@ def decode(
     conditioned = "mulan" in streams
     streams = with_null(model, streams, batch)
     guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
+    told = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
+    if told is not None and guided:
+        told = torch.cat([told, torch.zeros_like(told)])
     device = model.embedding.weight.device
     null = torch.ones(batch, dtype=torch.bool, device=device)
     prefix, positions = layout.prefix(streams, None if conditioned else null)
@@ -53,6 +57,9 @@ def decode(
         frames = model.embed_codes(torch.cat([given, given]) if guided else given)
         x = torch.cat([x, frames], 1)
         positions = torch.cat([positions, layout.target_positions(0, frames.shape[1], device)])
+    if told is not None:
+        ahead = prefix.shape[1] - 1
+        x = torch.cat([x[:, :ahead], x[:, ahead:] + told[:, : x.shape[1] - ahead]], 1)
     first, total = known * levels, num_frames * levels
     cache = model.transformer.new_cache(x.shape[0], prefix.shape[1] + num_frames * layout.places_per_frame)
     times = layout.target_positions(0, total, device)
@@ -80,7 +87,8 @@ def decode(
             return
         ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
         if not layout.whole_frames:
-            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved)
+            next_told = None if told is None else told[:, step + 1 : step + 2]
+            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved, next_told)
             state = hidden[:, -1]
             continue
         frame.append(torch.cat([code, code]) if guided else code)
@@ -88,7 +96,9 @@ def decode(
             state = model.state_after(state, ids)
             continue
         assert moved is not None
-        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], step // levels, moved)
+        place = step // levels
+        next_told = None if told is None else told[:, place + 1 : place + 2]
+        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told)
         state, frame = hidden[:, -1], []
 
 
@@ -120,11 +130,13 @@ def stream_semantic(
     on_progress: Progress | None = None,
     chunk_s: float = 1.0,
     steering: Sequence[Steering] = (),
+    melody: Int[Tensor, "b q t"] | None = None,
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2).
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
-    frames come first. steering: one for each item, new ones; none: nothing is steered.
+    frames come first. steering: one for each item, new ones; none: nothing is steered. melody: by frame, the prompt's
+    frames included (`musiclm.models.lm.melody.by_frame`).
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
@@ -155,6 +167,9 @@ def stream_semantic(
         new: list[Tensor] = []
         frame: list[Tensor] = []
         u = uniforms(generators, (length - held.shape[2]) * levels, device)
+        if melody is not None:
+            start = done - held.shape[2]
+            streams["melody"] = melody[:, :, start : start + length]
         for code in decode(model, streams, length, sampling, u, held, steering):
             frame.append(code)
             if len(frame) < levels:

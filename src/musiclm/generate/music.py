@@ -94,6 +94,8 @@ def tags_of(about: About) -> dict[str, str]:
     told |= {"software": f"musiclm {about.version}"}
     told |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
     told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
+    if about.melody is not None:
+        told |= {"melody": name_text(about.melody.name)}
     if about.parent is not None:
         told |= {"continues": name_text(about.parent.name) or about.parent.hash}
     return told

@@ -30,11 +30,13 @@ from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, of_audio, of_take
+from musiclm.generate.melody import Melody, melody_of
 from musiclm.generate.music import Music
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.take import SUFFIX, About, Take, as_heard, decoded, load_take, sound_of
 from musiclm.models.lm.model import TokenLM
+from musiclm.models.melody.model import MelodyEncoder
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
@@ -174,6 +176,7 @@ class MusicLM:
         config: GenerateConfig | None = None,
         given: Given | None = None,
         new_only: bool = False,
+        melody: Melody | None = None,
     ) -> About:
         """What a take says of the music that `stream` makes of the same arguments, before it is made.
 
@@ -192,6 +195,7 @@ class MusicLM:
             bundle_hash=self.bundle.hash,
             encoders=self._encoders,
             parent=None if given is None else given.parent,
+            melody=None if melody is None else melody.file,
             new_only=new_only,
         )
         return from_json(About, to_json(about))  # as it is when it was written and read
@@ -242,6 +246,26 @@ class MusicLM:
         take = load_take(path)
         return of_take(take, path.name, lambda: sound_of(take, self.soundstream, path.parent), *rest)
 
+    @cached_property
+    def _melody_encoder(self) -> MelodyEncoder:
+        return MelodyEncoder.from_artifact(self.bundle.part("melody")).to(self.device)
+
+    def check_follows(self) -> None:
+        """Raises: ValueError for a bundle that can't follow a melody, which most can't."""
+        if self.semantic.config.melody is None or "melody" not in self.bundle.parts:
+            raise ValueError(
+                f"the bundle {self.bundle.name} can't follow a melody: its semantic model was trained without any; "
+                "leave the melody out, or choose another --model"
+            )
+
+    def melody(self, source: str | Path) -> Melody:
+        """What music is to follow: any sound file, hummed, whistled, sung or played, or a MIDI file.
+
+        Raises: ValueError for a bundle that can't follow melodies; as `musiclm.generate.melody.melody_of`.
+        """
+        self.check_follows()
+        return melody_of(source, self._melody_encoder)
+
     @torch.inference_mode()
     def stream(
         self,
@@ -253,6 +277,7 @@ class MusicLM:
         given: Given | None = None,
         new_only: bool = False,
         on_take: Callable[[Take], None] | None = None,
+        melody: Melody | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate) samples.
 
@@ -282,6 +307,7 @@ class MusicLM:
         if given is not None:
             for each in steering:
                 each.align(given.semantic[0].T.flatten().tolist())
+        before_frames = 0 if given is None else given.semantic.shape[2]
         pieces = stream_semantic(
             self.semantic,
             mulan,
@@ -291,6 +317,9 @@ class MusicLM:
             None if given is None else given.semantic,
             on_progress=report("semantic"),
             steering=steering,
+            melody=None
+            if melody is None
+            else melody.frames(self.semantic.layout.target_spec, before_frames, num_frames),
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         acoustic: list[Tensor] = []
@@ -303,7 +332,8 @@ class MusicLM:
         yield from as_heard(made, about, iter(()) if given is None else given.sound())
         if on_take is not None:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
-            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), mulan))
+            told = None if melody is None else melody.codes
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), mulan, told))
 
     @torch.inference_mode()
     def render(
@@ -345,12 +375,14 @@ class MusicLM:
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: Progress | None = None,
+        melody: str | Path | None = None,
     ) -> Music:
         """Music for each prompt; item i has the seed `seed + i` and equals a single run with it, to the byte.
 
-        A prompt of None is music of the models alone, without a condition.
+        A prompt of None is music of the models alone, without a condition. melody: a file whose melody all of it
+        follows.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Raises: ValueError for a prompt, duration or seed outside its range; as `melody`.
         """
         prompts = (prompts,) if prompts is None or isinstance(prompts, str) else tuple(prompts)
         if not prompts:
@@ -358,10 +390,13 @@ class MusicLM:
         for index, prompt in enumerate(prompts):
             self.about(prompt, duration_s, seed + index, config)
         started = time.perf_counter()
+        told = None if melody is None else self.melody(melody)
         rows: list[np.ndarray] = []
         takes: list[Take] = []
         for index, prompt in enumerate(prompts):
-            blocks = self.stream(prompt, duration_s, seed + index, config, on_progress, on_take=takes.append)
+            blocks = self.stream(
+                prompt, duration_s, seed + index, config, on_progress, on_take=takes.append, melody=told
+            )
             rows.append(np.concatenate(list(blocks)))
         return Music(np.stack(rows), self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 

@@ -1,7 +1,7 @@
 """Takes: codes with all that made them, from which the same sound comes again, and which other music can go on from.
 
-A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f) and, unless the music was made without a
-condition, `mulan` (q, 1), each in the smallest integer type that holds it. What made them is JSON in the metadata
+A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f), unless the music was made without a condition
+`mulan` (q, 1), and of music that follows a melody the codes of that, `melody` (q, m), each in the smallest integer type that holds it. What made them is JSON in the metadata
 (`About`). The id of a take is a hash of both.
 
 A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context,
@@ -61,6 +61,18 @@ class Parent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MelodyFile:
+    """What a take was told to follow."""
+
+    name: str  # of the file, without its folder
+    hash: str  # its sha256
+
+    def __post_init__(self) -> None:
+        if self.name != Path(self.name).name or "\0" in self.name:
+            raise ValueError(f"the melody's name is {self.name!r}, which is no name of a file")
+
+
+@dataclass(frozen=True, kw_only=True)
 class About:
     """What made a take."""
 
@@ -74,6 +86,7 @@ class About:
     bundle_hash: str
     encoders: dict[str, str]  # encoder -> hash of its codes (`musiclm.core.artifact.codes_hash`)
     parent: Parent | None = None
+    melody: MelodyFile | None = None
     new_only: bool = False  # whether the sound begins at the joint
     pieces: tuple[int, ...] = ()  # frames that the codec decoded at a time: the last bits of its sound depend on them
     version: str = __version__
@@ -121,6 +134,7 @@ class Take:
     acoustic: UInt[np.ndarray, "p f"]  # all levels that were drawn, heard or not
     mulan: UInt[np.ndarray, "m 1"] | None
     document: dict[str, Any] = field(repr=False)  # `about` as JSON, as it was written
+    melody: UInt[np.ndarray, "n m"] | None = None  # codes of what it was told to follow
 
     @classmethod
     def of(
@@ -129,16 +143,17 @@ class Take:
         semantic: Int[Tensor, "1 q t"],
         acoustic: Int[Tensor, "1 p f"],
         mulan: Int[Tensor, "1 m 1"] | None,
+        melody: Int[Tensor, "1 n m"] | None = None,
     ) -> "Take":
         """A take of one item."""
-        own = None if mulan is None else _smallest(mulan)
-        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about))
+        own, told = (None if codes is None else _smallest(codes) for codes in (mulan, melody))
+        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about), told)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The codes by their names in a file."""
-        found = {"semantic": self.semantic, "acoustic": self.acoustic}
-        return found if self.mulan is None else {**found, "mulan": self.mulan}
+        found = {"semantic": self.semantic, "acoustic": self.acoustic, "mulan": self.mulan, "melody": self.melody}
+        return {name: codes for name, codes in found.items() if codes is not None}
 
     @cached_property
     def id(self) -> str:
@@ -179,10 +194,11 @@ def load_take(path: str | Path) -> Take:
         raise ArtifactError(f"{path} says of itself what can't be ({error}); is it of another version?") from None
     with tensors.reader(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in shapes}
-    take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"])
+    take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"], arrays.get("melody"))
     if take.id != told["id"]:
         raise ArtifactError(f"{path} is damaged: its codes or what it says of them were changed; copy it again")
-    if sum(about.pieces) != take.acoustic.shape[1] or (take.mulan is None) != (about.condition == "none"):
+    told_of = (take.mulan is not None, take.melody is not None)
+    if sum(about.pieces) != take.acoustic.shape[1] or told_of != (about.condition != "none", about.melody is not None):
         raise ArtifactError(f"{path} is no whole take: its codes are not those that it tells of")
     return take
 
@@ -205,7 +221,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
         raise ArtifactError(f"{path}: no take; make one with --take")
     if told.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {told.get('format')}, this version of musiclm reads {FORMAT}")
-    right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan"}
+    right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan", "melody"}
     right &= types <= {"U8", "U16", "U32"} and shapes.get("mulan", [1, 1])[1:] == [1]
     right &= all(len(s) == 2 and 1 <= s[0] <= MAX_LEVELS and 1 <= s[1] <= MAX_FRAMES for s in shapes.values())
     if not right or not isinstance(told.get("id"), str) or not isinstance(told.get("about"), dict):
@@ -276,7 +292,7 @@ def sound_of(take: Take, codec: SoundStream, folder: Path | None = None) -> Iter
 def begin_at_joint(take: Take) -> Take:
     """The same codes, with what is new as all of the sound; another take, for it says so."""
     about = replace(take.about, new_only=True)
-    return Take(about, take.semantic, take.acoustic, take.mulan, to_json(about))
+    return replace(take, about=about, document=to_json(about))
 
 
 def _sound_of(take: Take, codec: SoundStream, folder: Path | None, depth: int) -> Iterator[Float[np.ndarray, " s"]]:

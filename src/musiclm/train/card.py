@@ -6,7 +6,7 @@ from typing import Any
 
 from musiclm.core.artifact import load_artifact, read_config
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.corpus.melodies import load_renditions
+from musiclm.data.corpus.melodies import load_renditions, soundfonts_of
 
 
 def describe_data(data: Path) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def describe_melodies(data: Path) -> dict[str, Any]:
         "sources": ["melodies made up and rendered by the arranger"],
         "tracks": len(renditions),
         "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
-        "train_hours_by_licence": {"Apache-2.0": round(hours.get("train", 0.0), 2)},
+        "train_hours_by_licence": {"; ".join(soundfonts_of(data)): round(hours.get("train", 0.0), 2)},
     }
 
 

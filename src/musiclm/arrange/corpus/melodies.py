@@ -38,10 +38,9 @@ from musiclm.core.unicode import name_bytes
 from musiclm.core.workers import pool
 from musiclm.data.corpus.build import locked
 from musiclm.data.corpus.manifest import CorpusError, Split
-from musiclm.data.corpus.melodies import LIST_FILE, Rendition, rendition_of, save_renditions
+from musiclm.data.corpus.melodies import LIST_FILE, SETTINGS_FILE, Rendition, rendition_of, save_renditions
 
 FORMAT = 1  # raise when the same seed would sound different
-SETTINGS_FILE = "melodies.json"
 EXCERPT_S = 12.0  # of a melody as written
 TAIL_S = 1.0
 TEMPO = 0.06  # tempi lie within this share of the one written
@@ -63,7 +62,7 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        fonts = [font.package for font in self.soundfonts]
+        fonts = [f"{font.package}: {font.licence}" for font in self.soundfonts]
         return {"format": FORMAT, "seed": self.seed, "renditions": self.renditions, "soundfonts": fonts}
 
 

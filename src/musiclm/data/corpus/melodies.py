@@ -23,6 +23,7 @@ from musiclm.core.unicode import name_bytes
 from musiclm.data.corpus.manifest import SPLITS, CorpusError, Split
 
 LIST_FILE = "renditions.jsonl"
+SETTINGS_FILE = "melodies.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,15 @@ def load_renditions(folder: str | Path) -> list[Rendition]:
         except (ValueError, TypeError, KeyError) as error:
             raise CorpusError(f"{path}: line {number} is no rendition; make the melodies again") from error
     return found
+
+
+def soundfonts_of(folder: str | Path) -> list[str]:
+    """What the renditions were played with, and its licence. Raises: CorpusError if the folder does not say."""
+    path = Path(folder) / SETTINGS_FILE
+    try:
+        return [str(font) for font in json.loads(path.read_text(encoding="utf-8"))["soundfonts"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path}: can't be read ({error}); make the melodies again") from error
 
 
 def rendition_of(line: str) -> Rendition:

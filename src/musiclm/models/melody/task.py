@@ -166,7 +166,7 @@ def mixed(
     power = power + (level * 10 ** (random.uniform(*config.noise_db) / 20) * random.standard_normal(power.shape)) ** 2
     tilt_db = random.uniform(-15, 15) * np.linspace(-0.5, 0.5, len(power))
     out = np.sqrt(power) * 10 ** (tilt_db[:, None] / 20)
-    return (out * (10 ** (random.uniform(-30, -12) / 20) / max(1e-9, _rms(out)))).astype(np.float32)
+    return (out * (10 ** (random.uniform(-50, -30) / 20) / max(1e-9, _rms(out)))).astype(np.float32)
 
 
 def _rms(values: np.ndarray) -> float:
