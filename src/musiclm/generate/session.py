@@ -283,11 +283,11 @@ class MusicLM:
 
         prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound
         comes first, unless `new_only`, and without a prompt its own condition holds. on_take: told of the take once all
-        is made.
+        is made. melody: what the new part follows from its beginning on (`melody`), as long as that lasts.
 
         Raises: ValueError for a prompt, duration or seed outside its range.
         """
-        about = self.about(prompt, duration_s, seed, config, given, new_only)
+        about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
         mulan = self.text_codes(prompt) if prompt is not None else None if given is None else given.mulan
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
@@ -307,7 +307,10 @@ class MusicLM:
         if given is not None:
             for each in steering:
                 each.align(given.semantic[0].T.flatten().tolist())
-        before_frames = 0 if given is None else given.semantic.shape[2]
+        followed = None
+        if melody is not None:
+            known = 0 if given is None else given.semantic.shape[2]
+            followed = melody.frames(self.semantic.layout.target_spec, known, num_frames)
         pieces = stream_semantic(
             self.semantic,
             mulan,
@@ -317,9 +320,7 @@ class MusicLM:
             None if given is None else given.semantic,
             on_progress=report("semantic"),
             steering=steering,
-            melody=None
-            if melody is None
-            else melody.frames(self.semantic.layout.target_spec, before_frames, num_frames),
+            melody=followed,
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         acoustic: list[Tensor] = []
