@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from musiclm.core.streams import (
     ACOUSTIC,
-    ENCODER_OF,
     ALL_STREAMS,
+    ENCODER_OF,
     ENCODERS,
     MODELS,
-    PARTS,
     MULAN,
+    PARTS,
     SEMANTIC,
     STAGES,
     STREAMS,
