@@ -1,7 +1,7 @@
 # make demo   sets everything up and turns a sentence into out/arcade.wav
 # make test   sets everything up and runs the tests
 # make check  format, lint, types, tests
-# make shapes the models' tests with the shapes in signatures checked
+# make shapes tests of models, evaluation and command line with the shapes in signatures checked
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,9 +30,9 @@ demo: $(VENV)/base
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q
 
-# the same with the shapes and types in signatures checked at each call of the packages that hold tensors; twice as slow
+# the same with the shapes and types in signatures checked at each call, where tensors and arrays go; twice as slow
 shapes: $(VENV)/dev
-	$(BIN)/python -m pytest -q --jaxtyping-packages='musiclm,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))' tests/nn tests/models tests/test_shapes.py tests/test_streaming.py
+	$(BIN)/python -m pytest -q --jaxtyping-packages='musiclm,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))' tests/nn tests/models tests/evaluate tests/cli tests/test_shapes.py tests/test_streaming.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff format src tests runs benchmarks

@@ -3,8 +3,8 @@
     python benchmarks/codec.py CORPUS ARTIFACT [--split test] [--played 4] [--out benchmarks/codec.json]
         [--picture codec.png]
 
-`--played` is how many codes a frame bundles play; that number is pictured, and measured beside all of them and fewer. Notes
-kept, keys sounding and real-or-not stand beside Opus at 6, 12 and 24 kbps and other clips.
+`--played` is how many codes a frame bundles play; that number is pictured, and measured beside all of them and fewer.
+Notes kept, keys sounding and real-or-not stand beside Opus at 6, 12 and 24 kbps and other clips.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.evaluate.bootstrap import Estimate
 from musiclm.evaluate.codec import evaluate_codec, level_counts, make_visqol
 from musiclm.evaluate.pictures import side_by_side
+from musiclm.listen.analysers import MUSICNN, make_analyser
 from musiclm.listen.embedders import Aisfx
-from musiclm.listen.listeners import MUSICNN, make_listener
-from musiclm.listen.notes import NoteListener
+from musiclm.listen.notes import NoteAnalyser
 from musiclm.models.soundstream.model import SoundStream
 
 NUM_PICTURES = 10
@@ -53,8 +53,8 @@ def main() -> None:
         num_clips=arguments.clips,
         clip_s=arguments.seconds,
         visqol=make_visqol(),
-        notes=NoteListener(),
-        embedders=[make_listener(name) for name in arguments.embedder or (MUSICNN, Aisfx.name)],
+        notes=NoteAnalyser(),
+        embedders=[make_analyser(name) for name in arguments.embedder or (MUSICNN, Aisfx.name)],
     )
     info = read_config(arguments.artifact)["info"]
     facts = {

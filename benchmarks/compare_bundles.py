@@ -16,11 +16,11 @@ from typing import Any
 from musiclm.core.artifact import git_revision
 from musiclm.core.bundle import open_bundle
 from musiclm.evaluate.compare import (
+    analyse_bundle,
+    analyse_real,
     choose,
     differences,
     figures,
-    hear_bundle,
-    hear_real,
     keys_sounding,
     more_of_each,
 )
@@ -43,21 +43,21 @@ def main() -> None:
     texts = read_texts(arguments.texts)
     prompts = choose(texts, arguments.num)
     prompts += more_of_each(texts, prompts, arguments.per_concept)
-    real = hear_real(arguments.data, arguments.keep / "real.jsonl")
-    heard, about = {}, {}
+    real = analyse_real(arguments.data, arguments.keep / "real.jsonl")
+    rows_of, about = {}, {}
     for entry in arguments.bundles:
         name, _, wanted = entry.partition("=")
         bundle, *settings = wanted.split(";")
         about[name] = {"bundle": open_bundle(bundle).hash, "settings": settings}
         # by what made them, not by name: another bundle under an old name must not get the old one's clips
         kept = arguments.keep / f"{';'.join([about[name]['bundle'], *settings])} {len(prompts)}.jsonl"
-        heard[name] = hear_bundle(bundle, settings, prompts, kept)
+        rows_of[name] = analyse_bundle(bundle, settings, prompts, kept)
     bundles: dict[str, dict[str, Any]] = {
-        name: {**about[name], **figures(rows, prompts, real)} for name, rows in heard.items()
+        name: {**about[name], **figures(rows, prompts, real)} for name, rows in rows_of.items()
     }
-    first, *others = heard
+    first, *others = rows_of
     for name in others:
-        bundles[name][f"auc_minus_{first}"] = differences(heard[name], heard[first], prompts)
+        bundles[name][f"auc_minus_{first}"] = differences(rows_of[name], rows_of[first], prompts)
     document = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),

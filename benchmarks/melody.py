@@ -1,7 +1,8 @@
-"""Does the melody encoder hear melodies, and does music follow the one that it was given?
+r"""Does the melody encoder hear melodies, and does music follow the one that it was given?
 
     python benchmarks/melody.py encoder ENCODER --data melodies [--split test] [--out benchmarks/melody_encoder.json]
-    python benchmarks/melody.py follow BUNDLE --data melodies [--num 8] [--auc 60] [--keep FOLDER] [--out benchmarks/melody_follow.json]
+    python benchmarks/melody.py follow BUNDLE --data melodies [--num 8] [--auc 60] [--keep FOLDER] \
+        [--out benchmarks/melody_follow.json]
 
 `melodies` is a folder of `musiclm corpus melodies`, of which the split was not trained on.
 
@@ -46,7 +47,13 @@ HOP_S, PLACES = 1.6, 6  # windows of a melody as written
 SAME_NOTES = 0.9  # likeness of rolls from which two windows are one
 BACKING_DB = (None, -6.0, 0.0, 6.0)  # of the accompaniment beside the melody; None: without
 BLOCK_S = 0.2
-STYLES = ("a calm piano piece", "heavy metal with electric guitars and drums", "a jazz trio with saxophone", "house with a deep bass", "a string quartet")  # fmt: skip
+STYLES = (
+    "a calm piano piece",
+    "heavy metal with electric guitars and drums",
+    "a jazz trio with saxophone",
+    "house with a deep bass",
+    "a string quartet",
+)
 
 
 def main() -> None:
@@ -291,7 +298,7 @@ def chroma_likeness(audio: np.ndarray, one: Rendition) -> float:
 
 
 def contour_likeness(audio: np.ndarray, one: Rendition) -> float:
-    """Correlation of the strongest line above A3, by medians of blocks, with the melody's pitch; octaves do not count."""
+    """Correlation of the strongest line above A3, by medians of blocks, with the melody's pitch, -1 to 1."""
     import librosa
 
     spectrum = np.abs(

@@ -1,9 +1,11 @@
-"""What phases cost: audio from the true magnitudes of held-out clips, with phases made in several ways, nothing quantized.
+"""What phases cost: audio from the true magnitudes of held-out clips, with phases made in several ways, nothing
+quantized.
 
     python benchmarks/phase.py CORPUS [--out benchmarks/phase.json]
 
-Rows say how many of the lowest bins keep their true turn (phase gained from frame to frame; the others are drawn) and how many iterations of
-Griffin-Lim follow. The upper bound of any codec of this kind, and the reason for its phase half (docs/decisions/001-codec-front-end.md).
+Rows say how many of the lowest bins keep their true phase advance (phase gained from frame to frame; the others are
+drawn) and how many iterations of Griffin-Lim follow. The upper bound of any codec of this kind, and the reason for its
+phase half (docs/decisions/001-codec-front-end.md).
 """
 
 import argparse
@@ -24,7 +26,16 @@ from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra
 
-WAYS = ((0, 0), (0, 4), (0, 16), (64, 0), (64, 4), (64, 16), (481, 0), (481, 4))  # bins with their turn, iterations
+WAYS = (
+    (0, 0),
+    (0, 4),
+    (0, 16),
+    (64, 0),
+    (64, 4),
+    (64, 16),
+    (481, 0),
+    (481, 4),
+)  # bins with their phase advance, iterations
 
 
 @torch.no_grad()
@@ -42,10 +53,10 @@ def main() -> None:
     spectra = SoundStream(config).spectra(audio)
     rows = []
     for tonal_bins, iterations in WAYS:
-        turn = spectra.turn.clone()
-        turn[:, :, tonal_bins:] = 0  # of no length: drawn at random
+        phase_advance = spectra.phase_advance.clone()
+        phase_advance[:, :, tonal_bins:] = 0  # of no length: drawn at random
         synthesis = PhaseSynthesis(dataclasses.replace(config, phase_iterations=iterations))
-        outputs = synthesis(Spectra(spectra.log_magnitude, turn))[:, 0].clamp(-1, 1).numpy()
+        outputs = synthesis(Spectra(spectra.log_magnitude, phase_advance))[:, 0].clamp(-1, 1).numpy()
         pairs = list(zip(outputs, audio[:, 0].numpy(), strict=True))
         row: dict[str, float] = {"tonal_bins": tonal_bins, "iterations": iterations}
         for name, measure in {

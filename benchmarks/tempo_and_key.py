@@ -1,13 +1,17 @@
-"""Are a tempo in numbers and a key to be heard, and where are they lost on the way: text, MuLan's codes, language models?
+"""Does the music keep a tempo in numbers and a key, and where are they lost on the way: text, MuLan's codes, language
+models?
 
-    python benchmarks/tempo_and_key.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out benchmarks/tempo_and_key.json]
+    python benchmarks/tempo_and_key.py v4=base new=runs/bundle --data rendered [--num 48] [--keep FOLDER] [--out
+    benchmarks/tempo_and_key.json]
 
-`rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly over their tempi, is the truth.
-Each bundle plays the same tempi three times: told by the clip's own MuLan codes, which is all a language model ever learns from, told by a sentence, both
-without steering, and by the sentence and the key with it (`musiclm.generate.steer`), if its codes tell onsets and pitch.
-pulse: correlation of the logarithms of the pulse (`musiclm.listen.music`) and of the true tempo. met: share of clips whose tracked tempo is within
-8 % of it, its half or its double; key: MIREX score of the key that is heard; beside both the same for clips mixed up. Also what linear probes, fitted to training
-pieces, find of tempo and key in MuLan's vectors.
+`rendered` is a corpus of `musiclm corpus render`; of its pieces outside the training split one clip each, chosen evenly
+over their tempi, is the truth. Each bundle plays the same tempi three times: told by the clip's own MuLan codes, which
+is all a language model ever learns from, told by a sentence, both without steering, and by the sentence and the key
+with it (`musiclm.generate.steer`), if its codes tell onsets and pitch.
+pulse: correlation of the logarithms of the pulse (`musiclm.listen.music`) and of the true tempo. met: share of clips
+whose tracked tempo is within 8 % of it, its half or its double; key: MIREX score of the key that is found; beside both
+the same for clips mixed up. Also what linear probes, fitted to training pieces, find of tempo and key in MuLan's
+vectors.
 """
 
 import argparse
@@ -35,8 +39,26 @@ from musiclm.listen.music import Description, describe, key_score, same_tempo
 from musiclm.models.mulan.model import MuLan
 
 CLIP_S = 10.0
-STYLES = ("rock", "piano music", "techno", "folk", "an orchestra", "hip hop", "jazz", "a synthesizer tune", "funk", "an acoustic guitar", "metal", "a marching band")  # fmt: skip
-SENTENCES = ("{style}, {bpm} BPM", "{style} with a tempo of {bpm} beats per minute", "{style} played at {bpm} bpm", "instrumental, {style}, about {bpm} BPM")  # fmt: skip
+STYLES = (
+    "rock",
+    "piano music",
+    "techno",
+    "folk",
+    "an orchestra",
+    "hip hop",
+    "jazz",
+    "a synthesizer tune",
+    "funk",
+    "an acoustic guitar",
+    "metal",
+    "a marching band",
+)
+SENTENCES = (
+    "{style}, {bpm} BPM",
+    "{style} with a tempo of {bpm} beats per minute",
+    "{style} played at {bpm} bpm",
+    "instrumental, {style}, about {bpm} BPM",
+)
 
 
 def main() -> None:
@@ -65,14 +87,15 @@ def main() -> None:
         name, _, bundle = entry.partition("=")
         opened = open_bundle(bundle)
         model = MusicLM.from_pretrained(bundle, "cpu")
-        heard = {
-            told: figures(play(model, told, arguments.data, chosen, bpm, key, arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told != "text" else None)
+        found = {
+            told: figures(play(model, told, arguments.data, chosen, bpm, key,
+                arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told != "text" else None)
             for told in ("audio", "text", *(["steer"] if model.steering(Steer(), "") else []))
         }  # fmt: skip
         probes = probe(model.mulan, arguments.data, pieces, tempi, keys)
         document["bundles"][name] = {
             "bundle": opened.hash,
-            **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in heard.items()},
+            **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in found.items()},
             "mulan": probes,
         }
     text = json.dumps(document, indent=1)
@@ -104,7 +127,9 @@ def middle(corpus: Path, track: Track) -> np.ndarray:
 def play(
     model: MusicLM, told: str, corpus: Path, tracks: list[Track], bpm: np.ndarray, key: list[str], path: Path
 ) -> list[Description]:
-    """Descriptions of what the model plays, told by each track's codes or by a sentence with its tempo, steered or not; kept, so that a killed run goes on."""
+    """Descriptions of what the model plays, told by each track's codes or by a sentence with its tempo, steered or not;
+    kept, so that a killed run goes on.
+    """
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     text_codes = model.text_codes
     for place in range(len(rows), len(tracks)):
@@ -131,16 +156,16 @@ def sentence(place: int, bpm: float) -> str:
     return rng.choice(SENTENCES).format(style=rng.choice(STYLES), bpm=round(bpm)).capitalize()
 
 
-def figures(heard: list[Description], bpm: np.ndarray, key: list[str] | None = None) -> dict:
-    pulse = np.array([one.pulse_bpm for one in heard])
-    tracked = np.array([one.tempo_bpm for one in heard])
+def figures(described: list[Description], bpm: np.ndarray, key: list[str] | None = None) -> dict:
+    pulse = np.array([one.pulse_bpm for one in described])
+    tracked = np.array([one.tempo_bpm for one in described])
     found = {
         "pulse": asdict(bootstrap(correlation, np.log(np.maximum(pulse, 1)), np.log(bpm))),
         **against_mixed_up("met", lambda asked, got: float(same_tempo(asked, got)), list(bpm), list(tracked)),
-        "beat_strength": float(np.mean([one.beat_strength for one in heard])),
+        "beat_strength": float(np.mean([one.beat_strength for one in described])),
     }
     if key is not None:
-        found |= against_mixed_up("key", key_score, key, [one.key for one in heard])
+        found |= against_mixed_up("key", key_score, key, [one.key for one in described])
     return found
 
 
@@ -161,7 +186,8 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 def probe(
     mulan: MuLan, corpus: Path, pieces: list[Track], tempi: dict[str, float], keys: dict[str, str]
 ) -> dict[str, float]:
-    """Correlations of the tempo's logarithm with what a linear probe reads from vectors, and how often another finds tonic and mode.
+    """Correlations of the tempo's logarithm with what a linear probe reads from vectors, and how often another finds
+    tonic and mode.
 
     The probes learn from audio of training pieces; the figures are of others.
     """
@@ -194,7 +220,7 @@ def guesses(name: str, x: np.ndarray, truth: np.ndarray, train: np.ndarray) -> d
     read = ridge(x[train], np.eye(truth.max() + 1)[truth[train]])
     held = truth[~train]
     right = float((read(x[~train]).argmax(1) == held).mean())
-    return {name: right, f"{name}_chance": float(np.bincount(held).max() / len(held))}
+    return {name: right, f"{name}_baseline": float(np.bincount(held).max() / len(held))}
 
 
 def ridge(x: np.ndarray, y: np.ndarray, strength: float = 0.3):

@@ -129,7 +129,9 @@ class ProbeReport:
 
 @torch.no_grad()
 def layer_features(model: W2vBert, audio: Float[Tensor, "b 1 s"]) -> list[Float[Tensor, "b t d"]]:
-    """Features of every layer, the Conformer's input first, then a last entry: the four 10 ms log-mel frames of each frame."""
+    """Features of every layer, the Conformer's input first, then a last entry: the four 10 ms log-mel frames of each
+    frame.
+    """
     parts = []
     for clip in audio.split(8):
         parts.append([*model.hidden_states(clip), stack_mel(model.front_end.mel_frames(clip))])
@@ -169,11 +171,12 @@ def probe_semantic_tokens(
     tag_scores: TagScores | None = None,
     seed: int = 0,
 ) -> ProbeReport:
-    """Probes every layer of a pretrained model on tracks of the validation and test splits, and the tokens of some layers.
+    """Probes every layer of a pretrained model on tracks of the validation and test splits, and the tokens of some
+    layers.
 
     Args:
-        layer: whose tokens count; None takes the one with the best mean skill over chroma, onset and tags (loudness is left out:
-            it is the easiest to hold and the least to do with what the tokens are for).
+        layer: whose tokens count; None takes the one with the best mean skill over chroma, onset and tags (loudness is
+            left out: it is the easiest to hold and the least to do with what the tokens are for).
         cluster_layers: layers to cluster; all but 0 by default.
         tag_scores: clip-level targets; without it the tags are left out.
 

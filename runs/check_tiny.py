@@ -1,4 +1,4 @@
-"""Fails unless every stage of a tiny run beats the baseline that was printed beside it, and more RVQ levels sound better than one."""
+"""Fails unless every stage of a tiny run beats its baseline, and more RVQ levels sound better than one."""
 
 import json
 import sys
@@ -12,8 +12,8 @@ JUDGED = {
     "storm": "loss",
     "coarse": "level_0",  # the levels above are so close to noise that sixteen clips teach little of them
 }
-# judged on the last training batches: two held-out pieces tell nothing of retrieval, and what a good quantizer leaves for the fine stage is so
-# close to noise that a dozen clips teach it nothing about others
+# judged on the last training batches: two held-out pieces tell nothing of retrieval, and what a good quantizer leaves
+# for the fine stage is so close to noise that a dozen clips teach it nothing about others
 TRAINED = {"mulan": "contrastive", "fine": "loss"}
 
 
@@ -36,7 +36,8 @@ def main(runs: Path) -> int:
         if stage == "soundstream":
             better = metrics["rms"] < 0.95 * metrics["rms_first"]
             print(
-                f"{'':12} {'rms, every code':22} {metrics['rms']:8.4f}  1st level {metrics['rms_first']:7.4f}  {'ok' if better else 'NO BETTER'}"
+                f"{'':12} {'rms, every code':22} {metrics['rms']:8.4f}  1st level {metrics['rms_first']:7.4f}  "
+                f"{'ok' if better else 'NO BETTER'}"
             )
             failed += not better
     return failed

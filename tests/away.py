@@ -1,7 +1,8 @@
-"""A device that isn't there: tensors that say they lie on it, refuse to meet CPU tensors as a GPU's do, and compute on the CPU.
+"""A device that isn't there: tensors that say they lie on it, refuse to meet CPU tensors as a GPU's do, and compute on
+the CPU.
 
-What runs on it puts every tensor where it belongs, which is most of what can be wrong with `--device cuda` where no GPU is at hand. The kernels,
-bf16 and speed of a GPU are not tested.
+What runs on it puts every tensor where it belongs, which is most of what can be wrong with `--device cuda` where no GPU
+is at hand. The kernels, bf16 and speed of a GPU are not tested.
 """
 
 from typing import Any

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import config as jaxtyping_config
 
 from musiclm.core.bundle import Bundle
+from tests.forked import CHECKED
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,12 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Commands that tests run in other processes check annotations where this one does."""
+    if checked := config.getoption("--jaxtyping-packages"):
+        os.environ[CHECKED] = checked
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
-"""Commands in processes of their own that share one import of torch: a server forks a child for each and reports how it ended.
+"""Commands in processes of their own that share one import of torch: a server forks a child for each and reports how it
+ended.
 
-The child is a whole process from there on: it runs `main`, ends as an interpreter does, and its exit code is the one a shell would see.
+The child is a whole process from there on: it runs `main`, ends as an interpreter does, and its exit code is the one a
+shell would see.
 """
 
 import gc
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+CHECKED = "MUSICLM_TEST_ANNOTATIONS"  # set where annotations are checked (`make shapes`): package, checker
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Server:
 
 
 def serve() -> None:
-    """Answers a line of standard input with the exit code of a child; returns in the child, which is to run the command."""
+    """Answers a line of standard input with a child's exit code; returns in the child, which runs the command."""
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -98,17 +101,21 @@ def prepare(request: dict[str, Any]) -> None:
     if request["interrupt"]:
         waiting = [request["interrupt"]]
 
-        def heard(event: str, arguments: tuple[Any, ...]) -> None:
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if event == "open" and waiting and str(arguments[0]).endswith(waiting[0]):
                 waiting.clear()
                 os.kill(os.getpid(), request["number"])
 
-        sys.addaudithook(heard)
+        sys.addaudithook(hook)
 
 
 if __name__ == "__main__":
     import torch
 
+    if CHECKED in os.environ:  # before anything of the package is imported
+        from jaxtyping import install_import_hook
+
+        install_import_hook(*os.environ[CHECKED].split(",", 1))
     import musiclm.bench.run
     import musiclm.data.corpus.build
     import musiclm.evaluate.run

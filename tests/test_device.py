@@ -1,4 +1,4 @@
-"""Every stage trains, tokenizes and generates with all its tensors on a device other than the CPU (see `tests.away`), and trains in bf16."""
+"""Every stage trains (bf16 too), tokenizes and generates on a device other than the CPU (see `tests.away`)."""
 
 from collections.abc import Iterator
 from pathlib import Path

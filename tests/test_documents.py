@@ -12,10 +12,12 @@ b) and a format; or, after "=", figures that are no measurement or have no file.
 such as v7 or R@10 are no figures.
 """
 
+import ast
 import itertools
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,30 @@ def test_the_example_is_what_its_command_makes() -> None:
 def test_words_are_those_of_the_field(document: Path) -> None:
     found = re.findall(rf".{{0,30}}\b(?:{PRIVATE})\b.{{0,30}}", prose(document.read_text()), re.I)
     assert not found, f"{name(document)}: {found}"
+
+
+# names on disk: of a buffer in MuLan's weights, and of a setting in the recipes of runs; words in their usual meaning
+KEPT = {"text_heat", "stretch_s", "in_turn", "turn", "as_heard"}
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    """Names that a file gives to something."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+def test_names_in_the_code_are_those_of_the_field() -> None:
+    private = re.compile(r"(?:^|_)(?:chance|worth|heat|heard|listeners?|desk|stretch(?:es)?|turns?)(?:_|$)", re.I)
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        found |= {(word, name(path)) for word in defined(ast.parse(path.read_text())) if private.search(word)}
+    assert {word for word, _ in found} <= KEPT, sorted(found)
+    assert {"text_heat", "stretch_s"} <= {word for word, _ in found}, "KEPT lists what is gone"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)

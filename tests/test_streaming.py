@@ -5,8 +5,8 @@
 - A layer that takes a mask of real frames lets nothing of the others through, and gives zeros there.
 - The rows of a batch know nothing of each other.
 
-A case says how a layer is made and called; the contract is the same for all. Only what is particular to a layer is tested
-beside it.
+A case says how a layer is made and called; the contract is the same for all. Only what is particular to a layer is
+tested beside it.
 """
 
 import importlib
@@ -126,7 +126,7 @@ def some_codes(batch: int, levels: int, frames: int) -> Tensor:
 
 def flat(spectra: Spectra) -> Tensor:
     """Both fields side by side, `b 3f t`."""
-    return torch.cat([spectra.log_magnitude, spectra.turn.flatten(2)], -1).transpose(1, 2)
+    return torch.cat([spectra.log_magnitude, spectra.phase_advance.flatten(2)], -1).transpose(1, 2)
 
 
 def unflat(x: Tensor) -> Spectra:
@@ -546,7 +546,8 @@ CASES: dict[str, Case] = {
     ),
     "ArAcoustic": acoustic_case(
         lambda: ArAcoustic(
-            language_model("coarse").eval(), language_model("fine").eval(), Sampling(guidance=1.5), Sampling(temperature=0.4)
+            language_model("coarse").eval(), language_model("fine").eval(), Sampling(guidance=1.5),
+            Sampling(temperature=0.4)
         ),
         steps=6,
     ),

@@ -1,4 +1,4 @@
-"""One odd file does not hold up the others: what is too large, takes too long or is broken is listed, and the rest is played."""
+"""One odd file doesn't hold up the others: what is too large, slow or broken is listed, the rest is played."""
 
 import io
 import math
@@ -47,7 +47,8 @@ def dense(quarters: int = 80, a_beat: int = 300) -> bytes:
 
 
 def many_instruments() -> bytes:
-    return midi(*([*scale(channel=k % 9, program=k), (0, mido.Message("program_change", channel=k % 9, program=k))] for k in range(1)),
+    return midi(*([*scale(channel=k % 9, program=k), (0, mido.Message("program_change", channel=k % 9, program=k))]
+                  for k in range(1)),
                 [(k, m) for k in range(0, 60) for m in (
                     mido.Message("program_change", channel=1, program=k),
                     mido.Message("note_on", channel=1, note=60, velocity=80),
@@ -175,12 +176,12 @@ def test_a_piece_that_can_not_be_rendered_is_listed(
     (tmp_path / "src" / "crowd.mid").write_bytes(crowd())
     real = corpus.render
 
-    def odd(score: Score, desk: object) -> object:
+    def odd(score: Score, setup: object) -> object:
         if score.origins[0].name == "bad":
             raise PieceError("the synthesizer gave up")
         while score.origins[0].name == "slow":
             pass
-        return real(score, desk)  # type: ignore[arg-type]
+        return real(score, setup)  # type: ignore[arg-type]
 
     monkeypatch.setattr(corpus, "render", odd)
     monkeypatch.setattr(limits, "RENDER_S", 5.0)

@@ -1,4 +1,4 @@
-"""The checks of `truth` say no to what is false: each on a score made so that one claim holds and its opposite does not."""
+"""The checks of `truth` say no to what is false: on scores where one claim holds and its opposite does not."""
 
 import dataclasses
 
@@ -6,11 +6,11 @@ import pytest
 
 from musiclm.arrange.score import Score
 from tests.arrange.toy_scores import beat, part, piece, random_score, scale
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 
 def says(score: Score, kind: str, value: str, start_s: float = 0.0) -> bool:
-    return is_true(kind, value, Heard(score, start_s, 10.0))
+    return is_true(kind, value, Window(score, start_s, 10.0))
 
 
 def test_style_is_held_against_band_metre_and_tempo() -> None:

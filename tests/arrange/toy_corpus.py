@@ -47,14 +47,23 @@ def make_corpus(folder: Path, count: int = 12) -> Path:
         if drums:
             parts.append(beat(end=quarters))
         origins = (Origin(what="melody", source="own", name=f"<tune {number}>", licence="CC0"),)
-        score = piece(*parts, bpm=bpm, duration=quarters, tonic=tonic, style="surf rock" if drums else "folk ballad", origins=origins)  # fmt: skip
+        score = piece(
+            *parts,
+            bpm=bpm,
+            duration=quarters,
+            tonic=tonic,
+            style="surf rock" if drums else "folk ballad",
+            origins=origins,
+        )
         name = f"{number:016x}"
         (folder / "scores" / f"{name}.json").write_text(to_json(score))
         soundfile.write(folder / "audio" / f"{name}.flac", sound(score, number), RATE)
         tracks.append(
             Track(
-                id=name, path=f"audio/{name}.flac", source="rendered", package=score.style, origin=f"{name}.mid", title=f"No. {number}", artist="",
-                genre=score.style, licence="CC0", seconds=score.seconds, sha256=name, split="test" if number == 1 else "train", piece=name, held_out=False,
+                id=name, path=f"audio/{name}.flac", source="rendered", package=score.style, origin=f"{name}.mid",
+                title=f"No. {number}", artist="",
+                genre=score.style, licence="CC0", seconds=score.seconds, sha256=name,
+                split="test" if number == 1 else "train", piece=name, held_out=False,
             )
         )  # fmt: skip
     (folder / "manifest.jsonl").write_text("".join(json.dumps(asdict(track)) + "\n" for track in tracks))

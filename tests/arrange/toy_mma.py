@@ -1,4 +1,6 @@
-"""A miniature of Musical MIDI Accompaniment: a program of thirty lines that plays chords in quarters, and a library of three style files."""
+"""A miniature of Musical MIDI Accompaniment: a program of thirty lines that plays chords in quarters, and a library of
+three style files.
+"""
 
 from pathlib import Path
 
@@ -31,7 +33,8 @@ beats = int(settings["TimeSig"][0])
 if "Broken" in settings["Groove"][0]:
     sys.exit("ERROR: no such groove")
 chord, at, rng = None, 0, random.Random(int(settings["RndSeed"][0]))
-tracks = {"Bass": (0, 32, []), "Bass-High": (3, 73, []), "Chord-Piano": (1, 4, []), "Drum-Hat": (9, 0, []), "Drum-Conga": (9, 0, [])}
+tracks = {"Bass": (0, 32, []), "Bass-High": (3, 73, []), "Chord-Piano": (1, 4, []),
+          "Drum-Hat": (9, 0, []), "Drum-Conga": (9, 0, [])}
 for line in lines:
     if not line[:1].isdigit():
         continue
@@ -41,7 +44,9 @@ for line in lines:
         chord = chord if cell == "/" else cell
         found = re.match("([A-G][b#]?)(m(?!a)|dim)?", chord)
         root = NAMES[found[1]]
-        for name, pitches in {"Bass": [36 + root], "Bass-High": [72 + root], "Chord-Piano": [60 + root, 63 + root if found[2] else 64 + root, 67 + root], "Drum-Hat": [42], "Drum-Conga": [63]}.items():
+        triad = [60 + root, 63 + root if found[2] else 64 + root, 67 + root]
+        for name, pitches in {"Bass": [36 + root], "Bass-High": [72 + root], "Chord-Piano": triad, "Drum-Hat": [42],
+                              "Drum-Conga": [63]}.items():
             for pitch in pitches:
                 tracks[name][2].append((96 * at, 80, pitch, rng.randint(70, 90)))
         tracks["Drum-Hat"][2].append((96 * at + 64, 20, 42, 60))
@@ -62,7 +67,7 @@ file.save(sys.argv[3])
 
 
 def write_mma(folder: Path) -> Path:
-    """An unpacked package: a program that plays bass, a high line called bass, chords, hi-hats in triplets and congas."""
+    """An unpacked package: a program that plays bass, a high line called bass, chords, hi-hat triplets and congas."""
     home = folder / "usr/share/mma"
     (home / "MMA").mkdir(parents=True)
     (home / "lib/stdlib").mkdir(parents=True)

@@ -12,13 +12,20 @@ from musiclm.arrange.styles import STYLES, Line
 def part(role, instrument, notes, level_db=0.0):
     """Notes as (start, duration, pitch) or (start, duration, pitch, velocity), quarters."""
     rows = [(*note, 90)[:4] for note in notes]
-    return Part(role=role, instrument=instrument, level_db=level_db, notes=tuple(Note(start=s, duration=d, pitch=p, velocity=v) for s, d, p, v in rows))  # fmt: skip
+    return Part(
+        role=role,
+        instrument=instrument,
+        level_db=level_db,
+        notes=tuple(Note(start=s, duration=d, pitch=p, velocity=v) for s, d, p, v in rows),
+    )
 
 
 def piece(*parts, bpm=120.0, duration=40.0, style="surf rock", **more):
     """20 s at 120 BPM unless told otherwise."""
     sections = more.pop("sections", (Section(name="verse", start=0.0, duration=duration, intensity=0.5),))
-    return Score(style=style, seed=0, tempo_bpm=bpm, duration=duration, parts=parts, chords=(), sections=sections, **more)  # fmt: skip
+    return Score(
+        style=style, seed=0, tempo_bpm=bpm, duration=duration, parts=parts, chords=(), sections=sections, **more
+    )
 
 
 def scale(instrument="piano", role="melody", start=0.0, end=40.0, step=1.0, tonic=60, length=0.9, velocity=90):
@@ -46,7 +53,7 @@ def random_score(seed: int, style: str | None = None, bars: int = 24) -> Score:
     degrees = sorted(SCALES[mode])[:7]
     parts = []
     for line in recipe.lines:
-        if rng.random() < line.chance:
+        if rng.random() < line.probability:
             first, last = rng.choice((0, 0, 0, 2, 4, 8)), rng.choice((bars, bars, bars - 6))
             name = rng.choice(line.instruments)
             notes = [note for k in range(first, last) for note in _bar(line, name, k * bar, bar, tonic, degrees, rng)]
@@ -59,8 +66,10 @@ def random_score(seed: int, style: str | None = None, bars: int = 24) -> Score:
         for part in parts
     ]
     return Score(
-        style=recipe.name, seed=seed, tempo_bpm=bpm, tempo_changes=((end - 4 * bar, bpm * 0.8),) if rng.random() < 0.3 else (),
-        beats_per_bar=beats, beat_unit=unit, tonic=tonic, mode=mode, swing=swing, duration=end, parts=tuple(parts), chords=(),
+        style=recipe.name, seed=seed, tempo_bpm=bpm,
+        tempo_changes=((end - 4 * bar, bpm * 0.8),) if rng.random() < 0.3 else (),
+        beats_per_bar=beats, beat_unit=unit, tonic=tonic, mode=mode, swing=swing, duration=end, parts=tuple(parts),
+        chords=(),
         sections=(
             Section(name="intro", start=0, duration=4 * bar, intensity=0.3),
             Section(name="verse", start=4 * bar, duration=end - 8 * bar, intensity=0.6),

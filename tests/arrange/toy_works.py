@@ -1,4 +1,4 @@
-"""MIDI files and a WAD of them, written by hand or by chance."""
+"""MIDI files and a WAD of them, written by hand or at random."""
 
 import io
 import random

@@ -1,9 +1,11 @@
-"""Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways round.
+"""Holds what a caption claims against the notes, without the code that wrote it: plain loops, own tables, other ways
+round.
 
-Some claims are definitions, which no notes can bear out alone: a piece is of the style whose recipe made it; era, moods and
-uses are what the recipe says of its style; roles, sections, fills and the metre are what the composer wrote. Those are read
-from the score or the recipe, and held against the notes where these could speak against them: the band, the tempo and the
-metre must be the recipe's, a calm piece must not be busy, a happy one must be in a major mode, drums must play a fill.
+Some claims are definitions, which no notes can bear out alone: a piece is of the style whose recipe made it; era, moods
+and uses are what the recipe says of its style; roles, sections, fills and the metre are what the composer wrote. Those
+are read from the score or the recipe, and held against the notes where these could speak against them: the band, the
+tempo and the metre must be the recipe's, a calm piece must not be busy, a happy one must be in a major mode, drums must
+play a fill.
 """
 
 import math
@@ -13,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
-from musiclm.arrange.render.render import Desk, mix
+from musiclm.arrange.render.render import Setup, mix
 from musiclm.arrange.score import Note, Part, Score
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.styles.bands import style_of_band
@@ -48,14 +50,19 @@ STEPS = {
 BEATS = {"very slow": (0, 65), "slow": (55, 80), "medium": (85, 125), "fast": (125, 171), "very fast": (165, 400)}
 # wider names by General MIDI program, counted from 0
 PROGRAMS = {
-    "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32), "a guitar": range(24, 32),
-    "a plucked string instrument": [6, 24, 25, 46, 104, 105, 106, 107], "a bowed string instrument": [40, 41, 42, 43, 110],
-    "a string instrument": [40, 41, 42, 43, 46, 104, 106, 107, 110], "a brass instrument": range(56, 62), "a woodwind instrument": range(64, 80),
-    "a woodwind": range(64, 80), "a wind instrument": range(56, 80), "a mallet instrument": range(8, 14), "a synthesizer": [*range(80, 104), 50, 62],
+    "a keyboard instrument": [*range(0, 9), *range(16, 21)], "an electric guitar": range(26, 32),
+    "a guitar": range(24, 32),
+    "a plucked string instrument": [6, 24, 25, 46, 104, 105, 106, 107],
+    "a bowed string instrument": [40, 41, 42, 43, 110],
+    "a string instrument": [40, 41, 42, 43, 46, 104, 106, 107, 110], "a brass instrument": range(56, 62),
+    "a woodwind instrument": range(64, 80),
+    "a woodwind": range(64, 80), "a wind instrument": range(56, 80), "a mallet instrument": range(8, 14),
+    "a synthesizer": [*range(80, 104), 50, 62],
     "a synth": [*range(80, 104), 50, 62], "an organ": range(16, 21), "a sax": range(64, 68),
 }  # fmt: skip
 DRUMS = {
-    "kick": (35, 36), "snare": (38, 40), "rim": (37,), "clap": (39,), "hi-hat": (42, 44, 46), "tom": (41, 43, 45, 47, 48, 50),
+    "kick": (35, 36), "snare": (38, 40), "rim": (37,), "clap": (39,), "hi-hat": (42, 44, 46),
+    "tom": (41, 43, 45, 47, 48, 50),
     "crash": (49, 52, 55, 57), "ride": (51, 53, 59),
 }  # fmt: skip
 
@@ -67,11 +74,11 @@ HAPPY = "happy cheerful joyful sunny festive carefree merry triumphant jolly bri
 SAD = "sad melancholic gloomy lonely dark ominous tense suspenseful eerie menacing cold moody wistful"
 
 
-class Heard:
+class Window:
     """The notes of a window as (part, start, end, pitch, velocity) in seconds from its beginning, cut nowhere."""
 
-    def __init__(self, score: Score, start_s: float, seconds: float, desk: Desk | None = None) -> None:
-        self.desk = desk
+    def __init__(self, score: Score, start_s: float, seconds: float, setup: Setup | None = None) -> None:
+        self.setup = setup
         self.score, self.start_s, self.seconds = score, start_s, min(seconds, score.seconds - start_s)
         self.notes = []
         for part in score.parts:
@@ -102,22 +109,22 @@ class Heard:
         return found
 
 
-def is_true(kind: str, value: str, heard: Heard) -> bool:
+def is_true(kind: str, value: str, window: Window) -> bool:
     """Raises: KeyError for a kind of claim that nobody has written a check for."""
     if kind.startswith("kind:"):
         return INSTRUMENTS[kind[5:]].program in PROGRAMS[value]
-    return CHECKS[kind](value, heard)
+    return CHECKS[kind](value, window)
 
 
-def _plays(value: str, heard: Heard) -> bool:
-    notes = heard.of(value)
+def _plays(value: str, window: Window) -> bool:
+    notes = window.of(value)
     begun = [n for n in notes if n[1] > -0.1]
-    return len(begun) >= 3 or sum(min(n[2], heard.seconds) - max(n[1], 0) for n in notes) >= 1.5
+    return len(begun) >= 3 or sum(min(n[2], window.seconds) - max(n[1], 0) for n in notes) >= 1.5
 
 
-def _role(value: str, heard: Heard) -> bool:
+def _role(value: str, window: Window) -> bool:
     instrument, role = value.split(": ")
-    notes = heard.of(instrument)
+    notes = window.of(instrument)
     if any(n[0].role == role for n in notes):
         return True
     if not any(n[0].role == "unknown" for n in notes):
@@ -127,31 +134,31 @@ def _role(value: str, heard: Heard) -> bool:
         company = [sum(abs(other - start) < 0.05 for other, _ in begun) for start, _ in begun]
         return statistics.mean(size >= 3 for size in company) >= 0.5
     alone = statistics.mean(sum(abs(other - start) < 0.02 for other, _ in begun) == 1 for start, _ in begun)
-    rest = {n[0].instrument for n in heard.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")}
+    rest = {n[0].instrument for n in window.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")}
     middle = statistics.median(pitch for _, pitch in begun)
     lower = [
-        statistics.median(n[3] for n in heard.of(name)) < middle
+        statistics.median(n[3] for n in window.of(name)) < middle
         for name in rest - {instrument}
-        if _plays(name, heard) and _level(name, heard) > _level(instrument, heard) - 9
+        if _plays(name, window) and _level(name, window) > _level(instrument, window) - 9
     ]
     return role == "melody" and alone > 0.9 and all(lower)
 
 
-def _level(instrument: str, heard: Heard) -> float:
+def _level(instrument: str, window: Window) -> float:
     """Of the mean velocity, in dB."""
-    notes = heard.of(instrument)
+    notes = window.of(instrument)
     return notes[0][0].level_db + 40 * math.log10(statistics.mean(n[4] for n in notes) / 127)
 
 
-def _in_time(heard: Heard) -> bool:
+def _in_time(window: Window) -> bool:
     """Whether a finished work's notes begin on whole parts of the file's beat, many of them on the beat itself."""
-    score = heard.score
+    score = window.score
     beat = 1.5 if score.beat_unit == 8 and score.beats_per_bar in (6, 9, 12) else 4 / score.beat_unit
     inside = [
         (note.start / beat) % 1
         for part in score.parts
         for note in part.notes
-        if 0 <= score.seconds_at(note.start) - heard.start_s < heard.seconds
+        if 0 <= score.seconds_at(note.start) - window.start_s < window.seconds
     ]
     twelfths = [round(12 * place) % 12 for place in inside]
     close = statistics.mean(abs(12 * place - round(12 * place)) < 0.75 for place in inside)
@@ -162,7 +169,7 @@ def _in_time(heard: Heard) -> bool:
     )
 
 
-def _key(value: str, heard: Heard) -> bool:
+def _key(value: str, window: Window) -> bool:
     name, mode = value.split()
     tonic, scale = NAMES[name], set()
     place = tonic
@@ -173,18 +180,18 @@ def _key(value: str, heard: Heard) -> bool:
         scale |= {(tonic + 9) % 12, (tonic + 11) % 12}
     if mode == "phrygian":
         scale.add((tonic + 4) % 12)
-    pitched = [n for n in heard.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")]
-    if heard.score.as_written and not _sounds_like(tonic, mode, pitched, heard):
+    pitched = [n for n in window.notes if INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion")]
+    if window.score.as_written and not _sounds_like(tonic, mode, pitched, window):
         return False
     share = statistics.mean(n[3] % 12 in scale for n in pitched)
     return (
-        (tonic, mode) == (heard.score.tonic, heard.score.mode)
+        (tonic, mode) == (window.score.tonic, window.score.mode)
         and share > 0.8
         and any(n[3] % 12 == tonic for n in pitched)
     )
 
 
-def _sounds_like(tonic: int, mode: str, pitched, heard: Heard) -> bool:
+def _sounds_like(tonic: int, mode: str, pitched, window: Window) -> bool:
     """Whether of all 24 tonic triads three or fewer are sounded longer, and the mode's third longer than the other."""
     lasts = [0.0] * 12
     for n in pitched:
@@ -198,82 +205,82 @@ def _sounds_like(tonic: int, mode: str, pitched, heard: Heard) -> bool:
     return longer <= 4 and lasts[(tonic + own) % 12] > lasts[(tonic + other) % 12]
 
 
-def _bpm(value: str, heard: Heard) -> bool:
-    in_time = not heard.score.as_written or _in_time(heard)
-    return in_time and sum(abs(bpm - float(value)) <= 3.01 for bpm in heard.beats()) >= 7
+def _bpm(value: str, window: Window) -> bool:
+    in_time = not window.score.as_written or _in_time(window)
+    return in_time and sum(abs(bpm - float(value)) <= 3.01 for bpm in window.beats()) >= 7
 
 
-def _speed(value: str, heard: Heard) -> bool:
+def _speed(value: str, window: Window) -> bool:
     low, high = BEATS[value]
-    return low <= statistics.median(heard.beats()) <= high
+    return low <= statistics.median(window.beats()) <= high
 
 
-def _tempo_change(value: str, heard: Heard) -> bool:
-    beats = heard.beats()
+def _tempo_change(value: str, window: Window) -> bool:
+    beats = window.beats()
     return beats[-1] < 0.95 * beats[0] if value == "slower" else beats[-1] > 1.05 * beats[0]
 
 
-def _drums(value: str, heard: Heard) -> bool:
+def _drums(value: str, window: Window) -> bool:
     assert value == "no"
-    return not any(INSTRUMENTS[n[0].instrument].family in ("drums", "percussion") for n in heard.notes)
+    return not any(INSTRUMENTS[n[0].instrument].family in ("drums", "percussion") for n in window.notes)
 
 
-def _instrumental(value: str, heard: Heard) -> bool:
+def _instrumental(value: str, window: Window) -> bool:
     return not any(
         INSTRUMENTS[n[0].instrument].program in (52, 53, 54, 85, 91)
         and not INSTRUMENTS[n[0].instrument].on_drum_channel
-        for n in heard.notes
+        for n in window.notes
     )
 
 
-def _electric(value: str, heard: Heard) -> bool:
-    return all(INSTRUMENTS[n[0].instrument].electric == (value == "yes") for n in heard.notes)
+def _electric(value: str, window: Window) -> bool:
+    return all(INSTRUMENTS[n[0].instrument].electric == (value == "yes") for n in window.notes)
 
 
-def _solo(value: str, heard: Heard) -> bool:
+def _solo(value: str, window: Window) -> bool:
     # a twentieth of a second of somebody else's note is nobody's music
-    long = [n for n in heard.notes if min(n[2], heard.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
+    long = [n for n in window.notes if min(n[2], window.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
     return {n[0].instrument for n in long} == {value}
 
 
-def _complete(value: str, heard: Heard) -> bool:
-    long = [n for n in heard.notes if min(n[2], heard.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
+def _complete(value: str, window: Window) -> bool:
+    long = [n for n in window.notes if min(n[2], window.seconds) - max(n[1], 0) >= min(0.06, n[2] - n[1])]
     return len({n[0].instrument for n in long}) == int(value)
 
 
-def _enters(value: str, heard: Heard) -> bool:
-    return not heard.of(value, end=1.9) and bool(heard.of(value))
+def _enters(value: str, window: Window) -> bool:
+    return not window.of(value, end=1.9) and bool(window.of(value))
 
 
-def _first(value: str, heard: Heard) -> bool:
-    return any(n[1] <= 0.6 for n in heard.of(value))
+def _first(value: str, window: Window) -> bool:
+    return any(n[1] <= 0.6 for n in window.of(value))
 
 
-def _leaves(value: str, heard: Heard) -> bool:
-    return not heard.of(value, begin=heard.seconds - 1.9) and any(n[2] > heard.seconds - 1.9 for n in heard.notes)
+def _leaves(value: str, window: Window) -> bool:
+    return not window.of(value, begin=window.seconds - 1.9) and any(n[2] > window.seconds - 1.9 for n in window.notes)
 
 
-def _when(value: str, heard: Heard) -> bool:
+def _when(value: str, window: Window) -> bool:
     what, at = value.rsplit(": ", 1)
     kind, instrument = what.split(" ", 1)
-    notes = heard.of(instrument)
+    notes = window.of(instrument)
     moment = min(n[1] for n in notes) if kind == "enters" else max(n[2] for n in notes)
     return abs(moment - float(at)) < 0.1
 
 
-def _fills(heard: Heard, *families: str) -> list[list[tuple[float, int]]]:
+def _fills(window: Window, *families: str) -> list[list[tuple[float, int]]]:
     """Strokes (moment, key) of the drums, by fill of the score; fills without three of them are none."""
-    at = heard.score.seconds_at
-    spans = [(at(s) - heard.start_s, at(s + d) - heard.start_s) for s, d in heard.score.fills]
+    at = window.score.seconds_at
+    spans = [(at(s) - window.start_s, at(s + d) - window.start_s) for s, d in window.score.fills]
     strokes = sorted(
         (n[1], n[3])
-        for n in heard.notes
+        for n in window.notes
         if INSTRUMENTS[n[0].instrument].family in (families or ("drums", "percussion"))
     )
     inside = [
         [(moment, key) for moment, key in strokes if s - 0.03 < moment < e]
         for s, e in spans
-        if s >= -0.01 and e <= heard.seconds + 0.01
+        if s >= -0.01 and e <= window.seconds + 0.01
     ]
     return [fill for fill in inside if len(fill) >= 3]
 
@@ -288,14 +295,14 @@ def _is_roll(fill: list[tuple[float, int]]) -> bool:
     return False
 
 
-def _stop(value: str, heard: Heard) -> bool:
+def _stop(value: str, window: Window) -> bool:
     """Whether at some time, not at the window's edges, nobody sounds for 0.65 s, looked at every 10 ms."""
     assert value == "stop"
     silent = longest = 0
-    for k in range(100, int(100 * heard.seconds) - 30):
+    for k in range(100, int(100 * window.seconds) - 30):
         moment = k / 100
         sounding = False
-        for part, begin, end, pitch, _ in heard.notes:
+        for part, begin, end, pitch, _ in window.notes:
             if INSTRUMENTS[part.instrument].family == "drums":
                 cymbal = pitch in (*DRUMS["crash"], *DRUMS["ride"])
                 end = begin + 2.5 if cymbal else max(end, begin + 0.15)
@@ -305,26 +312,26 @@ def _stop(value: str, heard: Heard) -> bool:
     return longest >= 65
 
 
-def _moments_per_s(heard: Heard) -> float:
+def _moments_per_s(window: Window) -> float:
     """Moments of 100 ms in which something begins."""
-    return len({round(n[1] * 10) for n in heard.notes if 0 <= n[1] < heard.seconds}) / heard.seconds
+    return len({round(n[1] * 10) for n in window.notes if 0 <= n[1] < window.seconds}) / window.seconds
 
 
-def _third(heard: Heard) -> str:
+def _third(window: Window) -> str:
     """Which third over the tonic sounds longer, "major" or "minor"; "" without a tonic."""
     lasts = [0.0] * 12
-    for part, begin, end, pitch, _ in heard.notes:
+    for part, begin, end, pitch, _ in window.notes:
         if INSTRUMENTS[part.instrument].family not in ("drums", "percussion"):
-            lasts[(pitch - heard.score.tonic) % 12] += max(0.0, min(end, begin + 2) - begin)
+            lasts[(pitch - window.score.tonic) % 12] += max(0.0, min(end, begin + 2) - begin)
     return "" if not lasts[0] else "major" if lasts[4] > lasts[3] else "minor"
 
 
-def _style(value: str, heard: Heard) -> bool:
+def _style(value: str, window: Window) -> bool:
     """The recipe is the one that the score names, and what the notes tell is what it allows.
 
     Of a band it is that of its groove, whose players are its own.
     """
-    score = heard.score
+    score = window.score
     groove = next((origin.name for origin in score.origins if origin.source == "mma"), "")
     if groove:
         style = style_of_band(groove)
@@ -332,7 +339,7 @@ def _style(value: str, heard: Heard) -> bool:
         return style is not None and score.style == value == style.name and 0.77 * low <= score.tempo_bpm <= 1.26 * high
     recipe = STYLES[value]
     usual = {name for line in recipe.lines for name in line.instruments}
-    playing = {n[0].instrument for n in heard.notes}
+    playing = {n[0].instrument for n in window.notes}
     low, high = recipe.tempo
     return (
         score.style == value
@@ -343,33 +350,33 @@ def _style(value: str, heard: Heard) -> bool:
     )
 
 
-def _mood(value: str, heard: Heard) -> bool:
+def _mood(value: str, window: Window) -> bool:
     return (
-        value in STYLES[heard.score.style].moods
-        and not (value in CALM.split() and _moments_per_s(heard) > 8)
-        and not (value in LIVELY.split() and _moments_per_s(heard) < 1.2)
-        and not (value in HAPPY.split() and _third(heard) != "major")
-        and not (value in SAD.split() and _third(heard) != "minor")
+        value in STYLES[window.score.style].moods
+        and not (value in CALM.split() and _moments_per_s(window) > 8)
+        and not (value in LIVELY.split() and _moments_per_s(window) < 1.2)
+        and not (value in HAPPY.split() and _third(window) != "major")
+        and not (value in SAD.split() and _third(window) != "minor")
     )
 
 
-def _swing(value: str, heard: Heard) -> bool:
+def _swing(value: str, window: Window) -> bool:
     """Where notes off the beat fall, as a rule: half way, or later."""
-    at = heard.score.seconds_at
+    at = window.score.seconds_at
     places = [
         note.start % 1
-        for part in heard.score.parts
+        for part in window.score.parts
         for note in part.notes
-        if 0 <= at(note.start) - heard.start_s < heard.seconds and 0.42 < note.start % 1 < 0.72
+        if 0 <= at(note.start) - window.start_s < window.seconds and 0.42 < note.start % 1 < 0.72
     ]
     late = statistics.median(places) >= 0.56
-    return late == (value == "yes") and not heard.score.as_written
+    return late == (value == "yes") and not window.score.as_written
 
 
-def _how(value: str, heard: Heard) -> bool:
+def _how(value: str, window: Window) -> bool:
     """Articulation, register or pace of an instrument that plays one part."""
     instrument, way = value.split(": ")
-    notes = sorted((n[1], n[2], n[3]) for n in heard.of(instrument) if n[1] > -0.06 or way == "sustained")
+    notes = sorted((n[1], n[2], n[3]) for n in window.of(instrument) if n[1] > -0.06 or way == "sustained")
     durations = [n[1] - n[0] for n in notes]
     starts = sorted({round(n[0], 2) for n in notes})
     gaps = [b - a for a, b in zip(starts, starts[1:], strict=False) if b - a > 0.04]
@@ -384,35 +391,35 @@ def _how(value: str, heard: Heard) -> bool:
     }[way]()
 
 
-def _power(heard: Heard, begin: float, end: float) -> float:
+def _power(window: Window, begin: float, end: float) -> float:
     total = 1e-9
-    for part, start, stop, _, velocity in heard.notes:
+    for part, start, stop, _, velocity in window.notes:
         if INSTRUMENTS[part.instrument].decay != "sustained":
             stop = min(stop, start + 1)
         total += max(0.0, min(stop, end) - max(start, begin)) * 10 ** (part.level_db / 10) * velocity**4
     return total
 
 
-def _dynamics(value: str, heard: Heard) -> bool:
-    third = heard.seconds / 3
-    first, last = _power(heard, 0, third), _power(heard, 2 * third, heard.seconds)
+def _dynamics(value: str, window: Window) -> bool:
+    third = window.seconds / 3
+    first, last = _power(window, 0, third), _power(window, 2 * third, window.seconds)
     return last > 1.6 * first if value == "louder" else first > 1.6 * last
 
 
-def _density(value: str, heard: Heard) -> bool:
-    return _moments_per_s(heard) > 5 if value == "busy" else _moments_per_s(heard) < 2.2
+def _density(value: str, window: Window) -> bool:
+    return _moments_per_s(window) > 5 if value == "busy" else _moments_per_s(window) < 2.2
 
 
-def _repeats(value: str, heard: Heard) -> bool:
+def _repeats(value: str, window: Window) -> bool:
     """Most bars that lie wholly in the window have a bar with the same pitches next to them or two on."""
-    score = heard.score
+    score = window.score
     bar = score.beats_per_bar * 4 / score.beat_unit
     sequences: dict[int, list[int]] = {}
     for part in score.parts:
         for note in sorted(part.notes, key=lambda n: n.start) if part.instrument == value else ():
             number = int((note.start + 0.05) // bar)
-            inside = heard.start_s - 0.1 <= score.seconds_at(number * bar)
-            if inside and score.seconds_at((number + 1) * bar) <= heard.start_s + heard.seconds + 0.1:
+            inside = window.start_s - 0.1 <= score.seconds_at(number * bar)
+            if inside and score.seconds_at((number + 1) * bar) <= window.start_s + window.seconds + 0.1:
                 sequences.setdefault(number, []).append(note.pitch)
     alike = [
         any(sorted(sequences[n]) == sorted(sequences.get(m, [])) for m in (n - 2, n - 1, n + 1, n + 2))
@@ -421,20 +428,20 @@ def _repeats(value: str, heard: Heard) -> bool:
     return bool(alike) and statistics.mean(alike) >= 0.6
 
 
-def _beat(value: str, heard: Heard) -> bool:
-    score = heard.score
+def _beat(value: str, window: Window) -> bool:
+    score = window.score
     quarters = [
-        q for q in range(int(score.duration)) if 0.2 <= score.seconds_at(q) - heard.start_s < heard.seconds - 0.2
+        q for q in range(int(score.duration)) if 0.2 <= score.seconds_at(q) - window.start_s < window.seconds - 0.2
     ]
-    first, *_, last = heard.kit(*DRUMS)
+    first, *_, last = window.kit(*DRUMS)
     quarters = [
-        q for q in quarters if first - 0.2 < score.seconds_at(q) - heard.start_s < last + 0.2
+        q for q in quarters if first - 0.2 < score.seconds_at(q) - window.start_s < last + 0.2
     ]  # while there are drums
-    near = 60 / min(heard.beats()) * 0.15
+    near = 60 / min(window.beats()) * 0.15
 
     def struck(quarter: int, *sounds: str) -> bool:
-        at = score.seconds_at(quarter) - heard.start_s
-        return any(abs(time - at) < near for time in heard.kit(*sounds))
+        at = score.seconds_at(quarter) - window.start_s
+        return any(abs(time - at) < near for time in window.kit(*sounds))
 
     if value == "four on the floor":
         return statistics.mean(struck(q, "kick") for q in quarters) > 0.8
@@ -443,7 +450,10 @@ def _beat(value: str, heard: Heard) -> bool:
 
 @lru_cache(maxsize=64)
 def _through(sound, room_seed: int, kicks: bool) -> np.ndarray:
-    """What a desk makes of a second of white noise by a melody player, after one of silence: the whole mix, 8 s. With `kicks`, of 6 s."""
+    """What a setup makes of a second of white noise by a melody player, after one of silence: the whole mix, 8 s.
+
+    With `kicks`, of 6 s.
+    """
     length, rate = 8 * SAMPLE_RATE_HZ, SAMPLE_RATE_HZ
     noise = np.zeros(length, np.float32)
     long = np.random.default_rng(0).standard_normal(6 * rate if kicks else rate)
@@ -468,46 +478,46 @@ def _treble_db(audio: np.ndarray) -> float:
     return 10 * float(np.log10(high / middle))
 
 
-def _sound(value: str, heard: Heard) -> bool:
-    """Test signals go through the desk's whole mix, and what comes out is measured."""
-    desk = heard.desk
-    answer = _through(desk.sound, desk.room_seed, False)
+def _sound(value: str, window: Window) -> bool:
+    """Test signals go through the setup's whole mix, and what comes out is measured."""
+    setup = window.setup
+    answer = _through(setup.sound, setup.room_seed, False)
     burst, treble = _level_db(answer, 1.0, 2.0), _treble_db(answer)
-    pitched = any(INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion", "bass") for n in heard.notes)
+    pitched = any(INSTRUMENTS[n[0].instrument].family not in ("drums", "percussion", "bass") for n in window.notes)
     if value == "pumping":
-        pumped = _through(desk.sound, desk.room_seed, True)
+        pumped = _through(setup.sound, setup.room_seed, True)
         dips = [
             _level_db(pumped, k / 2 + 0.01, k / 2 + 0.06) - _level_db(pumped, k / 2 + 0.3, k / 2 + 0.45)
             for k in range(3, 12)
         ]
-        return statistics.median(dips) < -1.0 and len(heard.kit("kick")) >= 4 and pitched
+        return statistics.median(dips) < -1.0 and len(window.kit("kick")) >= 4 and pitched
     if value == "clean":
-        loud = any(INSTRUMENTS[n[0].instrument].drive > 0.1 and n[0].level_db > -3 for n in heard.notes)
-        return treble > -3 and _level_db(answer, 0, 0.99) < -100 and not loud and "opl3" not in desk.soundfont.package
+        loud = any(INSTRUMENTS[n[0].instrument].drive > 0.1 and n[0].level_db > -3 for n in window.notes)
+        return treble > -3 and _level_db(answer, 0, 0.99) < -100 and not loud and "opl3" not in setup.soundfont.package
     return {
         "mono": lambda: answer.ndim == 1,
-        "no audience": lambda: _level_db(answer, 0, 0.99) < -100,  # the desk adds nothing of its own
+        "no audience": lambda: _level_db(answer, 0, 0.99) < -100,  # the setup adds nothing of its own
         "reverberant": lambda: pitched and _level_db(answer, 2.1, 2.3) - burst > -30,
         "cavernous": lambda: pitched and _level_db(answer, 3.0, 3.3) - burst > -50,
-        "spring": lambda: desk.sound.room == "spring" and _level_db(answer, 2.05, 2.2) - burst > -35,
+        "spring": lambda: setup.sound.room == "spring" and _level_db(answer, 2.05, 2.2) - burst > -35,
         "dry": lambda: _level_db(answer, 2.15, 2.3) - burst < -32,
         "muffled": lambda: treble < -5,
-        "chip": lambda: "opl3" in desk.soundfont.package,
-        "sampled": lambda: "opl3" not in desk.soundfont.package,
+        "chip": lambda: "opl3" in setup.soundfont.package,
+        "sampled": lambda: "opl3" not in setup.soundfont.package,
     }[value]()
 
 
-def _trait(value: str, heard: Heard) -> bool:
+def _trait(value: str, window: Window) -> bool:
     """Figures of a part or of the band, by other measures and wider limits than the captions have."""
     name, _, instrument = value.partition(": ")
-    score, at = heard.score, heard.score.seconds_at
+    score, at = window.score, window.score.seconds_at
     notes = [
         (note.start, note.pitch)
         for part in score.parts
         for note in sorted(part.notes, key=lambda n: (n.start, n.pitch))
         if (part.instrument == instrument or not instrument)
-        and at(note.start) < heard.start_s + heard.seconds
-        and at(note.start + note.duration) > heard.start_s
+        and at(note.start) < window.start_s + window.seconds
+        and at(note.start + note.duration) > window.start_s
     ]
     tops = (
         [max(p for s, p in notes if abs(s - start) < 0.02) for start in sorted({round(s, 2) for s, _ in notes})]
@@ -521,7 +531,7 @@ def _trait(value: str, heard: Heard) -> bool:
     def chords() -> list[tuple[int, str]]:
         found = []
         for k in range(200):
-            moment = heard.start_s + 0.12 + k * (heard.seconds - 0.24) / 199
+            moment = window.start_s + 0.12 + k * (window.seconds - 0.24) / 199
             for chord in score.chords:
                 if at(chord.start) <= moment < at(chord.start + chord.duration):
                     found.append((chord.root, chord.quality))
@@ -537,14 +547,14 @@ def _trait(value: str, heard: Heard) -> bool:
         return statistics.mean(missed)
 
     def hats(least: float, most: float) -> bool:
-        return least < len(heard.kit("hi-hat")) / heard.seconds / (statistics.median(heard.beats()) / 60) < most
+        return least < len(window.kit("hi-hat")) / window.seconds / (statistics.median(window.beats()) / 60) < most
 
     return {
         "walking bass": lambda: statistics.mean(b < 0.15 or b > 0.85 for b in beats) > 0.75 and len(set(tops)) >= 3,
         "offbeat chords": lambda: statistics.mean(b < 0.2 or b > 0.8 for b in beats) < 0.2,
         "syncopated": lambda: left_out() >= 0.2,
         "power chords": lambda: (
-            len({n[3] % 12 for n in heard.of(instrument)}) <= 9 and INSTRUMENTS[instrument].drive > 0.3
+            len({n[3] % 12 for n in window.of(instrument)}) <= 9 and INSTRUMENTS[instrument].drive > 0.3
         ),
         "rising": lambda: statistics.mean(tops[-third:]) > statistics.mean(tops[:third]) + 3,
         "falling": lambda: statistics.mean(tops[-third:]) < statistics.mean(tops[:third]) - 3,
@@ -569,20 +579,20 @@ CHECKS = {
     "plays": _plays,
     "role": _role,
     "style": _style,
-    "era": lambda value, heard: STYLES[heard.score.style].era == value,
+    "era": lambda value, window: STYLES[window.score.style].era == value,
     "mood": _mood,
-    "use": lambda value, heard: value in (*STYLES[heard.score.style].uses, *TABLES["scenes"][heard.score.style]),
+    "use": lambda value, window: value in (*STYLES[window.score.style].uses, *TABLES["scenes"][window.score.style]),
     "speed": _speed,
     "bpm": _bpm,
     "tempo change": _tempo_change,
     "key": _key,
-    "mode": lambda value, heard: _third(heard) == value,
-    "metre": lambda value, heard: (
-        f"{heard.score.beats_per_bar}/{heard.score.beat_unit}" == value and not heard.score.as_written
+    "mode": lambda value, window: _third(window) == value,
+    "metre": lambda value, window: (
+        f"{window.score.beats_per_bar}/{window.score.beat_unit}" == value and not window.score.as_written
     ),
     "swing": _swing,
     "drums": _drums,
-    "drum sound": lambda value, heard: len(heard.kit(value)) >= 2,
+    "drum sound": lambda value, window: len(window.kit(value)) >= 2,
     "beat": _beat,
     "instrumental": _instrumental,
     "electric": _electric,
@@ -592,15 +602,15 @@ CHECKS = {
     "first": _first,
     "leaves": _leaves,
     "when": _when,
-    "fill": lambda value, heard: len(_fills(heard)) >= int(value),
-    "roll": lambda value, heard: sum(map(_is_roll, _fills(heard, "drums"))) >= int(value),
-    "crash": lambda value, heard: len(heard.kit("crash")) >= 1,
+    "fill": lambda value, window: len(_fills(window)) >= int(value),
+    "roll": lambda value, window: sum(map(_is_roll, _fills(window, "drums"))) >= int(value),
+    "crash": lambda value, window: len(window.kit("crash")) >= 1,
     "stop": _stop,
     "dynamics": _dynamics,
     "density": _density,
-    "section": lambda value, heard: any(s.name == value for s in heard.score.sections),
-    "ends": lambda value, heard: (
-        heard.start_s + heard.seconds >= heard.score.seconds - 0.1 and not heard.score.as_written
+    "section": lambda value, window: any(s.name == value for s in window.score.sections),
+    "ends": lambda value, window: (
+        window.start_s + window.seconds >= window.score.seconds - 0.1 and not window.score.as_written
     ),
     "repeats": _repeats,
     "articulation": _how,

@@ -1,4 +1,4 @@
-"""Other projects' models beside ours, in miniature: who runs when, what is scaled to what, and that every one makes what it should."""
+"""Other projects' models beside ours, in miniature: who runs when, what is scaled to what, what comes out."""
 
 import sys
 
@@ -82,7 +82,11 @@ def test_every_peer_in_miniature(bundle: Bundle) -> None:
         assert set(group) == {"scaled", "peer", "ours", "ours_equal", "times_faster"}
         assert group["ours_equal"]["parameters"] == pytest.approx(group["peer"]["parameters"], rel=NEAR), name
         assert set(group["times_faster"]) == {"ours", "ours_equal"}
-        keys = {"lm_real_time_factor"} if name == "musicgen_small" else {"encode_real_time_factor", "decode_real_time_factor"}  # fmt: skip
+        keys = (
+            {"lm_real_time_factor"}
+            if name == "musicgen_small"
+            else {"encode_real_time_factor", "decode_real_time_factor"}
+        )
         for who in ("peer", "ours", "ours_equal"):
             assert keys <= set(group[who]) and all(value > 0 for key, value in group[who].items())
         one_round = group["peer"]["lm_real_time_factor" if name == "musicgen_small" else "decode_real_time_factor"]

@@ -24,7 +24,8 @@ from tests.away import AWAY, AwayDevice
 @pytest.fixture(scope="module")
 def result(bundle: Bundle) -> dict:
     config = BenchConfig(
-        durations_s=(1.0,), stages_s=1.0, repeats=1, threads=(1,), batches=(1, 2), precisions=("fp32", "bf16"), training_preset=None
+        durations_s=(1.0,), stages_s=1.0, repeats=1, threads=(1,), batches=(1, 2), precisions=("fp32", "bf16"),
+        training_preset=None
     )  # fmt: skip
     return bench(bundle.folder, config, say=lambda _: None)
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes for the outer edge, one line and a non-zero exit for each mistake."""
+"""The command line as a user meets it: real processes, one line and a non-zero exit for each mistake."""
 
 import subprocess
 import sys

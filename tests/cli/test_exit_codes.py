@@ -1,4 +1,4 @@
-"""How a command ends, as a shell sees it: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C, each but 0 with one line that says why."""
+"""How a command ends, as a shell sees it: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C; one line."""
 
 import os
 import signal
@@ -18,7 +18,8 @@ from musiclm.cli import app
 from musiclm.core.bundle import Bundle
 from tests.forked import ROOT, Ended, Server
 
-# command -> what it is given wrongly; what it is given so that it has to work, and the end of the name of a file it opens then
+# command -> what it is given wrongly; what it is given so that it has to work, and the end of the name of a file it
+# opens then
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate  -o a.wav --model no-such", "generate piano -o a.wav --model BUNDLE", "bundle.json"),
     "render": ("render none.take", "render take.take -o a.wav --model BUNDLE", "bundle.json"),
@@ -38,7 +39,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "corpus show": ("corpus show none", "corpus show CORPUS", "manifest.jsonl"),
     "corpus merge": ("corpus merge d e --out x", "corpus merge CORPUS OTHER --out x", "manifest.jsonl"),
     "corpus render": (
-        "corpus render --hours 1 --works 0.5 --out x", "corpus render --hours 1 --jobs 2 --out x --no-progress", ".lock",
+        "corpus render --hours 1 --works 0.5 --out x", "corpus render --hours 1 --jobs 2 --out x --no-progress",
+        ".lock",
     ),
     "corpus captions": ("corpus captions none", "corpus captions CORPUS", "manifest.jsonl"),
     "corpus audit": ("corpus audit none --out x.json", "corpus audit CORPUS --out x.json", "manifest.jsonl"),
@@ -141,7 +143,7 @@ def test_an_output_that_takes_nothing_is_an_error(server: Server, tmp_path: Path
 
 
 def test_a_script_that_stops_at_errors_stops_at_ctrl_c(given: dict[str, str], tmp_path: Path) -> None:
-    """As at a terminal: the signal reaches the shell and the training alike; the run goes on from its checkpoint later."""
+    """As at a terminal: the signal reaches shell and training alike; the run goes on from its checkpoint later."""
     script = "set -e\n$PYTHON -m musiclm.cli train soundstream --preset tiny --data $CORPUS --runs r\ntouch went-on\n"
     environment = {
         **os.environ, **given, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"),

@@ -125,7 +125,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 
 def test_a_header_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
-    """The first byte of a safetensors file is the low byte of its header's length: 0x80 must not be taken for a pickle."""
+    """The first byte of a safetensors file is the low byte of its header's length: 0x80 isn't taken for a pickle."""
     starts = set()
     for width in range(1, 90):  # the names' lengths move the header's length through its low byte, 8 at a time
         model = nn.Module()

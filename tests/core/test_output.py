@@ -288,7 +288,7 @@ def test_a_report_or_a_cache_is_not_written_over_something_else(tmp_path: Path, 
     (tmp_path / "report.json").write_text("mine")
     with pytest.raises(ValueError, match=r"report\.json is there already"):
         Study(bundle.folder, tmp_path)
-    with pytest.raises(ValueError, match="no clips that were heard"):
+    with pytest.raises(ValueError, match="no analyses of clips"):
         _heard_before(tmp_path / "report.json")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert _heard_before(tmp_path / "none.json") == {}

@@ -9,9 +9,12 @@ from musiclm.core.theory import PITCHES, estimate_key, key_name, parse_key
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        ("C major", (0, "major")), ("Bb minor", (10, "minor")), ("A# minor", (10, "minor")), ("B flat major", (10, "major")),
-        ("b-flat major", (10, "major")), ("f# min", (6, "minor")), ("F♯ Minor", (6, "minor")), ("A MINOR", (9, "minor")),
-        ("Am", (9, "minor")), ("Ebm", (3, "minor")), ("G maj", (7, "major")), (" D-minor ", (2, "minor")), ("C sharp minor", (1, "minor")),
+        ("C major", (0, "major")), ("Bb minor", (10, "minor")), ("A# minor", (10, "minor")),
+        ("B flat major", (10, "major")),
+        ("b-flat major", (10, "major")), ("f# min", (6, "minor")), ("F♯ Minor", (6, "minor")),
+        ("A MINOR", (9, "minor")),
+        ("Am", (9, "minor")), ("Ebm", (3, "minor")), ("G maj", (7, "major")), (" D-minor ", (2, "minor")),
+        ("C sharp minor", (1, "minor")),
     ],
 )  # fmt: skip
 def test_names_of_keys(name: str, key: tuple[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""Names that are bytes, prompts that hold what no character is: taken or refused in a line, and never the end of the process."""
+"""Names that are bytes, prompts that hold what no character is: taken or refused in a line, never a crash."""
 
 import json
 import os

@@ -194,7 +194,7 @@ def test_a_track_is_what_all_its_streams_cover(tmp_path: Path) -> None:
     assert torch.equal(whole.cut([(0, 35)], 20).codes["semantic"], crop.codes["semantic"])
 
 
-def test_streams_of_other_stretches_or_lengths_are_refused(tmp_path: Path) -> None:
+def test_streams_of_other_segments_or_lengths_are_refused(tmp_path: Path) -> None:
     track = make_track(0, 100, 0)
     for folder, start_s, acoustic, reason in (
         ("moved", 4.0, track["acoustic"], "no part of it in common"),

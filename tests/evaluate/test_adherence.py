@@ -1,4 +1,4 @@
-"""Concepts, tempo and key asked for and heard, on clips whose contents are made up."""
+"""Concepts, tempo and key asked for and found, on clips whose contents are made up."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -11,10 +11,10 @@ from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.manifest import CorpusError, load_manifest
 from musiclm.evaluate.audit import (
     agreement,
+    analyse,
     audit,
     harmony_print,
     hours_by_style,
-    listen,
     prompt_of,
     read_reference,
     shared_melodies,
@@ -32,20 +32,20 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reports(corpus):
-    """The audit of the corpus, and what is heard against the facts of other tracks."""
+    """The audit of the corpus, and what was found against the facts of other tracks."""
     import musiclm.evaluate.audit as module
 
-    heard = []
-    original = module.listen
+    found = []
+    original = module.analyse
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "listen", lambda audio: heard.append(original(audio)) or heard[0])
+        patch.setattr(module, "analyse", lambda audio: found.append(original(audio)) or found[0])
         true = audit(corpus, 10, say=lambda text: None)
     records = [json.loads(line) for line in (corpus / CAPTIONS_FILE).read_text().splitlines()]
     facts = [record["facts"] for record in spread(records, 10, 0)]
-    return [true, {"agreement": agreement(facts[3:] + facts[:3], heard[0])}]
+    return [true, {"agreement": agreement(facts[3:] + facts[:3], found[0])}]
 
 
-def test_true_captions_agree_with_what_is_heard_and_false_ones_do_not(reports):
+def test_true_captions_agree_with_what_was_found_and_false_ones_do_not(reports):
     true, false = (report["agreement"] for report in reports)
     assert true["tempo"]["value"] >= 0.8 > false["tempo"]["value"] + 0.2
     assert true["key"]["value"] > 0.6 > false["key"]["value"] + 0.1
@@ -64,12 +64,24 @@ def test_instruments_and_swells_stand_beside_their_controls(reports):
 def test_loudness_is_weighted_as_ears_do():
     time = np.arange(4 * 24000) / 24000
     low, high = (0.3 * np.sin(2 * np.pi * hz * time) for hz in (40, 2000))
-    loudness = listen([low, high]).loudness_lufs
+    loudness = analyse([low, high]).loudness_lufs
     assert loudness[1] > loudness[0] + 5, "both have the same mean square"
 
 
 def test_what_facts_say_becomes_concepts():
-    facts = {"style": "surf rock", "genres": ["rock"], "era": "1960s", "moods": ["sunny"], "players": [{"instrument": "clean electric guitar", "repeats": True}], "drums": True, "speed": "very fast", "key": "Eb mixolydian", "tempo_bpm": 172, "density": "busy", "electric": False}  # fmt: skip
+    facts = {
+        "style": "surf rock",
+        "genres": ["rock"],
+        "era": "1960s",
+        "moods": ["sunny"],
+        "players": [{"instrument": "clean electric guitar", "repeats": True}],
+        "drums": True,
+        "speed": "very fast",
+        "key": "Eb mixolydian",
+        "tempo_bpm": 172,
+        "density": "busy",
+        "electric": False,
+    }
     prompt = prompt_of(facts)
     assert prompt.concepts == {"rock", "oldies", "guitar", "drums", "fast", "busy", "repetitive", "acoustic"}
     assert prompt.key == "Eb major" and prompt.tempo_bpm == 172

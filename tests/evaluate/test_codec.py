@@ -193,7 +193,8 @@ def small_codec(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "kbps"),
-    # codes a second by bits a code: EnCodec 75 by 2 and 8 levels of 10 bits, DAC 24000 / 512 by 3 of 10, Mimi 12.5 by 4 of 6
+    # codes a second by bits a code: EnCodec 75 by 2 and 8 levels of 10 bits, DAC 24000 / 512 by 3 of 10, Mimi 12.5 by 4
+    # of 6
     [("encodec", [1.5, 6.0]), ("dac", [24000 / 512 * 30 / 1000]), ("mimi", [12.5 * 24 / 1000])],
 )
 def test_other_codecs_from_a_folder(tmp_path: Path, kind: str, kbps: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Bundles on captions: the choice of captions, rows that survive a kill, and figures of made-up rows with known answers."""
+"""Bundles on captions: which captions, rows that survive a kill, figures of made-up rows with known answers."""
 
 import json
 from dataclasses import asdict
@@ -11,7 +11,7 @@ import pytest
 import musiclm.evaluate.compare as module
 from musiclm.evaluate.adherence import Prompt
 from musiclm.evaluate.compare import (
-    LISTENERS,
+    ANALYSERS,
     choose,
     differences,
     figures,
@@ -19,7 +19,7 @@ from musiclm.evaluate.compare import (
     more_of_each,
     read_rows,
 )
-from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, NOTES
+from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, NOTES
 from musiclm.listen.music import describe
 from tests.listen.test_music import cadence
 
@@ -59,7 +59,7 @@ class Counter:
 
 
 def test_rows_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "make_listener", Counter)
+    monkeypatch.setattr(module, "make_analyser", Counter)
     path, clips = tmp_path / "rows.jsonl", [np.full(3, k) for k in range(5)]
     assert read_rows(path) == []
     hear(clips[:3], [], path)
@@ -70,17 +70,17 @@ def test_rows_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (
         hear(clips[3:], rows, path)
         == read_rows(path)
-        == [{name: {"level": float(k)} for name in LISTENERS} for k in range(5)]
+        == [{name: {"level": float(k)} for name in ANALYSERS} for k in range(5)]
     )
     path.write_text(json.dumps({MUSICNN: {}}) + "\n")
-    with pytest.raises(ValueError, match="lacks the listener .* delete the file"):
+    with pytest.raises(ValueError, match="lacks the analyser .* delete the file"):
         read_rows(path)
 
 
 def rows(
     prompts: list[Prompt], knows: float, keys: float = 1.0, offset: float = 0.0, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Of clips whose loudness follows whether "calm" was asked for, as far as `knows`, and embeddings off by `offset`."""
+    """Of clips whose loudness follows whether "calm" was asked for, as far as `knows`; embeddings off by `offset`."""
     rng = np.random.default_rng(seed)
     described = asdict(describe(cadence(0, 4.0)))
     return [

@@ -1,4 +1,6 @@
-"""Every measure puts its controls in order on real music: excerpts of sixteen pieces, through the codec that ships, beside noise and broken clips."""
+"""Every measure puts its controls in order on real music: excerpts of sixteen pieces, through the codec that ships,
+beside noise and broken clips.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,9 +78,9 @@ def test_distances_put_real_music_before_the_codec_and_that_before_noise() -> No
         ]
     rng = np.random.default_rng(0)
     sets["noise"] = [pink_noise(len(clip), float(clip.std()), rng) for clip in sets["real"]]
-    heard = {name: Judge()(clips)[0] for name, clips in sets.items()}
+    embedded = {name: Judge()(clips)[0] for name, clips in sets.items()}
     for measure in (frechet_distance, kernel_distance):
-        real, coded, noise = (measure(heard[name], heard["reference"]) for name in ("real", "codec", "noise"))
+        real, coded, noise = (measure(embedded[name], embedded["reference"]) for name in ("real", "codec", "noise"))
         assert real < coded < noise, (measure.__name__, real, coded, noise)
 
 

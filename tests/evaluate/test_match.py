@@ -1,4 +1,4 @@
-"""Ranking music by texts: figures for made-up MuLans that know everything, nothing, or the wrong thing, and words that name concepts."""
+"""Ranking music by texts: figures for MuLans that know everything, nothing or what's wrong; words for concepts."""
 
 from pathlib import Path
 

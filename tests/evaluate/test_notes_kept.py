@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from musiclm.evaluate.notes_kept import count, notes_kept, num_matched, pooled_f1
-from musiclm.listen.notes import C4, NoteListener, Transcription
+from musiclm.listen.notes import C4, NoteAnalyser, Transcription
 from tests.listen.test_notes import plucked
 
 
@@ -61,7 +61,7 @@ def test_a_copy_without_bass_loses_the_lower_register_alone() -> None:
     tune = [60, 64, 67, 72, 71, 67, 64, 62]
     high = 0.2 * np.concatenate([plucked(note + 12, 0.5) for note in tune])
     low = 0.2 * np.concatenate([plucked(note - 24, 0.5) for note in tune])
-    hear = NoteListener()
+    hear = NoteAnalyser()
     both, treble, other = (
         hear.transcribe(clip)
         for clip in (high + low, high, 0.2 * np.concatenate([plucked(note + 7, 0.5) for note in tune[::-1]]))

@@ -22,7 +22,7 @@ def test_what_differs_is_told_and_what_does_not_is_not() -> None:
 
 
 def test_copies_alone_teach_nothing_and_do_not_mislead() -> None:
-    """A copy lies next to its clip: were one learned and the other tested, it would get its clip's label, the wrong one."""
+    """A copy lies next to its clip: with one learned and the other tested, it would get the wrong label."""
     real = 10 * clips(40, width=200)
     copies = real + 1e-3 * clips(40, seed=1, width=200)
     assert abs(real_or_not(real, copies).value - 0.5) < 0.2
@@ -64,7 +64,7 @@ def test_placements_are_the_area_of_each_fold() -> None:
 
 
 def test_the_interval_holds_the_truth_in_most_draws() -> None:
-    """Of sets that don't differ, intervals that bootstrap clips hold 0.5 nearly always, and chance lies about it."""
+    """Of sets that don't differ, intervals that bootstrap clips hold 0.5 nearly always, and luck lies about it."""
     held = 0
     for seed in range(20):
         found = real_or_not(clips(40, seed), clips(40, 100 + seed))

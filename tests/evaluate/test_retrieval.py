@@ -24,7 +24,7 @@ def test_report_counts_tracks_and_finds_a_perfect_pairing():
     found = report(model, audio, audio[:, None].expand(-1, 2, -1), owner)
     assert (found.tracks, found.windows) == (6, 12)
     assert found.text_to_audio.recall_1 == found.track_audio_to_text.recall_1 == 1.0
-    assert found.text_to_audio.chance_recall_1 == pytest.approx(1 / 6)
+    assert found.text_to_audio.baseline_recall_1 == pytest.approx(1 / 6)
     shuffled = report(model, audio, audio.roll(4, 0)[:, None].expand(-1, 2, -1), owner)
     assert shuffled.text_to_audio.recall_1 == 0.0
     json.dumps(asdict(found))

@@ -1,4 +1,4 @@
-"""`musiclm evaluate` from end to end on a bundle of random weights and a small corpus, with a judge made up for the test."""
+"""`musiclm evaluate` from end to end on random weights and a small corpus, with a judge made up here."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.evaluate.compare import compare
 from musiclm.evaluate.report import write_html
 from musiclm.evaluate.run import EvaluateConfig, Study
-from musiclm.listen.listeners import MUSICNN, NOTES, Listener, make_listener
+from musiclm.listen.analysers import MUSICNN, NOTES, Analyser, make_analyser
 from tests.listen.test_music import cadence, clicks
 
 RATE = 24000
@@ -42,23 +42,23 @@ CONFIG = EvaluateConfig(
 def replace_judge(patch: pytest.MonkeyPatch) -> None:
     """By one that needs no weights."""
     for module in (analyses, probes):
-        patch.setattr(module, "make_listener", make)
+        patch.setattr(module, "make_analyser", make)
 
 
-def make(name: str, **more: Any) -> Listener:
+def make(name: str, **more: Any) -> Analyser:
     if name == NOTES:
         raise ValueError("basic-pitch is not installed")
-    return FakeJudge() if name == MUSICNN else make_listener(name, **more)
+    return FakeJudge() if name == MUSICNN else make_analyser(name, **more)
 
 
 class FakeJudge:
-    """Embeds a clip by its spectrum, so that alike clips lie near each other; heard is counted."""
+    """Embeds a clip by its spectrum, so that alike clips lie near each other; calls are counted."""
 
     name = "musicnn-msd"
-    heard = 0
+    calls = 0
 
     def __call__(self, clip: np.ndarray) -> dict[str, list[float]]:
-        FakeJudge.heard += 1
+        FakeJudge.calls += 1
         power = np.abs(np.fft.rfft(clip)) ** 2
         embedding = np.array([np.log(part.mean() + 1e-9) for part in np.array_split(power, 200)])
         return {"embedding": embedding.tolist(), "tags": (1 / (1 + np.exp(-embedding[:50] / 10))).tolist()}
@@ -149,10 +149,10 @@ def test_a_clip_that_can_not_be_read_is_named(done: tuple[Path, dict], bundle: B
 def test_a_finished_report_costs_nothing_and_is_the_same(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
     folder, first = done
     times = {path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.flac")}
-    before = FakeJudge.heard
+    before = FakeJudge.calls
     study = Study(bundle.folder, folder, corpus=corpus, config=CONFIG, embedders=["nowhere/none"], say=lambda _: None)
     again = study.run()
-    assert FakeJudge.heard == before and times == {
+    assert FakeJudge.calls == before and times == {
         path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.flac")
     }
     assert json.dumps(again, sort_keys=True) == json.dumps(json.loads(json.dumps(first)), sort_keys=True)
@@ -224,9 +224,9 @@ def test_what_moved_between_two_reports(done: tuple[Path, dict]) -> None:
 def test_match_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, bundle: Bundle, corpus: Path
 ) -> None:
-    """Two MuLans, one of them in a bundle; the clips are listened to once; a hopeless split is refused."""
+    """Two MuLans, one of them in a bundle; the clips are analysed once; a hopeless split is refused."""
     monkeypatch.setattr(
-        matching, "make_listener", lambda name: FakeJudge() if name == "musicnn-msd" else make_listener(name)
+        matching, "make_analyser", lambda name: FakeJudge() if name == "musicnn-msd" else make_analyser(name)
     )
     monkeypatch.setattr(matching, "CLIP_S", 4.0)
 
@@ -235,12 +235,12 @@ def test_match_from_the_command_line(
         monkeypatch.setattr("sys.argv", ["musiclm", "match", *models, "--data", str(corpus), *more])
         cli.main()
 
-    files = ["--heard", str(tmp_path / "heard.json"), "--out", str(tmp_path / "match.json"), "--per-track", "1"]
+    files = ["--analyses", str(tmp_path / "analyses.json"), "--out", str(tmp_path / "match.json"), "--per-track", "1"]
     call("--split", "test", *files)
     first = json.loads((tmp_path / "match.json").read_text())
-    heard = FakeJudge.heard
+    before = FakeJudge.calls
     call("--split", "test", *files)
-    assert FakeJudge.heard == heard and json.loads((tmp_path / "match.json").read_text()) == first
+    assert FakeJudge.calls == before and json.loads((tmp_path / "match.json").read_text()) == first
     assert first["clips"] == 12 and len(first["models"]) == 2
     one, other = first["models"].values()
     assert one == other and -0.5 < one["mean_agreement"][0] < 0.5

@@ -31,7 +31,7 @@ def test_every_round_fixes_some_and_the_last_all(frames: int, rounds: int) -> No
 
 
 def test_the_schedule_is_a_quarter_of_a_cosine() -> None:
-    """Few frames are fixed while little is known, many at the end: cos(15, 30, 45, 60, 75 degrees) of 1000, and none."""
+    """Few frames are fixed while little is known, many at the end: cos(15, 30, 45, 60, 75 degrees) of 1000, none."""
     assert [num_masked(1000, index, 6) for index in range(6)] == [965, 866, 707, 500, 258, 0]
 
 

@@ -1,4 +1,7 @@
-"""Embedders load from disk, tell sounds apart, and say what is missing. Those of transformers are small random ones made here."""
+"""Embedders load from disk, tell sounds apart, and say what is missing.
+
+Those of transformers are small random ones made here.
+"""
 
 import json
 from importlib.util import find_spec
@@ -8,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from musiclm.listen.analysers import make_analyser
 from musiclm.listen.embedders import Aisfx, Pretrained, read_aisfx
-from musiclm.listen.listeners import make_listener
 
 RATE = 24000
 HAS_AISFX = find_spec("aisfx") is not None
@@ -52,7 +55,7 @@ def test_aisfx_is_the_published_network() -> None:
 
 @pytest.mark.skipif(not HAS_AISFX, reason="aisfx is not installed")
 def test_aisfx_hears_texture_and_not_level() -> None:
-    hear = make_listener("aisfx")
+    hear = make_analyser("aisfx")
     a, b, low = hear(hiss(0)), hear(hiss(1)), hear(tone(200))
     assert len(a["embedding"]) == 512
     assert cosine(a, b) > 0.98 > 0.9 > cosine(a, low)
@@ -64,7 +67,7 @@ def test_aisfx_hears_texture_and_not_level() -> None:
 @pytest.mark.skipif(HAS_AISFX, reason="aisfx is installed")
 def test_without_it_the_command_is_named() -> None:
     with pytest.raises(ValueError, match="pip install --no-deps aisfx"):
-        make_listener("aisfx")
+        make_analyser("aisfx")
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -125,7 +128,7 @@ def small_ast(folder: Path) -> Path:
 
 @pytest.mark.parametrize(("make", "width"), [(small_clap, 12), (small_hubert, 16), (small_ast, 16)])
 def test_any_audio_model_of_transformers_from_a_folder(tmp_path: Path, make, width: int) -> None:
-    hear = make_listener(str(make(tmp_path / "model")))
+    hear = make_analyser(str(make(tmp_path / "model")))
     first = hear(tone(300))["embedding"]
     assert len(first) == width and np.isfinite(first).all()
     assert hear(tone(300))["embedding"] == first and hear(hiss())["embedding"] != first
@@ -144,10 +147,10 @@ def test_mert_is_hubert_under_another_name(tmp_path: Path) -> None:
 def test_what_can_not_be_loaded_is_one_line(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(ValueError, match="the embedder .*nothing can't be loaded") as error:
-        make_listener(str(tmp_path / "nothing"))
+        make_analyser(str(tmp_path / "nothing"))
     assert "\n" not in str(error.value)
     folder = small_hubert(tmp_path / "model")
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="safetensors"):  # a pickle is not an answer
-        make_listener(str(folder))
+        make_analyser(str(folder))

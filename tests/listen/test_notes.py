@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from musiclm.listen.notes import C4, FRAME_RATE_HZ, NoteListener, count_notes, transcription
+from musiclm.listen.notes import C4, FRAME_RATE_HZ, NoteAnalyser, count_notes, transcription
 
 RATE = 24000
 installed = pytest.mark.skipif(
@@ -48,7 +48,7 @@ def test_it_counts_a_tune_and_its_chords() -> None:
     tune = [60, 64, 67, 72, 71, 67, 64, 62, 60, 59, 62, 65]
     single = np.concatenate([plucked(note, 0.5) for note in tune])
     chords = np.concatenate([plucked(n, 0.5) + plucked(n + 4, 0.5) + plucked(n + 9, 0.5) for n in tune])
-    hear = NoteListener()
+    hear = NoteAnalyser()
     one, three = hear(0.2 * single), hear(0.1 * chords)
     assert one["note_density"] == pytest.approx(2, abs=0.35)
     # partials of chords are taken for notes now and then
@@ -61,7 +61,7 @@ def test_it_counts_a_tune_and_its_chords() -> None:
 
 @installed
 def test_a_bass_sounds_below_middle_c_and_a_tune_above() -> None:
-    hear = NoteListener()
+    hear = NoteAnalyser()
     low = hear(0.2 * np.concatenate([plucked(note, 0.5) for note in (36, 43, 38, 45, 41, 48)]))
     high = hear(0.2 * np.concatenate([plucked(note, 0.5) for note in (72, 79, 74, 81, 77, 84)]))
     assert low["keys_below_c4"] > 0.5 > 0.2 > high["keys_below_c4"]
@@ -73,4 +73,4 @@ def test_a_bass_sounds_below_middle_c_and_a_tune_above() -> None:
 @pytest.mark.skipif(find_spec("basic_pitch") is not None, reason="basic-pitch is installed")
 def test_without_it_the_command_is_named() -> None:
     with pytest.raises(ValueError, match="pip install --no-deps basic-pitch"):
-        NoteListener()
+        NoteAnalyser()

@@ -48,7 +48,7 @@ def test_a_seam_is_seen_and_none_where_there_is_none() -> None:
 
 
 def test_the_ratio_at_a_seam_is_that_of_it_to_all_other_places() -> None:
-    """By plain loops: the change between frames that touch, at the seam and one hop to either side, against the rest."""
+    """By plain loops: the change between frames that touch, at the seam and a hop to either side, against others."""
     clip = np.random.default_rng(1).standard_normal(RATE) * np.where(np.arange(RATE) < RATE // 2, 0.1, 0.4)
     spectra = []
     for start in range(0, RATE - 511, 256):

@@ -1,4 +1,4 @@
-"""The checkpoint reader against a checkpoint written here byte by byte; the network's contract where its weights are installed."""
+"""The checkpoint reader against a checkpoint written here byte by byte; the network where it is installed."""
 
 import struct
 from importlib.util import find_spec

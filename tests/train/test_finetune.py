@@ -109,8 +109,8 @@ def test_mulans_text_side_learns_alone_and_the_language_models_go_on(corpus: Pat
         open_bundle(mine.folder)
 
 
-@pytest.mark.parametrize("heard", [True, False], ids=["audio and magnitudes", "magnitudes"])
-def test_the_decoder_learns_alone_and_every_code_stays(corpus: Path, tmp_path: Path, heard: bool) -> None:
+@pytest.mark.parametrize("with_audio", [True, False], ids=["audio and magnitudes", "magnitudes"])
+def test_the_decoder_learns_alone_and_every_code_stays(corpus: Path, tmp_path: Path, with_audio: bool) -> None:
     short = override(
         load_preset("base"),
         [
@@ -122,14 +122,14 @@ def test_the_decoder_learns_alone_and_every_code_stays(corpus: Path, tmp_path: P
             "soundstream-decoder.task.discriminator_from_step=1",
             "soundstream-decoder.task.adversary_from_step=2",
             "soundstream-decoder.task.discriminator.magnitude_patches=[48]",
-            f"soundstream-decoder.task.discriminator.stft_windows={'[256]' if heard else '[]'}",
+            f"soundstream-decoder.task.discriminator.stft_windows={'[256]' if with_audio else '[]'}",
         ],
     )
     folder = train_stage("soundstream-decoder", short, corpus, tmp_path, start="base", quiet=True)
     assert folder is not None
     lines = [json.loads(line) for line in (tmp_path / "soundstream-decoder" / "log.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["kind"] == "train"][-1]
-    assert {"adversarial", "feature", "discriminator/loss"} <= trained.keys() and ("mel_log" in trained) == heard
+    assert {"adversarial", "feature", "discriminator/loss"} <= trained.keys() and ("mel_log" in trained) == with_audio
     base, mine = open_bundle("base"), make_bundle(tmp_path, tmp_path / "bundle", "mine", start="base")
     old, new = (load_file(bundle.part("soundstream") / "model.safetensors") for bundle in (base, mine))
     changed = {name.split(".")[0] for name in new if not new[name].equal(old[name])}

@@ -1,4 +1,6 @@
-"""The loop: a stopped and resumed run ends with the weights of one that never stopped; NaN stops it; the baseline is printed."""
+"""The loop: a stopped and resumed run ends with the weights of one that never stopped; NaN stops it; the baseline is
+printed.
+"""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The stages as the pipeline builds them: what they begin with is their seed's doing, whatever the process did before."""
+"""The stages as the pipeline builds them: they begin with what their seed says, whatever the process did before."""
 
 import json
 import shutil

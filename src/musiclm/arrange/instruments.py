@@ -1,7 +1,8 @@
 """Instruments as a person names them, on the General MIDI sounds that stand for them.
 
-`low` and `high` bound what the arranger writes: where the instrument sounds like itself, not all that a virtuoso can reach. Drum kits
-and hand percussion are played on the drum channel; their pitches are keys of the General MIDI drum map.
+`low` and `high` bound what the arranger writes: where the instrument sounds like itself, not all that a virtuoso can
+reach. Drum kits and hand percussion are played on the drum channel; their pitches are keys of the General MIDI drum
+map.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Literal
 from musiclm.arrange.score import Role
 
 Family = Literal[
-    "piano", "keyboard", "organ", "mallets", "guitar", "bass", "strings", "voices", "brass", "reeds", "winds", "synth", "plucked", "drums", "percussion"
+    "piano", "keyboard", "organ", "mallets", "guitar", "bass", "strings", "voices", "brass", "reeds", "winds", "synth",
+    "plucked", "drums", "percussion"
 ]  # fmt: skip
 # how a note ends: plucked and struck sounds die away by themselves, bowed and blown ones last as long as they are held
 Decay = Literal["plucked", "struck", "sustained"]

@@ -1,6 +1,7 @@
 """How large a piece from elsewhere may be, and how long work on it may take: one odd file must not hold up thousands.
 
-Files of real music stay far below: five minutes of the densest orchestral MIDI have 15 000 notes, a synthesizer plays 256 at once.
+Files of real music stay far below: five minutes of the densest orchestral MIDI have 15 000 notes, a synthesizer plays
+256 at once.
 """
 
 import contextlib
@@ -55,8 +56,8 @@ def check_parts(parts: Sequence[Part]) -> None:
 def within(seconds: float) -> Iterator[None]:
     """Raises TimeoutError in the block when the time is up.
 
-    By an alarm, which only the main thread of a process on Unix has: elsewhere there is no limit. It ends Python's own work and waiting for
-    other programs, but no library's inner loop.
+    By an alarm, which only the main thread of a process on Unix has: elsewhere there is no limit. It ends Python's own
+    work and waiting for other programs, but no library's inner loop.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield

@@ -1,6 +1,7 @@
-"""A piece as the arranger knows it: all that the renderer needs and all that a caption may say. Time is in quarter notes unless a name has a unit.
+"""A piece as the arranger knows it: all that the renderer needs and all that a caption may say.
 
-Nothing here is guessed from audio. What a `Score` does not say, a caption does not say either.
+Time is in quarter notes unless a name has a unit. Nothing here is guessed from audio. What a `Score` does not say, a
+caption does not say either.
 """
 
 import bisect
@@ -106,18 +107,20 @@ class Score:
 
     def seconds_at(self, quarters: float) -> float:
         """The time of a place in the piece, tempo changes counted."""
-        places, stretches = self._tempo_map
-        seconds, at, bpm = stretches[bisect.bisect_left(places, quarters)]
+        places, segments = self._tempo_map
+        seconds, at, bpm = segments[bisect.bisect_left(places, quarters)]
         return seconds + (quarters - at) * 60 / bpm
 
     @cached_property
     def _tempo_map(self) -> tuple[list[float], list[tuple[float, float, float]]]:
-        """Where the tempo changes, and of each stretch, the first one included: (seconds before it, where it begins, bpm)."""
-        stretches = [(0.0, 0.0, self.tempo_bpm)]
+        """Where the tempo changes, and of each segment, the first one included: (seconds before it, where it begins,
+        bpm).
+        """
+        segments = [(0.0, 0.0, self.tempo_bpm)]
         for place, next_bpm in self.tempo_changes:
-            seconds, at, bpm = stretches[-1]
-            stretches.append((seconds + (place - at) * 60 / bpm, place, next_bpm))
-        return [place for place, _ in self.tempo_changes], stretches
+            seconds, at, bpm = segments[-1]
+            segments.append((seconds + (place - at) * 60 / bpm, place, next_bpm))
+        return [place for place, _ in self.tempo_changes], segments
 
     @property
     def as_written(self) -> bool:

@@ -1,4 +1,4 @@
-"""Two results of `musiclm bench` side by side: each figure of both, the second as a multiple of the first, and which way is better."""
+"""Two results of `musiclm bench` side by side: each figure of both, their ratio, and which way is better."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """What the ratio means for B: "1.50 x faster", "1.20 x more memory", "same", or "" for a figure that is neither better nor worse."""
+        """What the ratio means for B: "1.50 x faster", "1.20 x more memory", "same", or "" where neither is better."""
         kind = self.name.rsplit(".", 1)[-1]
         higher = any(f".{part}." in f".{self.name}." or kind.endswith(part) for part in HIGHER_IS_BETTER)
         if not higher and not kind.endswith(LOWER_IS_BETTER):
@@ -55,7 +55,7 @@ def table(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """What keeps the two from being compared like with like: other bundle, device, machine or versions; figures that only one has."""
+    """What keeps the two from being compared: other bundle, device, machine or versions; figures that one lacks."""
     notes = [
         f"{name} differs: A {a.get(name)}, B {b.get(name)}"
         for name in ("bundle", "device", "musiclm", "git_revision", "threads")

@@ -1,8 +1,10 @@
-"""A process of its own: what importing, loading and one piece of music take, and the most memory it ever held; one JSON on standard output.
+"""A process of its own: what importing, loading and one piece of music take, and the most memory it ever held; one JSON
+on standard output.
 
     python -m musiclm.bench.fresh BUNDLE SECONDS DEVICE THREADS stream|generate
 
-`stream` lets go of each block, as writing to a file does; `generate` keeps the whole. Nothing heavy is imported before the clock starts.
+`stream` lets go of each block, as writing to a file does; `generate` keeps the whole. Nothing heavy is imported before
+the clock starts.
 """
 
 import json
@@ -14,7 +16,8 @@ from pathlib import Path
 def peak_memory_mb() -> float:
     """The most memory this process has held, in MB.
 
-    On Linux from the process's own page table: `ru_maxrss` there begins with what the parent held when it started this one.
+    On Linux from the process's own page table: `ru_maxrss` there begins with what the parent held when it started this
+    one.
     """
     status = Path("/proc/self/status")
     if status.exists():

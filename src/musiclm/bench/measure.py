@@ -1,4 +1,4 @@
-"""What every figure of `musiclm bench` is measured with: a clock, the precision, the rate of matrix products, what machine this is."""
+"""What every figure of `musiclm bench` is measured with: clock, precision, rate of matrix products, machine."""
 
 import contextlib
 import os
@@ -63,7 +63,9 @@ def matrix_rate(device: str, precision: str = "fp32", size: int | None = None) -
 
 
 def num_parameters(*modules: torch.nn.Module) -> int:
-    """Numbers that an optimiser moves; codebooks that are moving averages (ours, EnCodec's, Mimi's) and frozen parts do not count."""
+    """Numbers that an optimiser moves; codebooks that are moving averages (ours, EnCodec's, Mimi's) and frozen parts do
+    not count.
+    """
     return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
 
 

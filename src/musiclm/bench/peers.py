@@ -1,12 +1,15 @@
-"""Other projects' models beside ours: MusicGen-small, EnCodec, DAC and Mimi, built by `transformers` at their published sizes.
+"""Other projects' models beside ours: MusicGen-small, EnCodec, DAC and Mimi, built by `transformers` at their published
+sizes.
 
-Weights are random, for speed does not depend on them, and nothing is downloaded. Each peer is met twice: by the bundle as it is, and by ours
-scaled to the peer's number of parameters. They run in turn in one process, round after round (peer, ours, ours scaled, peer, ...), and
-`times_faster` is the median over the rounds of what the peer took over what ours took, so that other work on the machine slows both.
+Weights are random, for speed does not depend on them, and nothing is downloaded. Each peer is met twice: by the bundle
+as it is, and by ours scaled to the peer's number of parameters. They run in turn in one process, round after round
+(peer, ours, ours scaled, peer, ...), and `times_faster` is the median over the rounds of what the peer took over what
+ours took, so that other work on the machine slows both.
 
-What is scaled: for the codecs the widths of our network, in the same proportion, depth and codes as they are; for MusicGen's decoder the
-widths of our semantic model and of SoundStorm, half of the parameters each, at the published depths (24 layers, 12). Ours makes more
-music than MusicGen in a run, so that its windows overlap as they do in long music.
+What is scaled: for the codecs the widths of our network, in the same proportion, depth and codes as they are; for
+MusicGen's decoder the widths of our semantic model and of SoundStorm, half of the parameters each, at the published
+depths (24 layers, 12). Ours makes more music than MusicGen in a run, so that its windows overlap as they do in long
+music.
 """
 
 import functools
@@ -60,7 +63,10 @@ class PeersConfig:
 def peers(
     model: MusicLM, config: PeersConfig, device: str = "cpu", threads: int = 2, say: Say = print
 ) -> dict[str, Any]:
-    """A group of figures for each peer. Raises: ImportError without `transformers`; ArtifactError for a bundle without SoundStorm."""
+    """A group of figures for each peer.
+
+    Raises: ImportError without `transformers`; ArtifactError for a bundle without SoundStorm.
+    """
     library = load_transformers()
     found: dict[str, Any] = {}
     with use_threads(threads):
@@ -88,12 +94,15 @@ def load_transformers() -> Any:
 
 @torch.inference_mode()
 def in_turn(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[dict[str, float]]]:
-    """What each contestant measured in each round. In a round every one runs once, in the order given; a first round warms up."""
+    """What each contestant measured in each round.
+
+    In a round every one runs once, in the order given; a first round warms up.
+    """
     results: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, run in contestants.items():
             figures = run()
-            if turn:
+            if number:
                 results[name].append(figures)
     return results
 
@@ -164,7 +173,8 @@ def scaled_models(
 ) -> tuple[TokenLM, SoundStorm]:
     """A semantic model and a SoundStorm with about `target` parameters together, half each, of random weights.
 
-    What the bundle's are (streams, conditions, positions, a depth network if there is one) stays; feed-forwards are four times the width.
+    What the bundle's are (streams, conditions, positions, a depth network if there is one) stays; feed-forwards are
+    four times the width.
     """
 
     def lm(width: int) -> TokenLM:
@@ -264,7 +274,9 @@ def describe_codec(config: SoundStreamConfig) -> str:
 
 
 def musicgen_small(library: Any, small: bool) -> Any:
-    """MusicGen-small (Copet et al. 2023): decoder 24 x 1024 x 16 heads, 4 codebooks of 2048 at 50 Hz; T5-base; EnCodec 32 kHz of 64 filters."""
+    """MusicGen-small (Copet et al. 2023): decoder 24 x 1024 x 16 heads, 4 codebooks of 2048 at 50 Hz; T5-base; EnCodec
+    32 kHz of 64 filters.
+    """
     text = {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
     decoder = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "ffn_dim": 4096}
     if small:
@@ -292,7 +304,7 @@ def musicgen_small(library: Any, small: bool) -> Any:
 
 
 class MusicGenRun:
-    """One generation with guidance 3; the text encoder and the codec are clocked inside it, the rest is the language model."""
+    """One generation with guidance 3; text encoder and codec are clocked inside it, the rest is the language model."""
 
     def __init__(self, model: Any, seconds: float, device: str) -> None:
         self.model, self.device = model, device

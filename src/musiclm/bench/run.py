@@ -38,7 +38,8 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if min((*self.durations_s, self.stages_s)) < 0.5 or min((*self.threads, *self.batches, self.repeats)) < 1:
             raise ValueError(
-                f"durations must be at least 0.5 s and threads, batches and repeats at least 1, got {self.durations_s}, "
+                "durations must be at least 0.5 s and threads, batches and repeats at least 1, got "
+                f"{self.durations_s}, "
                 f"{self.threads}, {self.batches}, {self.repeats}"
             )
 
@@ -51,7 +52,7 @@ class BenchConfig:
             batches=(1, 2),
             precisions=("fp32",),
             training_preset=None,
-            left_out="music of 30 and 120 s, one thread, batches of 4, bf16, training; medians of two runs instead of three",
+            left_out="music of 30 and 120 s, one thread, batches of 4, bf16, training; medians of two runs, not three",
         )
 
 

@@ -1,7 +1,8 @@
-"""How fast a bundle makes music: whole and by stage, by duration, batch and precision; how it starts; how much memory it takes.
+"""How fast a bundle makes music: whole and by stage, by duration, batch and precision; how it starts; how much memory
+it takes.
 
-A real-time factor is seconds of work per second of music: below 1 is faster than real time. Every figure is a median over repeats after a
-warm-up; music longer than LONG_S is made once, after shorter music has warmed everything up.
+A real-time factor is seconds of work per second of music: below 1 is faster than real time. Every figure is a median
+over repeats after a warm-up; music longer than LONG_S is made once, after shorter music has warmed everything up.
 """
 
 import json
@@ -92,12 +93,12 @@ def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision:
     with precision_context(precision, device):
         codes = semantic()
         made = acoustic()
-        heard = made[:, : config.levels]
-        audio = model.soundstream.decode(heard)
+        kept = made[:, : config.levels]
+        audio = model.soundstream.decode(kept)
         took = {
             "semantic": timed(semantic, repeats, device),
             config.acoustic: timed(acoustic, repeats, device),
-            "codec_decode": timed(lambda: model.soundstream.decode(heard), repeats, device),
+            "codec_decode": timed(lambda: model.soundstream.decode(kept), repeats, device),
             "codec_encode": timed(lambda: model.soundstream.encode(audio), repeats, device),
         }
         windows = _window_rates(model, {"mulan": mulan, "semantic": codes, "acoustic": made}, device)
@@ -140,7 +141,9 @@ def _beginning(codes: Tensor, stream: str, frames: int, layout: Any) -> Tensor:
 
 
 def start_up(bundle: Path, repeats: int, device: str, threads: int, duration_s: float = 5.0) -> dict[str, float]:
-    """Import, load, the first sound and the peak memory of loading of a process that has just begun, medians over `repeats` of them."""
+    """Import, load, the first sound and the peak memory of loading of a process that has just begun, medians over
+    `repeats` of them.
+    """
     runs = [in_fresh_process(bundle, duration_s, device, threads) for _ in range(repeats)]
     names = ("import_s", "load_s", "first_sound_s", "loaded_memory_mb")
     return {name: statistics.median(run[name] for run in runs) for name in names}

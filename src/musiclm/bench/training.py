@@ -1,12 +1,15 @@
-"""Training throughput of all seven stages: the real tasks and the real step of the loop, on made-up music and tokens of the right shapes.
+"""Training throughput of all seven stages: the real tasks and the real step of the loop, on made-up music and tokens of
+the right shapes.
 
-A row is some batches stepped through again and again: forward, backward, clipping, optimiser, moving average. Making batches is left out;
-the loop does it in another thread. The codec has two rows, before its discriminators begin and with discriminators and adversary at work.
+A row is some batches stepped through again and again: forward, backward, clipping, optimiser, moving average. Making
+batches is left out; the loop does it in another thread. The codec has two rows, before its discriminators begin and
+with discriminators and adversary at work.
 
-Operations are counted by torch's FlopCounterMode, in forward and backward: matrix products, convolutions (transposed ones too) and fused attention
-(the CPU's kernel is added here; torch counts the GPU's alone), causal attention as if it were whole, as published figures do. FFTs, look-ups,
-norms, softmax and everything elementwise count nothing, the optimiser included. Utilisation: operations counted / seconds / the rate
-of a large matrix product with the same threads and precision.
+Operations are counted by torch's FlopCounterMode, in forward and backward: matrix products, convolutions (transposed
+ones too) and fused attention (the CPU's kernel is added here; torch counts the GPU's alone), causal attention as if it
+were whole, as published figures do. FFTs, look-ups, norms, softmax and everything elementwise count nothing, the
+optimiser included. Utilisation: operations counted / seconds / the rate of a large matrix product with the same threads
+and precision.
 """
 
 import dataclasses
@@ -62,7 +65,8 @@ def training(
     num_batches: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """A row for each stage, the codec with two: medians over `repeats` passes through `num_batches` batches, after one that warms up.
+    """A row for each stage, the codec with two: medians over `repeats` passes through `num_batches` batches, after one
+    that warms up.
 
     A stage that can't take a step in this precision has its error for a row.
     """
@@ -136,7 +140,7 @@ def crop_s(stage: str, preset: Preset) -> float:
 
 
 def make_task(stage: str, preset: Preset, data: Path, runs: Path) -> tuple[Task, TrainConfig]:
-    """The task of a stage, as `musiclm train` builds it; MuLan's with a text encoder of random weights, the codec's with random codebooks."""
+    """The task of a stage, as `musiclm train` builds it; random text encoder (MuLan) and codebooks (codec)."""
     if stage == "mulan":
         loop = preset.mulan.train
         text = random_text_encoder(preset.mulan.task.model.text)
@@ -207,7 +211,8 @@ def random_text_encoder(config: TextConfig) -> Pretrained:
     document = {
         "version": "1.0",
         "added_tokens": [
-            {"id": i, "content": w, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+            {"id": i, "content": w, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False}
             for w, i in special.items()
         ],
         "pre_tokenizer": {"type": "Whitespace"},

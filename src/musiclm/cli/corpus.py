@@ -99,10 +99,10 @@ def audit(
     check_output(out, inputs=_files_of(folder, reference), option="another --out")
     report = measure(folder, clips, reference, say=lambda text: print(text, file=sys.stderr))
     write_atomic(out, json.dumps(report, indent=1))
-    heard = report["agreement"]
+    agreement = report["agreement"]
     for name in ("tempo", "key", "mean_auc"):
-        if heard[name]:
-            print(f"{name:9} {heard[name]['value']:.3f}, shuffled {heard[f'{name}_shuffled']:.3f}")
+        if agreement[name]:
+            print(f"{name:9} {agreement[name]['value']:.3f}, shuffled {agreement[f'{name}_shuffled']:.3f}")
     print(out)
 
 

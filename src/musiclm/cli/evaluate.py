@@ -83,9 +83,12 @@ def read_report(path: Path) -> dict[str, Any]:
     """A report of `evaluate`. Raises: ValueError if it is none."""
     try:
         document = json.loads(path.read_text())
-        document["settings"], document["sections"]
+        document["settings"]
+        rows = document["sections"].get("retrieval", {}).get("rows", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no report of `musiclm evaluate` ({type(error).__name__}: {error})") from None
+    if "chance" in rows:  # as reports of version 0.1.0 call it
+        rows["baseline"] = rows.pop("chance")
     return document
 
 
@@ -105,23 +108,23 @@ def match(
         str, typer.Option(help="Whose music is ranked: validation to choose by, test to report.")
     ] = "validation",
     per_track: Annotated[int, typer.Option(help="Clips of each track.", min=1)] = 2,
-    heard: Annotated[Path | None, typer.Option(help="JSON file that keeps what the listeners said.")] = None,
+    analyses: Annotated[Path | None, typer.Option(help="JSON file that keeps what was found in the clips.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
     threads: Threads = None,
 ) -> None:
-    """Compare MuLans: does each rank real music by a text as listeners hear it, who had no part in training?"""
+    """Compare MuLans: does each rank real music by a text as analysers do that had no part in training?"""
     from musiclm.core.artifact import CONFIG_FILE, git_revision, write_atomic
     from musiclm.core.bundle import open_bundle
     from musiclm.core.output import check_output
     from musiclm.data.corpus.manifest import SPLITS
     from musiclm.evaluate.adherence import load_prompts
-    from musiclm.evaluate.match import listen, match_model, read_texts, table
+    from musiclm.evaluate.match import analyse, match_model, read_texts, table
     from musiclm.models.mulan.model import MuLan
 
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    for target in (path for path in (out, heard) if path is not None):
-        others = [path for path in (out, heard, prompts) if path is not None and path is not target]
+    for target in (path for path in (out, analyses) if path is not None):
+        others = [path for path in (out, analyses, prompts) if path is not None and path is not target]
         check_output(target, inputs=others, option="another file")
     use_threads(threads)
     texts = read_texts(prompts) if prompts else load_prompts()
@@ -129,9 +132,9 @@ def match(
         name: Path(name) if (Path(name) / CONFIG_FILE).exists() else open_bundle(name).part("mulan") for name in models
     }
     mulans = {name: MuLan.from_artifact(folder).eval() for name, folder in folders.items()}
-    clips = listen(data, split, per_track, heard)
+    clips = analyse(data, split, per_track, analyses)
     rows = {name: match_model(model, clips, texts) for name, model in mulans.items()}
-    print(f"rank correlation with what listeners hear, {len(texts)} texts, {len(clips.audio)} clips of split {split}")
+    print(f"rank correlation with the analysers' scores, {len(texts)} texts, {len(clips.audio)} clips of split {split}")
     for name, row in rows.items():
         print(f"{name}: {row.mean_agreement} (texts that do not name the concept {row.other_texts:.3f})")
     if out:

@@ -22,8 +22,8 @@ def render(
     works: Annotated[
         float,
         typer.Option(
-            help="Share of the pieces that are finished ones from --sources (MIDI, MusicXML, Doom WADs), played as written, "
-            "each in one soundfont after another; 1: nothing else.",
+            help="Share of the pieces that are finished ones from --sources (MIDI, MusicXML, Doom WADs), played as "
+            "written, each in one soundfont after another; 1: nothing else.",
             min=0.0,
             max=1.0,
         ),
@@ -47,13 +47,16 @@ def render(
     drum_kits: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of drum kits (Hydrogen's, or the soundfonts of avldrums.lv2), searched before the system's own; "
+            help="Folder of drum kits (Hydrogen's, or soundfonts like avldrums.lv2), searched before the system's; "
             "may be given again."
         ),
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
-    """Arrange and render music of many styles, with its scores and captions. May be stopped and started again at any time."""
+    """Arrange and render music of many styles, with its scores and captions.
+
+    May be stopped and started again at any time.
+    """
     import os
 
     from musiclm.arrange.corpus.build import render_corpus

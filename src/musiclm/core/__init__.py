@@ -1,1 +1,1 @@
-"""What every other package may use: audio files, features, configs, artifacts and bundles, token streams, tempi and keys."""
+"""What every package may use: audio files, features, configs, artifacts, bundles, token streams, tempi, keys."""

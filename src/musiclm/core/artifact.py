@@ -87,10 +87,11 @@ def save_artifact(
     files: Mapping[str, Path | bytes] | None = None,
     skip: Collection[str] = (),
 ) -> str:
-    """Writes a model folder under its name only when it is whole; an older model there is replaced. Returns the hash of the weights.
+    """Writes a model folder under its name only when it is whole; an older model there is replaced.
 
-    Floating tensors are stored as `dtype`; `files` are further files by name, each kept with its hash. Tensors named in `skip`
-    are left out: what training needs and use does not. Raises: ArtifactError if the folder holds something else than a model.
+    Returns the hash of the weights. Floating tensors are stored as `dtype`; `files` are further files by name, each
+    kept with its hash. Tensors named in `skip` are left out: what training needs and use does not. Raises:
+    ArtifactError if the folder holds something else than a model.
     """
     check_replaceable(Path(folder), CONFIG_FILE, "a trained model")
     with replacing_folder(Path(folder)) as work:
@@ -124,7 +125,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def check_replaceable(folder: Path, mark: str, what: str) -> None:
-    """Raises ArtifactError if a folder that would be replaced is not one of ours, which all have a file `mark`, nor empty."""
+    """Raises: ArtifactError if a folder to be replaced is neither empty nor ours, as the file `mark` tells."""
     if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ArtifactError(f"{folder} is there already and is not {what}; it is not replaced, choose another name")
 
@@ -143,7 +144,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}; it was not written by musiclm")
     if document["format"] != FORMAT:
         raise ArtifactError(
-            f"{path} has format {document['format']}, this version reads {FORMAT}; install the version of musiclm that wrote it"
+            f"{path} has format {document['format']}, this version reads {FORMAT}; install the version of musiclm "
+            "that wrote it"
         )
     # models written before there was such a hash have none
     if document.get("config_hash", config_hash(document["config"])) != config_hash(document["config"]):
@@ -154,8 +156,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def codes_hash(document: Mapping[str, Any]) -> str:
     """Which codes an encoder gives, from its `config.json`: the hash of the first artifact that gave them.
 
-    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm train mulan-text`).
-    Language models and token streams are bound to it.
+    It is the artifact's own hash, unless it came of another by a change that leaves every code as it was (`musiclm
+    train mulan-text`). Language models and token streams are bound to it.
     """
     return str(document["info"].get("codes_of", document["hash"]))
 
@@ -163,7 +165,8 @@ def codes_hash(document: Mapping[str, Any]) -> str:
 def load_artifact(folder: Path, kind: str) -> Artifact:
     """Reads a model folder; floating tensors come back as float32.
 
-    Raises: ArtifactError when a file is missing, the hash is wrong, the kind is another, or the weights are not safetensors.
+    Raises: ArtifactError when a file is missing, the hash is wrong, the kind is another, or the weights are not
+    safetensors.
     """
     folder = Path(folder)
     document = read_config(folder)
@@ -248,7 +251,10 @@ def build(
 
 
 def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()) -> None:
-    """Puts the weights of `artifact` into `module`; tensors named in `skip` may be missing and stay as they are. Raises ArtifactError naming what is missing, unexpected or of another shape."""
+    """Puts the weights of `artifact` into `module`; tensors named in `skip` may be missing and stay as they are.
+
+    Raises ArtifactError naming what is missing, unexpected or of another shape.
+    """
     _check_fit(module, artifact, skip)
     module.load_state_dict(artifact.state, strict=False)  # what may be missing was checked
 

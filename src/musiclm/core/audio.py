@@ -2,7 +2,8 @@
 
 Everything in the project is float32 in [-1, 1] and, between the files, mono at 24 kHz. Files are read by libsndfile
 (wav, flac, ogg, opus, mp3, ...); what it can't open (tracker modules, aac, ...) goes through an `ffmpeg` program where
-there is one. Streamed reading never holds more than a block, so a three-hour file costs no more memory than a short one.
+there is one. Streamed reading never holds more than a block, so a three-hour file costs no more memory than a short
+one.
 """
 
 import contextlib
@@ -157,7 +158,10 @@ def load(path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Float[np.nda
 
 
 def resample(audio: Float[np.ndarray, "c s"], from_hz: float, to_hz: float) -> Float[np.ndarray, "c t"]:
-    """Resamples by soxr (HQ); the length becomes s * to_hz / from_hz, rounded. Raises: AudioError for a rate below 1 Hz."""
+    """Resamples by soxr (HQ); the length becomes s * to_hz / from_hz, rounded.
+
+    Raises: AudioError for a rate below 1 Hz.
+    """
     if from_hz < 1 or to_hz < 1:
         raise AudioError(f"can't resample from {from_hz} to {to_hz} Hz: both rates must be positive")
     if from_hz == to_hz:
@@ -182,7 +186,8 @@ def write_blocks(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     tags: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has bits.
+    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has
+    bits.
 
     Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
     [-1, 1] are clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
@@ -338,14 +343,15 @@ def _sndfile_blocks(
     for stream in streams:
         with contextlib.ExitStack() as stack:
             if first.format == "MP3":  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
-                file = stack.enter_context(_SequentialFile(containers.pipe(containers.Part(path, stream))))
+                file = stack.enter_context(_SequentialFile(containers.pipe(containers.FilePart(path, stream))))
             elif stream.covers(path.stat().st_size):
                 file = first
             else:
-                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.Part(path, stream))))
+                file = stack.enter_context(_SequentialFile(stack.enter_context(containers.FilePart(path, stream))))
             if (file.samplerate, file.channels) != form:
                 raise AudioError(
-                    f"{path}: goes on after {before / form[0]:.1f} s with {file.samplerate} Hz and {file.channels} channels, "
+                    f"{path}: goes on after {before / form[0]:.1f} s with {file.samplerate} Hz and {file.channels} "
+                    "channels, "
                     f"after {form[0]} Hz and {form[1]}; cut it in two"
                 )
             frames = 0
@@ -362,7 +368,8 @@ def _sndfile_blocks(
             # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
             if frames < promised - file.samplerate // 2:
                 raise AudioError(
-                    f"{path}: truncated, {frames / file.samplerate:.1f} of {promised / file.samplerate:.1f} s could be read;"
+                    f"{path}: truncated, {frames / file.samplerate:.1f} of {promised / file.samplerate:.1f} s could "
+                    "be read;"
                     " copy it again"
                 )
             before += frames

@@ -89,8 +89,8 @@ def _from_hub(model: str) -> Path:
 def open_bundle(model: str | Path) -> Bundle:
     """Opens and checks a bundle's index, configurations and encoder hashes; weights are checked when they are loaded.
 
-    Raises: ArtifactError for a missing or damaged file, a part whose hash differs from the index, or a language model that
-    learned from other encoders.
+    Raises: ArtifactError for a missing or damaged file, a part whose hash differs from the index, or a language model
+    that learned from other encoders.
     """
     folder = find_bundle(str(model))
     path = folder / INDEX_FILE
@@ -122,7 +122,9 @@ def open_bundle(model: str | Path) -> Bundle:
 
 
 def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, str]) -> None:
-    """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by `codes_hash`."""
+    """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by
+    `codes_hash`.
+    """
     for encoder, wanted in learned.items():
         if encoder in present and present[encoder] != wanted:
             raise ArtifactError(
@@ -136,8 +138,8 @@ def assemble(
 ) -> Bundle:
     """Copies artifacts into a bundle folder, which appears under its name only when whole, and opens it.
 
-    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no bundle,
-    or holds one of the artifacts.
+    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no
+    bundle, or holds one of the artifacts.
     """
     unknown = set(artifacts) - set(PARTS)
     if unknown:

@@ -80,7 +80,7 @@ def _unknown(full: str, key: str, known: Any) -> str:
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    """Whether the names in `value`, nested ones too, are fields of the dataclass `hint`: which of several it was made of."""
+    """Whether the names in `value`, nested ones too, are fields of the dataclass `hint`, one of several."""
     plain: Any = typing.get_origin(hint) or hint
     if not dataclasses.is_dataclass(plain) or not isinstance(value, dict):
         return not dataclasses.is_dataclass(plain)

@@ -1,9 +1,12 @@
 """What of a file is audio, where headers are wrong and libsndfile believes them.
 
-- WAV: programs that write to a pipe leave sizes of 0, and some miscount their own header. The `data` chunk decides, or the end of the file.
-- Ogg, FLAC and MP3 files may be several streams one after another (joined files, recorded broadcasts). libsndfile reads the first.
-- MP3: without a Xing frame libsndfile guesses the length from the first frame's bitrate and stops there, and a Xing frame may count too few.
-  Here frames are counted, and the file goes through a pipe, of which nobody can guess the length.
+- WAV: programs that write to a pipe leave sizes of 0, and some miscount their own header. The `data` chunk decides, or
+  the end of the file.
+- Ogg, FLAC and MP3 files may be several streams one after another (joined files, recorded broadcasts). libsndfile reads
+  the first.
+- MP3: without a Xing frame libsndfile guesses the length from the first frame's bitrate and stops there, and a Xing
+  frame may count too few. Here frames are counted, and the file goes through a pipe, of which nobody can guess the
+  length.
 """
 
 import io
@@ -67,7 +70,7 @@ def streams(path: Path, kind: str) -> list[Stream]:
     return [Stream(0, size)]
 
 
-class Part(io.RawIOBase):
+class FilePart(io.RawIOBase):
     """A stream of a file as a file of its own, for libsndfile."""
 
     def __init__(self, path: Path, stream: Stream) -> None:
@@ -106,8 +109,11 @@ class Part(io.RawIOBase):
         super().close()
 
 
-def pipe(part: Part) -> int:
-    """A file descriptor from which all of `part` can be read, but not where it ends. Who reads closes it, at any moment."""
+def pipe(part: FilePart) -> int:
+    """A file descriptor from which all of `part` can be read, but not where it ends.
+
+    Who reads closes it, at any moment.
+    """
     read_end, write_end = os.pipe()
 
     def feed() -> None:
@@ -188,7 +194,7 @@ def _flac(data: mmap.mmap) -> list[Stream]:
 
 
 def _mp3(data: mmap.mmap) -> list[Stream]:
-    """Streams begin at frames that tell of a whole one (Xing, Info, VBRI); what such a frame counts too low is put right."""
+    """Streams begin at frames that tell of a whole one (Xing, Info, VBRI); counts that are too low are put right."""
     starts: list[tuple[int, int]] = []  # of a stream, and of its number of frames in the frame that tells it, or -1
     counts: list[int] = []
     for at in _mpeg_frames(data):
@@ -210,7 +216,10 @@ def _mp3(data: mmap.mmap) -> list[Stream]:
 
 
 def _mpeg_frames(data: mmap.mmap) -> Iterator[int]:
-    """Where the frames of layer III begin. Tags are passed over, and what is none of both as far as to two frames in a row."""
+    """Where the frames of layer III begin.
+
+    Tags are passed over, and what is none of both as far as to two frames in a row.
+    """
     at, size, sure = 0, len(data), False
     while at + 4 <= size:
         length = _frame_length(data, at)
@@ -240,7 +249,9 @@ def _frame_length(data: mmap.mmap, at: int) -> int:
 
 
 def _place_of_count(data: mmap.mmap, at: int) -> int | None:
-    """Where the frame at `at` says how many frames follow: -1 if it tells of a stream but not that; None if it is of music."""
+    """Where the frame at `at` says how many frames follow: -1 if it tells of a stream but not that; None if it is of
+    music.
+    """
     mono, version = data[at + 3] >> 6 == 3, data[at + 1] >> 3 & 3
     tag = at + 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
     if data[tag : tag + 4] in (b"Xing", b"Info") and not any(data[at + 4 : tag]):

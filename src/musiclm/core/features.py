@@ -1,7 +1,7 @@
 """Spectral features of 24 kHz audio: STFT and log-mel, own and dependency-free so that training and use agree.
 
-Everything is float32 on tensors `b s` in [-1, 1]. Mel filters are the HTK triangles, area-normalised off (peak 1), as AudioSet
-models use them.
+Everything is float32 on tensors `b s` in [-1, 1]. Mel filters are the HTK triangles, area-normalised off (peak 1), as
+AudioSet models use them.
 """
 
 import math
@@ -25,7 +25,10 @@ def mel_to_hz(mel: Tensor) -> Tensor:
 def mel_filterbank(
     sample_rate_hz: int, n_fft: int, num_mels: int, fmin_hz: float = 0.0, fmax_hz: float | None = None
 ) -> Float[Tensor, "bins mels"]:
-    """Triangular HTK filters of peak 1 over the bins of an `n_fft` transform. Raises ValueError for a range outside the band."""
+    """Triangular HTK filters of peak 1 over the bins of an `n_fft` transform.
+
+    Raises ValueError for a range outside the band.
+    """
     fmax_hz = fmax_hz if fmax_hz is not None else sample_rate_hz / 2
     if not 0 <= fmin_hz < fmax_hz <= sample_rate_hz / 2:
         raise ValueError(f"mel range {fmin_hz}..{fmax_hz} Hz must rise within 0..{sample_rate_hz / 2} Hz")
@@ -38,7 +41,8 @@ def mel_filterbank(
 
 
 def frame_signal(audio: Float[Tensor, "b s"], n_fft: int, hop: int, left: int | None = None) -> Float[Tensor, "b t n"]:
-    """Cuts ceil(s / hop) overlapping frames; frame t covers samples [t*hop - left, t*hop - left + n_fft), zeros outside.
+    """Cuts ceil(s / hop) overlapping frames; frame t covers samples [t*hop - left, t*hop - left + n_fft), zeros
+    outside.
 
     `left=None` centres each frame on its hop: left = (n_fft - hop) // 2. `left = n_fft - hop` is causal.
     """

@@ -1,7 +1,7 @@
 """Writing files: whole or not at all, with the mode that the umask gives, and nothing over what was not meant.
 
-A file is made beside its place and takes its name when it is whole. Its place is where symbolic links lead, a file that it replaces hands
-its mode on, and what is no regular file (a device, a pipe) is written into, not replaced.
+A file is made beside its place and takes its name when it is whole. Its place is where symbolic links lead, a file that
+it replaces hands its mode on, and what is no regular file (a device, a pipe) is written into, not replaced.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ def check_output(
 ) -> Path:
     """The path, if it may be written: long work should not end on a wrong name.
 
-    inputs: files that the work reads; none of them may be written over, by whatever name. new: only if nothing is there yet, for a
-    name that nobody gave. option: what to give in its place, for the message.
+    inputs: files that the work reads; none of them may be written over, by whatever name. new: only if nothing is there
+    yet, for a name that nobody gave. option: what to give in its place, for the message.
 
     Raises: OutputError.
     """
@@ -111,7 +111,7 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to be filled; it becomes `folder` when the block ends without an error, in place of what was there."""
+    """An empty folder to be filled; without an error it becomes `folder` at the end, in place of what was there."""
     folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     # made like any folder, for tempfile's are closed to others

@@ -1,8 +1,8 @@
 """Token streams, what is trained to make and to read them, and the only map between per-level codes and flat ids.
 
-MusicLM (section 3) joins three streams: acoustic codes of SoundStream, semantic codes of w2v-BERT and MuLan codes. Each is an
-array of codes `b q t` (level q, frame t); language models read them as one flat sequence, frame by frame, every level in an id
-range of its own (AudioLM, section 3).
+MusicLM (section 3) joins three streams: acoustic codes of SoundStream, semantic codes of w2v-BERT and MuLan codes. Each
+is an array of codes `b q t` (level q, frame t); language models read them as one flat sequence, frame by frame, every
+level in an id range of its own (AudioLM, section 3).
 """
 
 import math
@@ -69,7 +69,8 @@ def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
         )
     if common <= 1:
         raise ValueError(
-            f"streams at {', '.join(f'{float(rate):g}' for rate in rates)} Hz begin together only every {float(1 / common):g} s; "
+            f"streams at {', '.join(f'{float(rate):g}' for rate in rates)} Hz begin together only every "
+            f"{float(1 / common):g} s; "
             "choose rates with a common divisor above 1 Hz"
         )
     return float(common)

@@ -1,5 +1,5 @@
-"""What libsndfile does not do with tags: it writes Ogg streams with a random serial number and MP3 tags in the wrong alphabet, and reads
-no tag of a WAV that is longer than 2 kB."""
+"""What libsndfile does not do with tags: it writes Ogg streams with a random serial number and MP3 tags in the wrong
+alphabet, and reads no tag of a WAV that is longer than 2 kB."""
 
 import struct
 from collections.abc import Mapping

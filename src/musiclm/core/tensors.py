@@ -1,4 +1,4 @@
-"""Files of tensors (safetensors): written whole or not at all, read under any name, failures as a line that says which file."""
+"""Files of tensors (safetensors): written whole or not at all, read under any name, errors in a line."""
 
 import contextlib
 import shutil
@@ -18,7 +18,10 @@ from musiclm.core.output import replacing
 
 
 def save(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Writes NumPy arrays or PyTorch tensors. Raises: OSError, in one line that names the file, if they can't be written."""
+    """Writes NumPy arrays or PyTorch tensors.
+
+    Raises: OSError, in one line that names the file, if they can't be written.
+    """
     write: Any = save_arrays if all(isinstance(value, np.ndarray) for value in tensors.values()) else save_tensors
     try:
         with replacing(path) as temporary, _utf8(temporary) as name:
@@ -31,7 +34,9 @@ def save(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str] | N
 
 
 def reader(path: Path, framework: str = "pt") -> Any:
-    """An open file, of which tensors are read as they are asked for; "pt" for PyTorch's, "np" for NumPy's. Also a context.
+    """An open file, of which tensors are read as they are asked for; "pt" for PyTorch's, "np" for NumPy's.
+
+    Also a context.
 
     Raises: SafetensorError for a file that is none, OSError for one that can't be read.
     """

@@ -1,7 +1,7 @@
 """Text from outside: names of files, which are bytes, and what people type, which may hold what no character is.
 
-Python keeps bytes of a name or an argument that are no UTF-8 as lone surrogates (U+DC80 to U+DCFF), which can be opened but not written
-down. Here they become something that can.
+Python keeps bytes of a name or an argument that are no UTF-8 as lone surrogates (U+DC80 to U+DCFF), which can be opened
+but not written down. Here they become something that can.
 """
 
 import json
@@ -31,7 +31,8 @@ def name_bytes(name: str | PurePath) -> str | bytes:
 
 
 def typed_text(text: str, what: str) -> str:
-    """What was typed, bytes that are no UTF-8 read as Windows-1252, which old terminals and files write, and controls as spaces.
+    """What was typed, bytes that are no UTF-8 read as Windows-1252, which old terminals and files write, and controls
+    as spaces.
 
     Raises: ValueError for code points that are no characters (U+FFFF, lone surrogates): some libraries crash on them.
     """
@@ -52,10 +53,10 @@ def typed_text(text: str, what: str) -> str:
 
 
 def escaped_json(value: Any) -> str:
-    """The value as JSON that is readable and yet safe to store: letters of all languages as they are, what is unsafe as its escape."""
+    """The value as JSON, readable and safe to store: all languages' letters as they are, what is unsafe escaped."""
     return UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], json.dumps(value, ensure_ascii=False))
 
 
 def printable(text: str) -> str:
-    """The text with a question mark in a diamond for each code point that is unsafe to store: some libraries crash on them."""
+    """The text with U+FFFD for each code point that is unsafe to store: some libraries crash on them."""
     return UNSAFE.sub("\ufffd", text)

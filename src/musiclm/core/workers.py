@@ -11,7 +11,10 @@ from multiprocessing import connection
 
 
 def new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
-    """A pool of `jobs` fresh processes. By spawn: the caller may hold threads (a progress bar, torch), which fork does not survive."""
+    """A pool of `jobs` fresh processes.
+
+    By spawn: the caller may hold threads (a progress bar, torch), which fork does not survive.
+    """
     return concurrent.futures.ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start
     )
@@ -19,7 +22,10 @@ def new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
 
 @contextlib.contextmanager
 def pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """`new_pool` for a `with` block. An error or Ctrl-C in the block ends the processes at once instead of waiting for them."""
+    """`new_pool` for a `with` block.
+
+    An error or Ctrl-C in the block ends the processes at once instead of waiting for them.
+    """
     made = new_pool(jobs)
     try:
         yield made

@@ -1,7 +1,7 @@
 """Whole files through the codec in constant memory, and files of codes.
 
-Audio is read, encoded, decoded and written block by block; only the codes, about 1 kB a second, are held. A file of codes is safetensors: `codes`
-int16 (q, t), with the hash of the codec and the exact number of samples in its metadata.
+Audio is read, encoded, decoded and written block by block; only the codes, about 1 kB a second, are held. A file of
+codes is safetensors: `codes` int16 (q, t), with the hash of the codec and the exact number of samples in its metadata.
 """
 
 import json
@@ -24,6 +24,8 @@ from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
 BLOCK_FRAMES = 500  # 10 s decoded at a time
+LARGEST_BYTES = 2**30  # of a file of codes: more than a week of music at 12 levels of 50 Hz
+KIND = "musiclm codes"
 
 
 @dataclass(frozen=True)
@@ -70,26 +72,40 @@ def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.nda
 
 
 def save_codes(path: Path, encoded: Encoded) -> None:
-    """Writes a file of codes; it appears under its name only when whole. Raises OutputError for a place that can't be written to, OSError."""
+    """Writes a file of codes; it appears under its name only when whole.
+
+    Raises OutputError for a place that can't be written to, OSError.
+    """
     check_output(path)
-    about = {"kind": "musiclm codes", "samples": encoded.num_samples, "codec": encoded.codec_hash}
+    about = {"kind": KIND, "samples": encoded.num_samples, "codec": encoded.codec_hash}
     # one key: of several, safetensors changes the order from file to file
     tensors.save({"codes": encoded.codes.contiguous()}, path, {"about": json.dumps(about)})
 
 
 def describe_codes(path: Path) -> dict[str, Any]:
-    """Metadata and shape of a file of codes. Raises ArtifactError if it is not one."""
+    """Metadata and shape of a file of codes, looked at before anything is loaded.
+
+    Raises: ArtifactError for a file that is missing, too large or damaged, or no file of codes.
+    """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ArtifactError(f"{path} has {path.stat().st_size} bytes, more than any file of codes; it is not read")
     try:
         with tensors.reader(path) as file:
             told = file.metadata() or {}
             about = json.loads(told["about"]) if "about" in told else told  # files of old have a key for each fact
-            shape = file.get_slice("codes").get_shape()
-    except (SafetensorError, json.JSONDecodeError) as error:
+            names = set(file.keys())
+            codes = file.get_slice("codes")
+            shape, kind = codes.get_shape(), codes.get_dtype()
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path}: no file of codes ({error}); make one with `musiclm codec encode`") from None
-    if not isinstance(about, dict) or about.get("kind") != "musiclm codes":
+    if not isinstance(about, dict) or about.get("kind") != KIND:
         raise ArtifactError(f"{path}: no file of codes; make one with `musiclm codec encode`")
+    samples = str(about.get("samples", ""))  # a number, in files of old as text
+    whole = names == {"codes"} and kind == "I16" and len(shape) == 2 and min(shape, default=0) >= 1
+    if not whole or not (samples.isdecimal() and int(samples) >= 1) or not isinstance(about.get("codec"), str):
+        raise ArtifactError(f"{path}: a damaged file of codes, of {kind} {shape} and {samples or 'no'} samples")
     return {**about, "levels": shape[0], "frames": shape[1]}
 
 
@@ -101,10 +117,18 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
     about = describe_codes(path)
     if about["codec"] != codec.codes_hash:
         raise ArtifactError(
-            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right --model"
+            f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right "
+            "--model"
         )
     if levels is not None and not 1 <= levels <= about["levels"]:
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
     with tensors.reader(path) as file:
         codes = file.get_tensor("codes")
+    size, frames = codec.config.codebook_size, -(-int(about["samples"]) // codec.config.samples_per_frame)
+    right = codes.shape[0] <= codec.config.levels and codes.shape[1] == frames
+    if not right or codes.min() < 0 or codes.max() >= size:
+        raise ArtifactError(
+            f"{path} is damaged: {codes.shape[0]} levels of {codes.shape[1]} codes from {codes.min()} to {codes.max()} "
+            f"for {about['samples']} samples, where this codec has {codec.config.levels} levels of {size}"
+        )
     return Encoded(codes[:levels], int(about["samples"]), about["codec"])

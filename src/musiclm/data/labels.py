@@ -1,9 +1,9 @@
 """Weak labels of real music: what captions for MuLan are written from (`musiclm.data.captions.weak`).
 
-Tags come from a tagger (`musiclm.listen.tagger`); tempo, level, brightness and key are measured; title, genre and game are what the
-manifest says. Every figure carries its confidence, and nothing is turned into a word here: the caption writer drops what is
-uncertain. Labels are kept as JSON lines beside the corpus, one line per 10 s window, written as they are made, so that an
-interrupted run goes on where it stopped.
+Tags come from a tagger (`musiclm.listen.tagger`); tempo, level, brightness and key are measured; title, genre and game
+are what the manifest says. Every figure carries its confidence, and nothing is turned into a word here: the caption
+writer drops what is uncertain. Labels are kept as JSON lines beside the corpus, one line per 10 s window, written as
+they are made, so that an interrupted run goes on where it stopped.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class Labels:
     tempo_confidence: float = 0.0  # height of the autocorrelation's peak, 0..1
     onset_rate_hz: float = 0.0  # clear onsets a second
     level_db: float = -120.0  # RMS, full scale
-    range_db: float = 0.0  # loud (95th percentile) minus soft (10th) 0.1 s stretches
+    range_db: float = 0.0  # loud (95th percentile) minus soft (10th) tenths of a second
     brightness_hz: float = 0.0  # spectral centroid, median over time
     bass_share: float = 0.0  # of the power, below 150 Hz
     key: str = ""  # "D minor"
@@ -58,7 +58,8 @@ class Tempo:
 def measure_tempo(log_mel: NDArray[np.float32], frame_rate_hz: float) -> Tempo:
     """Tempo of a `f t` log-mel by the autocorrelation of its flux, weighted to favour tempi near 120.
 
-    The confidence is the autocorrelation at the beat over that at lag zero. Octaves stay ambiguous: words such as "fast" need more.
+    The confidence is the autocorrelation at the beat over that at lag zero. Octaves stay ambiguous: words such as
+    "fast" need more.
     """
     flux = np.maximum(np.diff(log_mel, axis=1), 0).mean(0)
     if flux.size < 4 * frame_rate_hz or float(flux.max()) < 1e-3:
@@ -140,7 +141,7 @@ class Labeller:
 
 
 def window_starts(seconds: float, most: int, every_s: float = 20.0) -> list[float]:
-    """Starts of about one window every `every_s` of a track, at most `most`, spread evenly; the first ones are the most spread."""
+    """Starts of a window every `every_s` or so of a track, `most` at most; the first ones are the most spread."""
     count = max(1, min(most, round(seconds / every_s)))
     room = max(0.0, seconds - WINDOW_S)
     starts = [room * (i + 0.5) / count for i in range(count)]
@@ -168,7 +169,8 @@ def load_labels(path: Path) -> list[Labels]:
 def label_corpus(
     corpus_dir: Path, tagger: Tagger | None, *, windows_per_track: int = 6, path: Path | None = None
 ) -> Iterable[Labels]:
-    """Labels the windows of a corpus that have no labels yet and appends them to `labels.jsonl`; yields each as it is written.
+    """Labels the windows of a corpus that have no labels yet and appends them to `labels.jsonl`; yields each as it is
+    written.
 
     Without a tagger the labels are what can be measured: tempo, key, level, brightness and the like.
 
@@ -186,11 +188,11 @@ def label_corpus(
     tracks = load_manifest(corpus_dir)
     starts = {track.id: window_starts(track.seconds, windows_per_track) for track in tracks}
     with open(path, "a") as file:
-        for turn in range(windows_per_track):
+        for place in range(windows_per_track):
             for track in tracks:
-                if turn >= len(starts[track.id]) or (track.id, starts[track.id][turn]) in done:
+                if place >= len(starts[track.id]) or (track.id, starts[track.id][place]) in done:
                     continue
-                start = starts[track.id][turn]
+                start = starts[track.id][place]
                 labels = labeller(read_clip(corpus_dir, track, start, WINDOW_S), track.id, start)
                 labels = dataclasses.replace(
                     labels, title=track.title, genre=track.genre, package=track.package, origin=track.origin

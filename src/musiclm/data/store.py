@@ -1,12 +1,13 @@
 """The token store: what the encoders made of a corpus, as the language models read it.
 
-    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, whenever that is trained:
+    DIR/mulan/  DIR/semantic/  DIR/acoustic/    a folder per stream, each filled by its own encoder, at any time:
         header.json                the stream's spec and the encoder by hash
         codebooks.safetensors      the vectors behind the codes, (q v c)
-        shard-00000.safetensors    by track id: codes (q t) int16, for MuLan embeddings (n c) float16; tracks in the metadata
+        shard-00000.safetensors    by track id: codes (q t) int16, or MuLan embeddings (n c) float16; tracks as metadata
 
-MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows (MusicLM,
-section 3.1), and noise can be added before quantizing. Files appear under their names only when they are whole.
+MuLan is kept as embeddings of 10 s windows at 1 s stride: the tokens of any crop are those of the mean of its windows
+(MusicLM, section 3.1), and noise can be added before quantizing. Files appear under their names only when they are
+whole.
 """
 
 import json
@@ -49,7 +50,7 @@ class StreamHeader:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class Segment:
     """The part of a track that a stream covers."""
 
     id: str  # of the track; "ID xSPEED" where it is played at another speed
@@ -67,7 +68,7 @@ class StoredTrack:
     id: str
     split: str
     num_frames: int  # of the clock
-    offset_s: dict[str, int]  # by stream: where in its stretch that part begins
+    offset_s: dict[str, int]  # by stream: where in its segment that part begins
     rendered: bool = False  # from a score, not a recording
 
 
@@ -123,14 +124,15 @@ class StreamWriter:
             document = {"format": FORMAT, **asdict(header)}
             write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
         shards = list_shards(self.folder)
-        self.done = {stretch.id for shard in shards for stretch in shard_stretches(shard)}
+        self.done = {segment.id for shard in shards for segment in shard_segments(shard)}
         self.next_shard = 1 + int(shards[-1].stem.split("-")[1]) if shards else 0
-        self.pending: list[tuple[Stretch, np.ndarray]] = []
+        self.pending: list[tuple[Segment, np.ndarray]] = []
 
     def add(
         self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
     ) -> None:
-        """Takes in codes (q t), or MuLan embeddings (n c), of a stretch of a track; on disk when their shard is full or at `flush`.
+        """Takes in codes (q t), or MuLan embeddings (n c), of a segment of a track; on disk when their shard is full or
+        at `flush`.
 
         Raises: StoreError if they are none or do not fit the spec.
         """
@@ -143,9 +145,9 @@ class StreamWriter:
             num_frames = tokens.shape[-1]
         if not fit:
             raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
-        stretch = Stretch(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
+        segment = Segment(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
         array = tokens.astype(np.float16 if spec.per_clip else np.int16)
-        self.pending.append((stretch, np.ascontiguousarray(array)))
+        self.pending.append((segment, np.ascontiguousarray(array)))
         self.done.add(id)
         if len(self.pending) == self.tracks_per_shard:
             self.flush()
@@ -154,18 +156,18 @@ class StreamWriter:
         """Writes what is pending as a shard."""
         if not self.pending:
             return
-        records = [asdict(stretch) for stretch, _ in self.pending]
-        arrays = {stretch.id: array for stretch, array in self.pending}
+        records = [asdict(segment) for segment, _ in self.pending]
+        arrays = {segment.id: array for segment, array in self.pending}
         _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
         self.next_shard += 1
         self.pending = []
 
 
-def shard_stretches(path: Path) -> list[Stretch]:
+def shard_segments(path: Path) -> list[Segment]:
     """What is in a shard. Raises: StoreError if the file is damaged."""
     try:
         with tensors.reader(path, "np") as file:
-            return [Stretch(**record) for record in json.loads((file.metadata() or {})["tracks"])]
+            return [Segment(**record) for record in json.loads((file.metadata() or {})["tracks"])]
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} is not a shard of a token store ({error}); delete it and tokenize again") from None
 
@@ -180,13 +182,13 @@ class TokenStream:
                 self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
-        self.stretches: dict[str, Stretch] = {}
+        self.segments: dict[str, Segment] = {}
         self._files: dict[str, Any] = {}
         for shard in list_shards(folder):
-            found = shard_stretches(shard)
+            found = shard_segments(shard)
             file = tensors.reader(shard, "np")
-            self.stretches |= {stretch.id: stretch for stretch in found}
-            self._files |= {stretch.id: file for stretch in found}
+            self.segments |= {segment.id: segment for segment in found}
+            self._files |= {segment.id: file for segment in found}
 
     def __getitem__(self, id: str) -> Any:
         """The tokens of a track, to be sliced: only what is cut out is read."""
@@ -214,7 +216,7 @@ class TokenStore:
         self.clock_hz = float(min(rates))
         self.ratios = {spec.name: self._ratio(spec) for spec in self.specs if not spec.per_clip}
         first = next(iter(self._streams.values()))
-        self.tracks = [self._track(id) for id in first.stretches if self._everywhere(id)]
+        self.tracks = [self._track(id) for id in first.segments if self._everywhere(id)]
         if not self.tracks:
             raise StoreError(f"{folder} holds no tracks yet; fill it with `musiclm tokenize`")
         self._rvq: ResidualVQ | None = None
@@ -227,7 +229,7 @@ class TokenStore:
         return self._streams[stream].header.spec
 
     def _everywhere(self, id: str) -> bool:
-        return all(id in stream.stretches for stream in self._streams.values())
+        return all(id in stream.segments for stream in self._streams.values())
 
     def _ratio(self, spec: TokenSpec) -> int:
         """Frames of a stream per frame of the clock."""
@@ -236,14 +238,15 @@ class TokenStore:
         return int(spec.frame_rate_hz // self.clock_hz)
 
     def _track(self, id: str) -> StoredTrack:
-        found = {name: stream.stretches[id] for name, stream in self._streams.items()}
-        start = max(stretch.start_s for stretch in found.values())
-        offsets = {name: round(start - stretch.start_s) for name, stretch in found.items()}
-        for name, stretch in found.items():
+        found = {name: stream.segments[id] for name, stream in self._streams.items()}
+        start = max(segment.start_s for segment in found.values())
+        offsets = {name: round(start - segment.start_s) for name, segment in found.items()}
+        for name, segment in found.items():
             rate = self.spec(name).frame_rate_hz
-            if rate and stretch.num_frames < int(stretch.seconds * rate - 0.01):  # resampling may lack a sample
+            if rate and segment.num_frames < int(segment.seconds * rate - 0.01):  # resampling may lack a sample
                 raise StoreError(
-                    f"track {id}: {stretch.num_frames} {name} frames for {stretch.seconds:g} s at {rate:g} Hz are too few; tokenize again"
+                    f"track {id}: {segment.num_frames} {name} frames for {segment.seconds:g} s at {rate:g} Hz are too "
+                    "few; tokenize again"
                 )
         if any(offset * self.clock_hz % 1 for offset in offsets.values()):
             raise StoreError(
@@ -257,7 +260,8 @@ class TokenStore:
             offsets[name] = min(offsets[name], found[name].num_frames - 1)
         if min(left.values()) < 1:
             raise StoreError(
-                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one --max-seconds for all"
+                f"track {id}: the streams of {self.folder} have no part of it in common; tokenize again with one "
+                "--max-seconds for all"
             )
         any_of_them = next(iter(found.values()))
         return StoredTrack(
@@ -356,7 +360,7 @@ class TokenStore:
         )
 
     def windows(self, start: int, stop: int, num: int) -> tuple[int, int]:
-        """Which of a track's `num` MuLan windows lie in frames [start, stop) of the clock: those wholly inside, or the one nearest."""
+        """Which of a track's `num` MuLan windows lie wholly in frames [start, stop) of the clock, or the nearest."""
         first = math.ceil(start / self.clock_hz)
         last = math.floor(stop / self.clock_hz) - MULAN_WINDOW_S
         if first > last:
@@ -397,8 +401,9 @@ class TokenStore:
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]
     ) -> Float[Tensor, " q"]:
-        """The baseline of a model of `stream`, per level in nats: what a model scores on `codes` (their first `num_frames` frames) that knows only how
-        often each code occurs in the training split (counted from one, so that no code is impossible)."""
+        """The baseline of a model of `stream`, per level in nats: what a model scores on `codes` (their first
+        `num_frames` frames) that knows only how often each code occurs in the training split (counted from one, so that
+        no code is impossible)."""
         spec = self.spec(stream)
         counts = torch.ones(spec.levels, spec.codebook_size, dtype=torch.float64)
         for index in self._some("train"):

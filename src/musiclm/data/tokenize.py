@@ -38,7 +38,10 @@ class Encoder:
 
     @classmethod
     def load(cls, stream: str, folder: Path, device: str = "cpu") -> "Encoder":
-        """The encoder that fills a stream, from its artifact. Raises: ArtifactError if the folder holds no such model."""
+        """The encoder that fills a stream, from its artifact.
+
+        Raises: ArtifactError if the folder holds no such model.
+        """
         return cls.of(LOADERS[ENCODER_OF[stream]](folder), device)
 
     @classmethod
@@ -81,13 +84,16 @@ def tokenize_corpus(
     speeds: Sequence[float] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the same call goes on.
+    """Adds every track of the splits that the encoder's stream of the store `out` lacks; stopped at any moment, the
+    same call goes on.
 
     max_seconds_per_track: of a longer track only the middle. Tracks shorter than a second are left out.
-    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more music than there is.
+    speeds: training tracks are added at these speeds as well, pitch and tempo altered together, as a tape does it: more
+    music than there is.
     on_progress: (tracks done, tracks in all), a track at another speed being another one.
 
-    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a speed outside 0.5 to 2.
+    Raises: StoreError if the stream was filled by another encoder, CorpusError if there is no corpus, ValueError for a
+    speed outside 0.5 to 2.
     """
     for speed in speeds:
         if not 0.5 <= speed <= 2:

@@ -1,7 +1,7 @@
-"""Is what a prompt names to be heard? A concept at a time, by listeners that had no part in training.
+"""Is what a prompt names in the music? A concept at a time, by analysers that had no part in training.
 
-- concept AUC: the chance that a clip whose prompt names the concept scores higher on it than one whose prompt does not.
-  0.5 is chance, 1 is perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa
+- concept AUC: the probability that a clip whose prompt names the concept scores higher on it than one whose prompt does
+  not. 0.5 is guessing, 1 is perfect. Genres and moods are scored by the judge's tags, the rest by measures of librosa
   (`musiclm.listen.music`) and by loudness.
 - tempo: share of clips, whose prompt gives beats per minute, that are within 8 % of them, their half or their double.
   key: mean MIREX score.
@@ -96,7 +96,7 @@ class Adherence:
     concepts: dict[str, Estimate]  # AUC of each that enough prompts name
     positives: dict[str, int]
     mean_auc: Estimate  # over the concepts
-    mean_auc_shuffled: float  # control: mean over shuffles, 0.5 but for chance
+    mean_auc_shuffled: float  # control: mean over shuffles, 0.5 but for luck
     tempo: Estimate | None
     tempo_shuffled: float | None
     key: Estimate | None
@@ -105,7 +105,8 @@ class Adherence:
 
 
 def load_prompts(path: Path | None = None) -> list[Prompt]:
-    """The package's own prompts, or those of a CSV with a column `prompt` and, if wanted, `concepts` (a;b), `tempo_bpm` and `key`.
+    """The package's own prompts, or those of a CSV with a column `prompt` and, if wanted, `concepts` (a;b), `tempo_bpm`
+    and `key`.
 
     Raises: ValueError for a file that can't be read, lacks the column, names an unknown concept or has no rows.
     """
@@ -171,24 +172,24 @@ def adherence(
     rng = np.random.default_rng(seed)
     shuffles = [rng.permutation(n) for _ in range(20)]
 
-    def heard_tempo(order: np.ndarray) -> list[float]:
+    def tempo_scores(order: np.ndarray) -> list[float]:
         return [
             float(same_tempo(prompt.tempo_bpm, descriptions[i].tempo_bpm))
             for prompt, i in zip(prompts, order, strict=True)
             if prompt.tempo_bpm
         ]
 
-    def heard_key(order: np.ndarray) -> list[float]:
+    def key_scores(order: np.ndarray) -> list[float]:
         return [
             key_score(prompt.key, descriptions[i].key) for prompt, i in zip(prompts, order, strict=True) if prompt.key
         ]
 
     own = np.arange(n)
     figures: dict[str, Any] = {}
-    for name, heard in (("tempo", heard_tempo), ("key", heard_key)):
-        found = np.array(heard(own))
+    for name, scores_of in (("tempo", tempo_scores), ("key", key_scores)):
+        found = np.array(scores_of(own))
         figures[name] = bootstrap(lambda x: float(np.mean(x)), found, draws=draws, seed=seed) if len(found) else None
-        figures[f"{name}_shuffled"] = float(np.mean([heard(order) for order in shuffles])) if len(found) else None
+        figures[f"{name}_shuffled"] = float(np.mean([scores_of(order) for order in shuffles])) if len(found) else None
     return Adherence(
         concepts=concepts,
         positives={name: int(named[name].sum()) for name in used},

@@ -1,4 +1,4 @@
-"""What the listeners say of sets of clips; each analyses a set once, and its rows are kept as JSON."""
+"""What the analysers say of sets of clips; each analyses a set once, and its rows are kept as JSON."""
 
 import itertools
 import json
@@ -13,12 +13,12 @@ from jaxtyping import Float
 
 from musiclm.core.artifact import write_atomic
 from musiclm.evaluate.clipset import ClipSet, PickedSet, Say
-from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, Listener, make_listener
+from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, Analyser, make_analyser
 from musiclm.listen.music import Description
 
 
 class Analyses:
-    """Rows of figures, one of each clip: FOLDER/<listener>/<set>.json."""
+    """Rows of figures, one of each clip: FOLDER/<analyser>/<set>.json."""
 
     def __init__(
         self,
@@ -29,29 +29,29 @@ class Analyses:
     ) -> None:
         """seams_s: where windows meet in a short clip that a model made, for the meter; asked for when it is needed."""
         self.folder, self._seams_s, self._device, self._say = folder, seams_s, device, say
-        self._listeners: dict[str, Listener] = {}
+        self._analysers: dict[str, Analyser] = {}
 
-    def of(self, listener: str, clips: ClipSet) -> list[dict[str, Any]]:
-        """A listener's row for each clip of a set. Raises: ValueError if the listener is not installed."""
+    def of(self, analyser: str, clips: ClipSet) -> list[dict[str, Any]]:
+        """An analyser's row for each clip of a set. Raises: ValueError if the analyser is not installed."""
         if isinstance(clips, PickedSet):  # of other sets, which are analysed anyway
-            rows = [row for source in clips.sources for row in self.of(listener, source)]
+            rows = [row for source in clips.sources for row in self.of(analyser, source)]
             return [rows[place] for place in clips.places]
-        path = self.folder / folder_name(listener) / f"{clips.name}.json"
+        path = self.folder / folder_name(analyser) / f"{clips.name}.json"
         if not path.exists():
-            if listener not in self._listeners:
-                seams_s = tuple(self._seams_s()) if listener == METER else ()
-                self._listeners[listener] = make_listener(listener, seams_s=seams_s, device=self._device)
-            self._say(f"{listener} listens to {clips.name}")
+            if analyser not in self._analysers:
+                seams_s = tuple(self._seams_s()) if analyser == METER else ()
+                self._analysers[analyser] = make_analyser(analyser, seams_s=seams_s, device=self._device)
+            self._say(f"{analyser} analyses {clips.name}")
             every, rows = iter(clips), []
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 while some := list(itertools.islice(every, 16)):  # the pool would ask for all clips at once
-                    rows += pool.map(self._listeners[listener], some)
+                    rows += pool.map(self._analysers[analyser], some)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(rows))
         return json.loads(path.read_text())
 
-    def embeddings(self, listener: str, clips: ClipSet) -> Float[np.ndarray, "n d"]:
-        return np.array([row["embedding"] for row in self.of(listener, clips)])
+    def embeddings(self, analyser: str, clips: ClipSet) -> Float[np.ndarray, "n d"]:
+        return np.array([row["embedding"] for row in self.of(analyser, clips)])
 
     def tags(self, clips: ClipSet) -> Float[np.ndarray, "n 50"]:
         """The judge's scores in [0, 1]."""
@@ -63,11 +63,11 @@ class Analyses:
     def loudness_lufs(self, clips: ClipSet) -> list[float]:
         return [row["loudness_lufs"] for row in self.of(METER, clips)]
 
-    def listeners(self) -> list[str]:
+    def analysers(self) -> list[str]:
         """Folder names of those that have analysed a set."""
         return sorted(path.name for path in self.folder.iterdir())
 
 
-def folder_name(listener: str) -> str:
-    """A listener's name as a folder's: a path or a hub id loses what no folder may have."""
-    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in listener).strip("-.")
+def folder_name(analyser: str) -> str:
+    """An analyser's name as a folder's: a path or a hub id loses what no folder may have."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in analyser).strip("-.")

@@ -43,15 +43,20 @@ from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
 WINDOW_S = 10.0
 # concept of `evaluate.adherence` -> words of which one stands in a window's style, genres, moods or era
 SAYS: dict[str, tuple[str, ...]] = {
-    "rock": ("rock",), "hard rock": ("hard rock",), "metal": ("metal",), "punk": ("punk",), "indie": ("indie",), "pop": ("pop",), "electronic": ("electronic", "techno", "synthwave"),
-    "dance": ("dance", "danceable"), "house": ("house",), "hip-hop": ("hip hop",), "soul": ("soul",), "funk": ("funk",), "jazz": ("jazz",), "blues": ("blues",), "country": ("country",),
-    "folk": ("folk",), "ambient": ("ambient",), "chill": ("relaxed", "laid-back", "calm", "mellow", "chillout"), "party": ("festive", "euphoric"), "sad": ("sad", "melancholic"),
+    "rock": ("rock",), "hard rock": ("hard rock",), "metal": ("metal",), "punk": ("punk",), "indie": ("indie",),
+    "pop": ("pop",), "electronic": ("electronic", "techno", "synthwave"),
+    "dance": ("dance", "danceable"), "house": ("house",), "hip-hop": ("hip hop",), "soul": ("soul",), "funk": ("funk",),
+    "jazz": ("jazz",), "blues": ("blues",), "country": ("country",),
+    "folk": ("folk",), "ambient": ("ambient",), "chill": ("relaxed", "laid-back", "calm", "mellow", "chillout"),
+    "party": ("festive", "euphoric"), "sad": ("sad", "melancholic"),
     "happy": ("happy", "cheerful", "joyful"), "80s": ("1980s",), "oldies": ("1950s", "1960s"), "catchy": ("catchy",),
 }  # fmt: skip
 # MagnaTagATune tag -> words in the names of instruments that it stands for
-HEARD: dict[str, tuple[str, ...]] = {
-    "guitar": ("guitar",), "piano": ("piano",), "strings": ("strings", "string section"), "violin": ("violin", "fiddle"), "cello": ("cello",), "flute": ("flute", "recorder", "whistle"),
-    "harpsichord": ("harpsichord",), "harp": ("harp",), "sitar": ("sitar",), "choir": ("choir",), "synth": ("lead", "pad", "synth"), "drums": ("drum kit", "drums", "drum machine"),
+NAMED_BY_TAG: dict[str, tuple[str, ...]] = {
+    "guitar": ("guitar",), "piano": ("piano",), "strings": ("strings", "string section"),
+    "violin": ("violin", "fiddle"), "cello": ("cello",), "flute": ("flute", "recorder", "whistle"),
+    "harpsichord": ("harpsichord",), "harp": ("harp",), "sitar": ("sitar",), "choir": ("choir",),
+    "synth": ("lead", "pad", "synth"), "drums": ("drum kit", "drums", "drum machine"),
 }  # fmt: skip
 Say = Callable[[str], None]
 
@@ -75,7 +80,7 @@ def audit(
         "git_revision": git_revision(),
         "corpus": {"tracks": len(tracks), "windows": len(records), "clips": len(chosen), "seed": seed},
         "hours_by_style": hours_by_style(records, tracks),
-        "agreement": agreement([r.get("facts", {}) for r in chosen], listen(audio), seed),
+        "agreement": agreement([r.get("facts", {}) for r in chosen], analyse(audio), seed),
         "duplicates": duplicates(corpus_dir, list(tracks.values()), chosen, audio),
         "wording": wording([text for r in records for text in r["captions"]], known, seed),
     }
@@ -96,8 +101,8 @@ def spread(records: Sequence[dict[str, Any]], num: int, seed: int) -> list[dict[
     by_track: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in rng.sample(records, len(records)):
         by_track[record["track"]].append(record)
-    turns = max(len(windows) for windows in by_track.values())
-    ordered = [windows[turn] for turn in range(turns) for windows in by_track.values() if turn < len(windows)]
+    rounds = max(len(windows) for windows in by_track.values())
+    ordered = [windows[k] for k in range(rounds) for windows in by_track.values() if k < len(windows)]
     return ordered[:num]
 
 
@@ -133,8 +138,8 @@ def prompt_of(facts: dict[str, Any]) -> Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
-    """What the tools hear in a set of clips."""
+class Analysis:
+    """What the tools find in a set of clips."""
 
     descriptions: list[Description]
     tags: Float[np.ndarray, "n 50"]  # of the judge
@@ -143,10 +148,10 @@ class Heard:
     rise_db: list[float]  # last third against the first
 
 
-def listen(audio: Sequence[Float[np.ndarray, " _"]]) -> Heard:
+def analyse(audio: Sequence[Float[np.ndarray, " _"]]) -> Analysis:
     """Raises: ValueError with the command that installs what is missing."""
     tagger = Tagger.load("MTT", MTT_TAGS)
-    return Heard(
+    return Analysis(
         descriptions=[describe(clip) for clip in audio],
         tags=Judge()(audio)[1],
         instruments=np.stack([tagger.embed_clip(clip)[1].numpy() for clip in audio]),
@@ -155,24 +160,24 @@ def listen(audio: Sequence[Float[np.ndarray, " _"]]) -> Heard:
     )
 
 
-def agreement(facts: Sequence[dict[str, Any]], heard: Heard, seed: int = 0) -> dict[str, Any]:
-    """What is said against what is heard; `*_shuffled` are the controls."""
-    scores = concept_scores(heard.tags, heard.descriptions, heard.loudness_lufs)
-    found = adherence([prompt_of(one) for one in facts], scores, heard.descriptions, seed=seed)
+def agreement(facts: Sequence[dict[str, Any]], found: Analysis, seed: int = 0) -> dict[str, Any]:
+    """What is said against what was found; `*_shuffled` are the controls."""
+    scores = concept_scores(found.tags, found.descriptions, found.loudness_lufs)
+    kept = adherence([prompt_of(one) for one in facts], scores, found.descriptions, seed=seed)
     swells = {
-        word: _auc(sign * np.array(heard.rise_db), np.array([one.get("dynamics") == word for one in facts]), seed)
+        word: _auc(sign * np.array(found.rise_db), np.array([one.get("dynamics") == word for one in facts]), seed)
         for word, sign in (("louder", 1), ("softer", -1))
     }
     names = [" | ".join(player["instrument"] for player in one.get("players", ())) for one in facts]
     instruments = {
         tag: _auc(
-            heard.instruments[:, MTT_TAGS.index(tag)],
+            found.instruments[:, MTT_TAGS.index(tag)],
             np.array([any(way in name for way in ways) for name in names]),
             seed,
         )
-        for tag, ways in HEARD.items()
+        for tag, ways in NAMED_BY_TAG.items()
     }
-    return {**asdict(found), "dynamics": swells, "instruments": instruments}
+    return {**asdict(kept), "dynamics": swells, "instruments": instruments}
 
 
 def _auc(scores: Float[np.ndarray, " n"], truth: np.ndarray, seed: int) -> dict[str, float | int | None]:
@@ -195,9 +200,10 @@ def duplicates(
     same = Counter(track.sha256 for track in tracks)
     prints = np.stack([harmony_print(clip) for clip in audio])
     pairs = []
-    for i in range(len(prints)):
-        # every key: pitch classes turned by 0 to 11
-        alike = np.max([np.roll(prints[i], turn, axis=0).ravel() @ prints[i + 1 :].reshape(len(prints) - i - 1, -1).T for turn in range(12)], axis=0) if i + 1 < len(prints) else np.zeros(0)  # fmt: skip
+    for i in range(len(prints) - 1):
+        # every key: pitch classes shifted by 0 to 11
+        others = prints[i + 1 :].reshape(len(prints) - i - 1, -1)
+        alike = np.max([others @ np.roll(prints[i], shift, axis=0).ravel() for shift in range(12)], axis=0)
         pairs += [(float(alike[k]), i, i + 1 + int(k)) for k in np.flatnonzero(alike > 0.95)]
     others = [(score, i, j) for score, i, j in sorted(pairs, reverse=True) if chosen[i]["track"] != chosen[j]["track"]]
     return {
@@ -248,7 +254,9 @@ def read_reference(path: Path) -> list[str]:
 
 
 def wording(texts: Sequence[str], reference: Sequence[str], seed: int = 0, sample: int = 400) -> dict[str, Any]:
-    """Statistics of captions, beside those of a reference as large; novelty is the share of n-grams that the reference does not have."""
+    """Statistics of captions, beside those of a reference as large; novelty is the share of n-grams that the reference
+    does not have.
+    """
     rng = random.Random(seed)
     report: dict[str, Any] = {"all": statistics(texts)}
     long = [text for text in texts if len(text.split()) >= 15]

@@ -1,4 +1,4 @@
-"""Confidence intervals by the bootstrap, and areas under ROC curves: what every table of `musiclm evaluate` is made with."""
+"""Confidence intervals by the bootstrap, and areas under ROC curves, for every table of `musiclm evaluate`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class Estimate:
 def bootstrap(
     statistic: Callable[..., float], *arrays: Shaped[np.ndarray, "_ ..."], draws: int = 1000, seed: int = 0
 ) -> Estimate:
-    """`statistic` of arrays whose rows belong together, with the percentile interval over `draws` resamplings of the rows.
+    """`statistic` of arrays whose rows belong together, with the percentile interval over `draws` resamplings of the
+    rows.
 
     Resamplings on which the statistic is not a number (no positives, say) are left out. Raises: ValueError for no rows.
     """
@@ -49,7 +50,10 @@ def mean(values: Float[np.ndarray, " n"]) -> float:
 
 
 def area_under_curve(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
-    """Chance that a positive scores higher than a negative, ties half (Mann-Whitney): 0.5 for scores that know nothing, nan without both kinds."""
+    """Share of pairs whose positive scores higher than the negative, ties half (Mann-Whitney); 0.5 is guessing.
+
+    Not a number without both kinds.
+    """
     positive = np.asarray(positive, bool)
     yes, no = scores[positive], scores[~positive]
     if not len(yes) or not len(no):

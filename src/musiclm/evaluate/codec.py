@@ -40,8 +40,8 @@ from musiclm.data.corpus.manifest import Track
 from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
 from musiclm.evaluate.notes_kept import notes_kept
 from musiclm.evaluate.real_or_not import real_or_not
-from musiclm.listen.listeners import Listener
-from musiclm.listen.notes import NoteListener, Transcription, count_notes
+from musiclm.listen.analysers import Analyser
+from musiclm.listen.notes import NoteAnalyser, Transcription, count_notes
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.rvq import perplexity
@@ -197,7 +197,7 @@ class CodecFigures:
     onsets: Estimate | None = None
     sounding_below_c4: Estimate | None = None  # keys at once, of the originals in `CodecReport`
     sounding_above_c4: Estimate | None = None
-    real_or_not: dict[str, Estimate] | None = None  # AUC by listener
+    real_or_not: dict[str, Estimate] | None = None  # AUC by analyser
     real_time_factor: float | None = None
 
 
@@ -238,8 +238,8 @@ class Comparison:
         self,
         originals: Sequence[Clip],
         visqol: Callable[[Clip, Clip], float] | None = None,
-        notes: NoteListener | None = None,
-        embedders: Sequence[Listener] = (),
+        notes: NoteAnalyser | None = None,
+        embedders: Sequence[Analyser] = (),
     ) -> None:
         """What is None or empty is not measured."""
         self.originals, self.visqol, self.notes, self.embedders = originals, visqol, notes, tuple(embedders)
@@ -281,7 +281,7 @@ def sounding(transcribed: Sequence[Transcription]) -> dict[str, Estimate]:
     return {f"sounding_{n}": bootstrap(mean, np.array([row[f"keys_{n}"] for row in rows]), draws=300) for n in names}
 
 
-def _embed(embedder: Listener, clips: Sequence[Clip]) -> Float[np.ndarray, "n d"]:
+def _embed(embedder: Analyser, clips: Sequence[Clip]) -> Float[np.ndarray, "n d"]:
     return np.array([embedder(clip)["embedding"] for clip in clips])
 
 
@@ -298,8 +298,8 @@ def evaluate_codec(
     clip_s: float = 6.0,
     seed: int = 0,
     visqol: Callable[[Clip, Clip], float] | None = None,
-    notes: NoteListener | None = None,
-    embedders: Sequence[Listener] = (),
+    notes: NoteAnalyser | None = None,
+    embedders: Sequence[Analyser] = (),
 ) -> CodecReport:
     """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`.
 
@@ -344,9 +344,9 @@ def evaluate_codec(
             rows.append(compare.figures(f"{other.name} {kbps:.3g} kbps", [one[0] for one in coded], kbps, took))
     further, owners = [clip[0].numpy() for clip in audio[num_clips:]], [track.id for track in of_tracks]
     # the clip after another round of all tracks is of the same one again
-    turn = int(any(a == b for a, b in zip(owners[:num_clips], owners[num_clips:], strict=True)))
+    shift = int(any(a == b for a, b in zip(owners[:num_clips], owners[num_clips:], strict=True)))
     if len(set(owners)) > 1:
-        rows.append(compare.figures("another clip", further[turn:] + further[:turn]))
+        rows.append(compare.figures("another clip", further[shift:] + further[:shift]))
     total_s = num_clips * clip_s
     return CodecReport(
         rows=rows,

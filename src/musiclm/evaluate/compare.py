@@ -1,8 +1,8 @@
 """Bundles beside one another: what moved between two reports, and how bundles do on captions that people wrote.
 
-What is chosen, is chosen by captions (`hear_bundle`, `figures`, `differences`), so that the prompts of
+What is chosen, is chosen by captions (`analyse_bundle`, `figures`, `differences`), so that the prompts of
 `musiclm evaluate` stay unseen. Every bundle makes ten seconds for each of the same captions with the same seeds;
-listeners without a part in training analyse them beside clips of the validation split. What they say is kept, a row a
+analysers without a part in training analyse them beside clips of the validation split. What they say is kept, a row a
 clip, and a killed run goes on.
 """
 
@@ -29,19 +29,19 @@ from musiclm.evaluate.match import CLIP_S
 from musiclm.evaluate.real_or_not import real_or_not
 from musiclm.evaluate.sets import spread
 from musiclm.generate.session import MusicLM
+from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, NOTES, make_analyser
 from musiclm.listen.embedders import Aisfx
-from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, NOTES, make_listener
 from musiclm.listen.music import Description
 
 NAN = float("nan")
-LISTENERS = (MUSICNN, LIBROSA, METER, NOTES, Aisfx.name)
+ANALYSERS = (MUSICNN, LIBROSA, METER, NOTES, Aisfx.name)
 EMBEDDERS = (MUSICNN, Aisfx.name)
 MEASURES = ("beat_strength", "periodicity_2s", "periodicity_8s", "tonal_clarity", "onset_density", "repetition")
 KEYS = ("keys_below_c4", "keys_above_c4")
 RARE = ("catchy", "repetitive", "80s", "acoustic", "fast", "steady beat")  # concepts that few captions name
 PER_RARE = 14  # captions of each, if there are so many
 
-Row = dict[str, dict[str, Any]]  # what each listener says of a clip
+Row = dict[str, dict[str, Any]]  # what each analyser says of a clip
 
 
 # two reports
@@ -115,11 +115,11 @@ def more_of_each(texts: Sequence[Prompt], chosen: Sequence[Prompt], count: int) 
     return further
 
 
-def hear_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Prompt], path: Path) -> list[Row]:
-    """What the listeners say of a bundle's clips, in the order of the prompts, clip i of the seed 1000 + i.
+def analyse_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Prompt], path: Path) -> list[Row]:
+    """What the analysers say of a bundle's clips, in the order of the prompts, clip i of the seed 1000 + i.
 
     settings: of `GenerateConfig`, as "semantic.temperature=0.9". path: where rows are kept; those there are not made
-    again. Raises: ValueError for a setting that is none, or a listener that is not installed.
+    again. Raises: ValueError for a setting that is none, or an analyser that is not installed.
     """
 
     def clips(first: int) -> Iterator[Clip]:
@@ -132,7 +132,7 @@ def hear_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Prompt],
     return rows if len(rows) >= len(prompts) else hear(clips(len(rows)), rows, path)
 
 
-def hear_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
+def analyse_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
     """The same of real clips of the validation split."""
     tracks = [t for t in load_manifest(corpus_dir) if t.split == "validation" and t.source != RENDERED]
     tracks = [t for t in tracks if t.seconds >= CLIP_S]
@@ -143,9 +143,9 @@ def hear_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
 
 def hear(clips: Iterable[Clip], rows: list[Row], path: Path) -> list[Row]:
     """Appends a row of each clip to `rows` and to the file, as soon as it is there."""
-    listeners = {name: make_listener(name) for name in LISTENERS}
+    analysers = {name: make_analyser(name) for name in ANALYSERS}
     for clip in clips:
-        rows.append({name: listener(clip) for name, listener in listeners.items()})
+        rows.append({name: analyser(clip) for name, analyser in analysers.items()})
         with open(path, "a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     return rows
@@ -154,7 +154,7 @@ def hear(clips: Iterable[Clip], rows: list[Row], path: Path) -> list[Row]:
 def read_rows(path: Path) -> list[Row]:
     """The rows kept in a file, without a last line that a kill cut short; none without the file.
 
-    Raises: ValueError for rows of other listeners than today's, which can't be gone on with.
+    Raises: ValueError for rows of other analysers than today's, which can't be gone on with.
     """
     if not path.exists():
         return []
@@ -163,8 +163,8 @@ def read_rows(path: Path) -> list[Row]:
     if whole != text:
         path.write_text(whole)
     rows = [json.loads(line) for line in whole.splitlines()]
-    if missing := {name for row in rows for name in LISTENERS if name not in row}:
-        raise ValueError(f"{path} lacks the listener {min(missing)}; delete the file or name another folder")
+    if missing := {name for row in rows for name in ANALYSERS if name not in row}:
+        raise ValueError(f"{path} lacks the analyser {min(missing)}; delete the file or name another folder")
     return rows
 
 

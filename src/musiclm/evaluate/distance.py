@@ -1,11 +1,14 @@
-"""How far two sets of clips lie from each other: Fréchet and kernel distance of embeddings, divergence of tag posteriors.
+"""How far two sets of clips lie from each other: Fréchet and kernel distance of embeddings, divergence of tag
+posteriors.
 
-- FAD: Fréchet distance between Gaussians fitted to the embeddings of two sets (Kilgour et al. 2019). 0 is the same, lower is better; the unit is that
-  of the embedder, so figures of different embedders can't be compared. A small set makes it too large.
+- FAD: Fréchet distance between Gaussians fitted to the embeddings of two sets (Kilgour et al. 2019). 0 is the same,
+  lower is better; the unit is that of the embedder, so figures of different embedders can't be compared. A small set
+  makes it too large.
 - FAD-infinity: the same extrapolated to endless sets (Chong and Forsyth 2020; Gui et al. 2024): the intercept of a line
   through FAD against 1 / n. With fewer clips than dimensions that is no line, so half of the set must have more clips
   than an embedding has numbers.
-- MMD: unbiased squared maximum mean discrepancy with the cubic kernel of Binkowski et al. (2018). 0 is the same (it can fall below), lower is better.
+- MMD: unbiased squared maximum mean discrepancy with the cubic kernel of Binkowski et al. (2018). 0 is the same (it can
+  fall below), lower is better.
 - KLD: mean Kullback-Leibler divergence of tag posteriors of paired clips, nats, lower is better.
 """
 
@@ -20,8 +23,8 @@ def frechet_distance(a: Embeddings, b: Reference) -> float:
     """FAD of two sets, 0 or more. Raises: ValueError for sets of fewer than two clips or of different width, and
     embeddings that are not finite."""
     _check(a, b)
-    # trace of the root of the product of two covariances: both from the factors, by singular values, with no matrix root of an
-    # ill-conditioned product: tr((A'A B'B)^(1/2)) is the nuclear norm of A B'
+    # trace of the root of the product of two covariances: both from the factors, by singular values, with no matrix
+    # root of an ill-conditioned product: tr((A'A B'B)^(1/2)) is the nuclear norm of A B'
     left, right = (x - x.mean(0) for x in (a, b))
     left, right = left / np.sqrt(len(a) - 1), right / np.sqrt(len(b) - 1)
     shared = np.linalg.svd(left @ right.T, compute_uv=False).sum()
@@ -30,7 +33,8 @@ def frechet_distance(a: Embeddings, b: Reference) -> float:
 
 
 def frechet_infinity(a: Embeddings, b: Reference, *, points: int = 15, draws: int = 4, seed: int = 0) -> float:
-    """FAD of `a` against the reference `b` at infinite size of `a`: subsets of a half to the whole of `a`, without replacement.
+    """FAD of `a` against the reference `b` at infinite size of `a`: subsets of a half to the whole of `a`, without
+    replacement.
 
     Raises: ValueError for sets too small for it (`can_extrapolate`).
     """
@@ -53,7 +57,10 @@ def can_extrapolate(a: Embeddings) -> bool:
 
 
 def kernel_distance(a: Embeddings, b: Reference) -> float:
-    """Squared MMD with the kernel (x.y / d + 1)^3 on embeddings scaled to the reference `b`'s mean square. Raises: as `frechet_distance`."""
+    """Squared MMD with the kernel (x.y / d + 1)^3 on embeddings scaled to the reference `b`'s mean square.
+
+    Raises: as `frechet_distance`.
+    """
     _check(a, b)
     scale = np.sqrt(np.square(b).mean())
     a, b = a / scale, b / scale
@@ -70,7 +77,10 @@ def kernel_distance(a: Embeddings, b: Reference) -> float:
 
 
 def posterior_divergence(scores: Float[np.ndarray, "n t"], reference: Float[np.ndarray, "n t"]) -> float:
-    """Mean over pairs of KL(reference | scores), each tag a yes or no, summed over the tags. Raises: ValueError for other shapes."""
+    """Mean over pairs of KL(reference | scores), each tag a yes or no, summed over the tags.
+
+    Raises: ValueError for other shapes.
+    """
     if scores.shape != reference.shape or not len(scores):
         raise ValueError(f"scores of shapes {scores.shape} and {reference.shape}; pairs need the same")
     p, q = (np.clip(x, 1e-6, 1 - 1e-6) for x in (reference, scores))

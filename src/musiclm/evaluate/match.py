@@ -1,9 +1,9 @@
-"""Does a MuLan rank real music as its listeners would?
+"""Does a MuLan rank real music as analysers without a part in training do?
 
 On any split, with any texts, before a language model is trained on it.
 
 For each text that names a concept ("slow", "piano", "80s"; `CONCEPTS` of `musiclm.evaluate.adherence`) the clips of a
-split are ranked by MuLan, and by how much of the concept a listener hears in them that had no part in training.
+split are ranked by MuLan, and by how much of the concept an analyser finds in them.
 `agreement` is the rank correlation of the two, mean over the texts that name the concept: 1 for the same order, 0 for
 one that has nothing to do with the text. What a clip gets from every text alike is taken off before.
 """
@@ -28,23 +28,36 @@ from musiclm.data.corpus.clips import eval_clips
 from musiclm.data.corpus.manifest import RENDERED, Split, load_manifest
 from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
-from musiclm.listen.listeners import LIBROSA, METER, MUSICNN, make_listener
+from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, make_analyser
 from musiclm.listen.music import Description
 from musiclm.models.mulan.model import MuLan
 
 CLIP_S = 10.0
 # how people say it; whole words, ends of words where they matter, and never after "no", "not" or "without"
 WORDS: dict[str, str] = {
-    "rock": r"rock|rock'?n'?roll", "hard rock": r"hard rock|hard-rock", "metal": r"metal|heavy metal|metalcore", "punk": r"punk", "progressive rock": r"prog(ressive)? rock", "indie": r"indie",
-    "pop": r"pop", "electronic": r"electronic|electronica|techno|edm|synthwave|trance", "dance": r"dance|dance music|edm|danceable", "house": r"house", "hip-hop": r"hip[- ]?hop|trap|rap|boom bap",
-    "soul": r"soul|r ?& ?b|rnb", "funk": r"funky?", "jazz": r"jazzy?|swing|bebop", "blues": r"blues|bluesy", "country": r"country|bluegrass", "folk": r"folk|folky|celtic",
-    "acoustic": r"acoustic|unplugged", "guitar": r"guitars?", "ambient": r"ambient|atmospheric|drone", "chill": r"chill|chillout|mellow|relaxing|relaxed|laid[- ]back|easy listening|soothing",
-    "experimental": r"experimental|avant[- ]?garde", "party": r"party|club|nightclub", "catchy": r"catchy", "sad": r"sad|melancholic|melancholy|sorrowful", "happy": r"happy|cheerful|joyful|joyous|upbeat",
-    "beautiful": r"beautiful|gorgeous", "80s": r"80s|80's|1980s|eighties", "oldies": r"oldies|60s|60's|1960s|50s|vintage|retro", "instrumental": r"instrumental|no voices?|no singer|no vocals?|no singing",
-    "fast": r"fast|fast[- ]paced|fast tempo|uptempo|up-tempo|rapid", "slow": r"slow|slow[- ]paced|slow tempo|downtempo", "loud": r"loud|aggressive|intense|powerful|energetic",
-    "calm": r"calm|calming|peaceful|quiet|gentle|soft|tranquil|serene|soothing", "drums": r"drums?|drumming|drum kit|percussions?|beats?", "no drums": r"no (drums?|percussion)|without (drums?|percussion)",
-    "bright": r"bright|shimmering|sparkling|tinkling", "dark": r"dark|deep|ominous|muffled", "bass": r"bass|bassline|sub-?bass|808", "busy": r"busy|dense|frantic|hectic|fast[- ]paced",
-    "sparse": r"sparse|minimal|minimalistic?|simple", "steady beat": r"steady (drum(ming)?|beat|rhythm|pulse|kick).*|four[- ]on[- ]the[- ]floor|groovy", "repetitive": r"repetitive|repeating|loop(ed|ing)?|hypnotic",
+    "rock": r"rock|rock'?n'?roll", "hard rock": r"hard rock|hard-rock", "metal": r"metal|heavy metal|metalcore",
+    "punk": r"punk", "progressive rock": r"prog(ressive)? rock", "indie": r"indie",
+    "pop": r"pop", "electronic": r"electronic|electronica|techno|edm|synthwave|trance",
+    "dance": r"dance|dance music|edm|danceable", "house": r"house", "hip-hop": r"hip[- ]?hop|trap|rap|boom bap",
+    "soul": r"soul|r ?& ?b|rnb", "funk": r"funky?", "jazz": r"jazzy?|swing|bebop", "blues": r"blues|bluesy",
+    "country": r"country|bluegrass", "folk": r"folk|folky|celtic",
+    "acoustic": r"acoustic|unplugged", "guitar": r"guitars?", "ambient": r"ambient|atmospheric|drone",
+    "chill": r"chill|chillout|mellow|relaxing|relaxed|laid[- ]back|easy listening|soothing",
+    "experimental": r"experimental|avant[- ]?garde", "party": r"party|club|nightclub", "catchy": r"catchy",
+    "sad": r"sad|melancholic|melancholy|sorrowful", "happy": r"happy|cheerful|joyful|joyous|upbeat",
+    "beautiful": r"beautiful|gorgeous", "80s": r"80s|80's|1980s|eighties",
+    "oldies": r"oldies|60s|60's|1960s|50s|vintage|retro",
+    "instrumental": r"instrumental|no voices?|no singer|no vocals?|no singing",
+    "fast": r"fast|fast[- ]paced|fast tempo|uptempo|up-tempo|rapid", "slow": r"slow|slow[- ]paced|slow tempo|downtempo",
+    "loud": r"loud|aggressive|intense|powerful|energetic",
+    "calm": r"calm|calming|peaceful|quiet|gentle|soft|tranquil|serene|soothing",
+    "drums": r"drums?|drumming|drum kit|percussions?|beats?",
+    "no drums": r"no (drums?|percussion)|without (drums?|percussion)",
+    "bright": r"bright|shimmering|sparkling|tinkling", "dark": r"dark|deep|ominous|muffled",
+    "bass": r"bass|bassline|sub-?bass|808", "busy": r"busy|dense|frantic|hectic|fast[- ]paced",
+    "sparse": r"sparse|minimal|minimalistic?|simple",
+    "steady beat": r"steady (drum(ming)?|beat|rhythm|pulse|kick).*|four[- ]on[- ]the[- ]floor|groovy",
+    "repetitive": r"repetitive|repeating|loop(ed|ing)?|hypnotic",
 }  # fmt: skip
 NEGATED = re.compile(r"\b(no|not|without|never|isn't|lacks?|absence of)\b[^,.;]*$")
 
@@ -62,7 +75,8 @@ def concepts_of(text: str) -> frozenset[str]:
 
 
 def read_texts(path: Path) -> list[Prompt]:
-    """The texts of a CSV with a column `prompt` (`musiclm.evaluate.adherence.load_prompts`) or `caption`, whose concepts its words name.
+    """The texts of a CSV with a column `prompt` (`musiclm.evaluate.adherence.load_prompts`) or `caption`, whose
+    concepts its words name.
 
     Raises: ValueError for a file without either column.
     """
@@ -77,7 +91,7 @@ def read_texts(path: Path) -> list[Prompt]:
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Of a MuLan with the listeners, over a set of clips."""
+    """Of a MuLan with the analysers, over a set of clips."""
 
     mean_agreement: Estimate  # over the concepts; the interval is over the clips
     concepts: dict[str, float]  # agreement of each that enough texts name
@@ -104,13 +118,15 @@ def match(
 
     def agreements(clips: np.ndarray) -> Float[np.ndarray, "2 k"]:
         texts = _ranks(centred[:, clips])
-        heard = _ranks(np.stack([scores[name][clips] for name in used]))
-        every = texts @ heard.T / len(clips)  # (p k)
+        scored = _ranks(np.stack([scores[name][clips] for name in used]))
+        every = texts @ scored.T / len(clips)  # (p k)
         own = [every[named[name], k].mean() for k, name in enumerate(used)]
         return np.array([own, [every[~named[name], k].mean() for k, name in enumerate(used)]])
 
     own, other = agreements(np.arange(similarity.shape[1]))
-    interval = bootstrap(lambda clips: float(agreements(clips)[0].mean()), np.arange(similarity.shape[1]), draws=draws, seed=seed)  # fmt: skip
+    interval = bootstrap(
+        lambda clips: float(agreements(clips)[0].mean()), np.arange(similarity.shape[1]), draws=draws, seed=seed
+    )
     return Match(
         mean_agreement=interval,
         concepts={name: float(value) for name, value in zip(used, own, strict=True)},
@@ -128,28 +144,28 @@ def _ranks(rows: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r n"]:
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of a split and what the listeners say of them."""
+    """Clips of a split and their scores by concept."""
 
     audio: Float[np.ndarray, "n s"]
     scores: dict[str, Float[np.ndarray, " n"]]
 
 
-def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
-    """`per_track` clips of each real track of a split, heard by listeners; what they say is kept in `cache`, a JSON file.
+def analyse(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
+    """`per_track` clips of each real track of a split, analysed; the figures are kept in `cache`, a JSON file.
 
-    Raises: ValueError if the split has no real tracks of ten seconds, or a listener is not installed.
+    Raises: ValueError if the split has no real tracks of ten seconds, or an analyser is not installed.
     """
     tracks = [t for t in load_manifest(corpus_dir) if t.split == split and t.source != RENDERED and t.seconds >= CLIP_S]
     if len(tracks) < 4:
         raise ValueError(f"{corpus_dir} has {len(tracks)} real tracks of split {split!r}; ranking them takes 4")
     clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
     key = f"{split} {per_track} {sorted(track.id for track in tracks)}"
-    known = _heard_before(cache) if cache else {}
+    known = _known(cache) if cache else {}
     if known.get("key") != key:
         known = {"key": key}
         for name in (MUSICNN, LIBROSA, METER):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                known[name] = list(pool.map(make_listener(name), clips))
+                known[name] = list(pool.map(make_analyser(name), clips))
         if cache:
             write_atomic(cache, json.dumps(known))
     tags = np.array([row["tags"] for row in known[MUSICNN]])
@@ -158,8 +174,8 @@ def listen(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = 
     return Clips(clips, concept_scores(tags, described, loudness))
 
 
-def _heard_before(cache: Path) -> dict[str, Any]:
-    """What `listen` wrote. Raises: ValueError for a file of something else, which would be written over."""
+def _known(cache: Path) -> dict[str, Any]:
+    """What `analyse` wrote. Raises: ValueError for a file of something else, which would be written over."""
     if not cache.exists():
         return {}
     try:
@@ -167,7 +183,7 @@ def _heard_before(cache: Path) -> dict[str, Any]:
     except ValueError:
         known = None
     if not isinstance(known, dict) or not {"key", MUSICNN} <= set(known):
-        raise ValueError(f"{cache} is there already and holds no clips that were heard; name another file")
+        raise ValueError(f"{cache} is there already and holds no analyses of clips; name another file")
     return known
 
 

@@ -160,7 +160,9 @@ def compare(
 def transport_cost(
     a: Int[np.ndarray, " t"], b: Int[np.ndarray, " u"], cost: Float[np.ndarray, "v v"], sharpness: float = 50.0
 ) -> float:
-    """Sinkhorn's cost of moving the histogram of `a` onto that of `b` (Cuturi 2013); 0 for equal ones, up to the blur of the entropic term."""
+    """Sinkhorn's cost of moving the histogram of `a` onto that of `b` (Cuturi 2013); 0 for equal ones, up to the blur
+    of the entropic term.
+    """
     (codes_a, counts_a), (codes_b, counts_b) = (np.unique(x, return_counts=True) for x in (a, b))
     p, q = counts_a / len(a), counts_b / len(b)
     ground = cost[np.ix_(codes_a, codes_b)]

@@ -1,4 +1,4 @@
-"""A page to listen to a rendered corpus: player, spectrogram, piano roll, captions and origins of some clips, in one HTML file."""
+"""A page to listen to a rendered corpus: player, spectrogram, piano roll, captions and origins of some clips."""
 
 import base64
 import html
@@ -40,7 +40,10 @@ def write_page(corpus_dir: Path, out: Path, num: int = 40, seed: int = 0) -> Pat
     with open(corpus_dir / CAPTIONS_FILE, encoding="utf-8") as file:
         records = [record for record in map(json.loads, file) if record["track"] in tracks]
     articles = [_article(corpus_dir, tracks[record["track"]], record) for record in spread(records, num, seed)]
-    head = f"<h1>{html.escape(corpus_dir.resolve().name)}</h1><p>{len(articles)} clips of {len(tracks)} tracks. Below each player: spectrogram, and the notes of the score, a colour a player.</p>"
+    head = (
+        f"<h1>{html.escape(corpus_dir.resolve().name)}</h1><p>{len(articles)} clips of "
+        f"{len(tracks)} tracks. Below each player: spectrogram, and the notes of the score, a colour a player.</p>"
+    )
     page = f"<!doctype html><meta charset=utf-8><title>musiclm corpus</title><style>{STYLE}</style>{head}" + "\n".join(
         articles
     )
@@ -64,16 +67,20 @@ def _article(corpus_dir: Path, track: Track, record: dict[str, Any]) -> str:
     return (
         f"<article><div><audio controls src='data:audio/ogg;base64,{sound}'></audio>"
         f"<img src='data:image/png;base64,{picture}' alt='log-mel spectrogram'>{piano_roll(score, start_s)}</div>"
-        f"<div><h2>{html.escape(score.style)} <small>{html.escape(track.split)}, {html.escape(track.title)} from {start_s:g} s, "
+        f"<div><h2>{html.escape(score.style)} <small>{html.escape(track.split)}, {html.escape(track.title)} from "
+        f"{start_s:g} s, "
         f"{html.escape(track.licence)}</small></h2><ul>{texts}</ul>"
         + (f"<details><summary>in held-out wording</summary><ul>{unseen}</ul></details>" if unseen else "")
         + (f"<details><summary>origins</summary><ul>{origins}</ul></details>" if origins else "")
-        + f"<details><summary>facts</summary><pre>{html.escape(json.dumps(record.get('facts', {}), indent=1))}</pre></details></div></article>"
+        + f"<details><summary>facts</summary><pre>{html.escape(json.dumps(record.get('facts', {}), indent=1))}"
+        + "</pre></details></div></article>"
     )
 
 
 def piano_roll(score: Score, start_s: float, seconds: float = WINDOW_S) -> str:
-    """The notes of a window as SVG: time to the right, pitch upwards, drums in the rows at the foot; players below by colour."""
+    """The notes of a window as SVG: time to the right, pitch upwards, drums in the rows at the foot; players below by
+    colour.
+    """
     width, height, foot = 800, 220, 40
     drawn, names = [], []
     for number, played in enumerate(timeline(score)):
@@ -87,7 +94,8 @@ def piano_roll(score: Score, start_s: float, seconds: float = WINDOW_S) -> str:
         low = foot * (part.pitch - 27) / 60 if part.is_drums else foot + (height - foot) * (part.pitch - 21) / 88
         for x, end, y, velocity in zip(left, right, low, part.velocity, strict=True):
             drawn.append(
-                f"<rect x={x:.1f} y={height - y:.1f} width={max(2.0, end - x):.1f} height=3 fill='{colour}' opacity={0.35 + velocity / 200:.2f} />"
+                f"<rect x={x:.1f} y={height - y:.1f} width={max(2.0, end - x):.1f} height=3 fill='{colour}' "
+                f"opacity={0.35 + velocity / 200:.2f} />"
             )
     legend = f"<text x=4 y={height + 14} font-size=12>{''.join(names)}</text>"
     return f"<svg viewBox='0 0 {width} {height + 20}'>{''.join(drawn)}{legend}</svg>"

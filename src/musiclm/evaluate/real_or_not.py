@@ -1,4 +1,4 @@
-"""Can a linear classifier of a listener's embeddings tell a set of clips from real ones? AUC: 0.5 can't, 1 always can.
+"""Can a linear classifier of an analyser's embeddings tell a set of clips from real ones? AUC: 0.5 can't, 1 always can.
 
 A logistic regression on standardised embeddings, trained on four fifths of the clips and tested on the others, five
 times over. Row i of both sets, a clip and its copy perhaps, is always on the same side, so no clip is tested by a

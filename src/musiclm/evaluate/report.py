@@ -19,7 +19,8 @@ from musiclm.evaluate.sections import SECTIONS, title_of
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:1em 0;font-size:13px}td,th{padding:3px 9px;border-bottom:1px solid #ddd;text-align:right}"
+    "table{border-collapse:collapse;margin:1em 0;font-size:13px}td,th{padding:3px 9px;border-bottom:1px solid "
+    "#ddd;text-align:right}"
     "td:first-child,th:first-child{text-align:left}figure{display:inline-block;width:330px;margin:8px;vertical-align:top}"
     "figure img{width:100%}figure audio{width:100%}figcaption{font-size:13px}.low{color:#888}h2{margin-top:2em}"
 )
@@ -30,8 +31,10 @@ def write_html(folder: Path, report: dict[str, Any], num_players: int = 12) -> P
     settings = report["settings"]
     parts = [
         f"<h1>{html.escape(settings.get('name') or 'bundle')} <small class=low>{settings['bundle'][:12]}</small></h1>",
-        f"<p>{len(report['prompts'])} prompts, musiclm {report['musiclm']}, revision {report['git_revision']}, {report['date']}. "
-        f"Listeners: {', '.join(report['listeners'])}; none of them had a part in training. Intervals hold 95 of 100 draws of the clips.</p>",
+        f"<p>{len(report['prompts'])} prompts, musiclm {report['musiclm']}, revision {report['git_revision']}, "
+        f"{report['date']}. "
+        f"Analysers: {', '.join(report['analysers'])}; none of them had a part in training. Intervals hold 95 of 100 "
+        "draws of the clips.</p>",
         "<h2>To hear</h2>",
         *_players(folder, report["prompts"], num_players),
     ]
@@ -66,7 +69,8 @@ def _pictures(folder: Path, pictures: dict[str, str]) -> list[str]:
     data = base64.b64encode((folder / pictures["file"]).read_bytes()).decode()
     return [
         "<h2>To look at</h2>",
-        "<p>Constant-Q pictures, ten seconds each, real music in the right column if there is any: a note is a line, its "
+        "<p>Constant-Q pictures, ten seconds each, real music in the right column if there is any: a note is a line, "
+        "its "
         "partials are lines above it; the thin line is middle C, and colours reach 60 dB below the loudest.</p>",
         f"<img src='data:image/png;base64,{data}' alt='constant-Q pictures' style='width:100%'>",
     ]
@@ -129,7 +133,8 @@ def _adherence(section: dict[str, Any]) -> str:
         for concept in concepts
     }
     doubtful = ", ".join(section.get("doubtful_concepts", []))
-    note = f"<p>Doubtful, since real clips that MuLan finds for the prompts score below a guess: {html.escape(doubtful)}</p>"
+    why = "real clips that MuLan finds for the prompts score below a guess"
+    note = f"<p>Doubtful, since {why}: {html.escape(doubtful)}</p>"
     return (
         _table(summary)
         + (note if doubtful else "")

@@ -3,7 +3,8 @@
 REPORT/settings.json                what is measured: bundle by hash, prompts, seed, sizes; another bundle is refused
 REPORT/clips/<set>/                 what models made, kept: a new measure needs no new generation
                                     (`musiclm.evaluate.sets`)
-REPORT/heard/<listener>/<set>.json  what a listener says of each clip of a set: a new listener listens alone
+REPORT/analyses/<analyser>/<set>.json
+                                    what an analyser says of each clip of a set: a new one runs alone
                                     (`musiclm.evaluate.analyses`)
 REPORT/sections/<name>.json         figures, each section as soon as it is done (`musiclm.evaluate.sections`)
 REPORT/pictures.png                 generated beside real clips, to look at (`musiclm.evaluate.pictures`)
@@ -75,7 +76,9 @@ class Study:
         }
         self._check_settings()
         self.sets = ClipSets(opened, self.folder / "clips", self.prompts, corpus, config, device)
-        self.analyses = Analyses(self.folder / "heard", lambda: self.sets.seams_s, device, say)
+        before = self.folder / "heard"  # reports begun by version 0.1.0 keep them there
+        kept = before if before.is_dir() else self.folder / "analyses"
+        self.analyses = Analyses(kept, lambda: self.sets.seams_s, device, say)
 
     def _check_settings(self) -> None:
         """Writes the settings, or compares them with those of the report that is there already."""
@@ -84,7 +87,8 @@ class Study:
         if not path.exists():
             if there := [name for name in ("report.json", "report.html") if (self.folder / name).exists()]:
                 raise ValueError(
-                    f"{self.folder / there[0]} is there already, of no report that can be gone on with; name another --report folder"
+                    f"{self.folder / there[0]} is there already, of no report that can be gone on with; name another "
+                    "--report folder"
                 )
             write_atomic(path, json.dumps(self.settings, indent=1))
             return
@@ -121,7 +125,7 @@ class Study:
             "musiclm": __version__,
             "git_revision": git_revision(),
             "date": time.strftime("%Y-%m-%d"),
-            "listeners": self.analyses.listeners(),
+            "analysers": self.analyses.analysers(),
             "prompts": [prompt.text for prompt in self.prompts],
             "pictures": self._pictures(),
             "sections": found,

@@ -33,7 +33,7 @@ def point(value: float) -> Estimate:
 
 
 def means(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Estimate]:
-    """Mean of each of a listener's figures over clips; clips where it is not a number are left out."""
+    """Mean of each of an analyser's figures over clips; clips where it is not a number are left out."""
     found = {}
     for name in names:
         values = np.array([row[name] for row in rows], np.float64)

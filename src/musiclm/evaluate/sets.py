@@ -251,7 +251,8 @@ class ClipSets:
 
     @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Float[np.ndarray, " r"]:
-        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without mistakes.
+        """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without
+        mistakes.
 
         Semantic codes are of whole 40 ms: what is left of the clip after them is cut off.
         """

@@ -1,7 +1,8 @@
 """What any acoustic decoder is: semantic codes in, acoustic codes out, whole or streamed.
 
-Two are built: the coarse and fine stages of AudioLM and MusicLM (`musiclm.generate.autoregressive.ArAcoustic`) and SoundStorm
-(`musiclm.generate.storm.StormAcoustic`). They read and write the same tokens, so either follows the semantic stage.
+Two are built: the coarse and fine stages of AudioLM and MusicLM (`musiclm.generate.autoregressive.ArAcoustic`) and
+SoundStorm (`musiclm.generate.storm.StormAcoustic`). They read and write the same tokens, so either follows the semantic
+stage.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +16,9 @@ Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
 class SemanticSource:
-    """Semantic codes that may still be in the making: a decoder asks for no more than it needs, so the first sound comes early."""
+    """Semantic codes that may still be in the making: a decoder asks for no more than it needs, so the first sound
+    comes early.
+    """
 
     def __init__(self, pieces: Iterator[Int[Tensor, "b q n"]], batch: int, num_frames: int) -> None:
         """`pieces` together hold `num_frames` frames of `batch` items."""
@@ -64,8 +67,10 @@ class AcousticDecoder(ABC):
         """Acoustic codes in pieces, as soon as each is final; together they are what `generate` returns.
 
         mulan: the condition; None is none (the null condition).
-        generators: one per item, on the CPU, so that an item's draws depend neither on its neighbours nor on the device.
-        prompt: the first acoustic frames, all levels, belonging to the beginning of `semantic`; they come back unchanged.
+        generators: one per item, on the CPU, so that an item's draws depend neither on its neighbours nor on the
+        device.
+        prompt: the first acoustic frames, all levels, belonging to the beginning of `semantic`; they come back
+        unchanged.
 
         Raises: ValueError if the generators or the prompt do not fit.
         """

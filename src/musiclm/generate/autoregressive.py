@@ -1,11 +1,13 @@
-"""Sampling from the language models (MusicLM section 3.2): temperature, top-k, top-p, guidance; long audio by sliding windows.
+"""Sampling from the language models (MusicLM section 3.2): temperature, top-k, top-p, guidance; long audio by sliding
+windows.
 
-Each step reads one id per row into a static cache and computes one row of logits. Guided and unguided halves share a batch. All
-randomness is one uniform number per id, drawn ahead from each item's own generator and turned into a code by the inverse of the
-cumulative distribution: an item's draws depend neither on the batch around it nor on the device.
+Each step reads one id per row into a static cache and computes one row of logits. Guided and unguided halves share a
+batch. All randomness is one uniform number per id, drawn ahead from each item's own generator and turned into a code by
+the inverse of the cumulative distribution: an item's draws depend neither on the batch around it nor on the device.
 
-(Bits: a CPU picks other matrix kernels for other batch sizes, so logits of a batch and of a single run differ in their last
-bits, and a draw that falls into such a gap, about one in a million, differs. `musiclm.generate.session` runs items singly where that matters.)
+(Bits: a CPU picks other matrix kernels for other batch sizes, so logits of a batch and of a single run differ in their
+last bits, and a draw that falls into such a gap, about one in a million, differs. `musiclm.generate.session` runs items
+singly where that matters.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,8 +36,8 @@ def decode(
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
     `streams` holds the conditions; a missing "mulan" is the null condition. A "melody" is by frame of the target, with
-    what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws: (t - p) * q per row. `steering`, one a row,
-    has heard before what is given.
+    what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws:
+    (t - p) * q per row. `steering`, one a row, has heard before what is given.
     """
     layout = model.layout
     target = layout.target_spec
@@ -134,9 +136,9 @@ def stream_semantic(
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2).
 
-    Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix of the next. The prompt's
-    frames come first. steering: one for each item, new ones; none: nothing is steered. melody: by frame, the prompt's
-    frames included (`musiclm.models.lm.melody.by_frame`).
+    Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix
+    of the next. The prompt's frames come first. steering: one for each item, new ones; none: nothing is steered.
+    melody: by frame, the prompt's frames included (`musiclm.models.lm.melody.by_frame`).
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
@@ -203,8 +205,8 @@ def generate_semantic(
 class ArAcoustic(AcousticDecoder):
     """The coarse and fine stages as an `AcousticDecoder` (AudioLM, sections 3.3 and 3.4).
 
-    Coarse ids come in 10 s windows whose first half is the last half of the window before; fine ones in 3 s chunks on their own,
-    those of a window side by side in one batch. Without a fine stage only the coarse levels come out.
+    Coarse ids come in 10 s windows whose first half is the last half of the window before; fine ones in 3 s chunks on
+    their own, those of a window side by side in one batch. Without a fine stage only the coarse levels come out.
     """
 
     def __init__(
@@ -232,7 +234,9 @@ class ArAcoustic(AcousticDecoder):
         return self.coarse.layout.target_spec.levels + fine
 
     def seams_s(self, duration_s: float) -> tuple[float, ...]:
-        """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's chunks."""
+        """See `AcousticDecoder.seams_s`: of the coarse stage's windows and, if there is one, of the fine stage's
+        chunks.
+        """
         rate = self.coarse.layout.target_spec.frame_rate_hz or 0.0
         window, stop = self.coarse.layout.crop_frames(), round(duration_s * rate)
         seams = set(range(window, stop, window - self.pace.together(window // 2)))
@@ -248,7 +252,10 @@ class ArAcoustic(AcousticDecoder):
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Int[Tensor, "b q n"]]:
-        """See `AcousticDecoder.stream`. Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage."""
+        """See `AcousticDecoder.stream`.
+
+        Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage.
+        """
         semantic = SemanticSource.of(semantic)
         batch = semantic.batch
         check_generators(generators, batch)

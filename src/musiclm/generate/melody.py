@@ -1,4 +1,4 @@
-"""A melody to follow (MusicLM, section 3.4): a sound file, hummed, whistled, sung or played, or a MIDI file, as codes."""
+"""A melody to follow (MusicLM, section 3.4), as codes: of a sound file, hummed, sung or played, or a MIDI file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

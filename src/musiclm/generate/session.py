@@ -1,4 +1,5 @@
-"""Text to music with a bundle (MusicLM, section 3.2): text -> MuLan codes -> semantic -> acoustic codes -> 24 kHz audio.
+"""Text to music with a bundle (MusicLM, section 3.2): text -> MuLan codes -> semantic -> acoustic codes -> 24 kHz
+audio.
 
     music = MusicLM.from_pretrained("base").generate(["a calm piano piece"], duration_s=10, seed=1)
     music.save("piano.wav")
@@ -70,7 +71,8 @@ class MusicLM:
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
         """Loads a bundle: a shipped one by name, a folder, or a Hugging Face id.
 
-        Raises: ArtifactError (a ValueError) saying what is missing or damaged; ValueError for a device that is not there.
+        Raises: ArtifactError (a ValueError) saying what is missing or damaged; ValueError for a device that is not
+        there.
         """
         check_device(device)
         bundle = open_bundle(model)
@@ -103,7 +105,9 @@ class MusicLM:
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
     def steering(self, steer: Steer, prompt: str) -> list[Steering]:
-        """For one item: the tempo and key that are set, or that the prompt names. Empty if the bundle's codes say nothing of onsets and pitch.
+        """For one item: the tempo and key that are set, or that the prompt names.
+
+        Empty if the bundle's codes say nothing of onsets and pitch.
 
         Raises: ValueError if they do not, and a tempo or a key is set.
         """
@@ -111,7 +115,8 @@ class MusicLM:
             return [Steering(self._traits, steer.as_asked(prompt))]
         if steer.tempo_bpm is not None or steer.key_name is not None:
             raise ValueError(
-                f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made without cues of onsets and pitch"
+                f"the bundle {self.bundle.name} can't be given a tempo or a key: its semantic tokens were made "
+                "without cues of onsets and pitch"
             )
         return []
 
@@ -123,7 +128,9 @@ class MusicLM:
         return line
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
-        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked for."""
+        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked
+        for.
+        """
         if config.acoustic == "storm":
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
@@ -158,14 +165,18 @@ class MusicLM:
                 )
             if stage == "fine" and isinstance(decoder, ArAcoustic) and decoder.fine is None:
                 raise ValueError(
-                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse stage"
+                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse "
+                    "stage"
                 )
             config = replace(config, **{stage: replace(getattr(config, stage), temperature=temperature)})
         return config
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:
-        """MuLan codes of a prompt: what the language models are told. Raises ValueError for an empty or too long prompt."""
+        """MuLan codes of a prompt: what the language models are told.
+
+        Raises ValueError for an empty or too long prompt.
+        """
         return self.mulan.text_codes([check_prompt(prompt)]).to(self.device)
 
     def about(
@@ -279,7 +290,8 @@ class MusicLM:
         on_take: Callable[[Take], None] | None = None,
         melody: Melody | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
-        """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate) samples.
+        """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate)
+        samples.
 
         prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound
         comes first, unless `new_only`, and without a prompt its own condition holds. on_take: told of the take once all
@@ -361,13 +373,13 @@ class MusicLM:
         config = config or self.default_config()
         generators = [item_generator(seed, config.acoustic)]
 
-        def heard() -> Iterator[Tensor]:
+        def kept_levels() -> Iterator[Tensor]:
             for codes in self.acoustic_decoder(config).stream(semantic, mulan, generators, prompt, on_progress):
                 if on_codes is not None:
                     on_codes(codes)
                 yield codes[:, : config.levels]
 
-        yield from decoded(self.soundstream, heard())
+        yield from decoded(self.soundstream, kept_levels())
 
     def generate(
         self,

@@ -1,9 +1,11 @@
-"""Keeping time and staying in key: the semantic stage's next code is drawn to what the music so far, or the user, expects.
+"""Keeping time and staying in key: the semantic stage's next code is drawn to what the music so far, or the user,
+expects.
 
-Not in MusicLM. A small model's music has a pulse for two seconds and drifts over eight, though each code says well how hard something is
-struck in its frame (`musiclm.models.w2vbert.cues`). So what codes say of onsets is summed up as the clip goes on; its autocorrelation tells how strong
-a stroke is due next, and by that much codes with strokes become likelier: `logits += strength * due * onset of the code`. A tempo in numbers
-puts a metronome in place of the autocorrelation's lags; a key makes codes likelier by how well their pitches fit it (docs/decisions/010-steering.md).
+Not in MusicLM. A small model's music has a pulse for two seconds and drifts over eight, though each code says well how
+hard something is struck in its frame (`musiclm.models.w2vbert.cues`). So what codes say of onsets is summed up as the
+clip goes on; its autocorrelation tells how strong a stroke is due next, and by that much codes with strokes become
+likelier: `logits += strength * due * onset of the code`. A tempo in numbers puts a metronome in place of the
+autocorrelation's lags; a key makes codes likelier by how well their pitches fit it (docs/decisions/010-steering.md).
 """
 
 from collections import deque
@@ -23,7 +25,7 @@ from musiclm.models.w2vbert.tokenizer import CodeCues
 SLOWEST_BPM, FASTEST_BPM = 30.0, 300.0
 SHORTEST_LAG_S, LONGEST_LAG_S = 0.3, 4.0  # after which strokes may return: from a fast beat to a slow bar
 NUM_LAGS = 6  # of them, those where the music is most like itself
-CHANCE = 2.0  # standard errors of an autocorrelation that noise may have
+NOISE_ERRORS = 2.0  # standard errors of an autocorrelation that noise may have
 WARM_UP_S = 2.0  # without a tempo in numbers nothing is expected before
 MEMORY_S = 10.0  # of past strokes
 STROKE_FRAMES = 0.6  # deviation of a metronome's stroke
@@ -52,7 +54,9 @@ class Steer:
             parse_key(self.key_name)
 
     def as_asked(self, prompt: str) -> "Steer":
-        """With the tempo (between 30 and 300 BPM) and the key that a prompt names (`musiclm.core.asked`), where none is set."""
+        """With the tempo (between 30 and 300 BPM) and the key that a prompt names (`musiclm.core.asked`), where none is
+        set.
+        """
         bpm = tempo_of(prompt)
         said = bpm if bpm is not None and SLOWEST_BPM <= bpm <= FASTEST_BPM else None
         return replace(self, tempo_bpm=self.tempo_bpm or said, key_name=self.key_name or key_of(prompt))
@@ -149,7 +153,9 @@ class Steering:
         return bias + due * onset
 
     def due_by_itself(self) -> float:
-        """How strong a stroke is due now, in deviations, times how like itself the music has been; 0 before `WARM_UP_S`."""
+        """How strong a stroke is due now, in deviations, times how like itself the music has been; 0 before
+        `WARM_UP_S`.
+        """
         rate = self.traits.frame_rate_hz
         if self.frame < round(WARM_UP_S * rate) or self.steer.beat == 0:
             return 0.0
@@ -157,8 +163,8 @@ class Steering:
         first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(past) // 2)
         inner = likeness[first + 1 : last]
         highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
-        by_chance = CHANCE / np.sqrt(len(past) - np.arange(first + 1, last))
-        peaks = np.where(highest, np.maximum(inner - by_chance, 0.0), 0.0)
+        of_noise = NOISE_ERRORS / np.sqrt(len(past) - np.arange(first + 1, last))
+        peaks = np.where(highest, np.maximum(inner - of_noise, 0.0), 0.0)
         best = np.argsort(-peaks, kind="stable")[:NUM_LAGS]
         if peaks[best].sum() < 1e-6:
             return 0.0
@@ -191,7 +197,9 @@ def metronome(frame: int, period: float) -> float:
 
 
 def autocorrelation(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`x` without its mean, and its autocorrelation at lags 0 to n - 1, 1 at 0, as if every lag had n products; zeros without variance."""
+    """`x` without its mean, and its autocorrelation at lags 0 to n - 1, 1 at 0, as if every lag had n products; zeros
+    without variance.
+    """
     x = x - x.mean()
     n, energy = len(x), float(x @ x)
     if energy < 1e-9:
@@ -200,7 +208,10 @@ def autocorrelation(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
 
 
 def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
-    """How well each code's pitches fit a key (profiles of Krumhansl and Kessler), standardised. Raises: ValueError for a name that is no key."""
+    """How well each code's pitches fit a key (profiles of Krumhansl and Kessler), standardised.
+
+    Raises: ValueError for a name that is no key.
+    """
     tonic, mode = parse_key(name)
     profile = torch.tensor(np.roll(MAJOR_PROFILE if mode == "major" else MINOR_PROFILE, tonic), dtype=torch.float32)
     fit = chroma @ (profile - profile.mean())

@@ -1,10 +1,12 @@
-"""SoundStorm's decoding (SoundStorm, section 3.3): level by level, the first in a few rounds that keep what is most certain.
+"""SoundStorm's decoding (SoundStorm, section 3.3): level by level, the first in a few rounds that keep what is most
+certain.
 
-Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels after the first take one greedy pass. Long audio goes in windows of
-the length of training, each begun by frames of the one before, so memory and time per second stay constant.
+Round i of N leaves cos(pi/2 * (i + 1) / N) of a level's frames masked. Levels after the first take one greedy pass.
+Long audio goes in windows of the length of training, each begun by frames of the one before, so memory and time per
+second stay constant.
 
-A model with `depth_width` fixes frames whole: each round draws every level of the masked frames and keeps the frames whose first level is
-most certain, so the rounds of the first level are all there are.
+A model with `depth_width` fixes frames whole: each round draws every level of the masked frames and keeps the frames
+whose first level is most certain, so the rounds of the first level are all there are.
 """
 
 import math
@@ -25,7 +27,10 @@ MOST_NOISE = 100.0  # of the choice of what stays masked
 
 @dataclass(frozen=True, kw_only=True)
 class StormSampling:
-    """How SoundStorm decodes. The paper: 16 rounds on the first level, then one greedy pass a level, in windows of 30 s."""
+    """How SoundStorm decodes.
+
+    The paper: 16 rounds on the first level, then one greedy pass a level, in windows of 30 s.
+    """
 
     rounds: tuple[int, ...] = (8,)  # passes per level; levels past the end of the list take one
     temperature: float = 1.0  # of the draws at levels with several rounds; 0 takes the likeliest code
@@ -109,7 +114,10 @@ def _still_masked(
     noise: float,
     generators: Sequence[torch.Generator],
 ) -> Bool[Tensor, "b f"]:
-    """Which of the masked frames stay so after a round: those whose draw was least certain. Fixed ones are out of reach."""
+    """Which of the masked frames stay so after a round: those whose draw was least certain.
+
+    Fixed ones are out of reach.
+    """
     left = num_masked(masked.shape[1], index, rounds)
     if not left:
         return torch.zeros_like(masked)
@@ -225,7 +233,9 @@ class StormAcoustic(AcousticDecoder):
             yield held[:, :, known:]
 
     def plan(self, num_frames: int, known: int) -> list[tuple[int, int]]:
-        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is unknown."""
+        """Windows [start, stop) of frames, each beginning with a semantic frame, at most `prompt` frames before what is
+        unknown.
+        """
         windows: list[tuple[int, int]] = []
         while known < num_frames:
             start = self.model.config.pace.together(max(0, known - self.prompt))

@@ -1,8 +1,8 @@
 """Takes: codes with all that made them, from which the same sound comes again, and which other music can go on from.
 
 A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f), unless the music was made without a condition
-`mulan` (q, 1), and of music that follows a melody the codes of that, `melody` (q, m), each in the smallest integer type that holds it. What made them is JSON in the metadata
-(`About`). The id of a take is a hash of both.
+`mulan` (q, 1), and of music that follows a melody the codes of that, `melody` (q, m), each in the smallest integer type
+that holds it. What made them is JSON in the metadata (`About`). The id of a take is a hash of both.
 
 A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context,
 and of what is new. The parent's sound itself is not in it: it is read again from the parent, which lies beside the

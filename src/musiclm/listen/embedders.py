@@ -124,7 +124,8 @@ class Pretrained:
             self.model: Any = _load(name).to(device).eval()
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ValueError(
-                f"the embedder {name} can't be loaded ({' '.join(str(error).split()).split('. ')[0]}); give aisfx, or a folder or hub name of an audio "
+                f"the embedder {name} can't be loaded ({' '.join(str(error).split()).split('. ')[0]}); give aisfx, or "
+                "a folder or hub name of an audio "
                 "model with safetensors weights"
             ) from None
         self.rate_hz = int(self.extractor.sampling_rate)

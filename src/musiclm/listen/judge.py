@@ -1,4 +1,4 @@
-"""The listener of `musiclm evaluate`: musicnn trained on the Million Song Dataset (Pons and Serra 2019).
+"""The judge of `musiclm evaluate`: musicnn trained on the Million Song Dataset (Pons and Serra 2019).
 
 It had no part in training: labels for MuLan come from the MTT weights, these are others, of other music. Its 50 tags
 are what users of last.fm wrote: genres, moods, decades, few instruments.
@@ -22,7 +22,7 @@ MSD_TAGS = (
 
 
 class Judge:
-    """Listens to clips. Raises: ValueError with the command that installs the weights."""
+    """Judges clips. Raises: ValueError with the command that installs the weights."""
 
     name = "musicnn-msd"
 

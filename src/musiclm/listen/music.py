@@ -99,7 +99,7 @@ def describe(clip: Clip) -> Description:
 
 
 def pulse(envelope: Float[np.ndarray, " t"]) -> float:
-    """Geometric mean of the rates in the onset envelope's Fourier tempogram (windows of 8 s), a minute; 0 without onsets."""
+    """Geometric mean, a minute, of the rates in the onset envelope's Fourier tempogram (8 s); 0 without onsets."""
     import librosa
 
     rate_hz, window = SAMPLE_RATE_HZ, 384
@@ -161,7 +161,7 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
     x = fine / np.maximum(np.linalg.norm(fine, axis=1, keepdims=True), 1e-9)
     alike = x @ x.T
     by_lag = np.array([np.diagonal(alike, lag).mean() for lag in range(len(x) // 2 + 1)])
-    # the best lag alone would praise a clip of a few still stretches, which is like itself at every short lag
+    # the best lag alone would praise a clip of a few still parts, which is like itself at every short lag
     risen = [by_lag[lag] - by_lag[1:lag].min() for lag in range(8, len(by_lag))]
     quarters = [part.mean(0) for part in np.array_split(coarse, 4)]
     steps = [float(np.square(a - b).sum()) / 4 for a, b in zip(quarters, quarters[1:], strict=False)]
@@ -169,7 +169,9 @@ def form(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"]) ->
 
 
 def _blocks(chroma: Float[np.ndarray, "12 t"], timbre: Float[np.ndarray, "m t"], block_s: float) -> np.ndarray:
-    """Both features averaged over blocks, then centred and scaled by row: (blocks, 12 + m), of mean square 1 for chroma and 1 for timbre."""
+    """Both features averaged over blocks, then centred and scaled by row: (blocks, 12 + m), of mean square 1 for chroma
+    and 1 for timbre.
+    """
     step = max(1, round(SAMPLE_RATE_HZ / HOP * block_s))
     count = chroma.shape[1] // step
     rows = []
@@ -195,7 +197,9 @@ def chroma_blocks(clip: Clip, block_s: float = 0.5) -> Float[np.ndarray, "t 12"]
 
 
 def passage_likeness(a: Float[np.ndarray, "t 12"], b: Float[np.ndarray, "u 12"]) -> float:
-    """How much alike two clips' chroma blocks are where they overlap best, by half of the shorter one at least: -1 to 1, 1 for a passage taken over."""
+    """How much alike two clips' chroma blocks are where they overlap best, by half of the shorter one at least: -1 to
+    1, 1 for a passage taken over.
+    """
     products = a @ b.T
     least = max(1, min(products.shape) // 2)
     shifts = range(-(len(a) - least), len(b) - least + 1)
@@ -227,21 +231,21 @@ def onset_agreement(a: Clip, b: Float[np.ndarray, " r"]) -> float:
     return float(x @ y / max(float(np.linalg.norm(x) * np.linalg.norm(y)), 1e-9))
 
 
-def same_tempo(asked_bpm: float, heard_bpm: float, tolerance: float = 0.08) -> bool:
+def same_tempo(asked_bpm: float, found_bpm: float, tolerance: float = 0.08) -> bool:
     """Whether a tempo is the one asked for, or its half or double, within `tolerance`."""
-    return heard_bpm > 0 and any(abs(heard_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
+    return found_bpm > 0 and any(abs(found_bpm * factor / asked_bpm - 1) <= tolerance for factor in (0.5, 1.0, 2.0))
 
 
-def key_score(asked: str, heard: str) -> float:
+def key_score(asked: str, found: str) -> float:
     """MIREX weights: 1 for the same key, 0.5 for a fifth off, 0.3 for the relative, 0.2 for the parallel, else 0.
 
     Keys as "D minor".
 
     Raises: ValueError for a name that is no key.
     """
-    if not heard:
+    if not found:
         return 0.0
-    (tonic, mode), (other, other_mode) = parse_key(asked), parse_key(heard)
+    (tonic, mode), (other, other_mode) = parse_key(asked), parse_key(found)
     if (tonic, mode) == (other, other_mode):
         return 1.0
     if mode == other_mode and (other - tonic) % 12 in (5, 7):

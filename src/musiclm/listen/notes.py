@@ -41,7 +41,7 @@ class Transcription:
     onsets: Bool[np.ndarray, "t 88"]
 
 
-class NoteListener:
+class NoteAnalyser:
     """Transcribes clips. Raises: ValueError with the command that installs what is missing."""
 
     name = "basic-pitch-2"  # another number when its figures change

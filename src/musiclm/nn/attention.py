@@ -28,16 +28,16 @@ def rotation(
 
 
 def rotate(
-    x: Float[Tensor, "b l n h c"], turn: Complex[Tensor, "l half"], pairs: Pairs = "neighbours"
+    x: Float[Tensor, "b l n h c"], angles: Complex[Tensor, "l half"], pairs: Pairs = "neighbours"
 ) -> Float[Tensor, "b l n h c"]:
     """Turns each pair of channels of a head as a complex number; inner products then depend on differences of
     positions only. Computed in float32, returned in the type of `x`."""
-    turn = turn[:, None, None]
+    angles = angles[:, None, None]
     if pairs == "neighbours":
         joined = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(joined * turn).flatten(-2).to(x.dtype)
+        return torch.view_as_real(joined * angles).flatten(-2).to(x.dtype)
     first, second = x.float().chunk(2, dim=-1)
-    turned = torch.complex(first, second) * turn
+    turned = torch.complex(first, second) * angles
     return torch.cat([turned.real, turned.imag], dim=-1).to(x.dtype)
 
 
@@ -45,7 +45,7 @@ def attention(
     qkv: Float[Tensor, "b l three_d"],
     num_heads: int,
     *,
-    turn: Complex[Tensor, "l half"] | None = None,
+    angles: Complex[Tensor, "l half"] | None = None,
     pairs: Pairs = "neighbours",
     mask: Bool[Tensor, "..."] | Float[Tensor, "..."] | None = None,
     causal: bool = False,
@@ -55,13 +55,13 @@ def attention(
 ) -> Float[Tensor, "b l d"]:
     """Scaled dot-product attention of every position to the others, heads joined again.
 
-    qkv: queries, keys and values side by side, each `num_heads` heads wide. turn: rotary angles of queries and keys.
+    qkv: queries, keys and values side by side, each `num_heads` heads wide. angles: rotary angles of queries and keys.
     mask: what a query sees (true), or what is added to the logits; broadcast to b h l k, and then `causal` is the
     mask's affair. cache: buffers b h k c of keys and values, filled up to `start`; the new ones are written behind.
     """
     b, length, _ = qkv.shape
     split = qkv.view(b, length, 3, num_heads, -1)
-    turned = split[:, :, :2] if turn is None else rotate(split[:, :, :2], turn, pairs)
+    turned = split[:, :, :2] if angles is None else rotate(split[:, :, :2], angles, pairs)
     query, key = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2)
     value = split[:, :, 2].transpose(1, 2)
     if cache is not None:

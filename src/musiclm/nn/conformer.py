@@ -1,8 +1,8 @@
 """Conformer stack (Gulati et al. 2020), the network inside w2v-BERT (section 3.1) and SoundStorm (section 3.1).
 
-Two departures from the Conformer paper, both so that an item of a batch equals the same item alone and padding never leaks:
-the convolution module normalises with LayerNorm in place of BatchNorm, and padded frames are zeroed before the depthwise
-convolution. Positions are rotary (as in SoundStorm) rather than Transformer-XL relative ones.
+Two departures from the Conformer paper, both so that an item of a batch equals the same item alone and padding never
+leaks: the convolution module normalises with LayerNorm in place of BatchNorm, and padded frames are zeroed before the
+depthwise convolution. Positions are rotary (as in SoundStorm) rather than Transformer-XL relative ones.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from musiclm.nn.attention import attention, rotation
 
 @dataclass(frozen=True, kw_only=True)
 class ConformerConfig:
-    """Sizes of a Conformer stack. w2v-BERT XL: 24 x 1024, 16 heads, kernel 5 (0.6 B). SoundStorm: 12 x 1024, 16 heads, kernel 5."""
+    """Sizes of a Conformer stack. w2v-BERT XL: 24 x 1024, 16 heads, kernel 5 (0.6 B).
+
+    SoundStorm: 12 x 1024, 16 heads, kernel 5.
+    """
 
     width: int  # channels of every frame between blocks
     num_heads: int  # attention heads; each is width / num_heads wide, which must be even (rotary pairs)
@@ -70,13 +73,13 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "b t d"], turn: Complex[Tensor, "t half"], seen: Bool[Tensor, "b 1 q k"] | None
+        self, x: Float[Tensor, "b t d"], angles: Complex[Tensor, "t half"], seen: Bool[Tensor, "b 1 q k"] | None
     ) -> Float[Tensor, "b t d"]:
         config = self.config
         mixed = attention(
             self.qkv(self.norm(x)),
             config.num_heads,
-            turn=turn,
+            angles=angles,
             pairs="halves",
             mask=seen,
             causal=config.causal,
@@ -86,7 +89,7 @@ class SelfAttention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Gated pointwise, depthwise over time, LayerNorm, SiLU, pointwise; padded frames enter the depthwise part as zeros."""
+    """Gated pointwise, depthwise over time, LayerNorm, SiLU, pointwise; padded frames are zeros to the depthwise."""
 
     def __init__(self, config: ConformerConfig) -> None:
         super().__init__()
@@ -121,12 +124,12 @@ class ConformerBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t d"],
-        turn: Complex[Tensor, "t half"],
+        angles: Complex[Tensor, "t half"],
         seen: Bool[Tensor, "b 1 q k"] | None,
         mask: Bool[Tensor, "b t"] | None,
     ) -> Float[Tensor, "b t d"]:
         x = x + 0.5 * self.ff_in(x)
-        x = x + self.attention(x, turn, seen)
+        x = x + self.attention(x, angles, seen)
         x = x + self.convolution(x, mask)
         x = x + 0.5 * self.ff_out(x)
         return self.norm(x)
@@ -135,8 +138,8 @@ class ConformerBlock(nn.Module):
 class Conformer(nn.Module):
     """A stack of Conformer blocks over frames.
 
-    mask is true at real frames. Whatever stands at padded frames, NaN included, changes nothing elsewhere, and the output is
-    zero there.
+    mask is true at real frames. Whatever stands at padded frames, NaN included, changes nothing elsewhere, and the
+    output is zero there.
     """
 
     def __init__(self, config: ConformerConfig) -> None:
@@ -169,13 +172,13 @@ class Conformer(nn.Module):
         num_frames = x.shape[1]
         positions = torch.arange(num_frames, device=x.device, dtype=torch.float32)
         head_width = self.config.width // self.config.num_heads
-        turn = rotation(positions, head_width, self.config.rotary_base, "halves")
+        angles = rotation(positions, head_width, self.config.rotary_base, "halves")
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0.0)  # not a product: 0 * NaN is NaN
         seen = self._seen(mask, num_frames)
         states = [x]
         for block in self.blocks[:last_layer]:
-            x = block(x, turn, seen, mask)
+            x = block(x, angles, seen, mask)
             states.append(x)
         if mask is not None:
             states = [state.masked_fill(~mask[..., None], 0.0) for state in states]
@@ -185,7 +188,8 @@ class Conformer(nn.Module):
         """Which keys each query sees; None where plain (or plain causal) attention does, which is faster."""
         if mask is None:
             return None
-        # a row without a real frame would give a softmax over nothing: let it see its zeros, the output is masked anyway
+        # a row without a real frame would give a softmax over nothing: let it see its zeros, the output is masked
+        # anyway
         keys = (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
         if not self.config.causal:
             return keys.expand(-1, 1, num_frames, -1)

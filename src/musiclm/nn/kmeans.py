@@ -1,4 +1,6 @@
-"""k-means with k-means++ seeding, for semantic tokens (AudioLM, section 3) and for starting RVQ codebooks (SoundStream, section III-C)."""
+"""k-means with k-means++ seeding, for semantic tokens (AudioLM, section 3) and for starting RVQ codebooks (SoundStream,
+section III-C).
+"""
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +17,9 @@ def assign(data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: i
 def kmeans(
     data: Float[Tensor, "n d"], num_clusters: int, num_iterations: int = 20, seed: int = 0
 ) -> Float[Tensor, "k d"]:
-    """Lloyd's algorithm; an empty cluster restarts at a random row. Fewer rows than clusters: rows are repeated with a little noise.
+    """Lloyd's algorithm; an empty cluster restarts at a random row.
+
+    Fewer rows than clusters: rows are repeated with a little noise.
 
     Raises: ValueError if there are no rows or a row is not finite.
     """
@@ -40,11 +44,14 @@ def kmeans(
 
 
 def _spread(data: Float[Tensor, "n d"], num: int, generator: torch.Generator) -> Float[Tensor, "k d"]:
-    """k-means++ seeding: each next centroid is a row drawn with probability proportional to its squared distance from those so far."""
+    """k-means++ seeding: each next centroid is a row drawn by its squared distance from those so far."""
     squares = data.square().sum(1)
 
     def distances(row: Float[Tensor, " d"]) -> Float[Tensor, " n"]:
-        """Squared. By a product, which reads the data once and writes none of its size: differences took sixteen times as long."""
+        """Squared.
+
+        By a product, which reads the data once and writes none of its size: differences took sixteen times as long.
+        """
         return (squares - 2 * (data @ row) + row @ row).clamp(min=0)
 
     rows = [data[0]]

@@ -1,8 +1,10 @@
-"""Residual vector quantization: levels of codebooks, each coding what the levels before left over (SoundStream, section III-C).
+"""Residual vector quantization: levels of codebooks, each coding what the levels before left over (SoundStream, section
+III-C).
 
-Codebooks start by k-means on the first data, follow it by exponential moving averages, and codes that fall out of use are moved to
-random inputs. Gradients pass straight through; the commitment loss pulls the encoder to its codes. One model serves every bitrate because
-training quantizes each example with a random number of levels (quantizer dropout). MuLan uses the same class, fitted once.
+Codebooks start by k-means on the first data, follow it by exponential moving averages, and codes that fall out of use
+are moved to random inputs. Gradients pass straight through; the commitment loss pulls the encoder to its codes. One
+model serves every bitrate because training quantizes each example with a random number of levels (quantizer dropout).
+MuLan uses the same class, fitted once.
 """
 
 from collections.abc import Sequence
@@ -95,9 +97,10 @@ class ResidualVQ(nn.Module):
         return out
 
     def forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None = None) -> Quantized:
-        """Quantizes frames; in training mode also moves the codebooks. In float32, autocast or not: codes of training are those of encoding.
+        """Quantizes frames; in training mode also moves the codebooks.
 
-        `num_levels` (quantizer dropout): levels used by each example, 1..levels. All by default.
+        In float32, autocast or not: codes of training are those of encoding. `num_levels` (quantizer dropout): levels
+        used by each example, 1..levels. All by default.
         """
         with full_precision(x.device):
             return self._forward(x.float(), num_levels)
@@ -155,15 +158,17 @@ class ResidualVQ(nn.Module):
 
 
 class GroupedVQ(nn.Module):
-    """Residual quantizers side by side: a vector is cut into places, each with the codebooks of its group, and places may share a group.
+    """Residual quantizers side by side: a vector is cut into places, each with the codebooks of its group, and places
+    may share a group.
 
-    Codes are ordered by level first: those of every place on the first level, then those of the second. So a prefix of them is a lower bitrate.
+    Codes are ordered by level first: those of every place on the first level, then those of the second. So a prefix of
+    them is a lower bitrate.
     """
 
     def __init__(
         self, *, groups: Sequence[int], dim: int, codebook_size: int, levels: int, decay: float = 0.99
     ) -> None:
-        """groups: the group of each place, counted from 0; dim: width of a place; levels: residual levels of a group."""
+        """groups: the group of each place, from 0; dim: width of a place; levels: residual levels of a group."""
         super().__init__()
         self.groups, self.dim, self.depth, self.codebook_size = list(groups), dim, levels, codebook_size
         self.levels = levels * len(self.groups)
@@ -245,7 +250,10 @@ class GroupedVQ(nn.Module):
         return codes.flatten(2)
 
     def decode(self, codes: Int[Tensor, "n q"]) -> Float[Tensor, "n d"]:
-        """Vectors of the codes given, the first ones first; a place without a code is zero. Raises ValueError outside the codebook."""
+        """Vectors of the codes given, the first ones first; a place without a code is zero.
+
+        Raises ValueError outside the codebook.
+        """
         if codes.shape[1] > self.levels:
             raise ValueError(f"{codes.shape[1]} codes a vector for a quantizer of {self.levels}")
         if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < self.codebook_size):
@@ -261,7 +269,8 @@ class GroupedVQ(nn.Module):
     def forward(self, x: Float[Tensor, "b d t"], num_levels: Int[Tensor, " b"] | None = None) -> Quantized:
         """Quantizes frames; in training mode also moves the codebooks.
 
-        `num_levels` (quantizer dropout): how many codes of the frame each example uses, at least those of the first level.
+        `num_levels` (quantizer dropout): how many codes of the frame each example uses, at least those of the first
+        level.
         """
         b, _, t = x.shape
         count = len(self.groups)

@@ -41,7 +41,8 @@ class Sampling:
 
 
 def probabilities(logits: Float[Tensor, "*b v"], sampling: Sampling) -> Float[Tensor, "*b v"]:
-    """The distribution a code is drawn from: temperature, then top-k, then top-p, and at least the likeliest code stays.
+    """The distribution a code is drawn from: temperature, then top-k, then top-p, and at least the likeliest code
+    stays.
 
     Ties at the border of top-k and top-p: top-k keeps all of them, top-p those that sort first.
     """

@@ -1,7 +1,8 @@
 """Causal layers that run whole or in chunks with the same result.
 
-A layer with a time axis takes an optional `StreamState`. Without one it sees zeros before the start; with one it sees what the calls before
-left there, and leaves its own tail for the next. The state is made by the caller and passed in explicitly; nothing hides in a module.
+A layer with a time axis takes an optional `StreamState`. Without one it sees zeros before the start; with one it sees
+what the calls before left there, and leaves its own tail for the next. The state is made by the caller and passed in
+explicitly; nothing hides in a module.
 """
 
 import torch
@@ -38,7 +39,10 @@ def left_context(layer: nn.Module, x: Tensor, num: int, state: StreamState | Non
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution over the past only. With stride k, the input must be a multiple of k frames long; the output is 1/k of it."""
+    """Convolution over the past only.
+
+    With stride k, the input must be a multiple of k frames long; the output is 1/k of it.
+    """
 
     def forward(  # type: ignore[override]
         self, x: Float[Tensor, "b d t"], state: StreamState | None = None

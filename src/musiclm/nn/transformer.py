@@ -1,11 +1,11 @@
 """Decoder-only transformer with a static key-value cache: the network of the three language-model stages.
 
-MusicLM (section 3.2) and AudioLM (section 3.2) use 24 layers, 16 heads, width 1024, feed-forward 4096 and T5's relative position
-bias. Here: pre-norm RMSNorm and a gated (SiLU) feed-forward, which is what makes the published sizes add up to 430 M, and a choice
-of positions. `t5` is the published bias over distances in the sequence. `rotary` turns queries and keys by positions the caller
-gives, which need not be places in the sequence: the stages pass times, so that a condition and the target it belongs to stand
-at distance 0 (`musiclm.models.lm.stages`). Dropout acts on the embeddings and on what each sub-layer adds, not on attention weights,
-because that would rule out the fused attention kernels.
+MusicLM (section 3.2) and AudioLM (section 3.2) use 24 layers, 16 heads, width 1024, feed-forward 4096 and T5's relative
+position bias. Here: pre-norm RMSNorm and a gated (SiLU) feed-forward, which is what makes the published sizes add up to
+430 M, and a choice of positions. `t5` is the published bias over distances in the sequence. `rotary` turns queries and
+keys by positions the caller gives, which need not be places in the sequence: the stages pass times, so that a condition
+and the target it belongs to stand at distance 0 (`musiclm.models.lm.stages`). Dropout acts on the embeddings and on
+what each sub-layer adds, not on attention weights, because that would rule out the fused attention kernels.
 """
 
 import math
@@ -22,7 +22,10 @@ from musiclm.nn.attention import attention, rotation
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """Sizes of a decoder. A stage of MusicLM: 24 layers x 1024, 16 heads, feed-forward 4096, dropout 0.1, T5 positions."""
+    """Sizes of a decoder.
+
+    A stage of MusicLM: 24 layers x 1024, 16 heads, feed-forward 4096, dropout 0.1, T5 positions.
+    """
 
     width: int  # channels of every position between layers
     num_layers: int
@@ -55,8 +58,8 @@ class TransformerConfig:
 class KvCache:
     """Keys and values of the ids read so far, in buffers of fixed size.
 
-    `Transformer.forward` writes into the buffers and returns a cache whose `length` has moved on; the one passed in shares the
-    buffers and is spent, save for going back to an earlier `length`.
+    `Transformer.forward` writes into the buffers and returns a cache whose `length` has moved on; the one passed in
+    shares the buffers and is spent, save for going back to an earlier `length`.
     """
 
     keys: Float[Tensor, "layers b h l c"]
@@ -71,7 +74,8 @@ class KvCache:
 class RMSNorm(nn.Module):
     """x / rms(x) * weight, in float32.
 
-    By the vector norm: at one row per step F.rms_norm costs 90 us on a CPU, where it is a chain of ten kernels, and this 15 us.
+    By the vector norm: at one row per step F.rms_norm costs 90 us on a CPU, where it is a chain of ten kernels, and
+    this 15 us.
     """
 
     def __init__(self, width: int) -> None:
@@ -85,7 +89,9 @@ class RMSNorm(nn.Module):
 
 
 def t5_bucket(distance: Int[Tensor, "*b"], num_buckets: int, max_distance: int) -> Int[Tensor, "*b"]:
-    """T5's causal buckets: one each for short distances (query minus key, >= 0), then logarithmic ones up to `max_distance`."""
+    """T5's causal buckets: one each for short distances (query minus key, >= 0), then logarithmic ones up to
+    `max_distance`.
+    """
     exact = num_buckets // 2
     log_share = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
     far = exact + (log_share * (num_buckets - exact)).long()
@@ -109,13 +115,13 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b l d"],
-        turn: Complex[Tensor, "l half"] | None,
+        angles: Complex[Tensor, "l half"] | None,
         bias: Float[Tensor, "1 h l k"] | None,
         cache: tuple[Tensor, Tensor] | None,
         start: int,
     ) -> Float[Tensor, "b l d"]:
         qkv = self.qkv(self.attention_norm(x))
-        mixed = attention(qkv, self.num_heads, turn=turn, mask=bias, causal=True, cache=cache, start=start)
+        mixed = attention(qkv, self.num_heads, angles=angles, mask=bias, causal=True, cache=cache, start=start)
         x = x + self.dropout(self.attention_out(mixed))
         gate, up = self.gate_up(self.ff_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.ff_out(F.silu(gate) * up))
@@ -141,7 +147,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(weight, std=config.width**-0.5)
 
     def new_cache(self, batch: int, max_length: int) -> KvCache:
-        """Empty buffers for `batch` sequences of at most `max_length` ids, on the device and in the type of the weights."""
+        """Empty buffers for `batch` sequences of up to `max_length` ids, on the weights' device, in their type."""
         config, weight = self.config, self.norm.weight
         shape = (
             config.num_layers, batch, config.num_heads, max_length, config.width // config.num_heads
@@ -163,19 +169,19 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{start} cached and {length} new ids exceed the cache of {cache.max_length}; make a longer one"
             )
-        turn = None
+        angles = None
         if config.positions == "rotary":
-            turn = rotation(positions, config.width // config.num_heads, config.rotary_base)
+            angles = rotation(positions, config.width // config.num_heads, config.rotary_base)
         bias = self._bias(start, length, x)
         x = self.dropout(x)
         for index, layer in enumerate(self.layers):
             held = None if cache is None else (cache.keys[index], cache.values[index])
-            x = layer(x, turn, bias, held, start)
+            x = layer(x, angles, bias, held, start)
         moved = None if cache is None else KvCache(cache.keys, cache.values, start + length)
         return self.norm(x), moved
 
     def _bias(self, start: int, length: int, like: Tensor) -> Float[Tensor, "1 h l k"] | None:
-        """What is added to the attention logits: -inf at later keys, T5's bias; None where a plain kernel does the same."""
+        """What is added to the attention logits: -inf at later keys, T5's bias; None where a plain kernel does it."""
         t5 = self.config.positions == "t5"
         if not t5 and (start == 0 or length == 1):
             return None

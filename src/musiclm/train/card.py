@@ -56,7 +56,8 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         "",
         "## Stages",
         "",
-        "| stage | parameters | steps | minutes | validation figures (in brackets the baseline: what guessing, or code frequencies alone, score) |",
+        "| stage | parameters | steps | minutes | validation figures (in brackets the baseline: what guessing, or "
+        "code frequencies alone, score) |",
         "| --- | --- | --- | --- | --- |",
         *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
     ]

@@ -1,7 +1,8 @@
-"""The one training loop: steps, schedule, clipping, moving average, log, validation, checkpoints, resume. It knows nothing of audio.
+"""The one training loop: steps, schedule, clipping, moving average, log, validation, checkpoints, resume.
 
-A `Task` is composed, not inherited. Its batches are a pure function of (seed, step) and the random state is set from (seed, step) before
-each step, so a run that was killed at any moment and started again ends with the weights of one that never stopped.
+It knows nothing of audio. A `Task` is composed, not inherited. Its batches are a pure function of (seed, step) and the
+random state is set from (seed, step) before each step, so a run that was killed at any moment and started again ends
+with the weights of one that never stopped.
 """
 
 import contextlib
@@ -104,7 +105,9 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast type of 'auto', 'fp32' or 'bf16'. 'auto' takes bf16 where the hardware multiplies it faster than fp32."""
+    """The autocast type of 'auto', 'fp32' or 'bf16'. 'auto' takes bf16 where the hardware multiplies it faster than
+    fp32.
+    """
     if precision == "fp32":
         return None
     if precision == "bf16":
@@ -121,8 +124,8 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype | None:
 def cpu_has_fast_bf16() -> bool:
     """Whether this processor multiplies bf16 faster than fp32: by matrix units (AMX) or dot products (AVX-512 BF16).
 
-    Measured per core: with AVX-512 BF16 (Zen 5) 390 GFLOP/s of matrix products, against 56 to 100 in fp32; with neither,
-    bf16 was three times slower than fp32.
+    Measured per core: with AVX-512 BF16 (Zen 5) 390 GFLOP/s of matrix products, against 56 to 100 in fp32; with
+    neither, bf16 was three times slower than fp32.
     """
     probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("amx_tile", "avx512_bf16"))
     return any(probe is not None and bool(probe()) for probe in probes)
@@ -196,7 +199,8 @@ class Run:
         path = self.folder / STATE_FILE
         with reader(path) as file:
             scalars = json.loads(file.metadata()["run"])
-        # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on where its arrays begin
+        # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on
+        # where its arrays begin
         tensors = {name: value.clone() for name, value in load(path).items()}
         try:
             for group, module in self.task.groups.items():
@@ -233,15 +237,18 @@ def train(
     new: Collection[str] = (),
     quiet: bool = False,
 ) -> Path | None:
-    """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if `max_minutes` were up first.
+    """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if
+    `max_minutes` were up first.
 
-    begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these may lack.
+    begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these
+    may lack.
 
-    After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never stopped.
-    The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second signal stops at once.
+    After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never
+    stopped. The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second
+    signal stops at once.
 
-    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the group and the values; ArtifactError if the weights
-    of `begin` are of another model.
+    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the group
+    and the values; ArtifactError if the weights of `begin` are of another model.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -327,7 +334,8 @@ def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | Non
             if not bool(torch.isfinite(update.loss)):
                 values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
                 raise TrainingError(
-                    f"{task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} ({values}); "
+                    f"{task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} "
+                    f"({values}); "
                     f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
                 )
             optimizer.zero_grad(set_to_none=True)
@@ -347,7 +355,8 @@ def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | Non
 
 @contextlib.contextmanager
 def _signals_caught() -> Iterator[list[int]]:
-    """A list that is empty until SIGTERM or SIGINT arrives, once; after that, and after the block, signals do what they did before.
+    """A list that is empty until SIGTERM or SIGINT arrives, once; after that, and after the block, signals do what they
+    did before.
 
     In the main thread only: elsewhere signals are the caller's, and the list stays empty.
     """

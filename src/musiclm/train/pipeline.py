@@ -5,10 +5,11 @@
     RUNS/tokens/                the token store, a stream for each trained encoder
     RUNS/bundle/                the result of `train all`
 
-Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its stream of
-the token store, and a language model can begin as soon as the streams that it reads are there. One side of a bundle's codec or MuLan can
-be trained alone; the part with it takes the place of the whole one. The melody encoder learns from a folder of its own (musiclm corpus
-melodies) and is optional: only a semantic stage that is told of melodies needs it.
+Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its
+stream of the token store, and a language model can begin as soon as the streams that it reads are there. One side of a
+bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one. The melody encoder
+learns from a folder of its own (musiclm corpus melodies) and is optional: only a semantic stage that is told of
+melodies needs it.
 """
 
 import functools
@@ -61,7 +62,8 @@ CAN_LACK = [part for part in PARTS if part not in REQUIRED]
 
 
 def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
-    """Where the trained model of a part lies: in `runs`, where a side trained alone comes first, else in the bundle `start`.
+    """Where the trained model of a part lies: in `runs`, where a side trained alone comes first, else in the bundle
+    `start`.
 
     Raises: ArtifactError if it is in neither, or two in `runs` give other codes.
     """
@@ -154,7 +156,7 @@ def build_task(
 
 
 def same_sizes(config: dict[str, Any], model: Any) -> bool:
-    """Whether the configuration of an artifact is that of `model`; fields it was written without have their defaults."""
+    """Whether an artifact has the configuration of `model`; fields it was written without have their defaults."""
     try:
         return bool(from_json(type(model), config) == model)
     except ValueError:
@@ -162,7 +164,10 @@ def same_sizes(config: dict[str, Any], model: Any) -> bool:
 
 
 def same_run(before: dict[str, Any], recipe: dict[str, Any], task: Any) -> bool:
-    """Whether a recorded recipe is this one but for the number of steps; settings it was written without have their defaults."""
+    """Whether a recorded recipe is this one but for the number of steps.
+
+    Settings that it was written without have their defaults.
+    """
     old, new = ({**one, "task": None, "train": {**one["train"], "steps": 0}} for one in (before, recipe))
     return old == new and same_sizes(before["task"], task)
 
@@ -214,7 +219,8 @@ def train_stage(
         # only the length of a run may change: everything else would make another model under the same name
         if not same_run(before, recipe, preset.recipe(stage).task):
             raise ArtifactError(
-                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or remove it"
+                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
+                "remove it"
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
@@ -248,7 +254,7 @@ def train_stage(
 
 
 def _is_new_to_melodies(config: dict[str, Any], task: Any) -> bool:
-    """Whether a model is that of `task` but for the melody, which it knows nothing of: what is new begins at no effect."""
+    """Whether a model is that of `task` but for the melody, of which it knows nothing; that begins at no effect."""
     return isinstance(task, LmTaskConfig) and same_sizes(config, replace(task.model, melody_levels=0))
 
 
@@ -269,11 +275,12 @@ def tokenize(
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle `start`.
+    """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle
+    `start`.
 
     max_seconds_per_track, speeds: as `musiclm.data.tokenize.tokenize_corpus`.
-    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an unknown stream or a speed
-    outside 0.5 to 2.
+    on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an
+    unknown stream or a speed outside 0.5 to 2.
     """
     for stream in streams:
         if stream not in ALL_STREAMS:
@@ -357,7 +364,9 @@ def make_bundle(
     notes: str = "",
     sampling: dict[str, Any] | None = None,
 ) -> Bundle:
-    """Puts the trained stages of a run together. The encoders and the semantic stage must be there; decoders may be missing.
+    """Puts the trained stages of a run together.
+
+    The encoders and the semantic stage must be there; decoders may be missing.
 
     start: a bundle that has the stages which RUNS lacks, and the sampling if none is given. leave_out: stages that are
     not wanted, such as those of `start` that learned from other encoders. Raises: ValueError for one that a bundle

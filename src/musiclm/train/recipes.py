@@ -77,7 +77,7 @@ MINILM = TextConfig(vocab_size=27628)
 
 
 def tiny() -> Preset:
-    """The whole chain in minutes on two CPU cores, for tests and for a first look; it beats guessing and little more."""
+    """The whole chain in minutes on two CPU cores, for tests and a first look; it beats guessing and little more."""
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
@@ -201,7 +201,10 @@ def tiny() -> Preset:
 
 
 def paper() -> Preset:
-    """The published sizes and, as far as stated, training settings. For GPUs: 430 M a stage, 350 M SoundStorm, 600 M w2v-BERT."""
+    """The published sizes and, as far as stated, training settings.
+
+    For GPUs: 430 M a stage, 350 M SoundStorm, 600 M w2v-BERT.
+    """
 
     def loop(steps: int, batch_size: int, rate: float) -> TrainConfig:
         return TrainConfig(
@@ -283,6 +286,32 @@ def paper() -> Preset:
 
 def base() -> Preset:
     """The bundled model: hours on two CPU cores, under 100 MB in half precision, faster than real time there."""
+    # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
+    codec_loop = TrainConfig(
+        steps=2000,
+        batch_size=8,
+        learning_rate=1e-3,
+        decay_fraction=0.4,
+        beta1=0.8,
+        beta2=0.99,
+        weight_decay=0.0,
+        clip_norm=3.0,
+        ema_decay=0.997,
+        log_every=50,
+        validate_every=500,
+        save_every=250,
+    )
+    mulan_loop = TrainConfig(
+        steps=900,
+        batch_size=96,
+        learning_rate=1e-3,
+        warmup_steps=30,
+        decay_fraction=0.4,
+        weight_decay=0.05,
+        ema_decay=0.98,
+        validate_every=1000,  # each fits the quantizer anew, which takes minutes
+        save_every=50,
+    )
     return Preset(
         soundstream=Recipe(
             task=SoundStreamTaskConfig(
@@ -295,21 +324,7 @@ def base() -> Preset:
                 discriminator_from_step=1100,
                 adversary_from_step=1600,
             ),
-            # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
-            train=TrainConfig(
-                steps=2000,
-                batch_size=8,
-                learning_rate=1e-3,
-                decay_fraction=0.4,
-                beta1=0.8,
-                beta2=0.99,
-                weight_decay=0.0,
-                clip_norm=3.0,
-                ema_decay=0.997,
-                log_every=50,
-                validate_every=500,
-                save_every=250,
-            ),
+            train=codec_loop,
         ),
         w2vbert=Recipe(
             task=W2vBertTaskConfig(
@@ -331,17 +346,7 @@ def base() -> Preset:
         ),
         mulan=Recipe(
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
-            train=TrainConfig(
-                steps=900,
-                batch_size=96,
-                learning_rate=1e-3,
-                warmup_steps=30,
-                decay_fraction=0.4,
-                weight_decay=0.05,
-                ema_decay=0.98,
-                validate_every=1000,  # each fits the quantizer anew, which takes minutes
-                save_every=50,
-            ),
+            train=mulan_loop,
         ),
         # docs/decisions/019-melody.md
         melody=Recipe(
@@ -358,7 +363,7 @@ def base() -> Preset:
             ),
         ),
         # steps a second of all of these: `musiclm bench`
-        # 15 s, not 30: a crop tells its own style after a second or two, so what MuLan is worth is learned from its beginning
+        # 15 s, not 30: a crop tells its own style after a second or two; MuLan's condition is learned at its beginning
         semantic=_lm(
             "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
         ),
@@ -395,36 +400,12 @@ def base() -> Preset:
                 adversarial_weight=0.6,
                 feature_weight=4.0,
             ),
-            train=TrainConfig(
-                steps=4500,
-                batch_size=8,
-                learning_rate=5e-4,
-                warmup_steps=50,
-                decay_fraction=0.4,
-                beta1=0.8,
-                beta2=0.99,
-                weight_decay=0.0,
-                clip_norm=3.0,
-                ema_decay=0.997,
-                log_every=50,
-                validate_every=500,
-                save_every=250,
-            ),
+            train=replace(codec_loop, steps=4500, learning_rate=5e-4, warmup_steps=50),
         ),
         # docs/decisions/008-text-side-alone.md
         mulan_text=Recipe(
             task=MuLanTextTaskConfig(anchor=10.0),
-            train=TrainConfig(
-                steps=400,
-                batch_size=512,
-                learning_rate=5e-4,
-                warmup_steps=30,
-                decay_fraction=0.4,
-                weight_decay=0.05,
-                ema_decay=0.98,
-                validate_every=1000,
-                save_every=50,
-            ),
+            train=replace(mulan_loop, steps=400, batch_size=512, learning_rate=5e-4),
         ),
         label_windows_per_track=3,
         max_seconds_per_track=90.0,
@@ -447,8 +428,8 @@ def _lm(
     coarse_levels: int = 4,
     depth_width: int = 0,
 ) -> Recipe[LmTaskConfig]:
-    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the first ones only,
-    # and all twelve name a training clip as a fingerprint would
+    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the
+    # first ones only, and all twelve name a training clip as a fingerprint would
     width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
     transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
     model = TokenLMConfig(
@@ -468,7 +449,10 @@ def _lm(
 
 
 def bands() -> Preset:
-    """`base` with the codec of three bands, which the next bundle will have. So far only the codec has been trained by it."""
+    """`base` with the codec of three bands, which the next bundle will have.
+
+    So far only the codec has been trained by it.
+    """
     acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
     # two registers of notes, and timbre and strokes of either half of 80 ms (docs/decisions/014-harmony-codes.md)
     semantic = TokenSpec(name="semantic", codebook_size=1024, levels=4, frame_rate_hz=12.5)
@@ -503,7 +487,7 @@ def bands() -> Preset:
         soundstream_decoder=Recipe(
             task=BandsDecoderTaskConfig(),
             train=TrainConfig(
-                steps=1500,
+                steps=6000,
                 batch_size=8,
                 learning_rate=5e-4,
                 warmup_steps=50,

@@ -79,7 +79,7 @@ def _read(config: TokenTaskConfig, by_stream: dict[str, Tensor]) -> dict[str, Te
 def unigram_baseline(
     store: TokenStore, stream: str, codes: Tensor, num_frames: Tensor, levels: slice
 ) -> dict[str, float]:
-    """What a model scores on some levels of `codes` that knows code frequencies alone: `loss`, and `level_K` of each."""
+    """What code frequencies alone score on some levels of `codes`: `loss`, and `level_K` of each."""
     unigram = store.unigram_loss(stream, codes, num_frames)[levels]
     each = {f"level_{(levels.start or 0) + k}": float(value) for k, value in enumerate(unigram)}
     return {"loss": float(unigram.mean()), **each}

@@ -14,7 +14,7 @@ from musiclm.arrange.styles.bands import BAND_KITS, BAND_STYLES, find_style
 from musiclm.arrange.timeline import bar_quarters
 from musiclm.data.captions.sentences import captions
 from tests.arrange.toy_mma import write_mma
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +92,11 @@ def false_claims(scores: list[Score]) -> list[tuple[object, str]]:
     wrong = []
     for score in scores:
         for start_s in (0.0, score.seconds / 2, score.seconds - 10.0):
-            facts, heard = facts_of(score, start_s), Heard(score, start_s, 10.0)
+            facts, window = facts_of(score, start_s), Window(score, start_s, 10.0)
             for held_out in (False, True):
                 rng = random.Random(f"{score.seed} {start_s}")
                 for caption in captions(facts, rng, each=1, held_out=held_out):
-                    wrong += [(c, caption.text) for c in caption.claims if not is_true(c.kind, c.value, heard)]
+                    wrong += [(c, caption.text) for c in caption.claims if not is_true(c.kind, c.value, window)]
     return wrong
 
 

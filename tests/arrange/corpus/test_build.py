@@ -114,8 +114,10 @@ def test_other_things_that_are_wrong(tmp_path: Path, fonts: Path) -> None:
     recordings = tmp_path / "d"
     recordings.mkdir()
     line = {
-        "id": "0", "path": "audio/0.flac", "source": "mine", "package": "", "origin": "a.wav", "title": "", "artist": "",
-        "genre": "", "licence": "unknown", "seconds": 1.0, "sha256": "0", "split": "train", "piece": "a", "held_out": False,
+        "id": "0", "path": "audio/0.flac", "source": "mine", "package": "", "origin": "a.wav", "title": "",
+        "artist": "",
+        "genre": "", "licence": "unknown", "seconds": 1.0, "sha256": "0", "split": "train", "piece": "a",
+        "held_out": False,
     }  # fmt: skip
     (recordings / "manifest.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(CorpusError, match="recordings"):

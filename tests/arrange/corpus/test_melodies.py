@@ -1,4 +1,4 @@
-"""`corpus melodies`: renditions of one melody, that a stopped run goes on with, and that a larger one leaves as they are."""
+"""`corpus melodies`: renditions of one melody; a stopped run goes on, and a larger one leaves them as they are."""
 
 import json
 import shutil

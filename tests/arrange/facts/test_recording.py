@@ -1,4 +1,4 @@
-"""What is known of a piece's recording: only what its desk did, and only where the journal tells which desk it was."""
+"""What is known of a piece's recording: what its setup did, only where the journal tells which it was."""
 
 import json
 
@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from musiclm.arrange.corpus.describe import load_score, write_captions
-from musiclm.arrange.facts.recording import desk_of, read_journal
+from musiclm.arrange.facts.recording import read_journal, setup_of
 from musiclm.arrange.facts.window import facts_of
-from musiclm.arrange.render.render import FORMAT_VERSION, Desk, choose_desk
+from musiclm.arrange.render.render import FORMAT_VERSION, Setup, choose_setup
 from musiclm.arrange.render.soundfonts import SOUNDFONTS
 from musiclm.arrange.styles import STYLES
 from musiclm.arrange.styles.recipe import Sound
@@ -17,26 +17,26 @@ from musiclm.data.corpus.captions import CAPTIONS_FILE
 from musiclm.data.corpus.manifest import load_manifest
 from tests.arrange.toy_corpus import make_corpus
 from tests.arrange.toy_scores import beat, piece, scale
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 RENDERERS = ("symusic", "fluidsynth")
 SAMPLED, CHIP = SOUNDFONTS[0], next(font for font in SOUNDFONTS if font.is_chip)
 
 
-def desk(font=SAMPLED, **sound):
-    return Desk(soundfont=font, renderer="fluidsynth", sound=Sound(**sound), room_seed=0)
+def setup(font=SAMPLED, **sound):
+    return Setup(soundfont=font, renderer="fluidsynth", sound=Sound(**sound), room_seed=0)
 
 
 def record(score, **more):
-    chosen = choose_desk(score, SOUNDFONTS, RENDERERS)
+    chosen = choose_setup(score, SOUNDFONTS, RENDERERS)
     packages = ",".join(font.package for font in SOUNDFONTS)
     stamp = f"{FORMAT_VERSION}:1:{packages}:{','.join(RENDERERS)}:own:81"
     return {"id": "a", "stamp": stamp, "soundfont": chosen.soundfont.package, "renderer": chosen.renderer, **more}
 
 
-def test_the_desk_follows_from_score_and_journal():
+def test_the_setup_follows_from_score_and_journal():
     score = piece(scale(), beat())
-    assert desk_of(score, record(score)) == choose_desk(score, SOUNDFONTS, RENDERERS)
+    assert setup_of(score, record(score)) == choose_setup(score, SOUNDFONTS, RENDERERS)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_the_desk_follows_from_score_and_journal():
 )
 def test_a_journal_that_disagrees_tells_nothing(more):
     score = piece(scale(), beat())
-    assert desk_of(score, record(score, **more)) is None and desk_of(score, {}) is None
+    assert setup_of(score, record(score, **more)) is None and setup_of(score, {}) is None
     assert facts_of(score, 0.0).sound == ()
 
 
@@ -68,34 +68,35 @@ def test_journals_are_read_as_far_as_they_go(tmp_path):
         ({"pump": 0.4}, {"pumping"}, set()),
     ],
 )
-def test_what_the_desk_did(sound, said, unsaid):
-    score, chosen = piece(scale(), beat()), desk(**sound)
-    found = set(facts_of(score, 0.0, desk=chosen).sound)
+def test_what_the_setup_did(sound, said, unsaid):
+    score, chosen = piece(scale(), beat()), setup(**sound)
+    found = set(facts_of(score, 0.0, setup=chosen).sound)
     assert said <= found and not found & unsaid
-    heard = Heard(score, 0.0, 10.0, chosen)
-    assert all(is_true("sound", name, heard) for name in found)
+    window = Window(score, 0.0, 10.0, chosen)
+    assert all(is_true("sound", name, window) for name in found)
 
 
 def test_what_a_chip_imitates_is_not_acoustic():
     score = piece(scale(), beat())
-    assert facts_of(score, 0.0, desk=desk()).electric is False
-    facts = facts_of(score, 0.0, desk=desk(CHIP))
+    assert facts_of(score, 0.0, setup=setup()).electric is False
+    facts = facts_of(score, 0.0, setup=setup(CHIP))
     assert facts.electric is None and "chip" in facts.sound and not {"clean", "sampled"} & set(facts.sound)
 
 
 def test_bass_and_drums_do_not_fill_a_hall():
     score = piece(scale("electric bass", "bass", tonic=36), beat())
-    assert "reverberant" not in facts_of(score, 0.0, desk=desk(room="hall", wet=0.3)).sound
-    assert "pumping" not in facts_of(score, 0.0, desk=desk(pump=0.5)).sound
+    assert "reverberant" not in facts_of(score, 0.0, setup=setup(room="hall", wet=0.3)).sound
+    assert "pumping" not in facts_of(score, 0.0, setup=setup(pump=0.5)).sound
 
 
 @pytest.mark.parametrize(
-    ("lufs", "said"), [(-9.0, {"loud"}), (-14.0, {"loud"}), (-18.0, set()), (-24.0, {"quiet"}), (-40.0, {"quiet"}), (None, set())]
+    ("lufs", "said"), [(-9.0, {"loud"}), (-14.0, {"loud"}), (-18.0, set()), (-24.0, {"quiet"}), (-40.0, {"quiet"}),
+        (None, set())]
 )  # fmt: skip
 def test_loud_and_quiet_are_what_was_measured(lufs, said):
-    found = set(facts_of(piece(scale(), beat()), 0.0, desk=desk(), lufs=lufs).sound)
+    found = set(facts_of(piece(scale(), beat()), 0.0, setup=setup(), lufs=lufs).sound)
     assert found & {"loud", "quiet"} == said
-    assert not set(facts_of(piece(scale(), beat()), 0.0, lufs=lufs).sound)  # nothing is said without a desk
+    assert not set(facts_of(piece(scale(), beat()), 0.0, lufs=lufs).sound)  # nothing is said without a setup
 
 
 def test_styles_lie_at_the_levels_of_recordings():
@@ -116,7 +117,10 @@ def test_a_corpus_says_how_loud_its_windows_are(tmp_path):
     (corpus / "journal.jsonl").write_text("\n".join(lines))
     write_captions(corpus)
     rows = [json.loads(line) for line in (corpus / CAPTIONS_FILE).read_text().splitlines()]
-    sound = {name: [set(row["facts"].get("sound", ())) & {"loud", "quiet"} for row in rows if row["track"] == name] for name in (t.id for t in tracks)}  # fmt: skip
+    sound = {
+        name: [set(row["facts"].get("sound", ())) & {"loud", "quiet"} for row in rows if row["track"] == name]
+        for name in (t.id for t in tracks)
+    }
     assert all(found == {"quiet"} for found in sound[tracks[0].id])
     assert all(found == {"loud"} for found in sound[tracks[2].id])
     assert not any(sound[tracks[3].id])  # no journal tells how it was made

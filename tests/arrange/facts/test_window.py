@@ -163,7 +163,11 @@ def test_sections_and_the_end():
         Section(name="outro", start=20, duration=20, intensity=0.2),
     )
     score = piece(scale(), sections=sections)
-    assert [(facts_of(score, at).section, facts_of(score, at).ends) for at in (0.0, 5.0, 10.0)] == [("intro", False), ("", False), ("outro", True)]  # fmt: skip
+    assert [(facts_of(score, at).section, facts_of(score, at).ends) for at in (0.0, 5.0, 10.0)] == [
+        ("intro", False),
+        ("", False),
+        ("outro", True),
+    ]
     assert facts_of_piece(score).seconds == 20.0
 
 

@@ -16,7 +16,7 @@ from musiclm.core.audio import SAMPLE_RATE_HZ
 from musiclm.data.captions.sentences import captions
 from tests.arrange.toy_corpus import sound
 from tests.arrange.toy_works import chords, control, drums, midi, notes, random_work, scale, wad
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 ORIGIN = Origin(what="piece", source="mine", name="piece", licence="CC0")
 
@@ -149,24 +149,24 @@ def test_processes_change_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def written():
-    """(window, caption) of works made by chance."""
+    """(window, caption) of works made at random."""
     found = []
     for seed in range(30):
         score = read_midi(random_work(seed), ORIGIN)
         for start_s in (0.0, score.seconds - 10.0) if seed % 2 else (score.seconds / 3,):
-            facts, heard = facts_of(score, start_s), Heard(score, start_s, 10.0)
+            facts, window = facts_of(score, start_s), Window(score, start_s, 10.0)
             for held_out in (False, True):
                 rng = random.Random(f"{seed} {start_s}")
-                found += [(heard, c) for c in captions(facts, rng, each=1, held_out=held_out)]
+                found += [(window, c) for c in captions(facts, rng, each=1, held_out=held_out)]
     return found
 
 
 def test_every_claim_holds_against_the_notes(written) -> None:
     wrong = [
         (claim, caption.text)
-        for heard, caption in written
+        for window, caption in written
         for claim in caption.claims
-        if not is_true(claim.kind, claim.value, heard)
+        if not is_true(claim.kind, claim.value, window)
     ]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
     kinds = {claim.kind for _, caption in written for claim in caption.claims}
@@ -209,10 +209,16 @@ def test_a_tempo_that_the_notes_do_not_keep_is_not_told() -> None:
 
 
 def test_works_keep_their_balance() -> None:
-    score = read(notes(0, 40, [(k * 2.0, 1.0, 60, 100) for k in range(12)]), notes(1, 73, [(1 + k * 2.0, 1.0, 84, 100) for k in range(12)], volume=50))  # fmt: skip
+    score = read(
+        notes(0, 40, [(k * 2.0, 1.0, 60, 100) for k in range(12)]),
+        notes(1, 73, [(1 + k * 2.0, 1.0, 84, 100) for k in range(12)], volume=50),
+    )
     stems = [sound(type(score)(**{**score.__dict__, "parts": (p,)})) for p in score.parts]
     audio = mix(score, stems, Sound(room="dry", wet=0.0))
-    loud, soft = (float((audio[round((t + 0.1) * SAMPLE_RATE_HZ) : round((t + 0.4) * SAMPLE_RATE_HZ)] ** 2).mean()) for t in (4.0, 4.5))  # fmt: skip
+    loud, soft = (
+        float((audio[round((t + 0.1) * SAMPLE_RATE_HZ) : round((t + 0.4) * SAMPLE_RATE_HZ)] ** 2).mean())
+        for t in (4.0, 4.5)
+    )
     assert abs(audio).max() <= 0.96 and loud > 4 * soft  # 12 dB by the file, less compression
 
 

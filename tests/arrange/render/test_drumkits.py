@@ -10,7 +10,7 @@ import soundfile
 
 from musiclm.arrange.render import drumkits
 from musiclm.arrange.render.drumkits import KITS, DrumKit, choose_kit, find_kits, read_kit
-from musiclm.arrange.render.render import choose_desk, render
+from musiclm.arrange.render.render import choose_setup, render
 from musiclm.arrange.render.soundfonts import SOUNDFONTS, RenderError, find_soundfonts
 from musiclm.arrange.score import AS_WRITTEN, Note, Part, Score
 from tests.arrange.soundfont import write_soundfont
@@ -27,7 +27,9 @@ def instrument(name: str, *layers: str, volume: float = 1.0) -> str:
 
 
 def write_kit(folder: Path) -> Path:
-    """A kick in two layers, a snare at half volume, hi-hats that ring for two seconds, the older form for a crash; tones of known pitch."""
+    """A kick in two layers, a snare at half volume, hi-hats that ring for two seconds, the older form for a crash;
+    tones of known pitch.
+    """
     folder.mkdir(parents=True)
     time = np.arange(2 * RATE) / RATE
     for name, hertz in {"soft": 100, "hard": 200, "snare": 300, "open": 400, "closed": 500, "crash": 600}.items():
@@ -88,10 +90,13 @@ def test_drums_are_known_by_name_and_stand_in_for_their_kin(kits: list[DrumKit])
     assert set(keys) == {35, 36, 38, 40, 42, 44, 46, 49, 52, 55, 57}
     assert keys[44] == keys[42] and keys[57][0].path.name == "crash.wav" and len(keys[36]) == 2
     wanted = {
-        "PearlSideStick": "rim", "Hi Hat Closed": "closed", "Sabian Hat Pedal": "pedal", "Hi-Hat Open (Paiste 14\")": "open",
-        "Hi-Hat Semiopen": "", "Snare Rimshot (Pearl)": "", "Snare (Pearl Free Floating)": "snare", "Floor Tom": "low tom",
+        "PearlSideStick": "rim", "Hi Hat Closed": "closed", "Sabian Hat Pedal": "pedal",
+        "Hi-Hat Open (Paiste 14\")": "open",
+        "Hi-Hat Semiopen": "", "Snare Rimshot (Pearl)": "", "Snare (Pearl Free Floating)": "snare",
+        "Floor Tom": "low tom",
         "Tom Mid (Tama)": "mid tom", "VariBreaks Hat 1 Cl": "closed", "VariBreaks Hat 1 Op": "open", "ride-cup": "bell",
-        "ride-crash20inch": "ride", "e3 - snare 2": "snare", "Sabian Hat Swish": "", "c3 - bass drum 1": "kick", "Ride Bell": "bell",
+        "ride-crash20inch": "ride", "e3 - snare 2": "snare", "Sabian Hat Swish": "", "c3 - bass drum 1": "kick",
+        "Ride Bell": "bell",
     }  # fmt: skip
     assert {name: drumkits._drum_of(name) for name in wanted} == wanted
 
@@ -120,13 +125,13 @@ def test_kits_change_nothing_else_of_a_piece(kits: list[DrumKit], tmp_path: Path
     write_soundfont(tmp_path / SOUNDFONTS[0].file)
     fonts = find_soundfonts([tmp_path])
     scores = [beat((0.0, 36, 127), (1.0, 38, 127), seed=seed) for seed in range(40)]
-    with_kits = [choose_desk(score, fonts, ("symusic",), kits) for score in scores]
-    assert [replace(desk, kit=None) for desk in with_kits] == [choose_desk(score, fonts) for score in scores]
-    index = next(index for index, desk in enumerate(with_kits) if desk.kit)
-    sampled, plain = (render(scores[index], desk) for desk in (with_kits[index], replace(with_kits[index], kit=None)))
+    with_kits = [choose_setup(score, fonts, ("symusic",), kits) for score in scores]
+    assert [replace(setup, kit=None) for setup in with_kits] == [choose_setup(score, fonts) for score in scores]
+    index = next(index for index, setup in enumerate(with_kits) if setup.kit)
+    sampled, plain = (render(scores[index], setup) for setup in (with_kits[index], replace(with_kits[index], kit=None)))
     assert level(sampled, 0.2, 200) > 5 * level(plain, 0.2, 200)
     written = replace(scores[index], style=AS_WRITTEN)
-    assert choose_desk(written, fonts, ("symusic",), kits).kit is None
+    assert choose_setup(written, fonts, ("symusic",), kits).kit is None
 
 
 def test_only_kits_of_known_licence_are_found(tmp_path: Path) -> None:

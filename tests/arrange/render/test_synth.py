@@ -1,4 +1,4 @@
-"""The synthesizer: pitches, levels, nothing folded back, the same samples for the same score, and its place in a rendering."""
+"""The synthesizer: pitches, levels, no aliasing, the same samples for the same score, its place in a rendering."""
 
 import random
 from dataclasses import replace
@@ -106,13 +106,13 @@ def test_velocity_and_time_are_kept_and_the_same_score_gives_the_same_samples():
 def test_a_piece_has_the_synthesizer_beside_the_soundfont(monkeypatch):
     font = Soundfont(package="p", file="f", licence="MIT", weight=1, chip_weight=1)
     scores = [arrange("techno", seed, Sources()) for seed in range(12)]
-    desks = [rendering.choose_desk(score, [font]) for score in scores]
+    setups = [rendering.choose_setup(score, [font]) for score in scores]
     able = [any(synth.can_play(part.instrument) for part in score.parts) for score in scores]
-    assert 0 < sum(desk.synth for desk in desks) < len(desks) or sum(able) < len(able)
-    assert not any(desk.synth and not can for desk, can in zip(desks, able, strict=True))
+    assert 0 < sum(setup.synth for setup in setups) < len(setups) or sum(able) < len(able)
+    assert not any(setup.synth and not can for setup, can in zip(setups, able, strict=True))
     chip = replace(font, is_chip=True)
-    assert not any(rendering.choose_desk(score, [chip]).synth for score in scores)
-    score, desk = next((s, d) for s, d in zip(scores, desks, strict=True) if d.synth)
+    assert not any(rendering.choose_setup(score, [chip]).synth for score in scores)
+    score, setup = next((s, d) for s, d in zip(scores, setups, strict=True) if d.synth)
     asked = []
 
     def stems(given, path, renderer, num_samples):
@@ -121,10 +121,10 @@ def test_a_piece_has_the_synthesizer_beside_the_soundfont(monkeypatch):
 
     monkeypatch.setattr(rendering, "render_stems", stems)
     monkeypatch.setattr(Soundfont, "path", property(lambda self: self.file))
-    audio = rendering.render(score, desk)
+    audio = rendering.render(score, setup)
     assert np.abs(audio).max() > 0.1 and asked == [
         p.instrument for p in score.parts if not synth.can_play(p.instrument)
     ]
-    assert "sampled" not in sound_of(desk, timeline(score)) and "sampled" in sound_of(
-        replace(desk, synth=False), timeline(score)
+    assert "sampled" not in sound_of(setup, timeline(score)) and "sampled" in sound_of(
+        replace(setup, synth=False), timeline(score)
     )

@@ -11,7 +11,7 @@ from musiclm import cli
 from musiclm.arrange.compose.arrange import arrange
 from musiclm.arrange.corpus.describe import PIECES_FILE, load_score, window_starts, write_captions
 from musiclm.arrange.facts.window import facts_of
-from musiclm.arrange.render.render import choose_desk
+from musiclm.arrange.render.render import choose_setup
 from musiclm.arrange.render.soundfonts import SOUNDFONTS
 from musiclm.arrange.score import to_json
 from musiclm.arrange.styles import STYLES
@@ -23,41 +23,58 @@ from musiclm.data.corpus.build import locked
 from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.data.corpus.manifest import CorpusError, Track
 from tests.arrange.toy_scores import beat, piece, random_score, scale
-from tests.arrange.truth import Heard, is_true
+from tests.arrange.truth import Window, is_true
 
 
 @pytest.fixture(scope="module")
 def written():
-    """(window, held_out, caption) of every style, a third of them arranged, the others random; training and held-out wording."""
+    """(window, held_out, caption) of every style, a third of them arranged, the others random; both wordings."""
     found = []
     for number, style in enumerate(sorted(STYLES)):
         score = random_score(number, style) if number % 3 else arrange(style, number)
-        desk = choose_desk(score, SOUNDFONTS, ("symusic", "fluidsynth"))
+        setup = choose_setup(score, SOUNDFONTS, ("symusic", "fluidsynth"))
         for start in (0.0, max(0.0, score.seconds - 10)) if number % 2 else (score.seconds / 2,):
-            facts, heard = facts_of(score, start, desk=desk), Heard(score, start, 10.0, desk)
+            facts, window = facts_of(score, start, setup=setup), Window(score, start, 10.0, setup)
             for held_out in (False, True):
                 rng = random.Random(f"{number} {start}")
-                found += [(heard, held_out, c) for c in captions(facts, rng, each=1, held_out=held_out)]
+                found += [(window, held_out, c) for c in captions(facts, rng, each=1, held_out=held_out)]
     return found
 
 
 def test_every_claim_holds_against_the_notes(written):
     wrong = []
-    for heard, _, caption in written:
+    for window, _, caption in written:
         wrong += [
-            (claim, caption.text, heard.score.style, heard.start_s)
+            (claim, caption.text, window.score.style, window.start_s)
             for claim in caption.claims
-            if not is_true(claim.kind, claim.value, heard)
+            if not is_true(claim.kind, claim.value, window)
         ]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
     kinds = {claim.kind.split(":")[0] for _, _, caption in written for claim in caption.claims}
-    assert kinds >= {"plays", "role", "style", "mood", "use", "speed", "bpm", "key", "mode", "metre", "drums", "drum sound", "enters", "fill", "crash", "articulation"}  # fmt: skip
+    assert kinds >= {
+        "plays",
+        "role",
+        "style",
+        "mood",
+        "use",
+        "speed",
+        "bpm",
+        "key",
+        "mode",
+        "metre",
+        "drums",
+        "drum sound",
+        "enters",
+        "fill",
+        "crash",
+        "articulation",
+    }
 
 
 def test_instruments_in_the_text_are_claimed(written):
     """The other way round: every instrument that a text names plays. Names are looked up in the text itself."""
-    for heard, _, caption in written:
-        playing = {n[0].instrument for n in heard.notes}
+    for window, _, caption in written:
+        playing = {n[0].instrument for n in window.notes}
         for name in (
             "violin",
             "trumpet",
@@ -162,7 +179,8 @@ def corpus(tmp_path):
         (tmp_path / "scores" / f"{name}.json").write_text(to_json(score))
         tracks.append(
             Track(
-                id=name, path=f"audio/{name}.flac", source="rendered", package="surf rock", origin=name, title="", artist="", genre="surf rock",
+                id=name, path=f"audio/{name}.flac", source="rendered", package="surf rock", origin=name, title="",
+                artist="", genre="surf rock",
                 licence="CC0", seconds=score.seconds, sha256=name, split=split, piece=name, held_out=split == "test",
             )
         )  # fmt: skip

@@ -104,10 +104,14 @@ def test_captions_are_many_and_various():
 
 # what a claim needs in the labels, told again: tags and least scores, looser than the program's where a word is
 TAGS_OF = {
-    "any guitar": "guitar", "any acoustic guitar": "guitar", "any electric guitar": "rock metal", "any piano": "piano", "any strings": "strings",
-    "any violin": "violin", "any cello": "cello", "any drums": "drums", "any synth": "synth", "any flute": "flute", "any harpsichord": "harpsichord",
-    "any harp": "harp", "any sitar": "sitar", "choir": "choir", "female voice": "female woman female_vocal female_voice",
-    "male voice": "male man male_vocal male_voice", "voice": "vocal vocals singing voice female male woman man female_vocal male_vocal opera female_voice male_voice",
+    "any guitar": "guitar", "any acoustic guitar": "guitar", "any electric guitar": "rock metal", "any piano": "piano",
+    "any strings": "strings",
+    "any violin": "violin", "any cello": "cello", "any drums": "drums", "any synth": "synth", "any flute": "flute",
+    "any harpsichord": "harpsichord",
+    "any harp": "harp", "any sitar": "sitar", "choir": "choir",
+    "female voice": "female woman female_vocal female_voice",
+    "male voice": "male man male_vocal male_voice",
+    "voice": "vocal vocals singing voice female male woman man female_vocal male_vocal opera female_voice male_voice",
 }  # fmt: skip
 SUNG = f"{TAGS_OF['voice']} choir choral"
 
@@ -215,14 +219,31 @@ def test_every_claim_holds_against_the_labels():
             kinds |= {claim.kind for claim in found.claims}
             wrong += [(c, found.text, labels) for c in found.claims if not holds(c.kind, c.value, labels)]
     assert not wrong, f"{len(wrong)} claims are false, the first: {wrong[0]}"
-    assert kinds >= {"plays", "style", "mood", "use", "speed", "bpm", "key", "mode", "sound", "beat", "drums", "instrumental", "singing", "title"}  # fmt: skip
+    assert kinds >= {
+        "plays",
+        "style",
+        "mood",
+        "use",
+        "speed",
+        "bpm",
+        "key",
+        "mode",
+        "sound",
+        "beat",
+        "drums",
+        "instrumental",
+        "singing",
+        "title",
+    }
 
 
 def test_what_the_text_names_is_claimed():
     """The other way round: instruments and singers are looked up in the text itself."""
     named = {
-        "any piano": r"\bpiano\b", "any violin": r"\bviolins?\b", "any cello": r"\bcellos?\b", "any flute": r"\bflutes?\b", "any harp": r"\bharp\b",
-        "any sitar": r"\bsitar\b", "any harpsichord": r"\bharpsichord\b", "any synth": r"\bsynth(esizer)?s?\b", "choir": r"\bchoir\b",
+        "any piano": r"\bpiano\b", "any violin": r"\bviolins?\b", "any cello": r"\bcellos?\b",
+        "any flute": r"\bflutes?\b", "any harp": r"\bharp\b",
+        "any sitar": r"\bsitar\b", "any harpsichord": r"\bharpsichord\b", "any synth": r"\bsynth(esizer)?s?\b",
+        "choir": r"\bchoir\b",
         "female voice": r"\b(female|woman)\b", "male voice": r"\b(male|man)\b",
     }  # fmt: skip
     seen = set()

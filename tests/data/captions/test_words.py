@@ -16,7 +16,10 @@ from tests.arrange.truth import PROGRAMS
 
 def test_articles_and_numbers():
     assert finish("a(n) electric guitar and a(n) 808 drum machine") == "an electric guitar and an 808 drum machine"
-    assert finish("a(n) unhurried tune , a(n) up-tempo one. it is slow") == "an unhurried tune, an up-tempo one. It is slow"  # fmt: skip
+    assert (
+        finish("a(n) unhurried tune , a(n) up-tempo one. it is slow")
+        == "an unhurried tune, an up-tempo one. It is slow"
+    )
     assert words.is_plural("drums") and words.is_plural("strings playing tremolo") and words.is_plural("timpani")
     assert not words.is_plural("a bass") and not words.is_plural("brass")
     assert not words.is_plural("a synth in parallel fifths") and words.is_plural("arpeggios on a harp")
@@ -28,8 +31,10 @@ def test_articles_and_numbers():
 
 @pytest.mark.parametrize(
     ("noun", "article"),
-    [("unison line", "a"), ("ukulele", "a"), ("8-bit tune", "an"), ("FM electric piano", "an"), ("uptempo song", "an"), ("R&B track", "an"),
-     ("one-note riff", "a"), ("hourly chime", "an"), ("harp", "a"), ("euphoric anthem", "a"), ("DnB track", "a"), ("open sound", "an")],
+    [("unison line", "a"), ("ukulele", "a"), ("8-bit tune", "an"), ("FM electric piano", "an"), ("uptempo song", "an"),
+        ("R&B track", "an"),
+     ("one-note riff", "a"), ("hourly chime", "an"), ("harp", "a"), ("euphoric anthem", "a"), ("DnB track", "a"),
+     ("open sound", "an")],
 )  # fmt: skip
 def test_articles_follow_the_sound(noun, article):
     assert words.with_article(noun) == f"{article} {noun}"

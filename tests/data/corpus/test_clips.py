@@ -19,8 +19,10 @@ def make(folder, tracks):
         soundfile.write(folder / "audio" / f"{number}.flac", samples, 24000, subtype="PCM_16")
         made.append(
             Track(
-                id=str(number), path=f"audio/{number}.flac", source="s", package="", origin=str(number), title="", artist="",
-                genre="", licence="", seconds=len(samples) / 24000, sha256="", split="train", piece=str(number), held_out=False,
+                id=str(number), path=f"audio/{number}.flac", source="s", package="", origin=str(number), title="",
+                artist="",
+                genre="", licence="", seconds=len(samples) / 24000, sha256="", split="train", piece=str(number),
+                held_out=False,
             )
         )  # fmt: skip
     return made

@@ -1,4 +1,4 @@
-"""Two corpora as one: what belongs to a track follows it, the same audio is one track, and nothing held out is trained on."""
+"""Two corpora as one: what is a track's follows it, the same audio is one track, held out stays held out."""
 
 import json
 from dataclasses import asdict, replace
@@ -23,7 +23,8 @@ def make(folder, names, split="train", captions=False):
         soundfile.write(folder / path, noise.astype(np.float32), 24000)
         tracks.append(
             Track(
-                id=name, path=path, source=folder.name, package="", origin=f"{name}.mid", title=name, artist="", genre="", licence="CC0",
+                id=name, path=path, source=folder.name, package="", origin=f"{name}.mid", title=name, artist="",
+                genre="", licence="CC0",
                 seconds=1.0, sha256=name * 4, split=split, piece=name, held_out=False,
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A melody as a condition of the semantic stage: where it acts, that nothing changes without, and that it is learned."""
+"""A melody as a condition of the semantic stage: where it acts, that nothing changes without, that it is learned."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Melodies in renditions, made in a moment: each sound of it has overtones of its own, every third one a chord beside."""
+"""Melodies in renditions, made in a moment: each sound has overtones of its own, every third one a chord beside it."""
 
 from pathlib import Path
 

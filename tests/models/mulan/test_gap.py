@@ -28,13 +28,13 @@ def test_ranks_equal_a_naive_count(n, seed):
     assert rank_of_pair(queries, candidates).tolist() == naive
 
 
-def test_perfect_constant_and_chance():
+def test_perfect_constant_and_guessed():
     eye = torch.eye(20)
     perfect = retrieval(eye, eye)
     assert (perfect.recall_1, perfect.recall_10, perfect.median_rank) == (1.0, 1.0, 1.0)
     flat = retrieval(torch.ones(20, 3), torch.ones(20, 3))  # a collapsed model must not look good
-    assert flat.recall_1 == 0.0 and flat.median_rank == pytest.approx(flat.chance_median_rank, abs=1)
-    assert (flat.chance_recall_1, flat.chance_recall_10) == (0.05, 0.5)
+    assert flat.recall_1 == 0.0 and flat.median_rank == pytest.approx(flat.baseline_median_rank, abs=1)
+    assert (flat.baseline_recall_1, flat.baseline_recall_10) == (0.05, 0.5)
 
 
 def test_closing_the_gap_of_two_cones():

@@ -162,7 +162,7 @@ def test_packing_keeps_rows_within_half_a_step():
     assert bool(((restored - state["text_encoder.words.weight"]).abs() <= 0.51 * step + 1e-4).all())
 
 
-def test_contrastive_loss_against_a_naive_version_and_chance():
+def test_contrastive_loss_against_a_naive_version_and_guessing():
     generator = torch.Generator().manual_seed(0)
     audio, text = (F.normalize(torch.randn(5, 8, generator=generator), dim=-1) for _ in range(2))
     same = torch.eye(5, dtype=torch.bool)
@@ -176,8 +176,8 @@ def test_contrastive_loss_against_a_naive_version_and_chance():
         total -= np.log(np.exp(similarity[i, i]) / sum(np.exp(similarity[j, i]) for j in others)) / 10
     assert float(contrastive_loss(audio, text, scale, same).loss) == pytest.approx(total, rel=1e-4)
     flat = torch.ones(64, 8) / 8**0.5
-    chance = contrastive_loss(flat, flat, scale, torch.eye(64, dtype=torch.bool)).loss
-    assert float(chance) == pytest.approx(np.log(64), rel=1e-5)
+    guessing = contrastive_loss(flat, flat, scale, torch.eye(64, dtype=torch.bool)).loss
+    assert float(guessing) == pytest.approx(np.log(64), rel=1e-5)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])

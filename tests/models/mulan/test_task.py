@@ -1,4 +1,4 @@
-"""The MuLan task learns a made-up corpus: beats chance, repeats its batches, resumes exactly, exports a model that works."""
+"""The MuLan task learns a made-up corpus: beats the baseline, repeats batches, resumes exactly, exports."""
 
 import hashlib
 import json
@@ -62,8 +62,10 @@ def corpus(tmp_path_factory):
         digest = hashlib.sha256(sound.tobytes()).hexdigest()
         tracks.append(
             Track(
-                id=name, path=f"audio/{name}.flac", source="s", package="p", origin=f"{name}.wav", title="", artist="", genre="",
-                licence="CC0", seconds=14.0, sha256=digest, split="train" if number < 12 else "validation", piece=name, held_out=False,
+                id=name, path=f"audio/{name}.flac", source="s", package="p", origin=f"{name}.wav", title="", artist="",
+                genre="",
+                licence="CC0", seconds=14.0, sha256=digest, split="train" if number < 12 else "validation", piece=name,
+                held_out=False,
             )
         )  # fmt: skip
         labels += [
@@ -143,10 +145,13 @@ def test_caches_grow_without_making_a_row_twice(corpus, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_learns_and_finds_pieces_it_never_heard(corpus, tmp_path, seed):
-    """By rank: sixty steps from a random text encoder are sure of too much for the loss on other pieces, and words differ from seed to seed."""
+    """By rank: sixty steps from a random text encoder are sure of too much for the loss on other pieces, and words
+    differ from seed to seed.
+    """
     task = make(corpus, tmp_path / "cache", seed=seed, layers=2)
     recipe = TrainConfig(
-        steps=60, batch_size=8, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9, seed=seed, log_every=60, validate_every=1000, save_every=1000
+        steps=60, batch_size=8, learning_rate=3e-3, warmup_steps=5, ema_decay=0.9, seed=seed, log_every=60,
+        validate_every=1000, save_every=1000
     )  # fmt: skip
     folder = train(task, recipe, tmp_path / "run", quiet=True)
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -254,7 +259,9 @@ def test_captions_of_the_corpus_are_preferred_to_labels(corpus, tmp_path):
 
 
 def test_rendered_tracks_have_their_share_and_figures_of_their_own(corpus, tmp_path):
-    """Half of the tracks are rendered ones: of a step as many as asked for, and in validation apart, in wording no training caption has."""
+    """Half of the tracks are rendered ones: of a step as many as asked for, and in validation apart, in wording no
+    training caption has.
+    """
     both = tmp_path / "both"
     shutil.copytree(corpus, both)
     tracks = load_manifest(both)

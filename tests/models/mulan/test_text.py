@@ -1,4 +1,4 @@
-"""Our BERT against transformers, on random weights and on the shipped ones; vocabulary pruning changes no English text."""
+"""Our BERT against transformers, on random and on the shipped weights; vocabulary pruning changes no English text."""
 
 import json
 import warnings
@@ -32,10 +32,12 @@ def small_tokenizer() -> dict:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": ids[w], "content": w, "special": True, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+            {"id": ids[w], "content": w, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False}
             for w in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
         ],
-        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+            "strip_accents": None, "lowercase": True},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": {
             "type": "TemplateProcessing",
@@ -48,7 +50,8 @@ def small_tokenizer() -> dict:
             "special_tokens": {w: {"id": w, "ids": [ids[w]], "tokens": [w]} for w in ("[CLS]", "[SEP]")},
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": ids},
     }  # fmt: skip
 
 
@@ -56,7 +59,8 @@ def small_folder(tmp_path):
     """A folder as sentence-transformers leaves it, with random weights, and transformers' own model of it."""
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
-        vocab_size=13, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32, max_position_embeddings=64
+        vocab_size=13, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=32,
+        max_position_embeddings=64
     )  # fmt: skip
     torch.manual_seed(0)
     theirs = transformers.BertModel(config).eval()

@@ -1,4 +1,6 @@
-"""MuLan's text side trained alone: no code of any audio changes, captions are learned, the number of a tempo and the word for a mood are read."""
+"""MuLan's text side trained alone: no code of any audio changes, captions are learned, the number of a tempo and the
+word for a mood are read.
+"""
 
 import json
 import math
@@ -35,7 +37,8 @@ def captioned(corpus, tmp_path_factory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("captioned") / "corpus"
     shutil.copytree(corpus, folder, ignore=shutil.ignore_patterns(LABELS_FILE))
     lines = [
-        {"track": track.id, "start_s": start, "captions": [f"music at {TEMPI[i % 4]} bpm", f"{TEMPI[i % 4]} bpm"], "facts": {}}
+        {"track": track.id, "start_s": start, "captions": [f"music at {TEMPI[i % 4]} bpm", f"{TEMPI[i % 4]} bpm"],
+            "facts": {}}
         for i, track in enumerate(load_manifest(folder))
         for start in (0.0, 2.0, 4.0)
     ]  # fmt: skip
@@ -68,7 +71,8 @@ def make(captioned: Path, artifact: Path, cache: Path) -> MuLanTextTask:
 
 def recipe(steps: int) -> TrainConfig:
     return TrainConfig(
-        steps=steps, batch_size=8, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, log_every=steps, validate_every=1000, save_every=2
+        steps=steps, batch_size=8, learning_rate=1e-2, warmup_steps=5, ema_decay=0.9, log_every=steps,
+        validate_every=1000, save_every=2
     )  # fmt: skip
 
 
@@ -101,7 +105,7 @@ def test_numbers_are_read_and_no_code_changes(captioned, artifact, tmp_path):
 
 
 def test_moods_are_read(captioned, artifact, tmp_path):
-    """Each sound has a mood; three of a window's captions have wrong ones beside them, and a held-out piece ranks its own mood first."""
+    """Each sound has a mood; some captions have wrong ones beside them; a held-out piece ranks its own mood first."""
     felt = tmp_path / "felt"
     shutil.copytree(captioned, felt)
     lines = [json.loads(line) for line in (felt / CAPTIONS_FILE).read_text().splitlines()]

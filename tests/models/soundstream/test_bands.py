@@ -1,5 +1,6 @@
 """The bands network: what it resolves, the order of its codes, its phases, and that it learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, fit_linear_path
 from musiclm.models.soundstream.config import BASE_BANDS, Band, SoundStreamConfig
 from musiclm.models.soundstream.griffin_lim import BandsSynthesis
-from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.model import DecoderStream, SoundStream
 
 BASE = SoundStreamConfig(network="bands", levels=48, latent_dim=768)
 RATE = 24000
@@ -142,3 +143,37 @@ def test_a_checkpoint_keeps_no_moving_averages(tmp_path: Path) -> None:
     model = SoundStream(BASE)
     names = training_state(model)
     assert len(names) == 22 and set(names) <= set(model.state_dict())
+
+
+def test_a_decoder_that_tells_every_bin_begins_with_what_it_told_of_bands() -> None:
+    torch.manual_seed(0)
+    model = SoundStream(BASE).eval()
+    torch.nn.init.normal_(model.decoder.head.weight, std=0.02)
+    codes = torch.randint(0, 1024, (1, 24, 20))
+    latent = model.dequantize(codes)
+    before = model.decoder(latent)
+    model.tell_every_bin()
+    after = model.decoder(latent)
+    assert [part.shape[2] for part in after] == [band.num_bins(RATE) for band in BASE_BANDS]
+    torch.testing.assert_close(after[:2], before[:2])
+    torch.testing.assert_close(after[2], before[2] @ BASE_BANDS[2].pool(RATE).T)
+    # what it learns towards is every bin, too, and codes are made of the pooled ones as ever
+    audio = sines(300.0, 700.0, 5000.0, 5100.0)[..., : 1920 * 20]
+    told = model.magnitudes(audio)
+    assert [part.shape for part in told] == [part.shape for part in model.decoder(model.latents(audio))]
+    pooled = told[2].pow(2 / POWER) @ (BASE_BANDS[2].pool(RATE) / BASE_BANDS[2].pool(RATE).sum(0))
+    torch.testing.assert_close(pooled.pow(POWER / 2), SoundStream(BASE).magnitudes(audio)[2])
+    # in pieces as whole
+    stream, pieces = DecoderStream(model), [codes[..., :7], codes[..., 7:8], codes[..., 8:]]
+    parts = [*(stream.push(piece) for piece in pieces), stream.flush()]
+    assert torch.equal(torch.cat(parts, -1), model.decode(codes))
+
+
+def test_two_partials_within_a_pooled_band_come_back_where_every_bin_is_told() -> None:
+    """As 5000 and 5080 Hz, which one band of two per cent holds."""
+    model = SoundStream(replace(BASE, every_bin=True))
+    audio = sines(5000.0, 5080.0)
+    assert isinstance(model.phase, BandsSynthesis)
+    found = peaks_hz(model.phase(model.magnitudes(audio)), 4800, 5300, 2)
+    assert found == pytest.approx([5000.0, 5080.0], abs=4)
+    assert peaks_hz(through_magnitudes(audio), 4800, 5300, 2) != pytest.approx([5000.0, 5080.0], abs=4)

@@ -101,6 +101,7 @@ def test_the_decoder_learns_alone_and_codes_stay(corpus: Path, trained: Path, tm
     codes = before.encode(audio)
     assert torch.equal(after.encode(audio), codes) and after.codes_hash == before.codes_hash
     assert not torch.equal(after.decode(codes), before.decode(codes))
+    assert after.config.every_bin and not before.config.every_bin
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     last = [line for line in log if line["kind"] == "train"][-1]
     assert {"adversarial", "feature", "discriminator/loss", "rms"} <= last.keys()

@@ -1,4 +1,4 @@
-"""What discriminators see: audio, decoded magnitudes or both; a discriminator of magnitudes learns to tell blurred ones."""
+"""What discriminators see: audio, decoded magnitudes or both; one of magnitudes learns to tell blurred ones."""
 
 import math
 
@@ -18,10 +18,10 @@ def magnitudes(batch: int) -> torch.Tensor:
 def test_each_sees_what_it_needs() -> None:
     torch.manual_seed(0)
     audio = torch.randn(2, 1, 4800)
-    heard = Discriminators(
+    judges = Discriminators(
         DiscriminatorConfig(waveform_scales=2, waveform_channels=4, stft_windows=(256,), stft_channels=8, stft_patch=16)
     )
-    assert heard.need_audio and len(heard(audio)) == 3
+    assert judges.need_audio and len(judges(audio)) == 3
     seen = Discriminators(
         DiscriminatorConfig(waveform_scales=0, stft_windows=(), magnitude_patches=(8, 24), magnitude_channels=8)
     )
@@ -33,7 +33,7 @@ def test_each_sees_what_it_needs() -> None:
     )
     assert len(both(audio, magnitudes(2))) == 2
     with pytest.raises(AssertionError):
-        heard(None, magnitudes(2))
+        judges(None, magnitudes(2))
 
 
 def test_blurred_magnitudes_are_told() -> None:

@@ -1,4 +1,7 @@
-"""The codec's networks: lengths, levels, saving; the paper's size. `tests/test_streaming.py` holds streams and batches."""
+"""The codec's networks: lengths, levels, saving; the paper's size.
+
+`tests/test_streaming.py` holds streams and batches.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Audio from magnitudes and turns: pitch exact, noise noisy, grouping of no consequence; the linear path and the losses on spectra."""
+"""Audio from magnitudes and phase advances: pitch exact, noise noisy, grouping of no consequence; the linear path and
+the losses on spectra.
+"""
 
 import dataclasses
 import math
@@ -39,10 +41,10 @@ def music() -> torch.Tensor:
 
 def resynthesize(audio: torch.Tensor, tonal_bins: int = 481, iterations: int = 4) -> np.ndarray:
     spectra = SoundStream(CONFIG).spectra(audio)
-    turn = spectra.turn.clone()
-    turn[:, :, tonal_bins:] = 0
+    phase_advance = spectra.phase_advance.clone()
+    phase_advance[:, :, tonal_bins:] = 0
     synthesis = PhaseSynthesis(dataclasses.replace(CONFIG, phase_iterations=iterations))
-    return synthesis(Spectra(spectra.log_magnitude, turn))[0, 0].numpy()
+    return synthesis(Spectra(spectra.log_magnitude, phase_advance))[0, 0].numpy()
 
 
 @pytest.mark.parametrize("hz", [110.0, 437.3, 1319.5])
@@ -64,7 +66,7 @@ def test_full_scale_is_one_and_silence_is_the_floor() -> None:
     assert PhaseSynthesis(CONFIG)(silence).abs().max() == 0
 
 
-def test_music_from_its_true_spectra_is_nearly_itself_and_turns_are_what_keeps_pitch() -> None:
+def test_music_from_its_true_spectra_is_nearly_itself_and_phase_advances_keep_pitch() -> None:
     audio = music()
     target = audio[0, 0].numpy()
     output = resynthesize(audio, tonal_bins=64)
@@ -74,7 +76,7 @@ def test_music_from_its_true_spectra_is_nearly_itself_and_turns_are_what_keeps_p
     assert pitch_correlation(output, target) > 0.9 > pitch_correlation(drawn, target)
 
 
-def test_unsure_turns_make_noise_not_a_tone() -> None:
+def test_unsure_phase_advances_make_noise_not_a_tone() -> None:
     t, bins = 400, CONFIG.num_bins
     flat = torch.full((1, t, bins), math.log(0.01))
     unsure = PhaseSynthesis(CONFIG)(Spectra(flat, torch.zeros(1, t, bins, 2)))[0, 0].numpy()
@@ -89,10 +91,10 @@ def test_unsure_turns_make_noise_not_a_tone() -> None:
 
 def test_phases_sum_exactly_in_any_grouping() -> None:
     synthesis = PhaseSynthesis(CONFIG)
-    turn = torch.randn(2, 50, CONFIG.num_bins, 2, generator=torch.Generator().manual_seed(0))
-    whole = synthesis.accumulate(turn)
-    first = synthesis.accumulate(turn[:, :7])
-    rest = synthesis.accumulate(turn[:, 7:], 7, first[:, -1])
+    phase_advance = torch.randn(2, 50, CONFIG.num_bins, 2, generator=torch.Generator().manual_seed(0))
+    whole = synthesis.accumulate(phase_advance)
+    first = synthesis.accumulate(phase_advance[:, :7])
+    rest = synthesis.accumulate(phase_advance[:, 7:], 7, first[:, -1])
     assert torch.equal(torch.cat([first, rest], 1), whole)
     assert 0 <= int(whole.min()) and int(whole.max()) < CIRCLE
 
@@ -101,8 +103,10 @@ def test_phases_sum_exactly_in_any_grouping() -> None:
 def test_a_stream_keeps_no_more_frames_than_later_samples_need(sizes: list[int]) -> None:
     spectra = SoundStream(CONFIG).spectra(music()[..., : 100 * 240])
     stream = PhaseStream(PhaseSynthesis(CONFIG))
-    for log_magnitude, turn in zip(spectra.log_magnitude.split(sizes, 1), spectra.turn.split(sizes, 1), strict=True):
-        stream.push(Spectra(log_magnitude, turn))
+    for log_magnitude, phase_advance in zip(
+        spectra.log_magnitude.split(sizes, 1), spectra.phase_advance.split(sizes, 1), strict=True
+    ):
+        stream.push(Spectra(log_magnitude, phase_advance))
         assert stream.magnitude is not None and stream.magnitude.shape[1] <= max(sizes) + 2 * CONFIG.phase_reach + 5
 
 
@@ -126,17 +130,17 @@ def test_losses_on_spectra_by_hand() -> None:
     loss = SpectraLoss(24000, CONFIG.num_bins)
     target = SoundStream(CONFIG).spectra(music())
     assert [float(x) for x in loss(target, target)] == [0, 0, 0, 0]
-    louder = Spectra(target.log_magnitude + 0.5, -target.turn)
+    louder = Spectra(target.log_magnitude + 0.5, -target.phase_advance)
     distance = loss(louder, target)
     assert float(distance.bins) == pytest.approx(0.5, rel=1e-4)
     assert float(distance.bands) == pytest.approx(0.5, rel=1e-4)
-    assert float(distance.turn) == pytest.approx(4, rel=1e-3), (
+    assert float(distance.phase_advance) == pytest.approx(4, rel=1e-3), (
         "the other way round is twice the length of a unit vector"
     )
-    silence = Spectra(torch.full_like(target.log_magnitude, math.log(FLOOR)), torch.zeros_like(target.turn))
+    silence = Spectra(torch.full_like(target.log_magnitude, math.log(FLOOR)), torch.zeros_like(target.phase_advance))
     distance = loss(silence, target)
     assert 0.8 < float(distance.linear) <= 1
-    assert float(distance.turn) == pytest.approx(1, rel=1e-3)
+    assert float(distance.phase_advance) == pytest.approx(1, rel=1e-3)
 
 
 def test_roughness_tells_what_is_blurred() -> None:

@@ -204,7 +204,8 @@ def test_paper_size_is_350_m() -> None:
         model = SoundStorm(SoundStormConfig(conformer=conformer))
     body = sum(p.numel() for p in model.conformer.parameters())
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(body + 26.5e6, rel=0.01)
-    # a Conformer block has two feed-forwards of 8.4 M, attention 4.2 M, convolution 3.1 M: 289 M in 12, and 26 M of tables
+    # a Conformer block has two feed-forwards of 8.4 M, attention 4.2 M, convolution 3.1 M: 289 M in 12, and 26 M of
+    # tables
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(350e6, rel=0.12)
 
 

@@ -149,8 +149,8 @@ def test_chords_are_told_apart_better_than_without(pair: tuple[SemanticTokenizer
     for tokenizer in pair:
         sides = []
         for seeds in (range(6), range(20, 24)):
-            heard = [music(seed) for seed in seeds]
-            audio, roots = torch.cat([x for x, _ in heard]), torch.cat([x for _, x in heard])
+            pieces = [music(seed) for seed in seeds]
+            audio, roots = torch.cat([x for x, _ in pieces]), torch.cat([x for _, x in pieces])
             codes = tokenizer.encode(audio)
             if codes.shape[1] == 1:
                 codes = codes[:, 0].unflatten(1, (-1, 2)).transpose(1, 2)

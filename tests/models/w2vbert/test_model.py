@@ -1,4 +1,4 @@
-"""w2v-BERT: masks, losses by naive versions, quantizer, and that one batch is learned better than chance."""
+"""w2v-BERT: masks, losses by naive versions, quantizer, and that one batch beats the baseline."""
 
 import math
 
@@ -185,7 +185,7 @@ def test_the_gumbel_temperature_falls_to_its_end():
     assert gumbel_temperature(0) == 2.0 and gumbel_temperature(10**6) == 0.5
 
 
-def test_one_batch_is_learned_beyond_chance():
+def test_one_batch_is_learned_beyond_the_baseline():
     config = W2vBertTaskConfig(model=tiny(), crop_s=1.6, layer=1, num_clusters=8, num_fit_clips=8, gain_db=0.0)
     task = W2vBertTask(config, Melodies(), Melodies().batch(99, 4)[0], batch_size=4, seed=0)
     task.start(torch.device("cpu"))

@@ -110,7 +110,9 @@ def test_errors():
 
 
 def test_cues_keep_the_melody_that_clusters_lose(tmp_path):
-    """The same network and as few clusters: beside cues of pitch, or of onsets, a token tells more of that on clips it was not fitted on."""
+    """The same network and as few clusters: beside cues of pitch, or of onsets, a token tells more of that on clips it
+    was not fitted on.
+    """
     torch.manual_seed(0)
     model = W2vBert(tiny()).eval()
     model.fit_statistics(Melodies().batch(0, 8)[0])

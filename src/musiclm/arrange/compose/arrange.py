@@ -1,4 +1,7 @@
-"""(style, seed, sources) -> Score. Everything is drawn from generators named after the style, the seed and what they decide."""
+"""(style, seed, sources) -> Score.
+
+Everything is drawn from generators named after the style, the seed and what they decide.
+"""
 
 import random
 from collections.abc import Callable, Sequence
@@ -155,7 +158,7 @@ def _drum(piece: Piece, sources: Sources, rng: Rng) -> tuple[Drumming, tuple[Ori
 
 
 def _recorded(piece: Piece, sources: Sources, rng: random.Random) -> tuple[Performance | None, tuple[Performance, ...]]:
-    """A drummer's performance that suits tempo and swing, and fills of its family; often none, so that own grooves are heard as well."""
+    """A drummer's performance that suits tempo and swing, and fills of its family; often none: own grooves then."""
     if piece.style.metre != (4, 4) or rng.random() > 0.6:
         return None, ()
 

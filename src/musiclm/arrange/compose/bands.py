@@ -59,7 +59,8 @@ def arrange_for_band(band: Band, program: Mma, seed: int, sources: Sources = NO_
     parts = tuple(part for part in (*melody, *parts) if part.notes)
     groove = Origin(what="groove", source="mma", name=band.name, licence=mma.LICENCE)
     return replace(
-        draft, swing=swing, parts=parts, chords=_heard(draft.chords, parts), fills=(), origins=(*draft.origins, groove)
+        draft, swing=swing, parts=parts, chords=_sounding(draft.chords, parts), fills=(),
+        origins=(*draft.origins, groove)
     )  # fmt: skip
 
 
@@ -124,13 +125,13 @@ def _within(parts: Sequence[Part], end: float) -> tuple[Part, ...]:
     return tuple(replace(part, notes=cut(part.notes)) for part in parts)
 
 
-def _heard(chords: Sequence[Chord], parts: Sequence[Part]) -> tuple[Chord, ...]:
+def _sounding(chords: Sequence[Chord], parts: Sequence[Part]) -> tuple[Chord, ...]:
     """Those during which somebody plays two pitches or more; drums alone have no harmony."""
     notes = [note for part in parts if part.role in ("chords", "arpeggio", "bass") for note in part.notes]
-    heard = []
+    sounding = []
     for chord in chords:
         end = chord.start + chord.duration
         classes = {n.pitch % 12 for n in notes if n.start < end - 0.1 and n.start + n.duration > chord.start + 0.1}
         if len(classes) >= 2:
-            heard.append(chord)
-    return tuple(heard)
+            sounding.append(chord)
+    return tuple(sounding)

@@ -41,7 +41,7 @@ def choose_cast(style: Style, rng: random.Random) -> list[CastMember]:
     """The band of one piece. A small band shares an instrument where its lines allow (both hands of one piano)."""
     players: list[CastMember] = []
     for line in style.lines:
-        if rng.random() >= line.chance:
+        if rng.random() >= line.probability:
             continue
         name = rng.choice(line.instruments)
         taken = [player.name for player in players if player.name in line.instruments]

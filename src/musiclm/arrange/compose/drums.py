@@ -1,4 +1,4 @@
-"""The drummer: a groove of our own or a recorded performance, lighter and heavier with the section, fills at its end, rolls into a drop."""
+"""The drummer: an own groove or a recorded performance, lighter and heavier with the section, fills at its end."""
 
 import random
 from collections.abc import Sequence
@@ -73,18 +73,18 @@ def vary_groove(groove: Groove, rng: random.Random) -> Groove:
     for drum, text in groove.items():
         marks = list(text)
         for index, mark in enumerate(marks):
-            chance = rng.random()
-            if drum == "kick" and mark == "x" and chance < 0.25:
+            draw = rng.random()
+            if drum == "kick" and mark == "x" and draw < 0.25:
                 marks[index] = "."
             elif (
                 drum == "kick"
                 and mark == "."
                 and index % 16 in (7, 10, 14)
                 and len(text.split("|")[0]) == 16
-                and chance < 0.06
+                and draw < 0.06
             ):
                 marks[index] = "x"
-            elif drum in ("closed", "shaker") and mark == "x" and chance < 0.06:
+            elif drum in ("closed", "shaker") and mark == "x" and draw < 0.06:
                 marks[index] = "."
         out[drum] = "".join(marks)
     return out

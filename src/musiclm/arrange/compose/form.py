@@ -1,4 +1,4 @@
-"""From the first bar to the last: which sections a piece has, how long and how intense they are, and what they are made of."""
+"""From the first bar to the last: which sections a piece has, how long and intense they are, and of what."""
 
 import random
 from dataclasses import dataclass
@@ -6,19 +6,27 @@ from typing import cast, get_args
 
 from musiclm.arrange.score import SectionName
 
-# name, material, intensity in tenths, length in half units; a piece has as many of them as fit, always the first and the last
+# name, material, intensity in tenths, length in half units; a piece has as many of them as fit, always the first and
+# the last
 FORMS: dict[str, str] = {
-    "song": "intro A 3 1|verse A 5 2|chorus B 8 2|verse A 6 2|chorus B 9 2|bridge C 4 2|solo A 8 2|chorus B 10 2|outro A 5 1",
+    "song": "intro A 3 1|verse A 5 2|chorus B 8 2|verse A 6 2|chorus B 9 2|"
+        "bridge C 4 2|solo A 8 2|chorus B 10 2|outro A 5 1",
     "slow song": "intro A 2 1|verse A 4 2|verse A 5 2|chorus B 7 2|verse A 5 2|solo B 7 2|chorus B 9 2|outro A 3 1",
-    "game loop": "intro A 4 1|verse A 6 2|chorus B 8 2|break C 3 1|verse A 7 2|chorus B 9 2|bridge C 6 2|chorus B 10 2|outro A 6 1",
-    "club": "intro A 3 2|verse A 5 2|build-up B 6 1|chorus B 9 2|break C 3 2|build-up C 6 1|chorus B 10 2|verse A 7 2|outro A 4 2",
+    "game loop": "intro A 4 1|verse A 6 2|chorus B 8 2|break C 3 1|verse A 7 2|"
+        "chorus B 9 2|bridge C 6 2|chorus B 10 2|outro A 6 1",
+    "club": "intro A 3 2|verse A 5 2|build-up B 6 1|chorus B 9 2|break C 3 2|"
+        "build-up C 6 1|chorus B 10 2|verse A 7 2|outro A 4 2",
     "loop": "intro A 3 1|verse A 6 2|chorus B 7 2|verse A 6 2|break A 3 1|chorus B 8 2|verse A 7 2|outro A 4 1",
     "drift": "intro A 2 2|verse A 4 2|chorus B 6 2|verse A 5 2|bridge C 4 2|chorus B 7 2|outro A 2 2",
-    "aaba": "intro A 3 1|verse A 5 2|verse A 6 2|bridge B 7 2|verse A 6 2|solo A 7 2|solo A 8 2|bridge B 8 2|verse A 9 2|outro A 5 1",
+    "aaba": "intro A 3 1|verse A 5 2|verse A 6 2|bridge B 7 2|verse A 6 2|"
+        "solo A 7 2|solo A 8 2|bridge B 8 2|verse A 9 2|outro A 5 1",
     "blues": "intro A 4 1|verse A 5 2|verse A 6 2|solo A 8 2|solo A 9 2|verse A 7 2|outro A 6 1",
-    "tune": "intro A 3 1|verse A 5 2|verse A 6 2|chorus B 7 2|chorus B 7 2|verse A 7 2|break A 4 2|verse A 8 2|chorus B 9 2|chorus B 10 2|outro A 6 1",
-    "through": "intro A 3 1|verse A 4 2|verse B 6 2|bridge C 5 2|verse A 6 2|chorus B 8 2|bridge C 7 2|verse A 5 2|outro A 3 1",
-    "epic": "intro A 2 2|verse A 4 2|verse A 5 2|build-up B 7 1|chorus B 9 2|break C 3 2|build-up C 7 1|chorus B 10 2|chorus B 10 2|outro A 5 1",
+    "tune": "intro A 3 1|verse A 5 2|verse A 6 2|chorus B 7 2|chorus B 7 2|verse A 7 2|"
+        "break A 4 2|verse A 8 2|chorus B 9 2|chorus B 10 2|outro A 6 1",
+    "through": "intro A 3 1|verse A 4 2|verse B 6 2|bridge C 5 2|verse A 6 2|"
+        "chorus B 8 2|bridge C 7 2|verse A 5 2|outro A 3 1",
+    "epic": "intro A 2 2|verse A 4 2|verse A 5 2|build-up B 7 1|chorus B 9 2|"
+        "break C 3 2|build-up C 7 1|chorus B 10 2|chorus B 10 2|outro A 5 1",
 }  # fmt: skip
 
 

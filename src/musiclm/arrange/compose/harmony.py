@@ -1,7 +1,8 @@
 """Scales, chords, progressions and voice leading.
 
-Progressions are written as a musician would: a bar a word, two chords in a bar joined by a comma, roman numerals against the major scale
-("bVI" is a major chord a minor sixth above the tonic whatever the mode), lower case for minor, a suffix for the rest.
+Progressions are written as a musician would: a bar a word, two chords in a bar joined by a comma, roman numerals
+against the major scale ("bVI" is a major chord a minor sixth above the tonic whatever the mode), lower case for minor,
+a suffix for the rest.
 """
 
 import random
@@ -41,37 +42,64 @@ class Harmony:
 
 # pool -> progressions; which of them fits a mode is found by comparing their notes with the scale
 PROGRESSIONS: dict[str, tuple[str, ...]] = {
-    "pop": ("I V vi IV", "vi IV I V", "I vi IV V", "IV I V vi", "I IV vi V", "I iii IV V", "i bVI bIII bVII", "i bVII bVI bVII", "i iv bVI bVII", "I bVII IV I"),
-    "minor pop": ("i bVI bIII bVII", "i iv bVI bVII", "i bVII bVI iv", "i bIII bVII iv", "bVI bVII i i", "i v bVI bVII", "vi IV I V", "I V vi IV", "i IV i bVII", "i bVII IV i"),
-    "ballad": ("I V vi iii IV I IV V", "I vi ii V", "I I IV V vi iii IV V", "IV V iii vi ii V I I", "i bVII bVI V", "i iv bVII bIII bVI iv V V", "i v bVI bIII iv i V V"),
-    "rock": ("I IV V IV", "I bVII IV I", "I IV I V", "i bVII bVI bVII", "i bIII bVII IV", "I V IV V", "i i bVI bVII", "I I IV V", "i iv i V"),
-    "modal rock": ("i bVII IV i", "I bVII IV IV", "i bIII IV i", "i bVII bVI bVII", "I bIII IV I", "i IV bVII i", "I V bVII IV", "I IV bVII IV"),
-    "metal": ("i i bVI bVII", "i bII i bVII", "i bVI bII V", "i bVI bVII i", "i i bIII bII", "i bVII bVI V", "i bIII bVII bVI", "i bVI iv V", "i bII bIII bII"),
+    "pop": ("I V vi IV", "vi IV I V", "I vi IV V", "IV I V vi", "I IV vi V", "I iii IV V", "i bVI bIII bVII",
+        "i bVII bVI bVII", "i iv bVI bVII", "I bVII IV I"),
+    "minor pop": ("i bVI bIII bVII", "i iv bVI bVII", "i bVII bVI iv", "i bIII bVII iv", "bVI bVII i i", "i v bVI bVII",
+        "vi IV I V", "I V vi IV", "i IV i bVII", "i bVII IV i"),
+    "ballad": ("I V vi iii IV I IV V", "I vi ii V", "I I IV V vi iii IV V", "IV V iii vi ii V I I", "i bVII bVI V",
+        "i iv bVII bIII bVI iv V V", "i v bVI bIII iv i V V"),
+    "rock": ("I IV V IV", "I bVII IV I", "I IV I V", "i bVII bVI bVII", "i bIII bVII IV", "I V IV V", "i i bVI bVII",
+        "I I IV V", "i iv i V"),
+    "modal rock": ("i bVII IV i", "I bVII IV IV", "i bIII IV i", "i bVII bVI bVII", "I bIII IV I", "i IV bVII i",
+        "I V bVII IV", "I IV bVII IV"),
+    "metal": ("i i bVI bVII", "i bII i bVII", "i bVI bII V", "i bVI bVII i", "i i bIII bII", "i bVII bVI V",
+        "i bIII bVII bVI", "i bVI iv V", "i bII bIII bII"),
     "dark": ("i i bVI bVI", "i bII i bII", "i bVI iv V", "i iv bVI v", "i bII bVII i", "i bVI i bVII"),
     "static minor": ("i i i i", "i i bVII i", "i i iv i", "i i bVI bVII", "i i bII i", "i i IV i", "i i v i"),
-    "epic": ("i bVI bIII bVII", "i bVI iv bVII", "i bVII bVI V", "bVI bVII i i", "i bIII bVII iv", "i v bVI iv", "i bVI bVII bIII iv bVI bVII V", "i bVII IV bVI"),
-    "heroic": ("I V vi IV I V IV V", "I bVII IV I", "I II IV I", "I bVI bVII I", "I iii IV V", "I II I V", "i IV bVII i", "i bVI iv V", "I IV bVII I"),
-    "ambient": ("I IV I IV", "I II I II", "I vi IV I", "i bVI i bVI", "i IV i IV", "I iii IV IV", "i bIII bVI bVI", "I II vi I", "i bVII IV i"),
-    "folk": ("I IV I V", "I I IV V", "I V vi IV I V I,V I", "I IV V I", "I vi IV V", "I I V V I I V I", "i bVII i v", "i bVII bVI bVII", "i IV i bVII", "i iv i V", "I IV I,V I"),
-    "country": ("I I IV I I I V V I I IV I I V I I", "I IV V I", "I I V V V V I I", "I IV I V", "I vi IV V", "I I7 IV I I V I,V I", "I bVII IV I"),
-    "celtic": ("I I V V I I V I", "I IV I V I IV V I", "i i bVII bVII i i bVII i", "i bVII i v i bVII v i", "I I bVII bVII I I bVII I", "I vi IV V", "i bVII bVI bVII", "i IV bVII i", "I IV V I", "i bIII bVII i"),
-    "soul": ("I vi ii V", "I IV I IV", "ii V I vi", "IV iii ii I", "I iii IV V", "IV V iii vi", "I IV iii,vi ii,V", "i iv bVII bIII", "i IV i IV", "I bVII IV I", "i bVI iv v"),
-    "gospel": ("I IV I V", "I I7 IV ivm6 I V I,IV I", "I vi ii V", "IV I V vi IV I V I", "I IV I,vi ii,V", "I III7 vi IV I V I I"),
-    "funk": ("i i i i", "i7 IV7 i7 IV7", "I7 I7 I7 I7", "I7 I7 IV7 I7", "i7 i7 iv7 i7", "i7 bVII7 IV7 i7", "I7 bVII7 I7 IV7"),
-    "reggae": ("I IV I V", "I V vi IV", "i iv i v", "i bVII i bVII", "I ii I ii", "vi IV I V", "i bVI bVII i", "i IV i IV"),
-    "jazz": ("Imaj7 vi7 ii7 V7", "ii7 V7 Imaj7 Imaj7", "Imaj7 VI7 ii7 V7", "iii7 VI7 ii7 V7", "Imaj7 IVmaj7 iii7,VI7 ii7,V7", "ii7 V7 iii7 VI7 ii7 V7 Imaj7 V7", "i7 iio7 V7 i7", "i6 iv7 iio7,V7 i6", "i7 bVI7 iio7 V7", "Imaj7 #io7 ii7 V7", "i7 IV7 i7 IV7"),
-    "minor jazz": ("i7 iv7 i7 V7", "i7 IV7 i7 IV7", "i7 bVImaj7 iio7 V7", "i7 bVII7 bVImaj7 V7", "ii7 V7 Imaj7 vi7", "Imaj7 ii7 Imaj7 ii7", "i7 ii7 i7 ii7", "iv7 bVII7 bIIImaj7 bVImaj7 iio7 V7 i6 i6"),
+    "epic": ("i bVI bIII bVII", "i bVI iv bVII", "i bVII bVI V", "bVI bVII i i", "i bIII bVII iv", "i v bVI iv",
+        "i bVI bVII bIII iv bVI bVII V", "i bVII IV bVI"),
+    "heroic": ("I V vi IV I V IV V", "I bVII IV I", "I II IV I", "I bVI bVII I", "I iii IV V", "I II I V",
+        "i IV bVII i", "i bVI iv V", "I IV bVII I"),
+    "ambient": ("I IV I IV", "I II I II", "I vi IV I", "i bVI i bVI", "i IV i IV", "I iii IV IV", "i bIII bVI bVI",
+        "I II vi I", "i bVII IV i"),
+    "folk": ("I IV I V", "I I IV V", "I V vi IV I V I,V I", "I IV V I", "I vi IV V", "I I V V I I V I", "i bVII i v",
+        "i bVII bVI bVII", "i IV i bVII", "i iv i V", "I IV I,V I"),
+    "country": ("I I IV I I I V V I I IV I I V I I", "I IV V I", "I I V V V V I I", "I IV I V", "I vi IV V",
+        "I I7 IV I I V I,V I", "I bVII IV I"),
+    "celtic": ("I I V V I I V I", "I IV I V I IV V I", "i i bVII bVII i i bVII i", "i bVII i v i bVII v i",
+        "I I bVII bVII I I bVII I", "I vi IV V", "i bVII bVI bVII", "i IV bVII i", "I IV V I", "i bIII bVII i"),
+    "soul": ("I vi ii V", "I IV I IV", "ii V I vi", "IV iii ii I", "I iii IV V", "IV V iii vi", "I IV iii,vi ii,V",
+        "i iv bVII bIII", "i IV i IV", "I bVII IV I", "i bVI iv v"),
+    "gospel": ("I IV I V", "I I7 IV ivm6 I V I,IV I", "I vi ii V", "IV I V vi IV I V I", "I IV I,vi ii,V",
+        "I III7 vi IV I V I I"),
+    "funk": ("i i i i", "i7 IV7 i7 IV7", "I7 I7 I7 I7", "I7 I7 IV7 I7", "i7 i7 iv7 i7", "i7 bVII7 IV7 i7",
+        "I7 bVII7 I7 IV7"),
+    "reggae": ("I IV I V", "I V vi IV", "i iv i v", "i bVII i bVII", "I ii I ii", "vi IV I V", "i bVI bVII i",
+        "i IV i IV"),
+    "jazz": ("Imaj7 vi7 ii7 V7", "ii7 V7 Imaj7 Imaj7", "Imaj7 VI7 ii7 V7", "iii7 VI7 ii7 V7",
+        "Imaj7 IVmaj7 iii7,VI7 ii7,V7", "ii7 V7 iii7 VI7 ii7 V7 Imaj7 V7", "i7 iio7 V7 i7", "i6 iv7 iio7,V7 i6",
+        "i7 bVI7 iio7 V7", "Imaj7 #io7 ii7 V7", "i7 IV7 i7 IV7"),
+    "minor jazz": ("i7 iv7 i7 V7", "i7 IV7 i7 IV7", "i7 bVImaj7 iio7 V7", "i7 bVII7 bVImaj7 V7", "ii7 V7 Imaj7 vi7",
+        "Imaj7 ii7 Imaj7 ii7", "i7 ii7 i7 ii7", "iv7 bVII7 bIIImaj7 bVImaj7 iio7 V7 i6 i6"),
     "blues": ("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "I7 IV7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7"),
-    "blues 4/4": ("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "I7 IV7 I7 I7 IV7 IV7 I7 VI7 ii7 V7 I7 V7", "i7 i7 i7 i7 iv7 iv7 i7 i7 bVI7 V7 i7 V7"),
-    "ragtime": ("I VI7 II7 V7 I VI7 II7,V7 I", "I III7 VI7 VI7 II7 V7 I V7", "I I V7 I I II7 V7 V7 I I I7 IV I VI7 II7,V7 I", "I I IV #ivo7 I VI7 II7,V7 I", "I IV I V7"),
-    "latin": ("i iv V7 i", "i V7 i V7", "I IV V7 IV", "I V7 I V7", "i bVII bVI V7", "ii7 V7 I vi", "i iv i V7", "I vi ii V7"),
+    "blues 4/4": ("I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "I7 IV7 I7 I7 IV7 IV7 I7 VI7 ii7 V7 I7 V7",
+        "i7 i7 i7 i7 iv7 iv7 i7 i7 bVI7 V7 i7 V7"),
+    "ragtime": ("I VI7 II7 V7 I VI7 II7,V7 I", "I III7 VI7 VI7 II7 V7 I V7",
+        "I I V7 I I II7 V7 V7 I I I7 IV I VI7 II7,V7 I", "I I IV #ivo7 I VI7 II7,V7 I", "I IV I V7"),
+    "latin": ("i iv V7 i", "i V7 i V7", "I IV V7 IV", "I V7 I V7", "i bVII bVI V7", "ii7 V7 I vi", "i iv i V7",
+        "I vi ii V7"),
     "tango": ("i V7 V7 i iv i V7 i", "i iv V7 i", "i i V7 V7 V7 V7 i i", "i bVI iv V7", "I vi ii V7"),
-    "flamenco": ("I bII I bII", "iv bIII bII I", "I bII bIII bII", "iv iv bII I", "I bII bVII,bII I", "iv bVII,bIII bII I"),
+    "flamenco": ("I bII I bII", "iv bIII bII I", "I bII bIII bII", "iv iv bII I", "I bII bVII,bII I",
+        "iv bVII,bIII bII I"),
     "drone": ("I5 I5 I5 I5", "I5 I5 bVII I5", "I5 bVII I5 I5", "I5 I5 bII I5", "I5 I5 IV I5"),
-    "waltz": ("I I I V7 V7 V7 V7 I", "I V7 V7 I I V7 V7,I I", "I IV V7 I", "I I ii V7 ii V7 I I", "I vi ii V7", "i V7 V7 i iv i V7 i", "i iv V7 i", "I I7 IV ivm I VI7 II7,V7 I"),
-    "classical": ("I IV V I", "I V I,IV V I vi ii,V I", "I vi IV V", "I ii V I", "i iv V i", "i V i bVI iv V i i", "i iv bVII bIII bVI iio V i", "I V vi iii IV I IV V", "I I V7 I IV I V7 I", "i bVI iv V", "I II V V"),
-    "baroque": ("i iv bVII bIII bVI iio V i", "I V vi iii IV I IV V", "i v bVI bIII iv i V V", "i bVII bVI V", "I IV viio iii vi ii V I"),
-    "game": ("I V vi IV", "I IV V I", "I bVI bVII I", "IV V iii vi", "i bVI bVII i", "i bVII bVI V", "I bVII IV I", "I ii IV V", "i iv bVII bIII", "vi V IV V", "I II IV I", "I III7 vi IV", "i IV bVII i"),
+    "waltz": ("I I I V7 V7 V7 V7 I", "I V7 V7 I I V7 V7,I I", "I IV V7 I", "I I ii V7 ii V7 I I", "I vi ii V7",
+        "i V7 V7 i iv i V7 i", "i iv V7 i", "I I7 IV ivm I VI7 II7,V7 I"),
+    "classical": ("I IV V I", "I V I,IV V I vi ii,V I", "I vi IV V", "I ii V I", "i iv V i", "i V i bVI iv V i i",
+        "i iv bVII bIII bVI iio V i", "I V vi iii IV I IV V", "I I V7 I IV I V7 I", "i bVI iv V", "I II V V"),
+    "baroque": ("i iv bVII bIII bVI iio V i", "I V vi iii IV I IV V", "i v bVI bIII iv i V V", "i bVII bVI V",
+        "I IV viio iii vi ii V I"),
+    "game": ("I V vi IV", "I IV V I", "I bVI bVII I", "IV V iii vi", "i bVI bVII i", "i bVII bVI V", "I bVII IV I",
+        "I ii IV V", "i iv bVII bIII", "vi V IV V", "I II IV I", "I III7 vi IV", "i IV bVII i"),
     "horror": ("i bII i bII", "i i bvo i", "i bVI i bvo", "i bvim i bvim", "i bII bvo V", "i i iv bII"),
     "andalusian": ("i bVII bVI V", "i i bVII bVII bVI bVI V V", "iv i V i", "i iv V i", "I IV I V", "i bVI V i"),
 }  # fmt: skip
@@ -88,7 +116,8 @@ _MOST_MODAL = 0.94  # share of chord tones in the scale that a progression needs
 
 
 def parse_numeral(text: str, tonic: int) -> Harmony:
-    """The chord of a roman numeral: "bVI" over C is A flat major, "iio7" is Dm7b5, "ivm6" spells what lower case already says.
+    """The chord of a roman numeral: "bVI" over C is A flat major, "iio7" is Dm7b5, "ivm6" spells what lower case
+    already says.
 
     Raises: ValueError if it is none.
     """
@@ -131,7 +160,7 @@ def scale_classes(name: str, tonic: int, mode: Mode) -> tuple[int, ...]:
 
 
 def bend_scale(scale: tuple[int, ...], harmony: Harmony) -> tuple[int, ...]:
-    """The scale with the chord's own notes in place of those a semitone from them that would clash (V in a minor key raises the seventh)."""
+    """The chord's own notes replace those of the scale that would clash (V in minor raises the seventh)."""
     tones = set(harmony.tones)
     kept = {
         pitch for pitch in scale if pitch in tones or not ({(pitch + 1) % 12, (pitch - 1) % 12} & (tones - set(scale)))
@@ -159,13 +188,32 @@ def choose_progression(pools: tuple[str, ...], mode: Mode, rng: random.Random) -
 
 
 def _tonic_is_major(progression: str) -> bool | None:
-    """Whether the tonic is major; None if it is a bare fifth. A progression without its tonic belongs to the relative key: major stands for it."""
+    """Whether the tonic is major; None if it is a bare fifth.
+
+    A progression without its tonic belongs to the relative key: major stands for it.
+    """
     found = re.search(r"(?:^|[ ,])(I|i)(?![IViv])(5?)", progression)
     return None if found and found.group(2) else found is None or found.group(1) == "I"
 
 
 # pools that leave the scale on purpose; only the third of the tonic decides there
-FREE_POOLS = frozenset({"blues", "blues 4/4", "ragtime", "jazz", "minor jazz", "funk", "flamenco", "horror", "drone", "gospel", "tango", "andalusian", "waltz"})  # fmt: skip
+FREE_POOLS = frozenset(
+    {
+        "blues",
+        "blues 4/4",
+        "ragtime",
+        "jazz",
+        "minor jazz",
+        "funk",
+        "flamenco",
+        "horror",
+        "drone",
+        "gospel",
+        "tango",
+        "andalusian",
+        "waltz",
+    }
+)
 
 
 def colour_chord(harmony: Harmony, colour: str, tonic: int, mode: Mode) -> Harmony:
@@ -185,8 +233,8 @@ def colour_chord(harmony: Harmony, colour: str, tonic: int, mode: Mode) -> Harmo
 def voice(harmony: Harmony, previous: tuple[int, ...], low: int, high: int, size: int = 4) -> tuple[int, ...]:
     """Pitches of a chord inside [low, high], as near as can be to the voices before. At most `size` of them, ascending.
 
-    All close positions are compared: the least total movement wins, with the middle of the register as a mild pull, so that a
-    progression neither jumps nor creeps out of range.
+    All close positions are compared: the least total movement wins, with the middle of the register as a mild pull, so
+    that a progression neither jumps nor creeps out of range.
     """
     tones = harmony.tones[:size]
     if len(harmony.tones) > size:  # the fifth says least

@@ -52,9 +52,9 @@ def lay_out(
         letter = material.letters[block.material]
         last = index == len(blocks) - 1
         chords = [letter.chords[number % len(letter.chords)] for number in range(block.num_bars)]
-        turns = letter.melody is None and style.forms[0] not in _FIXED_FORMS and block.num_bars >= 4
+        turnaround = letter.melody is None and style.forms[0] not in _FIXED_FORMS and block.num_bars >= 4
         following = None if last else blocks[index + 1].material
-        if turns and (last or (following != block.material and rng.random() < 0.5)):
+        if turnaround and (last or (following != block.material and rng.random() < 0.5)):
             chords[-1] = ((0.0, length, cadence_chord(key)),)
         if last and ending != "fade":
             chords.append(((0.0, length, tonic_chord(key, style.colour)),))

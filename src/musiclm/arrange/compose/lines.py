@@ -23,7 +23,10 @@ def write_line(
     written: Mapping[int, Sequence[Note]],
     rng: random.Random,
 ) -> list[Note]:
-    """Notes of `cast[index]`, on the grid. `written` holds the parts before it, so that it can follow a riff or make way for the melody."""
+    """Notes of `cast[index]`, on the grid.
+
+    `written` holds the parts before it, so that it can follow a riff or make way for the melody.
+    """
     player = cast[index]
     if player.role == "melody":
         return _melody(index, player, places, style, key, rng)
@@ -52,7 +55,7 @@ def write_line(
 
 
 def without_clashes(notes: Sequence[Note], melody: Sequence[Note]) -> list[Note]:
-    """Leaves out notes that would sound a semitone (or its octaves) from a melody note for a third of a quarter or longer."""
+    """Leaves out notes that sound a semitone (or its octaves) from a melody note for a third of a quarter."""
     by_quarter: dict[int, list[Note]] = {}
     for note in melody:
         for quarter in range(int(note.start), int(note.start + note.duration) + 1):
@@ -92,7 +95,7 @@ def _melody(
 ) -> list[Note]:
     """The tune of every section: the same for the same letter, slightly varied when it comes again, freer in a solo."""
     seed = rng.random()
-    heard: set[str] = set()
+    stated: set[str] = set()
     notes: list[Note] = []
     low, high = player.low, min(player.high, player.low + 26)
     for number, place in enumerate(places):
@@ -106,9 +109,9 @@ def _melody(
             solo = place.block.name == "solo"
             again = random.Random(f"{seed}/{letter}/{number if solo else ''}")
             new = tunes.make_melody(bars, style.tune, key, low, high, again)
-            if letter in heard and not solo:
+            if letter in stated and not solo:
                 new = tunes.vary(new, style.tune, random.Random(f"{seed}/{number}"))
-            heard.add(letter)
+            stated.add(letter)
         notes += tunes.ornament(new, style.tune.ornaments, key, player.high, random.Random(f"{seed}/grace/{number}"))
     return notes
 

@@ -1,4 +1,4 @@
-"""What a piece is made of: bars of chords and sometimes a tune for each of its letters A, B and C, from a source or made up here."""
+"""What a piece is made of: chords and perhaps a tune for each of its letters A, B, C, found or made up here."""
 
 import random
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Material:
 
 
 def choose_material(style: Style, tonic: int, sources: "Sources", rng: random.Random) -> Material:
-    """From a traditional tune where the style takes them, from a song's chords now and then, else progressions of our own."""
+    """From a traditional tune where the style takes them, now and then a song's chords, else our own progressions."""
     length = bar_length(style)
     tunes = [tune for tune in sources.tunes if tune.metre == style.metre and tune.mode in style.modes]
     if style.tune.folk and tunes and rng.random() < 0.6:

@@ -1,4 +1,4 @@
-"""Melodies of our own: a motif, said again and changed, in questions and answers, chord tones where the beat is strong."""
+"""Melodies of our own: a motif, repeated and varied, in questions and answers, chord tones where the beat is strong."""
 
 import random
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ class _Motif:
 
 
 def make_melody(bars: Sequence[Bar], tune: Tune, key: Key, low: int, high: int, rng: random.Random) -> list[Note]:
-    """A melody over `bars`. The last unit of every phrase comes to rest: on the fifth or third after a question, on the root after an answer."""
+    """A melody over `bars`.
+
+    The last unit of every phrase comes to rest: on the fifth or third after a question, on the root after an answer.
+    """
     unit = 2 if (len(bars) >= 8 and rng.random() < 0.7) or tune.density < 0.8 else 1
     names = _unit_names(len(bars), unit, rng)
     length = bars[0].length
@@ -72,7 +75,7 @@ def ornament(notes: Sequence[Note], share: float, key: Key, high: int, rng: rand
 
 
 def thirds_below(melody: Sequence[Note], bars: Sequence[Bar], low: int, high: int) -> list[Note]:
-    """A second voice: of the chord tones a third to a sixth below each note the nearest; quick notes it leaves to the first."""
+    """A second voice: the nearest chord tone a third to a sixth below each note; quick notes it leaves to the first."""
     out = []
     for note in melody:
         if note.duration < 0.4:
@@ -162,15 +165,18 @@ def _weight(place: float, pulse: float, tune: Tune) -> float:
 
 
 def _varied(motif: _Motif, rng: random.Random) -> _Motif:
-    turn = rng.choice((-2, -1, 1, 2))
+    shift = rng.choice((-2, -1, 1, 2))
     half = len(motif.steps) // 2
-    return _Motif(motif.places, motif.durations, (*motif.steps[:half], *(step + turn for step in motif.steps[half:])))
+    return _Motif(motif.places, motif.durations, (*motif.steps[:half], *(step + shift for step in motif.steps[half:])))
 
 
 def _sing(
     motif: _Motif, bars: Sequence[Bar], key: Key, tune: Tune, near: int, span: tuple[int, int], rng: random.Random
 ) -> list[Note]:
-    """The motif over these bars' chords, beginning near a pitch. Strong and long notes are chord tones, the rest stay in the scale."""
+    """The motif over these bars' chords, beginning near a pitch.
+
+    Strong and long notes are chord tones, the rest stay in the scale.
+    """
     low, high = span
     anchor = _snap(near, bars[0].chord_at(motif.places[0]).tones, low, high)
     home = scale_classes(tune.scale, key.tonic, key.mode)

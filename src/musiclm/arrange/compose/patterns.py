@@ -1,6 +1,6 @@
-"""Accompaniment as readable strings: a bar between bars "|", every character an equal share of it, spaces for the eye only.
+"""Accompaniment as readable strings: a bar between bars "|", every character an equal share of it, spaces ignored.
 
-Chords      X x   the whole chord, accented or not     u  its upper notes     b  its lowest note     '  short     -  hold     .  rest
+Chords      X x   the whole chord, accented or not; u its upper notes, b its lowest note; ' short, - hold, . rest
 Arpeggios   0-9   chord tones from the lowest of the register upwards; - holds
 Bass        1 root  3 third  5 fifth  6 sixth  7 seventh  8 octave  a  step into the next chord  w  walk; - holds
 Riffs       0-7   steps of the riff's own scale above the root, upper-case P a chord of bare fifths; - holds

@@ -1,4 +1,7 @@
-"""Accompanists: bars of chords and a pattern in, notes out. Time is in quarters and exactly on the grid; `perform` makes it human."""
+"""Accompanists: bars of chords and a pattern in, notes out.
+
+Time is in quarters and exactly on the grid; `perform` makes it human.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -96,7 +99,7 @@ def play_arpeggio(bars: Sequence[Bar], pattern: str, low: int, high: int, rng: r
 
 
 def play_riff(bars: Sequence[Bar], pattern: str, low: int, high: int, key: Key, rng: random.Random) -> list[Note]:
-    """A figure over the root of each chord, the same at every return, its steps now and then exchanged for this piece."""
+    """A figure over the root of each chord, the same at every return, some of its steps exchanged for this piece."""
     rows = patterns.bars_of(patterns.RIFFS[pattern])
     swaps = {step: step if rng.random() < 0.7 else rng.choice("12345") for step in "1234567"}
     notes: list[Note] = []
@@ -222,7 +225,9 @@ def _bass_pitch(mark: str, root: int, chord: Harmony, following: Harmony, low: i
 
 
 def _walk(bar: Bar, following: Harmony, num: int, last: int, low: int, high: int, key: Key) -> list[Note]:
-    """A note a beat: roots where chords change, then chord and scale steps towards the next root, reached from a semitone or tone away."""
+    """A note a beat: roots where chords change, then chord and scale steps towards the next root, reached from a
+    semitone or tone away.
+    """
     beat = bar.length / num
     notes: list[Note] = []
     target = nearest(following.root, last, low, high)

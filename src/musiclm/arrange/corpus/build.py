@@ -1,4 +1,5 @@
-"""`musiclm corpus render`: pieces without end, rendered until there are enough hours; a corpus like any other, with scores beside it.
+"""`musiclm corpus render`: pieces without end, rendered until there are enough hours; a corpus like any other, with
+scores beside it.
 
 DIR/audio/<id>.flac     mono, 24 kHz, 16 bit; starts where the score starts
 DIR/scores/<id>.json    the score (`score.from_json`)
@@ -7,10 +8,11 @@ DIR/journal.jsonl       a line per finished piece: a run that was stopped goes o
 DIR/sources.json        what was read from --sources
 DIR/works.json          the finished pieces read from there, with --works
 
-Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the number of processes
-and however often the work was interrupted; more hours with the same seed add pieces and change none. With a share of finished
-works, these take the places of some numbers, evenly spread; the pieces at the other numbers stay what they are without
-works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that works leave free, likewise.
+Pieces are numbered. The corpus is the shortest run of numbers from 0 that holds the hours asked for, whatever the
+number of processes and however often the work was interrupted; more hours with the same seed add pieces and change
+none. With a share of finished works, these take the places of some numbers, evenly spread; the pieces at the other
+numbers stay what they are without works. A share of pieces for bands of Musical MIDI Accompaniment takes numbers that
+works leave free, likewise.
 """
 
 import concurrent.futures
@@ -42,7 +44,7 @@ from musiclm.arrange.read.sources import NO_SOURCES, Sources, from_dict, load_so
 from musiclm.arrange.read.works import Works, cached_works, load_works
 from musiclm.arrange.render.drumkits import KIT_FOLDERS, DrumKit, find_kits
 from musiclm.arrange.render.midi import save_midi
-from musiclm.arrange.render.render import FORMAT_VERSION, choose_desk, render
+from musiclm.arrange.render.render import FORMAT_VERSION, choose_setup, render
 from musiclm.arrange.render.soundfonts import FOLDERS, PieceError, Soundfont, check_renderers, find_soundfonts
 from musiclm.arrange.score import Score, from_json, to_json
 from musiclm.arrange.styles import STYLES
@@ -104,14 +106,17 @@ class Job:
         return order[number % len(order)]
 
     def work_of(self, number: int) -> tuple[int, int] | None:
-        """Which finished work a number stands for, and in which turn: every work once, shuffled, then again. None for other numbers."""
+        """Which finished work a number stands for, and in which cycle: every work once, shuffled, then again.
+
+        None for other numbers.
+        """
         place = int(number * self.works_share)
         if self.works is None or int((number + 1) * self.works_share) == place:
             return None
-        turn, place = divmod(place, len(cached_works(self.works).scores))
+        cycle, place = divmod(place, len(cached_works(self.works).scores))
         order = list(range(len(cached_works(self.works).scores)))
-        random.Random(f"{self.seed}/works/{turn}").shuffle(order)
-        return order[place], turn
+        random.Random(f"{self.seed}/works/{cycle}").shuffle(order)
+        return order[place], cycle
 
     def band_of(self, number: int) -> int | None:
         """Which band of `playable_bands` plays at a number: each once, shuffled, then again. None for other numbers."""
@@ -123,8 +128,8 @@ class Job:
         if int((number - works + 1) * share) == place:
             return None
         order = list(range(len(playable_bands(self.mma))))
-        turn, place = divmod(place, len(order))
-        random.Random(f"{self.seed}/bands/{turn}").shuffle(order)
+        cycle, place = divmod(place, len(order))
+        random.Random(f"{self.seed}/bands/{cycle}").shuffle(order)
         return order[place]
 
 
@@ -148,8 +153,8 @@ def render_corpus(
     `works` is the share of the pieces that are finished ones from `sources`, played as written; `bands` that of pieces
     in grooves of the program `mma`, which is in the folder of that name or on PATH.
 
-    Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or renderer
-    is missing (it names the package), ValueError if `sources` holds nothing.
+    Raises: CorpusError for settings that make no sense or a folder that can't be written, RenderError if a soundfont or
+    renderer is missing (it names the package), ValueError if `sources` holds nothing.
     """
     _check(hours, jobs, styles, works, sources, bands)
     program = _program(mma) if bands else None
@@ -198,8 +203,8 @@ def render_corpus(
 
 
 def make_piece(number: int, job: Job) -> dict[str, Any]:
-    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be rendered, or not in
-    reasonable time, the record holds the reason, and no music."""
+    """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be
+    rendered, or not in reasonable time, the record holds the reason, and no music."""
     seed = job.seed * 1_000_003 + number
     work, band = job.work_of(number), job.band_of(number)
     score: Score | None = None
@@ -212,7 +217,7 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
     score = replace(from_json(cached_works(job.works).scores[work[0]]), seed=seed)
     try:
         with limits.within(limits.RENDER_S):
-            return _render(number, job, score, _soundfont_in_turn(score, *work, job))
+            return _render(number, job, score, _soundfont_of_cycle(score, *work, job))
     except (PieceError, TimeoutError) as error:
         name = f"{score.origins[0].source}/{score.origins[0].name}"
         return {"number": number, "stamp": job.stamp, "seconds": 0.0, "name": name, "skipped": str(error)}
@@ -220,17 +225,17 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
 
 def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]) -> dict[str, Any]:
     """Renders and writes a piece; its record."""
-    desk = choose_desk(score, soundfonts, job.renderers, job.kits)
-    audio = render(score, desk)
+    setup = choose_setup(score, soundfonts, job.renderers, job.kits)
+    audio = render(score, setup)
     samples = np.rint(np.clip(audio, -1.0, 1.0) * 32767.0).astype(np.int16)
     envelope = Envelope()
     envelope.add(samples)
     sha256 = _sha256(samples)
     _write(job.out, sha256[:16], samples, score)
-    font = desk.soundfont
+    font = setup.soundfont
     licences = {f"{font.package}: {font.licence}", *(f"{item.source}: {item.licence}" for item in score.origins)}
-    if desk.kit:
-        licences.add(f"{desk.kit.package}/{desk.kit.name}: {desk.kit.licence}")
+    if setup.kit:
+        licences.add(f"{setup.kit.package}/{setup.kit.name}: {setup.kit.licence}")
     groove = next((item.name for item in score.origins if item.source == "mma"), "")
     style = find_style(score.style)
     return {
@@ -243,8 +248,8 @@ def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]
         "style": score.style,
         "title": score.origins[0].name if score.as_written else f"{score.style} {number}",
         "soundfont": font.package,
-        "renderer": desk.renderer,
-        **({"drum_kit": desk.kit.name} if desk.kit else {}),
+        "renderer": setup.renderer,
+        **({"drum_kit": setup.kit.name} if setup.kit else {}),
         **({"groove": groove} if groove else {}),
         "licence": "; ".join(sorted(licences)),
         "held_out": font.held_out or (style is not None and style.held_out),
@@ -277,15 +282,15 @@ def _program(folder: Path | None) -> Mma:
     return found
 
 
-def _soundfont_in_turn(score: Score, index: int, turn: int, job: Job) -> list[Soundfont]:
-    """The one for this turn of a work: each that can play it, in an order of its own, then again. Held-out ones stay out, for a work
-    that is trained on in one sound must not be tested on in another."""
+def _soundfont_of_cycle(score: Score, index: int, cycle: int, job: Job) -> list[Soundfont]:
+    """The one for this cycle of a work: each that can play it, in an order of its own, then again. Held-out ones stay
+    out, for a work that is trained on in one sound must not be tested on in another."""
     trained = [font for font in job.soundfonts if not font.held_out]
     trained = [font for font in trained if "fluidsynth" in job.renderers or not font.fluidsynth_only] or trained
     fonts = [font for font in trained if font.can_play(score)] or trained
     rng = random.Random(f"{job.seed}/works/{index}/soundfonts")
     fonts.sort(key=lambda font: rng.random() ** (1 / font.weight), reverse=True)
-    return [fonts[turn % len(fonts)]]
+    return [fonts[cycle % len(fonts)]]
 
 
 def _check(
@@ -394,7 +399,7 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
 
 
 def _check_any(records: dict[int, dict[str, Any]], job: Job) -> None:
-    """Raises: CorpusError if every work has had its turn and none could be rendered; it would go on for ever."""
+    """Raises: CorpusError if every work was tried and none could be rendered; it would go on for ever."""
     left = [record for record in records.values() if "skipped" in record]
     if job.works and len(left) == len(records) >= len(cached_works(job.works).scores):
         raise CorpusError(f"none of {len(left)} pieces could be rendered; {left[0]['name']}: {left[0]['skipped']}")
@@ -463,7 +468,7 @@ def _save(out: Path, records: Sequence[dict[str, Any]], left: Sequence[tuple[str
 
 
 def _drop_others(out: Path, ids: set[str]) -> None:
-    """Removes what a longer or interrupted run, or one with another seed, left behind; files of other names are not ours."""
+    """Removes what a longer or interrupted run, or one with another seed, left; other names are not ours."""
     for folder in ("audio", "scores", "midi"):
         for path in (out / folder).iterdir():
             if _OURS.fullmatch(path.name) and path.stem not in ids:

@@ -1,4 +1,4 @@
-"""Writes the captions of a rendered corpus: `captions.jsonl`, a line per window, and `pieces.jsonl`, a line per piece."""
+"""Writes the captions of a rendered corpus: `captions.jsonl`, a line a window, and `pieces.jsonl`, a line a piece."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from musiclm.arrange.facts.recording import desk_of, read_journal
+from musiclm.arrange.facts.recording import read_journal, setup_of
 from musiclm.arrange.facts.window import WINDOW_S, facts_of, facts_of_piece
-from musiclm.arrange.render.render import Desk, loudness_lufs
+from musiclm.arrange.render.render import Setup, loudness_lufs
 from musiclm.arrange.score import Score, from_json
 from musiclm.data.captions.facts import Facts
 from musiclm.data.captions.sentences import captions
@@ -34,7 +34,8 @@ def load_score(corpus_dir: Path, track: str) -> Score:
 def write_captions(corpus_dir: Path, every_s: float = WINDOW_S, seed: int = 0) -> None:
     """Captions of every window of the tracks that have a score. Stopped at any time, it goes on with the next track.
 
-    Tracks outside the training split have captions in held-out wording as well. Raises: CorpusError if no track has a score.
+    Tracks outside the training split have captions in held-out wording as well. Raises: CorpusError if no track has a
+    score.
     """
     corpus_dir = Path(corpus_dir)
     tracks = [t for t in load_manifest(corpus_dir) if (corpus_dir / SCORES / f"{t.id}.json").is_file()]
@@ -52,19 +53,19 @@ def window_starts(seconds: float, every_s: float = WINDOW_S) -> list[float]:
 
 
 def _window_lines(
-    corpus_dir: Path, score: Score, desk: Desk | None, track: Track, every_s: float, seed: int
+    corpus_dir: Path, score: Score, setup: Setup | None, track: Track, every_s: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     for start_s in window_starts(min(track.seconds, score.seconds), every_s):
-        lufs = loudness_lufs(read_clip(corpus_dir, track, start_s, WINDOW_S)) if desk else None
-        facts = facts_of(score, start_s, desk=desk, lufs=lufs)
+        lufs = loudness_lufs(read_clip(corpus_dir, track, start_s, WINDOW_S)) if setup else None
+        facts = facts_of(score, start_s, setup=setup, lufs=lufs)
         yield {"start_s": start_s, **_texts(facts, track, f"{seed} {track.id} {start_s}")}
 
 
 def _piece_line(
-    corpus_dir: Path, score: Score, desk: Desk | None, track: Track, every_s: float, seed: int
+    corpus_dir: Path, score: Score, setup: Setup | None, track: Track, every_s: float, seed: int
 ) -> Iterator[dict[str, Any]]:
     form = [section.name for section in score.sections]
-    yield {"form": form, **_texts(facts_of_piece(score, desk), track, f"{seed} {track.id}")}
+    yield {"form": form, **_texts(facts_of_piece(score, setup), track, f"{seed} {track.id}")}
 
 
 def _texts(facts: Facts, track: Track, seed: str) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _write(
     corpus_dir: Path,
     name: str,
     tracks: list[Track],
-    describe: Callable[[Path, Score, Desk | None, Track, float, int], Iterator[dict[str, Any]]],
+    describe: Callable[[Path, Score, Setup | None, Track, float, int], Iterator[dict[str, Any]]],
     every_s: float,
     seed: int,
 ) -> None:
@@ -94,9 +95,9 @@ def _write(
                 if track.id in done:
                     continue
                 score = load_score(corpus_dir, track.id)
-                desk = desk_of(score, journal.get(track.id, {}))
+                setup = setup_of(score, journal.get(track.id, {}))
                 lines = [
-                    {"track": track.id, **line} for line in describe(corpus_dir, score, desk, track, every_s, seed)
+                    {"track": track.id, **line} for line in describe(corpus_dir, score, setup, track, every_s, seed)
                 ]
                 lines[-1]["last"] = True
                 file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -375,7 +375,7 @@ def _carrier(parts: Sequence[Part]) -> Score:
 
 
 def _sound(plans: Sequence[Plan], fonts: Sequence[Soundfont], rng: random.Random) -> Iterator[tuple[Audio, Audio]]:
-    """Melody and accompaniment of each rendition, as long as each other. A soundfont is loaded once for all it plays."""
+    """Melody and accompaniment of each rendition, equally long. A soundfont is loaded once for all it plays."""
     longest = round((EXCERPT_S / (1 - TEMPO) + TAIL_S) * SAMPLE_RATE_HZ)
     wanted: dict[str, list[tuple[int, Part]]] = {}
     stems: dict[int, list[tuple[Part, Audio]]] = {index: [] for index in range(len(plans))}

@@ -1,7 +1,7 @@
 """What the renderer did to a window that a listener can hear: its room, filter, ducking, the kind of sounds.
 
-The desk a piece was rendered with is not stored; it follows from the score and from what the journal says was installed. Where the journal
-is missing, or tells of another desk, nothing is known and nothing is said.
+The setup a piece was rendered with is not stored; it follows from the score and from what the journal says was
+installed. Where the journal is missing, or tells of another setup, nothing is known and nothing is said.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 from musiclm.arrange.instruments import INSTRUMENTS
 from musiclm.arrange.render import effects, synth
-from musiclm.arrange.render.render import FORMAT_VERSION, Desk, choose_desk
+from musiclm.arrange.render.render import FORMAT_VERSION, Setup, choose_setup
 from musiclm.arrange.render.soundfonts import SOUNDFONTS
 from musiclm.arrange.score import Score
 from musiclm.arrange.timeline import DRUM_KEYS, Played
@@ -42,27 +42,29 @@ def read_journal(corpus_dir: Path) -> dict[str, dict[str, Any]]:
     return records
 
 
-def desk_of(score: Score, record: dict[str, Any]) -> Desk | None:
+def setup_of(score: Score, record: dict[str, Any]) -> Setup | None:
     """What a piece was rendered with, by its line in the journal. None if that can't be told for certain."""
     known = {font.package: font for font in SOUNDFONTS}
     try:
         version, _, packages, renderers, *_ = record["stamp"].split(":")
-        desk = choose_desk(score, [known[package] for package in packages.split(",")], renderers.split(","))
-        same = (desk.soundfont.package, desk.renderer) == (record["soundfont"], record["renderer"])
+        setup = choose_setup(score, [known[package] for package in packages.split(",")], renderers.split(","))
+        same = (setup.soundfont.package, setup.renderer) == (record["soundfont"], record["renderer"])
     except (KeyError, ValueError):
         return None
-    return desk if same and version == str(FORMAT_VERSION) else None
+    return setup if same and version == str(FORMAT_VERSION) else None
 
 
-def sound_of(desk: Desk, heard: Sequence[Played], lufs: float | None = None) -> tuple[str, ...]:
-    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are heard; lufs: how loud it was measured to be."""
-    sound, chip = desk.sound, desk.soundfont.is_chip
+def sound_of(setup: Setup, audible: Sequence[Played], lufs: float | None = None) -> tuple[str, ...]:
+    """Names of the rules `fact:...` that hold of the sound of a window in which these parts are audible; lufs: how loud
+    it was measured to be.
+    """
+    sound, chip = setup.sound, setup.soundfont.is_chip
     decay_s = effects.ROOMS[sound.room][0]
-    into_room = [part for part in heard if not part.is_drums and part.part.role != "bass"]  # others hardly reach it
-    drive = max((INSTRUMENTS[part.part.instrument].drive for part in heard), default=0.0)
+    into_room = [part for part in audible if not part.is_drums and part.part.role != "bass"]  # others hardly reach it
+    drive = max((INSTRUMENTS[part.part.instrument].drive for part in audible), default=0.0)
     kicks = sum(
         int(np.isin(part.pitch, list(DRUM_KEYS["kick"])).sum())
-        for part in heard
+        for part in audible
         if part.is_kit and part.part.role == "drums"
     )
     filtered = sound.cut_hz is not None
@@ -76,7 +78,7 @@ def sound_of(desk: Desk, heard: Sequence[Played], lufs: float | None = None) -> 
         "dry": decay_s <= DRY_S and sound.wet <= DRY_WET,
         "muffled": sound.cut_hz is not None and sound.cut_hz <= MUFFLED_HZ,
         "chip": chip,
-        "sampled": not chip and not any(desk.synth and synth.can_play(part.part.instrument) for part in heard),
+        "sampled": not chip and not any(setup.synth and synth.can_play(part.part.instrument) for part in audible),
         "loud": lufs is not None and lufs >= LOUD_LUFS,
         "quiet": lufs is not None and lufs <= QUIET_LUFS,
         "pumping": sound.pump >= PUMP and kicks >= LEAST_KICKS and bool(into_room),

@@ -101,10 +101,10 @@ def _is_half_time(excerpt: Excerpt) -> bool:
 
 def swing_of(excerpt: Excerpt) -> bool | None:
     """Whether off-beat eighths come late; None with too few of them, a little swing, or a finished work."""
-    score, heard = excerpt.score, excerpt.audible
+    score, audible = excerpt.score, excerpt.audible
     if score.as_written or beat_quarters(score) != 1:
         return None
-    places = np.concatenate([part.quarter for part in heard]) % 1 if heard else np.zeros(0)
+    places = np.concatenate([part.quarter for part in audible]) % 1 if audible else np.zeros(0)
     if score.swing >= 0.58:
         return True if (np.abs(places - score.swing) < 0.08).sum() >= 6 else None
     return False if score.swing <= 0.52 and (np.abs(places - 0.5) < 0.08).sum() >= 6 else None

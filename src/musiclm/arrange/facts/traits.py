@@ -1,7 +1,8 @@
-"""How the parts of a window go, where musicians have a word for it: a walking bass, off-beat chords, a rising melody, one chord throughout.
+"""How the parts of a window go, where musicians have a word for it: a walking bass, off-beat chords, a rising melody,
+one chord throughout.
 
-A trait is "name: instrument", or "name" alone where it is the whole band's; its name is that of a rule `fact:...`. Part traits are left out
-where an instrument plays two parts.
+A trait is "name: instrument", or "name" alone where it is the whole band's; its name is that of a rule `fact:...`. Part
+traits are left out where an instrument plays two parts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,10 +25,15 @@ HATS_SHARE = 0.85  # of a window, from the first hi-hat to the last
 
 def traits_of(excerpt: Excerpt) -> tuple[str, ...]:
     """Of the audible parts, and of all together."""
-    score, heard = excerpt.score, excerpt.audible
-    single = [part for part in heard if excerpt.count_of(part.part.instrument) == 1]
+    score, audible = excerpt.score, excerpt.audible
+    single = [part for part in audible if excerpt.count_of(part.part.instrument) == 1]
     found = [f"{trait}: {part.part.instrument}" for part in single for trait in _part(score, part)]
-    return (*found, *_hats(score, heard, excerpt.seconds), *_harmony(score, excerpt.start_s, excerpt.end_s), *_timing(score, heard))  # fmt: skip
+    return (
+        *found,
+        *_hats(score, audible, excerpt.seconds),
+        *_harmony(score, excerpt.start_s, excerpt.end_s),
+        *_timing(score, audible),
+    )
 
 
 def _part(score: Score, part: Played) -> Iterator[str]:
@@ -96,12 +102,14 @@ def _contour(part: Played) -> Iterator[str]:
         yield "narrow range"
 
 
-def _hats(score: Score, heard: Sequence[Played], seconds: float) -> Iterator[str]:
+def _hats(score: Score, audible: Sequence[Played], seconds: float) -> Iterator[str]:
     """Even hi-hats nearly all the time, where nothing swings."""
-    kits = [part for part in heard if part.is_kit]
+    kits = [part for part in audible if part.is_kit]
     if score.beat_unit != 4 or score.swing > STRAIGHT_SWING or not kits:
         return
-    places = np.unique(np.round(np.concatenate([p.quarter[np.isin(p.pitch, list(DRUM_KEYS["hi-hat"]))] for p in kits]), 1))  # fmt: skip
+    places = np.unique(
+        np.round(np.concatenate([p.quarter[np.isin(p.pitch, list(DRUM_KEYS["hi-hat"]))] for p in kits]), 1)
+    )
     gaps = np.diff(places)
     if not gaps.size or float(np.ptp(places)) * 60 / score.tempo_bpm < HATS_SHARE * seconds:
         return
@@ -131,9 +139,9 @@ def _harmony(score: Score, start_s: float, end_s: float) -> Iterator[str]:
         yield "many chords"
 
 
-def _timing(score: Score, heard: Sequence[Played]) -> Iterator[str]:
+def _timing(score: Score, audible: Sequence[Played]) -> Iterator[str]:
     """Everybody on the grid, as only machines play."""
-    places = np.concatenate([part.quarter for part in heard]) if heard else np.zeros(0)
+    places = np.concatenate([part.quarter for part in audible]) if audible else np.zeros(0)
     off_s = np.abs(places * 12 - np.round(places * 12)) / 12 * 60 / score.tempo_bpm
     if len(places) >= 40 and score.swing == 0.5 and np.quantile(off_s, 0.95) <= TIGHT_S:
         yield "on the grid"

@@ -1,8 +1,8 @@
 """What is true of a window of a score, measured from its notes; captions may say this and nothing else.
 
-A fact is left out where a listener could doubt it: tempi between "slow" and "medium", a key that the notes of the window do not
-show, an instrument that plays two notes or lies far below the others. The absence of drums is only claimed where not one stroke falls.
-`tests/arrange/truth.py` derives the same statements again in another way.
+A fact is left out where a listener could doubt it: tempi between "slow" and "medium", a key that the notes of the
+window do not show, an instrument that plays two notes or lies far below the others. The absence of drums is only
+claimed where not one stroke falls. `tests/arrange/truth.py` derives the same statements again in another way.
 """
 
 from musiclm.arrange.facts.events import dynamics_of, ends_in, events_of, section_of
@@ -12,7 +12,7 @@ from musiclm.arrange.facts.players import drums_of, electric_of, has_voices, is_
 from musiclm.arrange.facts.recording import sound_of
 from musiclm.arrange.facts.rhythm import beat_of, drum_sounds_of, speed_of, swing_of, tempo_of
 from musiclm.arrange.facts.traits import traits_of
-from musiclm.arrange.render.render import Desk
+from musiclm.arrange.render.render import Setup
 from musiclm.arrange.score import Score
 from musiclm.arrange.styles.bands import find_style
 from musiclm.data.captions.facts import Facts
@@ -24,9 +24,10 @@ SPARSE_HZ, BUSY_HZ = 1.6, 7.0  # onsets a second
 
 
 def facts_of(
-    score: Score, start_s: float, seconds: float = WINDOW_S, desk: Desk | None = None, lufs: float | None = None
+    score: Score, start_s: float, seconds: float = WINDOW_S, setup: Setup | None = None, lufs: float | None = None
 ) -> Facts:
-    """What is true of `seconds` of a piece from `start_s` on, rendered with `desk`, so loud that it measures `lufs`, if that is known.
+    """What is true of `seconds` of a piece from `start_s` on, rendered with `setup`, so loud that it measures `lufs`,
+    if that is known.
 
     Raises: ValueError for a window outside the piece.
     """
@@ -36,7 +37,7 @@ def facts_of(
     bpm, tempo_change = tempo_of(excerpt)
     speed, key, density, drums = speed_of(excerpt, bpm), key_of(excerpt), _density(excerpt), drums_of(excerpt)
     style = find_style(score.style)
-    sound = sound_of(desk, excerpt.audible, lufs) if desk else ()
+    sound = sound_of(setup, excerpt.audible, lufs) if setup else ()
     return Facts(
         seconds=round(excerpt.seconds, 3),
         style="" if score.as_written else score.style,
@@ -72,9 +73,9 @@ def _density(excerpt: Excerpt) -> str:
     return "sparse" if rate_hz < SPARSE_HZ else "busy" if rate_hz > BUSY_HZ else ""
 
 
-def facts_of_piece(score: Score, desk: Desk | None = None) -> Facts:
+def facts_of_piece(score: Score, setup: Setup | None = None) -> Facts:
     """What is true of the whole piece; entries and endings are the piece's own."""
-    return facts_of(score, 0.0, score.seconds, desk)
+    return facts_of(score, 0.0, score.seconds, setup)
 
 
 def fits(mood: str, speed: str, key: str, density: str) -> bool:

@@ -1,8 +1,9 @@
-"""Melodies, chords and drumming from elsewhere, read from a folder by libraries. All of it is optional: without any, pieces are made of own material.
+"""Melodies, chords and drumming from elsewhere, read from a folder by libraries.
 
-The folder may hold files, folders and .tar.xz archives in any order. What is looked for: ABC tunes with chord symbols (Nottingham), the
-Groove MIDI dataset (an info.csv beside its MIDI files), POP909 (beats, chords and keys of songs, with phrase labels). A file that
-can't be read is skipped and listed.
+All of it is optional: without any, pieces are made of own material. The folder may hold files, folders and .tar.xz
+archives in any order. What is looked for: ABC tunes with chord symbols (Nottingham), the Groove MIDI dataset (an
+info.csv beside its MIDI files), POP909 (beats, chords and keys of songs, with phrase labels). A file that can't be read
+is skipped and listed.
 """
 
 import csv
@@ -95,8 +96,8 @@ NO_SOURCES = Sources()
 
 
 def load_sources(folder: Path, cache: Path | None = None, jobs: int = 1, needed: bool = True) -> Sources:
-    """All that the folder holds. Reading a thousand ABC tunes takes minutes, spread over `jobs` processes; with `cache`, a JSON file,
-    it is done once.
+    """All that the folder holds. Reading a thousand ABC tunes takes minutes, spread over `jobs` processes; with
+    `cache`, a JSON file, it is done once.
 
     Raises: ValueError if there is no such folder, or, where sources are `needed`, nothing usable in it.
     """
@@ -117,7 +118,10 @@ def load_sources(folder: Path, cache: Path | None = None, jobs: int = 1, needed:
 
 
 def read_sources(files: Files, jobs: int = 1) -> Sources:
-    """Sorts files by what they are and reads each; what fails goes to `skipped` with its reason. Raises: ImportError for a missing reader."""
+    """Sorts files by what they are and reads each; what fails goes to `skipped` with its reason.
+
+    Raises: ImportError for a missing reader.
+    """
     skipped: list[tuple[str, str]] = []
     if any(name.endswith(".abc") for name in files):
         need("music21")
@@ -166,7 +170,7 @@ def from_dict(record: Mapping[str, Any]) -> Sources:
 
 
 def read_abc(name: str, data: bytes) -> tuple[list[FolkTune], list[tuple[str, str]]]:
-    """The tunes of an ABC file that have chord symbols, a metre we play and whole strains; (tune, reason) of the others."""
+    """The tunes of an ABC file with chord symbols, a metre we play and whole strains; (tune, reason) of the others."""
     from music21 import abcFormat
 
     skipped: list[tuple[str, str]] = []

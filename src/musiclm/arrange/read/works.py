@@ -1,8 +1,9 @@
-"""Finished pieces played as they are written: MIDI files, MusicXML, and the music in Doom's WAD files, each as a `Score`.
+"""Finished pieces played as they are written: MIDI files, MusicXML, and the music in Doom's WAD files, each as a
+`Score`.
 
-Notes, instruments and tempi are the file's; volume and expression become velocities, a held pedal longer notes, a bend the nearest pitch.
-Bank changes and SysEx are ignored: everything is General MIDI, with drums on channel 10. What a file does not tell (style, form,
-who has the melody) the score leaves open, and `facts` measures what it can from the notes.
+Notes, instruments and tempi are the file's; volume and expression become velocities, a held pedal longer notes, a bend
+the nearest pitch. Bank changes and SysEx are ignored: everything is General MIDI, with drums on channel 10. What a file
+does not tell (style, form, who has the melody) the score leaves open, and `facts` measures what it can from the notes.
 """
 
 import bisect
@@ -45,7 +46,8 @@ _KITS = {i.program: name for name, i in INSTRUMENTS.items() if i.family == "drum
 _HANDS = {key: name for name, i in INSTRUMENTS.items() for key in i.drum_keys if key != 39}
 # four voices that name no instruments: soprano, alto, tenor and bass
 _CHOIRS = {
-    "string quartet": (40, 40, 41, 42), "choir": (52, 52, 52, 52), "church organ": (19, 19, 19, 19), "woodwinds": (73, 68, 71, 70),
+    "string quartet": (40, 40, 41, 42), "choir": (52, 52, 52, 52), "church organ": (19, 19, 19, 19),
+    "woodwinds": (73, 68, 71, 70),
     "brass": (56, 60, 57, 57), "harpsichord": (6, 6, 6, 6),
 }  # fmt: skip
 # a part for a voice, and what plays it: programs by the lowest MIDI pitch that its median may have
@@ -90,8 +92,8 @@ class _Struck:
 def load_works(folder: Path, cache: Path | None = None, jobs: int = 1) -> Works:
     """The finished pieces that the folder holds, as files or in .tar.xz archives; with `cache`, a JSON file, read once.
 
-    MIDI files of Groove MIDI and POP909 are sources of the arranger and left to it. Raises: ValueError if there is no such folder
-    or no piece in it, ImportError if a reader is missing.
+    MIDI files of Groove MIDI and POP909 are sources of the arranger and left to it. Raises: ValueError if there is no
+    such folder or no piece in it, ImportError if a reader is missing.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of finished pieces")
@@ -140,7 +142,9 @@ def read_works(files: Files, jobs: int = 1) -> Works:
 
 
 def licence_of(name: str, files: Files) -> str:
-    """What the nearest licence file says: one beside the piece or in a folder above, or that of a Debian package unpacked there."""
+    """What the nearest licence file says: one beside the piece or in a folder above, or that of a Debian package
+    unpacked there.
+    """
     for folder in PurePosixPath(name).parents:
         inside = re.compile(re.escape("" if str(folder) == "." else f"{folder}/") + r"(usr/share/doc/[^/]+/)?[^/]+$")
         found = [path for path in sorted(files) if _LICENCE_FILES.search(path) and inside.match(path)]
@@ -156,7 +160,10 @@ def licence_of(name: str, files: Files) -> str:
 
 
 def read_midi(data: bytes, origin: Origin) -> Score:
-    """A MIDI file as a score: a part an instrument. Raises: ValueError for what is no music we can play or too much of it, and what mido raises."""
+    """A MIDI file as a score: a part an instrument.
+
+    Raises: ValueError for what is no music we can play or too much of it, and what mido raises.
+    """
     mido = need("mido")
     limits.check_size(len(data))
     midi = mido.MidiFile(file=io.BytesIO(data), clip=True)
@@ -171,7 +178,8 @@ def read_midi(data: bytes, origin: Origin) -> Score:
     tempo, *changes = [(tick / midi.ticks_per_beat, bpm) for tick, bpm in tempi]
     end = max(note.start + note.duration for part in parts for note in part.notes)
     score = Score(
-        style=AS_WRITTEN, seed=0, tempo_bpm=tempo[1], tempo_changes=tuple(changes), beats_per_bar=metre[0], beat_unit=metre[1],
+        style=AS_WRITTEN, seed=0, tempo_bpm=tempo[1], tempo_changes=tuple(changes), beats_per_bar=metre[0],
+        beat_unit=metre[1],
         duration=end, parts=parts, sections=(), chords=(), origins=(origin,),
     )  # fmt: skip
     score = _cut_short(_without_silence(score))
@@ -217,7 +225,9 @@ def _pieces(name: str, files: Files, skipped: list[tuple[str, str]]) -> Iterator
 
 
 def _lumps(data: bytes) -> Iterator[tuple[str, bytes, str]]:
-    """The music of a WAD archive, the lumps whose names begin with D_, as (name, content, ""); what is broken as (name or "", b"", reason)."""
+    """The music of a WAD archive, the lumps whose names begin with D_, as (name, content, ""); what is broken as (name
+    or "", b"", reason).
+    """
     if data[:4] not in (b"IWAD", b"PWAD") or len(data) < 12:
         yield "", b"", "no WAD archive"
         return
@@ -295,7 +305,10 @@ def _midi_of_xml(name: str, data: bytes, origin: Origin) -> tuple[bytes, Origin]
 
 
 def _let_sing(part: Any, name: str) -> None:
-    """A part for a voice gets an instrument of its register, by the hash of the piece's name. Files give all the same."""
+    """A part for a voice gets an instrument of its register, by the hash of the piece's name.
+
+    Files give all the same.
+    """
     from music21 import instrument
 
     pitches = sorted(pitch.midi for pitch in part.pitches)
@@ -353,10 +366,10 @@ def _heed(channel: _Channel, message: Any, now: int, struck: list[_Struck]) -> N
     elif message.type == "pitchwheel":
         channel.bends.append((now, message.pitch / 8192 * channel.bend_range))
     elif message.type == "control_change":
-        _turn(channel, message.control, message.value, now)
+        _control(channel, message.control, message.value, now)
 
 
-def _turn(channel: _Channel, control: int, value: int, now: int) -> None:
+def _control(channel: _Channel, control: int, value: int, now: int) -> None:
     """One controller: volume, expression, pedal, bend range, and what resets them."""
     if control == 7:
         channel.volume = value
@@ -396,7 +409,10 @@ def _drop(channel: _Channel, now: int, pitch: int | None = None) -> None:
 
 
 def _parts(struck: Sequence[_Struck], channels: Sequence[_Channel], ticks: int) -> tuple[Part, ...]:
-    """A part an instrument, in order of their first notes. Its level is that of its loudest channel setting; the rest goes into velocities."""
+    """A part an instrument, in order of their first notes.
+
+    Its level is that of its loudest channel setting; the rest goes into velocities.
+    """
     rows: dict[str, list[tuple[float, float, int, int, float]]] = {}
     for note in struck:
         channel = channels[note.channel]

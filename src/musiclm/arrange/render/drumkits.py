@@ -227,7 +227,10 @@ def _choked(sound: Audio, after_s: float) -> Audio:
 
 
 def _soundfont_stem(kit: DrumKit, score: Score, part: Part, num_samples: int) -> Audio:
-    """These soundfonts hold their kit as the first melodic preset, a piano's. Strokes ring on until the next on their drum."""
+    """These soundfonts hold their kit as the first melodic preset, a piano's.
+
+    Strokes ring on until the next on their drum.
+    """
     part = replace(part, notes=tuple(replace(n, pitch=36) if n.pitch == 35 else n for n in part.notes))  # one bass drum
     following: dict[int, float] = {}
     notes: list[Note] = []

@@ -1,4 +1,7 @@
-"""Sound of the mix: rooms, distortion, filters, ducking, levels. Arrays in, arrays of the same length out; 24 kHz mono float32."""
+"""Sound of the mix: rooms, distortion, filters, ducking, levels.
+
+Arrays in, arrays of the same length out; 24 kHz mono float32.
+"""
 
 from functools import lru_cache
 
@@ -29,7 +32,10 @@ _FRAME = SAMPLE_RATE_HZ // 100
 
 @lru_cache(maxsize=32)
 def impulse_response(room: Room, seed: int) -> Audio:
-    """A room's answer to a click: a few early reflections, then noise that dies away, faster in the treble. Energy 1."""
+    """A room's answer to a click: a few early reflections, then noise that dies away, faster in the treble.
+
+    Energy 1.
+    """
     decay_s, delay_s, cut_hz = ROOMS[room]
     rng = np.random.default_rng(seed)
     length = int((delay_s + decay_s) * SAMPLE_RATE_HZ)
@@ -66,7 +72,7 @@ def high_pass(audio: Audio, cut_hz: float) -> Audio:
 
 
 def distort(audio: Audio, drive: float) -> Audio:
-    """Guitar through an amplifier: soft clipping after a treble lift, then the loudspeaker's roll-off. 0 leaves it alone."""
+    """Guitar through an amplifier: soft clipping after a treble lift, then the loudspeaker's roll-off. 0: nothing."""
     if drive <= 0:
         return audio
     peak = float(np.abs(audio).max(initial=0.0))

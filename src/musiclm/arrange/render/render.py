@@ -1,4 +1,7 @@
-"""Score -> sound: every part alone through a soundfont or the synthesizer, then effects, levels, a room and a master. Mono, 24 kHz, deterministic."""
+"""Score -> sound: every part alone through a soundfont or the synthesizer, then effects, levels, a room and a master.
+
+Mono, 24 kHz, deterministic.
+"""
 
 import random
 from collections.abc import Sequence
@@ -41,7 +44,7 @@ _FLUIDSYNTH_SHARE = 0.03  # of pieces whose soundfont both can play; it takes si
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class Setup:
     """What a piece is rendered with: drawn from its style and seed."""
 
     soundfont: Soundfont
@@ -52,15 +55,15 @@ class Desk:
     kit: DrumKit | None = None  # plays drum parts in place of the soundfont
 
 
-def choose_desk(
+def choose_setup(
     score: Score,
     soundfonts: Sequence[Soundfont],
     renderers: Sequence[str] = ("symusic",),
     kits: Sequence[DrumKit] = (),
-) -> Desk:
+) -> Setup:
     """A soundfont, a renderer, the style's sound a little changed, and a drum kit, which is drawn apart.
 
-    The same score and choices give the same desk.
+    The same score and choices give the same setup.
     """
     if not soundfonts:
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
@@ -91,7 +94,7 @@ def choose_desk(
     plays = any(synth.can_play(part.instrument) for part in score.parts) and not (score.as_written or font.is_chip)
     by_synth = plays and rng.random() < _SYNTH_SHARE
     kit = None if score.as_written or font.is_chip else choose_kit(_left_to_samples(score, by_synth), kits)
-    return Desk(soundfont=font, renderer=renderer, sound=changed, room_seed=room_seed, synth=by_synth, kit=kit)
+    return Setup(soundfont=font, renderer=renderer, sound=changed, room_seed=room_seed, synth=by_synth, kit=kit)
 
 
 def _left_to_samples(score: Score, by_synth: bool) -> Score:
@@ -99,7 +102,7 @@ def _left_to_samples(score: Score, by_synth: bool) -> Score:
     return replace(score, parts=tuple(p for p in score.parts if not (by_synth and synth.can_play(p.instrument))))
 
 
-def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
+def render(score: Score, setup: Setup) -> Float[np.ndarray, " s"]:
     """The piece with its last reverberation: `score.seconds` and a tail of 2.5 s. Never above 0.95.
 
     Raises: RenderError if the soundfont or the renderer is missing.
@@ -107,24 +110,27 @@ def render(score: Score, desk: Desk) -> Float[np.ndarray, " s"]:
     num_samples = round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
     stems: list[Float[np.ndarray, " s"] | None] = []
     for part in score.parts:
-        if desk.synth and synth.can_play(part.instrument):
+        if setup.synth and synth.can_play(part.instrument):
             stems.append(synth.play(score, part, num_samples))
-        elif desk.kit and desk.kit.can_play(part):
-            stems.append(desk.kit.play(score, part, num_samples))
+        elif setup.kit and setup.kit.can_play(part):
+            stems.append(setup.kit.play(score, part, num_samples))
         else:
             stems.append(None)
     rest = tuple(part for part, stem in zip(score.parts, stems, strict=True) if stem is None)
     sampled = iter(
-        render_stems(replace(score, parts=rest), desk.soundfont.path, desk.renderer, num_samples) if rest else ()
+        render_stems(replace(score, parts=rest), setup.soundfont.path, setup.renderer, num_samples) if rest else ()
     )
     stems = [next(sampled) if stem is None else stem for stem in stems]
-    return mix(score, [stem for stem in stems if stem is not None], desk.sound, desk.room_seed)
+    return mix(score, [stem for stem in stems if stem is not None], setup.sound, setup.room_seed)
 
 
 def mix(
     score: Score, stems: Sequence[Float[np.ndarray, " s"]], sound: Sound, room_seed: int = 0
 ) -> Float[np.ndarray, " s"]:
-    """Stems (one per part, equally long) to a finished piece. Works as written keep the balance that they have in the soundfont."""
+    """Stems (one per part, equally long) to a finished piece.
+
+    Works as written keep the balance that they have in the soundfont.
+    """
     num_samples = len(stems[0]) if stems else round((score.seconds + _TAIL_S) * SAMPLE_RATE_HZ)
     beats = np.zeros(num_samples, np.float32)  # drums: what ducking spares
     lows = np.zeros(num_samples, np.float32)  # bass and percussion

@@ -66,11 +66,16 @@ class Soundfont:
 
 
 SOUNDFONTS = (
-    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=3, chip_weight=2, fluidsynth_only=True),
-    Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=5, chip_weight=2, lacks=("orchestral drums",), lacks_keys=(39,)),
-    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=0.3, chip_weight=0.3, fluidsynth_only=True),
-    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25, chip_weight=5, is_chip=True, fluidsynth_only=True, lacks_keys=(77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87)),
-    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=0.8, chip_weight=1, held_out=True, fluidsynth_only=True, lacks=("tin whistle",)),
+    Soundfont(package="fluid-soundfont-gm", file="FluidR3_GM.sf2", licence="MIT", weight=3, chip_weight=2,
+        fluidsynth_only=True),
+    Soundfont(package="musescore-general-soundfont-small", file="MuseScore_General_Lite.sf3", licence="MIT", weight=5,
+        chip_weight=2, lacks=("orchestral drums",), lacks_keys=(39,)),
+    Soundfont(package="fluidr3mono-gm-soundfont", file="FluidR3Mono_GM.sf3", licence="MIT", weight=0.3, chip_weight=0.3,
+        fluidsynth_only=True),
+    Soundfont(package="opl3-soundfont", file="OPL-3_FM_128M.sf2", licence="CC BY-SA / GPL-3", weight=0.25,
+        chip_weight=5, is_chip=True, fluidsynth_only=True, lacks_keys=(77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87)),
+    Soundfont(package="timgm6mb-soundfont", file="TimGM6mb.sf2", licence="GPL-2", weight=0.8, chip_weight=1,
+        held_out=True, fluidsynth_only=True, lacks=("tin whistle",)),
 )  # fmt: skip
 
 
@@ -101,7 +106,8 @@ def check_renderers(names: Sequence[str]) -> None:
 def render_stems(score: Score, path: Path, renderer: str, num_samples: int) -> list[Float[np.ndarray, " s"]]:
     """Each part alone, mono at 24 kHz, `num_samples` long, as loud as the soundfont has it.
 
-    Raises: RenderError if the renderer is missing or can't read the soundfont, PieceError if it fails on this piece or takes too long.
+    Raises: RenderError if the renderer is missing or can't read the soundfont, PieceError if it fails on this piece or
+    takes too long.
     """
     if not path.is_file():
         raise RenderError(f"{path}: no such soundfont; install the Debian package that brings {path.name}")
@@ -118,8 +124,8 @@ def _synthesizer(path: Path) -> Any:
 
 
 def _symusic_stem(score: Score, part: Part, path: Path, num_samples: int) -> Float[np.ndarray, " s"]:
-    """One part. symusic plays every note at full level, whatever its velocity, so notes go out in layers of equal velocity
-    (in steps of 1.5 dB), each turned down as a soundfont player would: 40 dB a decade."""
+    """One part. symusic plays every note at full level, whatever its velocity, so notes go out in layers of equal
+    velocity (in steps of 1.5 dB), each turned down as a soundfont player would: 40 dB a decade."""
     symusic = need("symusic")
     instrument = INSTRUMENTS[part.instrument]
     drums = instrument.on_drum_channel

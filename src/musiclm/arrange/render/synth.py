@@ -1,8 +1,10 @@
-"""A synthesizer and a drum machine, for parts that a soundfont would play with one keyboard's presets: oscillators, filter, envelope, echo.
+"""A synthesizer and a drum machine, for parts that a soundfont would play with one keyboard's presets: oscillators,
+filter, envelope, echo.
 
-Every note is read from two wavetables of its pitch, one with the filter open and one with it closed; an envelope blends them, which sounds like
-a moving filter for the price of two lookups. No table has a partial above `HIGHEST_HZ`, so nothing folds back. Strokes of a drum machine are made
-once and then placed. Each part's patch is drawn around its instrument's, so that pieces do not all have one sound. 24 kHz mono float32.
+Every note is read from two wavetables of its pitch, one with the filter open and one with it closed; an envelope blends
+them, which sounds like a moving filter for the price of two lookups. No table has a partial above `HIGHEST_HZ`, so
+nothing folds back. Strokes of a drum machine are made once and then placed. Each part's patch is drawn around its
+instrument's, so that pieces do not all have one sound. 24 kHz mono float32.
 """
 
 import math
@@ -50,15 +52,24 @@ PATCHES: dict[str, Patch] = {
     "saw lead": Patch(detune_cents=8, open_hz=7000, closed_hz=1800, echo=0.3),
     "square lead": Patch(wave="square", voices=2, detune_cents=4, closed_hz=1800, sustain=0.6, echo=0.25),
     "charang lead": Patch(wave="pulse", detune_cents=10, open_hz=8000, closed_hz=1500, resonance=0.5, echo=0.2),
-    "polysynth": Patch(voices=5, detune_cents=14, open_hz=8000, closed_hz=900, decay_s=0.3, sustain=0.3, release_s=0.15, echo=0.2),
-    "synth strings": Patch(voices=5, detune_cents=12, open_hz=4500, closed_hz=1500, resonance=0.0, attack_s=0.1, decay_s=1.0, sustain=0.7, release_s=0.35),
-    "synth brass": Patch(detune_cents=7, open_hz=5000, closed_hz=700, attack_s=0.03, decay_s=0.5, sustain=0.5, release_s=0.12),
-    "warm pad": Patch(voices=4, detune_cents=10, open_hz=1600, closed_hz=500, resonance=0.1, attack_s=0.35, decay_s=2.0, sustain=0.6, release_s=0.7),
-    "sweep pad": Patch(voices=4, detune_cents=12, open_hz=5000, closed_hz=400, resonance=0.5, attack_s=0.5, decay_s=4.0, sustain=0.1, release_s=0.8),
-    "halo pad": Patch(wave="pulse", voices=4, detune_cents=12, open_hz=3000, closed_hz=700, attack_s=0.6, decay_s=3.0, sustain=0.5, release_s=1.0),
-    "crystal synth": Patch(wave="bell", voices=2, detune_cents=5, open_hz=9000, closed_hz=2000, decay_s=0.5, sustain=0.0, release_s=0.4, fall_s=1.2, echo=0.35),
-    "synth bass": Patch(voices=2, detune_cents=5, sub=0.6, open_hz=2500, closed_hz=250, resonance=0.4, decay_s=0.22, sustain=0.15, release_s=0.05),
-    "rubber synth bass": Patch(wave="square", voices=1, sub=0.4, open_hz=1800, closed_hz=200, resonance=0.8, decay_s=0.15, sustain=0.1),
+    "polysynth": Patch(voices=5, detune_cents=14, open_hz=8000, closed_hz=900, decay_s=0.3, sustain=0.3, release_s=0.15,
+        echo=0.2),
+    "synth strings": Patch(voices=5, detune_cents=12, open_hz=4500, closed_hz=1500, resonance=0.0, attack_s=0.1,
+        decay_s=1.0, sustain=0.7, release_s=0.35),
+    "synth brass": Patch(detune_cents=7, open_hz=5000, closed_hz=700, attack_s=0.03, decay_s=0.5, sustain=0.5,
+        release_s=0.12),
+    "warm pad": Patch(voices=4, detune_cents=10, open_hz=1600, closed_hz=500, resonance=0.1, attack_s=0.35, decay_s=2.0,
+        sustain=0.6, release_s=0.7),
+    "sweep pad": Patch(voices=4, detune_cents=12, open_hz=5000, closed_hz=400, resonance=0.5, attack_s=0.5, decay_s=4.0,
+        sustain=0.1, release_s=0.8),
+    "halo pad": Patch(wave="pulse", voices=4, detune_cents=12, open_hz=3000, closed_hz=700, attack_s=0.6, decay_s=3.0,
+        sustain=0.5, release_s=1.0),
+    "crystal synth": Patch(wave="bell", voices=2, detune_cents=5, open_hz=9000, closed_hz=2000, decay_s=0.5,
+        sustain=0.0, release_s=0.4, fall_s=1.2, echo=0.35),
+    "synth bass": Patch(voices=2, detune_cents=5, sub=0.6, open_hz=2500, closed_hz=250, resonance=0.4, decay_s=0.22,
+        sustain=0.15, release_s=0.05),
+    "rubber synth bass": Patch(wave="square", voices=1, sub=0.4, open_hz=1800, closed_hz=200, resonance=0.8,
+        decay_s=0.15, sustain=0.1),
 }  # fmt: skip
 
 
@@ -67,7 +78,10 @@ def can_play(instrument: str) -> bool:
 
 
 def play(score: Score, part: Part, num_samples: int) -> Audio:
-    """A part's stem, `num_samples` long; the same score gives the same samples. Raises: KeyError for an instrument it has no sound for."""
+    """A part's stem, `num_samples` long; the same score gives the same samples.
+
+    Raises: KeyError for an instrument it has no sound for.
+    """
     rng = random.Random(f"{score.style}/{score.seed}/synth/{part.instrument}/{part.role}")
     kit = DrumMachine(part.instrument == "808 drum machine", rng) if part.instrument in DRUM_MACHINES else None
     patch = None if kit else vary(PATCHES[part.instrument], rng)
@@ -162,7 +176,10 @@ def _tables(wave: Wave, pitch: int, open_hz: float, closed_hz: float, resonance:
 
 
 class DrumMachine:
-    """Strokes on the keys of the General MIDI drum map, each made once, tuned by `rng`. `deep`: a kick that rings, short hats and snare."""
+    """Strokes on the keys of the General MIDI drum map, each made once, tuned by `rng`.
+
+    `deep`: a kick that rings, short hats and snare.
+    """
 
     def __init__(self, deep: bool, rng: random.Random) -> None:
         self.deep = deep
@@ -182,7 +199,10 @@ class DrumMachine:
         if key in DRUM_KEYS["snare"]:
             return _sum(0.6 * self._sweep(180, 260, 0.01, 0.16), 0.5 * self._hiss(1500, 0.12 if self.deep else 0.18))
         if key in DRUM_KEYS["clap"]:
-            hands = [np.pad(self._hiss(900, lasts_s, 2400), (start, 0)) for start, lasts_s in ((0, 0.012), (260, 0.012), (520, 0.012), (780, 0.12))]  # fmt: skip
+            hands = [
+                np.pad(self._hiss(900, lasts_s, 2400), (start, 0))
+                for start, lasts_s in ((0, 0.012), (260, 0.012), (520, 0.012), (780, 0.12))
+            ]
             return 0.6 * _sum(*hands)
         if key in DRUM_KEYS["rim"]:
             return 0.6 * self._sweep(900, 1700, 0.004, 0.04)

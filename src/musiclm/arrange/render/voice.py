@@ -83,20 +83,20 @@ def perform(notes: Sequence[Sung], singer: Singer, num_samples: int, rng: random
     num = num_samples * _RATE_HZ // SAMPLE_RATE_HZ + 2
     pitch, level = _curves(line, singer, num, rng, noise)
     hertz = 440 * 2 ** ((pitch - 69) / 12)
-    turns = np.cumsum(_spread(hertz, num_samples), dtype=np.float64) / SAMPLE_RATE_HZ
+    cycles = np.cumsum(_spread(hertz, num_samples), dtype=np.float64) / SAMPLE_RATE_HZ
     formants = _formants(line, singer, num, rng)
     for partial in range(1, int(HIGHEST_HZ / hertz.min()) + 1):
         gain = level * _gain(partial, hertz, formants, singer.tilt_db)
         if gain.max() < 2e-3:
             continue
-        phase = (2 * np.pi * np.mod(partial * turns, 1.0)).astype(np.float32)
+        phase = (2 * np.pi * np.mod(partial * cycles, 1.0)).astype(np.float32)
         out += _spread(gain, num_samples) * np.sin(phase)
     if singer.breath:
         # breath has the colour of what it goes with: noise turned up to the pitch
         hiss = scipy.ndimage.uniform_filter1d(
             noise.standard_normal(num_samples), 24 if singer.manner == "whistle" else 8
         )
-        carrier = np.sin(2 * np.pi * turns) if singer.manner == "whistle" else 1.0
+        carrier = np.sin(2 * np.pi * cycles) if singer.manner == "whistle" else 1.0
         out += (singer.breath * 3 * _spread(level, num_samples) * hiss * carrier).astype(np.float32)
     peak = float(np.abs(out).max())
     return out * np.float32(0.5 / peak) if peak > 0 else out

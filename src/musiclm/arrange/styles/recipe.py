@@ -1,4 +1,7 @@
-"""What a style is: a recipe from which the arranger makes pieces. Names in it are keys of `instruments`, `patterns`, `harmony` and `form`."""
+"""What a style is: a recipe from which the arranger makes pieces.
+
+Names in it are keys of `instruments`, `patterns`, `harmony` and `form`.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,7 +23,7 @@ class Line:
     low: int | None = None  # register inside the instrument's range, MIDI
     high: int | None = None
     enters: float = 0.0  # plays in sections of at least this intensity
-    chance: float = 1.0  # share of pieces that have this player
+    probability: float = 1.0  # share of pieces that have this player
     level_db: float = 0.0
 
 

@@ -8,12 +8,19 @@ STYLE_NAMES = TABLES["styles"]  # of `arrange.styles.STYLES`; what a name needs 
 NAMES = {**TABLES["genres"], **STYLE_NAMES}  # and of genres that labels tell
 # a word in a name -> instruments of which one must be heard
 NEEDS: dict[str, tuple[str, ...]] = {
-    "harpsichord": ("harpsichord",), "piano": ("piano", "bright piano", "honky-tonk piano"), "organ": ("church organ",), "music box": ("music box",), "koto": ("koto",),
-    "guitar": ("nylon guitar", "acoustic guitar"), "orchestral": ("string section", "brass section", "french horn", "tremolo strings", "slow strings", "pizzicato strings"),
-    "synth": ("square lead", "saw lead", "polysynth", "synth bass", "rubber synth bass", "warm pad", "synth strings", "synth brass", "sweep pad", "crystal synth"),
-    "big band": ("brass section", "trumpet", "trombone", "tenor sax", "alto sax"), "drum": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit"),
-    "beat": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit", "rock drum kit"), "boom bap": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit"),
-    "drone": ("bowed pad", "sweep pad", "choir", "slow strings", "halo pad", "contrabass"), "band": ("brass section", "trumpet", "trombone", "tuba", "tenor sax", "alto sax", "clarinet", "piccolo"),
+    "harpsichord": ("harpsichord",), "piano": ("piano", "bright piano", "honky-tonk piano"), "organ": ("church organ",),
+    "music box": ("music box",), "koto": ("koto",),
+    "guitar": ("nylon guitar", "acoustic guitar"),
+    "orchestral": ("string section", "brass section", "french horn", "tremolo strings", "slow strings",
+        "pizzicato strings"),
+    "synth": ("square lead", "saw lead", "polysynth", "synth bass", "rubber synth bass", "warm pad", "synth strings",
+        "synth brass", "sweep pad", "crystal synth"),
+    "big band": ("brass section", "trumpet", "trombone", "tenor sax", "alto sax"),
+    "drum": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit"),
+    "beat": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit", "rock drum kit"),
+    "boom bap": ("drum kit", "electronic drum kit", "808 drum machine", "room drum kit"),
+    "drone": ("bowed pad", "sweep pad", "choir", "slow strings", "halo pad", "contrabass"),
+    "band": ("brass section", "trumpet", "trombone", "tuba", "tenor sax", "alto sax", "clarinet", "piccolo"),
 }  # fmt: skip
 METRES = {
     "waltz": ("3/4",),
@@ -28,8 +35,10 @@ UNSURE_GENRES = frozenset(
     {"piano", "acoustic", "orchestral", "hybrid", "percussive", "drone", "big band", "brass band"}
 )
 GENRE_NAMES = {
-    "celtic": "Celtic", "french": "French", "latin": "Latin", "japanese": "Japanese", "indian": "Indian", "middle eastern": "Middle Eastern", "caribbean": "Caribbean", "world": "world music",
-    "r&b": "R&B", "horror": "horror film music", "sacred": "sacred music", "western": "western film music", "dance": "dance music", "march": "march",
+    "celtic": "Celtic", "french": "French", "latin": "Latin", "japanese": "Japanese", "indian": "Indian",
+    "middle eastern": "Middle Eastern", "caribbean": "Caribbean", "world": "world music",
+    "r&b": "R&B", "horror": "horror film music", "sacred": "sacred music", "western": "western film music",
+    "dance": "dance music", "march": "march",
 }  # fmt: skip
 # names that are things themselves; others stand before "piece" or "track"
 COUNTABLE = re.compile(

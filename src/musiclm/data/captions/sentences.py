@@ -1,4 +1,6 @@
-"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`, `slots`, `wording`)."""
+"""From facts to what people would say: tags, phrases, sentences, descriptions; each with the claims it makes (`writer`,
+`slots`, `wording`).
+"""
 
 import random
 import re
@@ -141,7 +143,9 @@ def _titled(writer: Writer, text: str) -> str:
 
 
 def _description(writer: Writer) -> str:
-    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it is for."""
+    """Sentences in an order that people like: what it is, who plays what, how fast, what happens, how it feels, what it
+    is for.
+    """
     rng = writer.rng
     plan = ["asking" if rng.random() < 0.1 else "opening"]
     if not writer.facts.has_roles:  # rules of TOPICS speak of who plays what
@@ -153,7 +157,7 @@ def _description(writer: Writer) -> str:
         plan += [topic for topic in TOPICS if rng.random() < 0.75]
     if rng.random() < 0.3:
         plan.insert(rng.randint(1, len(plan)), "events")
-    more = [name for name, chance in MORE if rng.random() < chance]
+    more = [name for name, probability in MORE if rng.random() < probability]
     more += ["who sings", "beat"] if _has_extra(writer.facts) else []
     rng.shuffle(more)
     plan += more
@@ -161,8 +165,8 @@ def _description(writer: Writer) -> str:
         plan.insert(1, "tempo")
     plan += [
         name
-        for name, chance in (("mood", 0.6), ("use", 0.5), ("absent", 0.15), ("sound", 0.2))
-        if rng.random() < chance
+        for name, probability in (("mood", 0.6), ("use", 0.5), ("absent", 0.15), ("sound", 0.2))
+        if rng.random() < probability
     ]
     return " ".join(_paragraph(writer, plan[: rng.choice((4, 5, 6, 7, 7, 8, 8, 9, 10, 12))]))
 

@@ -1,4 +1,4 @@
-"""The slots of the grammar: each looks at the facts, notes what it claims, and gives up (`Unsaid`) where a fact is missing."""
+"""The slots of the grammar: each looks at the facts, notes its claims, and gives up (`Unsaid`) without them."""
 
 import re
 from collections.abc import Callable
@@ -20,8 +20,8 @@ def stylename(w: Writer) -> str:
     if not w.facts.style:
         raise Unsaid("style")
     w.claim("style", w.facts.style)
-    heard = {player.instrument for player in w.facts.players}
-    names = naming.names_that_fit(w.facts.style, heard, w.facts.metre)
+    instruments = {player.instrument for player in w.facts.players}
+    names = naming.names_that_fit(w.facts.style, instruments, w.facts.metre)
     genres = naming.genres_that_fit(w.facts.genres, w.facts.metre)
     if genres and (not names or w.rng.random() < 0.25):
         name = w.rng.choice(genres)
@@ -234,8 +234,18 @@ def lead_how(w: Writer) -> str:
     lead = w.chosen.get("melody")
     if lead is None or w.rng.random() < 0.6:
         return ""
-    ways = {"high": ", high up", "low": ", in a low register", "staccato": ", in short, detached notes", "sustained": ", in long notes", "rapid": ", in rapid notes"}  # fmt: skip
-    found = [(kind, value) for kind, value in (("register", lead.register), ("articulation", lead.articulation), ("pace", lead.pace)) if value in ways]  # fmt: skip
+    ways = {
+        "high": ", high up",
+        "low": ", in a low register",
+        "staccato": ", in short, detached notes",
+        "sustained": ", in long notes",
+        "rapid": ", in rapid notes",
+    }
+    found = [
+        (kind, value)
+        for kind, value in (("register", lead.register), ("articulation", lead.articulation), ("pace", lead.pace))
+        if value in ways
+    ]
     if not found:
         return ""
     kind, value = w.rng.choice(found)

@@ -231,7 +231,7 @@ def _moods(labels: Labels, speed: str) -> tuple[str, ...]:
 
 
 def _title(title: str) -> str:
-    """A title worth saying: letters enough, no file name."""
+    """A title to be said: letters enough, no file name."""
     clean = re.sub(r"[_\s]+", " ", title).strip(" -.")
     if len(re.findall(r"[A-Za-z]", clean)) < 4 or len(clean) > 48 or re.search(r"\.\w{2,4}$|track ?\d", clean.lower()):
         return ""

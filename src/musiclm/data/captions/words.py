@@ -32,21 +32,28 @@ def _words(text: str) -> frozenset[str]:
 
 # moods that a window must not contradict: which speeds, keys and densities go against them
 CALM = _words(
-    "calm peaceful relaxing relaxed mellow chill dreamy meditative gentle tender sleepy soothing serene tranquil contemplative laid-back cosy intimate quiet drowsy weightless romantic"
+    "calm peaceful relaxing relaxed mellow chill dreamy meditative gentle tender sleepy soothing serene tranquil "
+    "contemplative laid-back cosy intimate quiet drowsy weightless romantic"
 )
 LIVELY = _words(
-    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless urgent pumping furious breathless spirited feverish catchy"
+    "energetic lively exciting driving intense aggressive frantic hectic danceable bouncy upbeat rousing relentless "
+    "urgent pumping furious breathless spirited feverish catchy"
 )
 HAPPY = _words(
     "happy cheerful joyful sunny festive carefree merry triumphant upbeat euphoric jolly bright celebratory optimistic"
 )
 SAD = _words(
-    "sad melancholic mournful gloomy lonely sorrowful dark ominous tense suspenseful eerie spooky angry menacing tragic sinister brooding haunted cold wistful moody"
+    "sad melancholic mournful gloomy lonely sorrowful dark ominous tense suspenseful eerie spooky angry menacing "
+    "tragic sinister brooding haunted cold wistful moody"
 )
 MEASURED = _words(
-    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic repetitive brisk percussive swinging brassy marching virtuosic intricate bluesy clean"
+    "fast fast-paced slow sparse busy loud quiet bass-heavy quick up-tempo uptempo dense acoustic electronic "
+    "repetitive brisk percussive swinging brassy marching virtuosic intricate bluesy clean"
 )
-VOWEL_SOUND = re.compile(r"(?![Uu]ni|[Uu]til|[Uu]k|[Ee]u|[Oo]ne\b|[Uu]se)[AEIOUaeiou]|8|11\b|18\b|FM\b|R&B|RnB|MIDI|[Hh]our|[Hh]onest|NES\b|SNES\b|S[A-Z]|L[A-Z]")  # fmt: skip
+VOWEL_SOUND = re.compile(
+    r"(?![Uu]ni|[Uu]til|[Uu]k|[Ee]u|[Oo]ne\b|[Uu]se)[AEIOUaeiou]|8|11\b|18\b|FM\b|R&B|RnB|MIDI|[Hh]our|[Hh]onest|"
+    r"NES\b|SNES\b|S[A-Z]|L[A-Z]"
+)
 
 
 @cache
@@ -57,7 +64,10 @@ def is_held_out(wording: str) -> bool:
 
 
 def allowed(options: Sequence[str], held_out: bool) -> list[str]:
-    """The held-out ones, or the others. The first is the plain way, which training must know: it is not held out. All, where none is."""
+    """The held-out ones, or the others.
+
+    The first is the plain way, which training must know: it is not held out. All, where none is.
+    """
     if held_out:
         return [option for option in options[1:] if is_held_out(option)] or list(options)
     return [*options[:1], *(option for option in options[1:] if not is_held_out(option))]

@@ -1,8 +1,9 @@
-"""Expands the grammar by chance, and notes what each text claims.
+"""Expands the grammar at random, and notes what each text claims.
 
-Slots read the facts; a slot whose fact is missing, or was said already, raises `Unsaid`, and the next way of the rule is tried. Whatever a
-slot says it also notes as a `Claim`, so that tests can hold each text against the notes. A share of ways and words is held out: with
-`held_out` only those are drawn, without it never. The plain name of a thing is not held out, and is said more often than others.
+Slots read the facts; a slot whose fact is missing, or was said already, raises `Unsaid`, and the next way of the rule
+is tried. Whatever a slot says it also notes as a `Claim`, so that tests can hold each text against the notes. A share
+of ways and words is held out: with `held_out` only those are drawn, without it never. The plain name of a thing is not
+held out, and is said more often than others.
 """
 
 import random
@@ -55,7 +56,8 @@ class Writer:
     plural: bool = False  # number of the last noun
 
     def pick(self, options: Sequence[str], among: Sequence[str] | None = None, plain_share: float = 0.0) -> str:
-        """One of the ways to say a thing; of those that fit here, `among` them; `plain_share` of the time the first, if that may be drawn.
+        """One of the ways to say a thing; of those that fit here, `among` them; `plain_share` of the time the first, if
+        that may be drawn.
 
         Raises: Unsaid if none of these may be drawn.
         """
@@ -132,8 +134,8 @@ class Writer:
         """What the instrument sounds like by nature, or how it is played here; often nothing."""
         if not player.family:
             return ""  # a class of instruments: they do not sound alike
-        chance = self.rng.random()
-        if chance < 0.5:
+        draw = self.rng.random()
+        if draw < 0.5:
             by_nature = "chip" if "chip" in self.facts.sound else player.instrument
             return self.pick(words.SOUNDS.get(by_nature, words.SOUNDS[player.family]))
         measured = [
@@ -143,7 +145,7 @@ class Writer:
         ]
         measured += [("repeats", "repeats", player.instrument)] if player.repeats else []
         measured = [row for row in measured if Claim(row[0], row[2]) not in self.claims]
-        if chance > 0.75 or not measured:
+        if draw > 0.75 or not measured:
             return ""
         kind, value, claimed = self.rng.choice(measured)
         self.claim(kind, claimed, once=False)
@@ -167,7 +169,7 @@ class Writer:
         return text
 
     def part(self, player: Player, acting: bool = True) -> str:
-        """The player as a phrase that says what he does: "arpeggios on a harp", or, `acting`, "a harp playing arpeggios"."""
+        """The player as a phrase: "arpeggios on a harp", or, with `acting`, "a harp playing arpeggios"."""
         self.player = player
         doing = acting and f"{player.role}_act" in RULES and self.rng.random() < 0.4
         text = self.expand(f"{player.role}_act" if doing else f"{player.role}_part")

@@ -1,6 +1,7 @@
 """Captions that one word makes wrong: another number for a tempo, another mood.
 
-Among unlike captions a model has no need to read such a word: the rest tells them apart. Beside its own copies with another word it has.
+Among unlike captions a model has no need to read such a word: the rest tells them apart. Beside its own copies with
+another word it has.
 """
 
 import math
@@ -29,7 +30,7 @@ def names_mood(caption: str) -> bool:
 
 
 def with_other_tempo(caption: str, rng: random.Random) -> str | None:
-    """The caption with another number in place of its tempo, up to an octave away; None if it names no tempo in 50..200 BPM."""
+    """The caption with another tempo, up to an octave away; None if it names none in 50..200 BPM."""
     found = find_tempo(caption)
     if found is None or not SLOWEST_BPM <= found.bpm <= FASTEST_BPM:
         return None
@@ -40,7 +41,9 @@ def with_other_tempo(caption: str, rng: random.Random) -> str | None:
 
 
 def other_moods(captions: Iterable[str]) -> list[str]:
-    """Moods (`musiclm.data.captions.words.MOODS`) that none of these captions speaks of, nor of one that shares a word with them."""
+    """Moods (`musiclm.data.captions.words.MOODS`) that none of these captions speaks of, nor of one that shares a word
+    with them.
+    """
     said = {mood for text in captions for found in FELT.finditer(text) for mood in MOODS_OF[found[0].lower()]}
     words = {way.lower() for mood in said for way in MOODS[mood]}
     return [mood for mood, ways in MOODS.items() if not words & {way.lower() for way in ways}]

@@ -1,9 +1,9 @@
 """Builds a corpus: sources -> decoded, trimmed, deduplicated tracks, split by piece.
 
-A build may be killed at any moment. What is finished stands in DIR/journal.jsonl, a line per original, written after its
-audio is in place; a new run decodes only what is not in the journal (or has changed since). The manifest is computed from
-the journal and the sources alone, never from the order in which tracks were finished, and is rewritten while the build
-goes on, so training can start on what is there.
+A build may be killed at any moment. What is finished stands in DIR/journal.jsonl, a line per original, written after
+its audio is in place; a new run decodes only what is not in the journal (or has changed since). The manifest is
+computed from the journal and the sources alone, never from the order in which tracks were finished, and is rewritten
+while the build goes on, so training can start on what is there.
 """
 
 import concurrent.futures
@@ -260,18 +260,18 @@ def _decode_all(
     for each in todo:
         packages.setdefault(f"{each.source}:{each.package}", []).append(each)
     remaining = {name: len(items) for name, items in packages.items()}
-    # Entries are (round, turn, ...): an entry of an earlier round goes first. Small packages come first, and one is opened
-    # per round, or the first tracks would wait until everything is unpacked.
-    turns = {
-        name: turn for turn, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
+    # Entries are (round, place, ...): an entry of an earlier round goes first. Small packages come first, and one is
+    # opened per round, or the first tracks would wait until everything is unpacked.
+    places = {
+        name: place for place, name in enumerate(sorted(packages, key=lambda name: _unpack_cost(packages[name], cache)))
     }
     queue: list[tuple[int, int, int, str, Item | None]] = []
     for name, items in packages.items():
         if items[0].source == DEBIAN_GAMES:
-            heapq.heappush(queue, (turns[name] // jobs, turns[name], 0, name, None))
+            heapq.heappush(queue, (places[name] // jobs, places[name], 0, name, None))
         else:
             for number, each in enumerate(items):
-                heapq.heappush(queue, (number, turns[name], number, name, each))
+                heapq.heappush(queue, (number, places[name], number, name, each))
 
     def finished(name: str) -> None:
         remaining[name] -= 1
@@ -298,7 +298,7 @@ def _decode_all(
                         finished(name)
                 else:
                     for number, each in enumerate(packages[name]):
-                        heapq.heappush(queue, (turns[name] // jobs + number, turns[name], 1 + number, name, each))
+                        heapq.heappush(queue, (places[name] // jobs + number, places[name], 1 + number, name, each))
 
 
 def _unpack_cost(items: list[Item], cache: Path) -> int:
@@ -310,7 +310,7 @@ def _unpack_cost(items: list[Item], cache: Path) -> int:
 
 
 class _Workers:
-    """A process pool that survives its processes: a job that takes a process down is reported, and the others are run again."""
+    """A process pool that survives its processes: a job that kills one is reported, and the others are run again."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs

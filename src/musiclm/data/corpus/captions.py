@@ -1,7 +1,9 @@
-"""Captions that a corpus brings along: `captions.jsonl`, a line per window, written by whoever knows what is in the music.
+"""Captions that a corpus brings along: `captions.jsonl`, a line per window, written by whoever knows what is in the
+music.
 
-{"track": id, "start_s": 20.0, "captions": [...], "unseen": [...], "facts": {...}}: `unseen` is in wording that no training caption has,
-there only for tracks that are not trained on; `facts` is what the captions were written from, for people and audits to read.
+{"track": id, "start_s": 20.0, "captions": [...], "unseen": [...], "facts": {...}}: `unseen` is in wording that no
+training caption has, there only for tracks that are not trained on; `facts` is what the captions were written from, for
+people and audits to read.
 """
 
 import json
@@ -24,7 +26,10 @@ class Captioned:
 
 
 def load_captions(folder: str | Path) -> list[Captioned]:
-    """The captioned windows of a corpus, in the file's order; [] if it has none. Raises: CorpusError for a line that is no caption."""
+    """The captioned windows of a corpus, in the file's order; [] if it has none.
+
+    Raises: CorpusError for a line that is no caption.
+    """
     path = Path(folder) / CAPTIONS_FILE
     if not path.is_file():
         return []

@@ -89,8 +89,9 @@ def eval_clips(
 ) -> tuple[Float[Tensor, "b 1 s"], list[Track], list[float]]:
     """`num` clips for evaluation: one of each track in turn, in an order fixed by the seed, then a second one of each.
 
-    The first n of a larger set are the smaller set. Where a clip lies depends on seed, track and round alone, so a corpus
-    that has grown keeps its clips. Nearly silent places are passed over. Raises: CorpusError if there are no tracks.
+    The first n of a larger set are the smaller set. Where a clip lies depends on seed, track and round alone, so a
+    corpus that has grown keeps its clips. Nearly silent places are passed over. Raises: CorpusError if there are no
+    tracks.
     """
     if not tracks:
         raise CorpusError(f"{corpus_dir}: no tracks to evaluate on; build a larger corpus or choose another split")

@@ -17,10 +17,12 @@ LICENCES = ("LICENCES", "LICENSES")  # beginnings of the names of files that say
 
 
 def merge_corpora(folders: Sequence[str | Path], out: str | Path) -> list[Track]:
-    """Makes `out` of the tracks of all `folders`, with their labels, captions, scores and licences; the tracks of the new manifest.
+    """Makes `out` of the tracks of all `folders`, with their labels, captions, scores and licences; the tracks of the
+    new manifest.
 
-    The same audio in two corpora is one track, in the split that is kept furthest from training. A merge that was cut short is made
-    whole by the same command. Raises: CorpusError if fewer than two corpora are given, one of them is none, or is `out` itself.
+    The same audio in two corpora is one track, in the split that is kept furthest from training. A merge that was cut
+    short is made whole by the same command. Raises: CorpusError if fewer than two corpora are given, one of them is
+    none, or is `out` itself.
     """
     sources = [Path(folder) for folder in folders]
     out = Path(out)

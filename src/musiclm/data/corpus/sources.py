@@ -155,7 +155,8 @@ def check_tools(cache: Path) -> None:
         raise CorpusError(f"{DEBIAN_GAMES} needs dpkg-deb, which is not here: use Debian or Ubuntu, or give a folder")
     if shutil.which("apt-get") is None and not any(cache.glob("*.deb")):
         raise CorpusError(
-            f"{DEBIAN_GAMES} needs apt-get, which is not here: use Debian or Ubuntu, or --cache with the .deb files in it"
+            f"{DEBIAN_GAMES} needs apt-get, which is not here: use Debian or Ubuntu, or --cache with the .deb files "
+            "in it"
         )
 
 

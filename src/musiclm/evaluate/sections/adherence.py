@@ -31,9 +31,9 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
 
 
 SECTION = Section(
-    title="Is what the prompt names heard?",
+    title="Is what the prompt names in the music?",
     measure=measure,
-    note="AUC of an independent listener's score between clips whose prompt names the concept and clips whose prompt "
+    note="AUC of an independent analyser's score between clips whose prompt names the concept and clips whose prompt "
     "does not: 0.5 is what guessing scores. `retrieved` is the real clip that MuLan finds for each prompt.",
     orders=orders("mean_auc", "retrieved>train retrieved>noise"),
     needs_corpus=False,

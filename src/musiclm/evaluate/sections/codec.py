@@ -7,7 +7,7 @@ from musiclm.evaluate.codec import PretrainedCodec, evaluate_codec, level_counts
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.notes import NoteListener
+from musiclm.listen.notes import NoteAnalyser
 
 CLIP_S = 5.0
 
@@ -23,7 +23,7 @@ def measure(sets: ClipSets, analyses: Analyses, codecs: Sequence[str] = ()) -> F
         num_clips=sets.config.num_codec,
         clip_s=CLIP_S,
         visqol=make_visqol(),
-        notes=NoteListener(),
+        notes=NoteAnalyser(),
     )
     soundstream.to(sets.model.device)
     found = report.to_json()

@@ -8,7 +8,7 @@ from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import NAN, Figures, Section, point
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import MUSICNN
+from musiclm.listen.analysers import MUSICNN
 
 
 def measure(sets: ClipSets, analyses: Analyses) -> Figures:

@@ -4,7 +4,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import Figures, Section, means
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import LIBROSA
+from musiclm.listen.analysers import LIBROSA
 
 
 def measure(sets: ClipSets, analyses: Analyses) -> Figures:

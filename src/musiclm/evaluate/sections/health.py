@@ -6,7 +6,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import Figures, Section, means
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import METER
+from musiclm.listen.analysers import METER
 from musiclm.listen.signal import Sanity
 
 

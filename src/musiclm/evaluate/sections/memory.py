@@ -17,7 +17,7 @@ from musiclm.evaluate.memorisation import CONTINUATION_S, PROMPT_S, memorisation
 from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sections.diversity import cosines
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import CHROMA, MUSICNN
+from musiclm.listen.analysers import CHROMA, MUSICNN
 from musiclm.listen.music import passage_likeness
 
 STUDY_S = max(PROMPT_S) + CONTINUATION_S

@@ -7,7 +7,7 @@ from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import Figures, Section, means, point
 from musiclm.evaluate.sections.diversity import variety
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import LIBROSA, MUSICNN
+from musiclm.listen.analysers import LIBROSA, MUSICNN
 from musiclm.listen.music import Description
 
 

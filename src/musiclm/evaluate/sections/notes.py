@@ -7,7 +7,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.section import Figures, Section, means
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import NOTES
+from musiclm.listen.analysers import NOTES
 
 FIGURES = ("keys_below_c4", "keys_above_c4", "note_density", "polyphony")
 

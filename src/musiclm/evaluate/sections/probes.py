@@ -9,11 +9,11 @@ from musiclm.evaluate.controls import orders
 from musiclm.evaluate.probes import load_probe_clips, probe_tokens
 from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import MUSICNN, make_listener
+from musiclm.listen.analysers import MUSICNN, make_analyser
 
 
 def measure(sets: ClipSets, analyses: Analyses) -> Figures:
-    judge, config = make_listener(MUSICNN), sets.config
+    judge, config = make_analyser(MUSICNN), sets.config
 
     def tag_scores(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b n"]:
         scores = torch.tensor([judge(clip[0].numpy())["tags"] for clip in audio])

@@ -1,4 +1,4 @@
-"""Distances to `reference`, of every set, by the embeddings of a listener (`musiclm.evaluate.distance`)."""
+"""Distances to `reference`, of every set, by the embeddings of an analyser (`musiclm.evaluate.distance`)."""
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from musiclm.evaluate.controls import orders
 from musiclm.evaluate.distance import can_extrapolate, frechet_distance, frechet_infinity, kernel_distance
 from musiclm.evaluate.section import NAN, Figures, Section, point
 from musiclm.evaluate.sets import ClipSets
-from musiclm.listen.listeners import MUSICNN
+from musiclm.listen.analysers import MUSICNN
 
 
 def measure(sets: ClipSets, analyses: Analyses, embedder: str = MUSICNN) -> Figures:

@@ -12,7 +12,7 @@ from musiclm.evaluate.controls import orders
 from musiclm.evaluate.real_or_not import FOLDS, at_random, real_or_not
 from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sets import ClipSets, spread
-from musiclm.listen.listeners import MUSICNN
+from musiclm.listen.analysers import MUSICNN
 
 
 def measure(sets: ClipSets, analyses: Analyses, embedder: str = MUSICNN) -> Figures:

@@ -15,13 +15,13 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     found = asdict(evaluate_retrieval(sets.model.mulan, sets.corpus, sets.tracks("test"), labels))
     rows = {name: value for name, value in found.items() if isinstance(value, dict) and "recall_1" in value}
     for row in rows.values():
-        chance = {name: row.pop(f"chance_{name}") for name in ("recall_1", "recall_10", "median_rank")}
-    rows["chance"] = chance
+        baseline = {name: row.pop(f"baseline_{name}") for name in ("recall_1", "recall_10", "median_rank")}
+    rows["baseline"] = baseline
     return {"rows": rows, **{name: value for name, value in found.items() if name not in rows}}
 
 
 SECTION = Section(
     title="MuLan's retrieval",
     measure=measure,
-    orders=orders("recall_1 recall_10", "text_to_audio>chance audio_to_text>chance"),
+    orders=orders("recall_1 recall_10", "text_to_audio>baseline audio_to_text>baseline"),
 )

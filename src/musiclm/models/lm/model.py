@@ -1,8 +1,8 @@
 """TokenLM: one decoder-only language model for every stage (MusicLM section 3.2, AudioLM section 3).
 
-Which ids come in what order is the layout's affair (`musiclm.models.lm.stages`); here are the embedding, the transformer and the logits.
-Target id j belongs to level j mod levels, so only that level's codes can follow: the head holds one matrix per level and computes
-that slice alone, never the whole vocabulary.
+Which ids come in what order is the layout's affair (`musiclm.models.lm.stages`); here are the embedding, the
+transformer and the logits. Target id j belongs to level j mod levels, so only that level's codes can follow: the head
+holds one matrix per level and computes that slice alone, never the whole vocabulary.
 
 With `depth_width` a frame of several levels is one place of the sequence: its ids' embeddings are summed, and a small
 network (`musiclm.nn.depth`) predicts the levels of the next frame in turn. The transformer then runs once a frame, not
@@ -32,7 +32,10 @@ KIND = "lm"
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLMConfig:
-    """A stage and the size of its model. MusicLM: `TransformerConfig` of 24 x 1024, 16 heads, feed-forward 4096, T5 positions."""
+    """A stage and the size of its model.
+
+    MusicLM: `TransformerConfig` of 24 x 1024, 16 heads, feed-forward 4096, T5 positions.
+    """
 
     stage: str  # "semantic", "coarse" or "fine" (musiclm.models.lm.stages.STAGES)
     transformer: TransformerConfig
@@ -115,7 +118,7 @@ class TokenLM(nn.Module):
         cache: KvCache | None = None,
         told: Float[Tensor, "b l d"] | None = None,
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
-        """Hidden states after each id, and the cache moved on. told: `told_of` of what each id's next one belongs to."""
+        """Hidden states after each id, and the cache moved on. told: `told_of` the place after each id."""
         x = self.embed(ids, 0 if cache is None else cache.length)
         return self.transformer(x if told is None else x + told, positions, cache)
 
@@ -127,8 +130,9 @@ class TokenLM(nn.Module):
     def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
         """Embeddings of ids that begin at place `start` of the sequence.
 
-        With `cumulative_mulan` the MuLan condition comes as ever finer versions of one vector, as its quantizer means it, rather
-        than as vectors of residuals: the norms ahead of each layer would make the smallest residual as loud as the first.
+        With `cumulative_mulan` the MuLan condition comes as ever finer versions of one vector, as its quantizer means
+        it, rather than as vectors of residuals: the norms ahead of each layer would make the smallest residual as loud
+        as the first.
         """
         x = self.embedding(ids)
         stop = 1 + self.layout.specs[0].levels
@@ -204,7 +208,8 @@ class TokenLM(nn.Module):
 
         A melody among them is read if the model reads melodies; `NO_MELODY` stands where there is none.
 
-        num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is left out.
+        num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is
+        left out.
         context: what the model reads in the target's place; the target itself if None.
         """
         prefix, positions = self.layout.prefix(conditions, drop, num_frames)

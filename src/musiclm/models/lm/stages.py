@@ -8,7 +8,8 @@ A sequence is the conditions in order, then the target, each opened by an id of 
 
     <mulan> m0 m1 ... <semantic> s0 s1 ... <target> a0 a1 ...
 
-and the ids are numbered: padding, null condition, one opening id per part, then each part's codes, level k in its own range.
+and the ids are numbered: padding, null condition, one opening id per part, then each part's codes, level k in its own
+range.
 
 Positions are times, not places: the target's place j stands at j, a condition's frame where the target's frame of the
 same moment begins, and the MuLan ids, which have no time, before 0. So "what is heard now" is at distance 0 for every
@@ -173,7 +174,8 @@ class Layout:
     ) -> tuple[Int[Tensor, "b l"], Float[Tensor, " l"]]:
         """Everything before the first target id, and its positions.
 
-        streams: whole streams `b q t` by name (all levels), as the store and the encoders give them; the stage takes its levels.
+        streams: whole streams `b q t` by name (all levels), as the store and the encoders give them; the stage takes
+        its levels.
         drop: items whose MuLan ids become NULL_ID (training without a condition; the unconditional half of guidance).
         num_frames: frames of each item that are real, by stream; ids past them become PAD_ID.
 

@@ -75,12 +75,14 @@ class LmTask:
         self.config, self.store, self.batch_size, self.seed = config, store, batch_size, seed
         if not {spec for spec in config.model.specs if spec.name in config.streams} <= set(store.specs):
             raise StoreError(
-                f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to match"
+                f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to "
+                "match"
             )
         melody = config.model.melody
         if melody is not None and store.spec(MELODY.name).slice(0, melody.levels) != melody:
             raise StoreError(
-                f"{store.folder} holds {store.spec(MELODY.name)}, the model reads {melody}; set melody_levels or specs to match"
+                f"{store.folder} holds {store.spec(MELODY.name)}, the model reads {melody}; "
+                "set melody_levels or specs to match"
             )
         torch.manual_seed(seed)
         self.model = TokenLM(config.model)
@@ -99,7 +101,9 @@ class LmTask:
         )
 
     def batch(self, step: int) -> dict[str, Any]:
-        """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is noised."""
+        """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is
+        noised.
+        """
         drawn = draw(self.store, self.config, self.layout.stage.crop_s, self.batch_size, self.seed, step)
         batch: dict[str, Any] = {"streams": drawn.streams, "num_frames": drawn.num_frames, "drop": drawn.drop}
         if self.config.context_noise:
@@ -174,6 +178,8 @@ class LmTask:
         return {f"level_{first + level}": value.detach() for level, value in enumerate(per_level)}
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads or writes."""
+        """Writes the artifact (kind "lm"), half precision, with the hashes of the encoders behind the streams it reads
+        or writes.
+        """
         facts = {"stage": self.name, **token_facts(self.store, self.config, self.baseline)}
         save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)

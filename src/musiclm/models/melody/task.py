@@ -115,11 +115,11 @@ class Renditions:
         for _ in range(_DRAWS):
             start_s = float(random.uniform(-0.2 * self.window_s, max(0.0, longest)))
             here = one.at(start_s)
-            heard = sum(here <= begin < here + self.window_s for begin, _, _ in one.notes)
-            if heard >= MIN_ONSETS:
+            num_onsets = sum(here <= begin < here + self.window_s for begin, _, _ in one.notes)
+            if num_onsets >= MIN_ONSETS:
                 return start_s
-            if heard > most:
-                best, most = start_s, heard
+            if num_onsets > most:
+                best, most = start_s, num_onsets
         return best
 
     def _window(

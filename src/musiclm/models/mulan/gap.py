@@ -1,10 +1,11 @@
 """The modality gap of a joint embedding: measuring it, and closing it after training.
 
-Contrastive towers leave the two kinds of vectors in two cones (Liang et al., arXiv 2203.02053). Retrieval does not mind, since it only
-ranks; the quantizer does: text in another cone hits other codes than the audio it describes, and a language model that learned from
-audio codes is then asked with codes it never saw. `fit_space` closes it in four steps: subtract each modality's mean; draw text to the audio
-around it (`MuLan.project_text`), as far as the validation pairs say; fit the quantizer on windows, on means of windows and on text;
-and let its first levels be as coarse as the data asks for (`fit_quantizer`).
+Contrastive towers leave the two kinds of vectors in two cones (Liang et al., arXiv 2203.02053). Retrieval does not
+mind, since it only ranks; the quantizer does: text in another cone hits other codes than the audio it describes, and a
+language model that learned from audio codes is then asked with codes it never saw. `fit_space` closes it in four steps:
+subtract each modality's mean; draw text to the audio around it (`MuLan.project_text`), as far as the validation pairs
+say; fit the quantizer on windows, on means of windows and on text; and let its first levels be as coarse as the data
+asks for (`fit_quantizer`).
 """
 
 from dataclasses import asdict, dataclass
@@ -29,9 +30,9 @@ class Retrieval:
     recall_10: float
     median_rank: float
     mean_reciprocal_rank: float
-    chance_recall_1: float
-    chance_recall_10: float
-    chance_median_rank: float
+    baseline_recall_1: float
+    baseline_recall_10: float
+    baseline_median_rank: float
 
 
 def rank_of_pair(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
@@ -44,7 +45,7 @@ def rank_of_pair(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]
 
 
 def retrieval(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -> Retrieval:
-    """Recall at 1 and 10, median rank and mean reciprocal rank, each beside its chance."""
+    """Recall at 1 and 10, median rank and mean reciprocal rank, each beside what guessing scores."""
     ranks = rank_of_pair(queries, candidates).double()
     n = ranks.numel()
     return Retrieval(
@@ -53,9 +54,9 @@ def retrieval(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -
         recall_10=float((ranks <= 10).double().mean()),
         median_rank=float(ranks.median()),
         mean_reciprocal_rank=float((1 / ranks).mean()),
-        chance_recall_1=1 / n,
-        chance_recall_10=min(1.0, 10 / n),
-        chance_median_rank=(n + 1) / 2,
+        baseline_recall_1=1 / n,
+        baseline_recall_10=min(1.0, 10 / n),
+        baseline_median_rank=(n + 1) / 2,
     )
 
 
@@ -81,7 +82,10 @@ def measure_gap(
     codes_text: Int[Tensor, "n q"],
     model: MuLan,
 ) -> Gap:
-    """Figures for n pairs and their codes. "Shuffled" pairs text i with audio i + n/3, which is another piece if pieces are adjacent."""
+    """Figures for n pairs and their codes.
+
+    "Shuffled" pairs text i with audio i + n/3, which is another piece if pieces are adjacent.
+    """
     n = audio.shape[0]
     other = torch.arange(n).roll(-max(1, n // 3))
     decoded = F.normalize(model.rvq.decode(codes_text), dim=-1)
@@ -109,7 +113,7 @@ def gap_of(model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Outputs of the towers before centring: features of the audio tower, pooled output of the text encoder, row i to row i."""
+    """Outputs of the towers before centring, row i to row i: audio features, and the text encoder's pooled output."""
 
     audio: Float[Tensor, "n d"]
     text: Float[Tensor, "n d2"]
@@ -126,11 +130,12 @@ def fit_space(
     seed: int = 0,
     projection: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Fits means, quantizer and projection of `model` in place; returns the gap on `validation` before and after, as JSON.
+    """Fits means, quantizer and projection of `model` in place; returns the gap on `validation` before and after, as
+    JSON.
 
-    `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one wording; `more_audio` are
-    features of further windows without captions. `tracks` names the track of each training window and then of each further one: means over
-    windows of one track are quantized too (MusicLM, section 3.1).
+    `more_text` are further captions of the training windows, so that the text mean and the codes do not rest on one
+    wording; `more_audio` are features of further windows without captions. `tracks` names the track of each training
+    window and then of each further one: means over windows of one track are quantized too (MusicLM, section 3.1).
     """
     model.audio_mean.zero_()
     model.text_mean.zero_()
@@ -173,8 +178,9 @@ def fit_space(
 def fit_projection(
     model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"], fixed: tuple[float, float] | None = None
 ) -> tuple[float, float]:
-    """Sets how far text is drawn to audio (`MuLan.project_text`) so that decoded codes of n texts and of their audio are nearest to each
-    other, against mixed-up pairs, or as `fixed` says; returns the pull and the temperature. The vectors are the towers', centred."""
+    """Sets how far text is drawn to audio (`MuLan.project_text`) so that decoded codes of n texts and of their audio
+    are nearest to each other, against mixed-up pairs, or as `fixed` says; returns the pull and the temperature. The
+    vectors are the towers', centred."""
     best, choice = -1.0, fixed or (0.0, 0.05)
     for pull in (0.0, 0.5, 0.75, 1.0) if fixed is None else ():
         for temperature in (0.03, 0.05, 0.08, 0.12) if pull else (0.05,):
@@ -197,10 +203,10 @@ def fit_projection(
 def fit_quantizer(rvq: ResidualVQ, rows: Float[Tensor, "n d"], seed: int = 0, rows_per_code: int = 64) -> list[int]:
     """Fits every level by k-means with only as many codes as the data can bear; returns how many each level uses.
 
-    On few tracks, 1024 codes at the first level are the tracks themselves: a text never hits the code of "its" audio, and a language
-    model learns a code as the name of a track. So the first level has a code for every `rows_per_code` rows, each next level twice as
-    many, up to the codebook's size; with the paper's millions of clips that is 1024 everywhere. Codes beyond are copies of
-    earlier ones, which are never chosen (ties go to the lower index).
+    On few tracks, 1024 codes at the first level are the tracks themselves: a text never hits the code of "its" audio,
+    and a language model learns a code as the name of a track. So the first level has a code for every `rows_per_code`
+    rows, each next level twice as many, up to the codebook's size; with the paper's millions of clips that is 1024
+    everywhere. Codes beyond are copies of earlier ones, which are never chosen (ties go to the lower index).
     """
     residual, sizes = rows.float(), []
     for level in range(rvq.levels):

@@ -1,13 +1,16 @@
 """MuLan: an audio tower and a text tower to one space of 128 dimensions, and the residual quantizer over it.
 
-MuLan, section 3 (towers, contrastive training); MusicLM, section 3.1 (10 s windows at 1 s stride, averaged, 12 x 1024 codes). Differences:
+MuLan, section 3 (towers, contrastive training); MusicLM, section 3.1 (10 s windows at 1 s stride, averaged, 12 x 1024
+codes). Differences:
 
-- The audio tower is a transformer over short pieces of log-mel, as AST, but the pieces are made by a small convolutional stem that looks at
-  one second at a time. Windows one second apart then share all but the top of the tower, so that embedding a track window by
-  window costs a tenth, to the last bit the same (`embed_audio_windows`). See docs/decisions on the audio tower.
+- The audio tower is a transformer over short pieces of log-mel, as AST, but the pieces are made by a small
+  convolutional stem that looks at one second at a time. Windows one second apart then share all but the top of the
+  tower, so that embedding a track window by window costs a tenth, to the last bit the same (`embed_audio_windows`). See
+  docs/decisions on the audio tower.
 - The text tower starts from MiniLM, with mean pooling, not from BERT-base with [CLS].
-- Each tower's mean over the training set is subtracted before the vectors are normalised again, and text vectors are then drawn to the
-  audio vectors the quantizer knows (`project_text`): without both, text lies where no audio lies and hits other codes (the modality gap).
+- Each tower's mean over the training set is subtracted before the vectors are normalised again, and text vectors are
+  then drawn to the audio vectors the quantizer knows (`project_text`): without both, text lies where no audio lies and
+  hits other codes (the modality gap).
 """
 
 import math
@@ -52,7 +55,8 @@ class AudioConfig:
             raise ValueError(f"num_mels must be a multiple of 8 (the stem divides by 8), got {self.num_mels}")
         if (self.frames_per_s // 8) % self.tokens_per_s or self.frames_per_s % 8:
             raise ValueError(
-                f"{self.frames_per_s} whole frames a second (n_fft {self.n_fft}, hop {self.hop}) do not divide into 8 and then "
+                f"{self.frames_per_s} whole frames a second (n_fft {self.n_fft}, hop {self.hop}) do not divide into 8 "
+                "and then "
                 f"into {self.tokens_per_s} tokens; change hop, n_fft or tokens_per_s"
             )
         if self.width % self.num_heads:
@@ -84,7 +88,8 @@ class MuLanConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.text_trained_layers <= self.text.num_layers:
             raise ValueError(
-                f"text_trained_layers must lie in 0..{self.text.num_layers} (the encoder's layers), got {self.text_trained_layers}"
+                f"text_trained_layers must lie in 0..{self.text.num_layers} (the encoder's layers), got "
+                f"{self.text_trained_layers}"
             )
 
 
@@ -219,7 +224,8 @@ class MuLan(nn.Module):
         self.text = TextHead(config.text.width, config.text_hidden, config.dim, config.dropout)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.rvq = ResidualVQ(dim=config.dim, codebook_size=config.rvq_size, levels=config.rvq_levels)
-        # closing the modality gap (musiclm.models.mulan.gap fits these after training; zeros leave the towers as they are)
+        # closing the modality gap (musiclm.models.mulan.gap fits these after training; zeros leave the towers as they
+        # are)
         self.register_buffer("audio_mean", torch.zeros(config.dim))
         self.register_buffer("text_mean", torch.zeros(config.dim))
         self.register_buffer("memory", torch.zeros(config.memory_size, config.dim))
@@ -276,7 +282,10 @@ class MuLan(nn.Module):
         return samples[: count * SAMPLE_RATE_HZ].view(count, SAMPLE_RATE_HZ)
 
     def encode_text(self, texts: list[str]) -> Float[Tensor, "b d"]:
-        """Pooled output of the text encoder, before the head. Raises and warns as `musiclm.models.mulan.text.tokenize`."""
+        """Pooled output of the text encoder, before the head.
+
+        Raises and warns as `musiclm.models.mulan.text.tokenize`.
+        """
         if self.tokenizer is None:
             raise ValueError("this MuLan has no tokenizer; load it with MuLan.from_artifact or pass one")
         ids, keep = tokenize(self.tokenizer, texts, self.config.text.max_tokens)
@@ -288,10 +297,11 @@ class MuLan(nn.Module):
         return self.project_text(self.text_vectors(self.encode_text(texts)))
 
     def project_text(self, vectors: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Draws text vectors to audio vectors nearby: a softmax-weighted mean of the memory, centroids of training audio.
+        """Draws text vectors to audio vectors nearby: a softmax-weighted mean of the memory, centroids of training
+        audio.
 
-        The mean lies where audio lies (after DeCap, arXiv 2303.03032, which draws images to texts). `text_pull` 0 leaves the
-        vectors as they are.
+        The mean lies where audio lies (after DeCap, arXiv 2303.03032, which draws images to texts). `text_pull` 0
+        leaves the vectors as they are.
         """
         if float(self.text_pull) == 0.0:
             return vectors
@@ -316,7 +326,10 @@ class MuLan(nn.Module):
     # -- disk
 
     def save(self, folder: Path, info: dict[str, Any]) -> str:
-        """Writes the artifact: float16, the text encoder's matrices as 8-bit rows, the tokenizer inside. Returns its hash."""
+        """Writes the artifact: float16, the text encoder's matrices as 8-bit rows, the tokenizer inside.
+
+        Returns its hash.
+        """
         if self.tokenizer is None:
             raise ValueError("a MuLan without a tokenizer can't be saved: text could not be embedded")
         files = {TOKENIZER_FILE: self.tokenizer.to_str().encode()}
@@ -356,7 +369,9 @@ class _Packed(nn.Module):
 
 
 def pack(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Matrices of the text encoder as int8 rows times their peak / 127; the quantizer's running sums, which loading remakes, left out."""
+    """Matrices of the text encoder as int8 rows times their peak / 127; the quantizer's running sums, which loading
+    remakes, left out.
+    """
     packed = {}
     for name, value in state.items():
         if name.startswith("text_encoder.") and value.ndim == 2:
@@ -397,8 +412,8 @@ def contrastive_loss(
 ) -> ContrastiveLoss:
     """Symmetric cross-entropy over the batch's similarities (MuLan, equation 1).
 
-    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the denominator. The baseline is
-    ln(b) where no pair is left out.
+    `same[i, j]`: i and j say the same (one track, one caption), so j is no negative of i; such pairs leave the
+    denominator. The baseline is ln(b) where no pair is left out.
     """
     b = audio.shape[0]
     logits = audio @ text.T * log_scale.clamp(max=math.log(100.0)).exp()

@@ -4,9 +4,9 @@ Decoding and, while the text encoder is frozen, encoding captions is done once (
 then costs the audio tower alone, and only half of each window's seconds go through it (as FLIP does with image
 patches), which doubles the number of clips a minute.
 
-Beside the contrastive loss a linear head predicts the tagger's scores and the measured level, brightness and onset rate from the
-audio features: on a few thousand windows that teaches the tower more per step than matching sentences alone. Windows without labels
-have no part in it. It is dropped at export.
+Beside the contrastive loss a linear head predicts the tagger's scores and the measured level, brightness and onset rate
+from the audio features: on a few thousand windows that teaches the tower more per step than matching sentences alone.
+Windows without labels have no part in it. It is dropped at export.
 """
 
 import random
@@ -57,7 +57,9 @@ class CaptionTaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MuLanTaskConfig(CaptionTaskConfig):
-    """How MuLan is trained. tiny: captions_per_window 2, model as in `AudioConfig`; base: the defaults; paper: seconds_per_clip 10."""
+    """How MuLan is trained. tiny: captions_per_window 2, model as in `AudioConfig`; base: the defaults; paper:
+    seconds_per_clip 10.
+    """
 
     model: MuLanConfig = field(default_factory=MuLanConfig)
     captions_per_clip: int = 2  # of the pool, in one step
@@ -74,7 +76,8 @@ class MuLanTaskConfig(CaptionTaskConfig):
             raise ValueError(f"seconds_per_clip must lie in 1..{WINDOW_S}, got {self.seconds_per_clip}")
         if not 1 <= self.captions_per_clip <= self.captions_per_window:
             raise ValueError(
-                f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got {self.captions_per_clip}"
+                f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got "
+                f"{self.captions_per_clip}"
             )
 
 
@@ -111,7 +114,8 @@ class MuLanTask:
     ) -> None:
         if asdict(pretrained.config) != asdict(config.model.text):
             raise ValueError(
-                f"the text encoder given is {pretrained.config}, the configuration says {config.model.text}; make them equal"
+                f"the text encoder given is {pretrained.config}, the configuration says {config.model.text}; make "
+                "them equal"
             )
         self.config, self.batch_size, self.seed = config, batch_size, seed
         self.corpus_dir = Path(corpus_dir)
@@ -202,8 +206,8 @@ class MuLanTask:
         yield Update(group="model", loss=loss, log=log)
 
     @torch.no_grad()
-    def stretches(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
-        """Audio features of every window in a stretch of each training track, labelled or not, and the track of each."""
+    def segments(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
+        """Audio features of every window in a part of each training track, labelled or not, and the track of each."""
         parts, owners = [torch.zeros(0, self.config.model.audio.width)], list[Track]()
         if self.config.stretch_s >= WINDOW_S:
             for track in (t for t in load_manifest(self.corpus_dir) if t.split == "train"):
@@ -231,19 +235,19 @@ class MuLanTask:
         return audio, text, model.log_scale
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Fits means, quantizer and projection (`musiclm.models.mulan.gap`), then writes the artifact with the gap's figures."""
+        """Fits means, quantizer and projection (`musiclm.models.mulan.gap`), then writes the artifact with figures."""
         assert isinstance(module, Trained)
         model = module.mulan
         data = self.data
         train = Pairs(data.features(model, data.train), data.pooled(model, data.train, 0))
         more = [data.pooled(model, data.train, k) for k in range(1, self.config.captions_per_window)]
         held = Pairs(data.features(model, data.held), data.pooled(model, data.held, 0))
-        stretches, owners = self.stretches(model)
+        segments, owners = self.segments(model)
         tracks = [data.windows[w].track for w in data.train] + owners
         device = model.log_scale.device
         text = torch.cat(more) if more else train.text[:0]
         ids = [track.id for track in tracks]
-        gap = fit_space(model.to("cpu"), train, text, stretches, ids, held, self.seed, self.config.projection)
+        gap = fit_space(model.to("cpu"), train, text, segments, ids, held, self.seed, self.config.projection)
         model.to(device)
         model.save(folder, {**info, "windows": data.counts(), "baseline": self.baseline, "gap_validation": gap})
 
@@ -251,7 +255,7 @@ class MuLanTask:
 def spec_augment(
     mels: Float[Tensor, "b w f t"], fill: Float[Tensor, " f"], mask_mels: int, mask_frames: int
 ) -> Float[Tensor, "b w f t"]:
-    """Two masks over mels for a whole clip, one over time in half of its seconds, and a little gain (SpecAugment; 1904.08779)."""
+    """Two masks over mels for a clip, one over time in half of its seconds, a little gain (SpecAugment)."""
     b, w, f, t = mels.shape
     device = mels.device
     mels = mels + (torch.rand(b, 1, 1, 1, device=device) - 0.5) * 0.4  # ln: about +-1.7 dB, too little to belie "quiet"
@@ -269,7 +273,7 @@ def spec_augment(
 
 
 def _targets(labels: list[Labels | None], train: NDArray[np.int64]) -> Float[Tensor, "n k"]:
-    """Tag scores, then the measures standardised over the labelled training windows; not a number for windows without labels."""
+    """Tag scores, then measures standardised over labelled training windows; NaN for windows without labels."""
     unknown = float("nan")
     tags = np.array([[x.tags.get(tag, 0.0) if x else unknown for tag in MTT_TAGS] for x in labels])
     measures = np.array([[getattr(x, name) if x else unknown for name in MEASURES] for x in labels])

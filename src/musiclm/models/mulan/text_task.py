@@ -1,9 +1,10 @@
 """Training MuLan's text side alone, beside an audio side that stays as it is: `musiclm train mulan-text --from BUNDLE`.
 
-Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors and features of the
-captions are computed once, which takes longer than the training. Beside the contrastive loss a caption that names its tempo in numbers, or
-a mood, must lie nearer to its music than the same caption with another number or mood (`musiclm.data.captions.wrong`): among unlike captions a model
-has no need to read such a word, and does not. `anchor` holds captions where they lay before.
+Every code of every recording stays what it was, so language models that learned from them go on working. Audio vectors
+and features of the captions are computed once, which takes longer than the training. Beside the contrastive loss a
+caption that names its tempo in numbers, or a mood, must lie nearer to its music than the same caption with another
+number or mood (`musiclm.data.captions.wrong`): among unlike captions a model has no need to read such a word, and does
+not. `anchor` holds captions where they lay before.
 """
 
 import copy
@@ -82,7 +83,8 @@ class MuLanTextTask:
         model = MuLan.from_artifact(start)
         if model.config.text_trained_layers:
             raise ArtifactError(
-                f"the mulan model in {start} learned with text_trained_layers {model.config.text_trained_layers}; here only the head over "
+                f"the mulan model in {start} learned with text_trained_layers {model.config.text_trained_layers}; "
+                "here only the head over "
                 "a text encoder that stays is trained: begin with a MuLan whose encoder was not, or train MuLan anew"
             )
         cache_dir = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
@@ -143,7 +145,9 @@ class MuLanTextTask:
         """Nothing: all weights are there."""
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood, with wrong ones beside them."""
+        """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood,
+        with wrong ones beside them.
+        """
         rng = np.random.default_rng([self.seed, step])
         picked = self.data.pick(rng, self.batch_size)
         choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
@@ -211,7 +215,9 @@ class MuLanTextTask:
 
     @torch.no_grad()
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Fits how far text is drawn to audio, and writes the artifact, whose codes of audio are those of the one it began with."""
+        """Fits how far text is drawn to audio, and writes the artifact, whose codes of audio are those of the one it
+        began with.
+        """
         assert isinstance(module, TextSide)
         model = copy.deepcopy(self.mulan)
         model.text.load_state_dict(module.text.state_dict())

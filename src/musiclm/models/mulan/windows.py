@@ -45,14 +45,16 @@ class Window:
         if self.labels is not None:
             return [captions(self.labels, random.Random(f"{self.track.id} {self.start_s} {k}")) for k in range(count)]
         rng = random.Random(f"{self.track.id} {self.start_s}")
-        turns = [rng.sample(self.captions, len(self.captions)) for _ in range(-(-count // len(self.captions)))]
-        return [text for turn in turns for text in turn][:count]
+        passes = [rng.sample(self.captions, len(self.captions)) for _ in range(-(-count // len(self.captions)))]
+        return [text for one_pass in passes for text in one_pass][:count]
 
 
 def load_windows(corpus_dir: Path) -> list[Window]:
-    """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions, else the labelled ones.
+    """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions,
+    else the labelled ones.
 
-    Captions of tracks outside the training split are in held-out wording, where there is some. Raises: ValueError if there are none.
+    Captions of tracks outside the training split are in held-out wording, where there is some. Raises: ValueError if
+    there are none.
     """
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
     captioned: dict[str, list[Window]] = {}
@@ -72,14 +74,15 @@ def load_windows(corpus_dir: Path) -> list[Window]:
     ]
     if not windows:
         raise ValueError(
-            f"{corpus_dir} has neither captions nor labels for its tracks; make labels first ('musiclm label {corpus_dir}')"
+            f"{corpus_dir} has neither captions nor labels for its tracks; make labels first ('musiclm label "
+            f"{corpus_dir}')"
         )
     place = {name: i for i, name in enumerate(tracks)}
     return sorted(windows, key=lambda w: (place[w.track.id], w.start_s))
 
 
 class WindowCache:
-    """Log-mels and captions of windows, in memory and on disk: each window is decoded once and each caption encoded once, ever."""
+    """Log-mels and captions of windows, in memory and on disk: each is decoded or encoded once."""
 
     def __init__(self, windows: list[Window], corpus_dir: Path, folder: Path, model: MuLan, pool: int) -> None:
         audio = model.config.audio
@@ -109,7 +112,7 @@ class WindowCache:
             self.pooled = rows.reshape(len(windows), pool, -1)
 
     def cut(self, window: int, start: int, kept: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Seconds `kept` of the ten that begin at frame `start` of a window's context, as `AudioTower.mels` would make them."""
+        """Seconds `kept` of the ten from frame `start` of a window's context, as `AudioTower.mels` would make them."""
         mels = self.mels[window]
         return np.stack([mels[:, start + k * self.frames_per_step_s :][:, : self.frames_per_s] for k in kept])
 
@@ -117,7 +120,7 @@ class WindowCache:
 def cached_rows(
     path: Path, keys: list[str], make: Callable[[list[int]], NDArray[np.float16]], every: int = 1024
 ) -> NDArray[np.float16]:
-    """A row for each key, from the file at `path` or from `make(indices)`, and then kept there, so that no row is made twice."""
+    """A row for each key, from the file at `path`, or from `make(indices)` and kept there: no row is made twice."""
     known: dict[str, int] = {}
     stored: list[NDArray[np.float16]] = []
     if path.exists():
@@ -184,7 +187,8 @@ class CaptionedWindows:
         self.by_track: list[NDArray[np.int64]] = _grouped(self.windows, self.train)
         if len(self.by_track) < 2 or len(self.held) < 2:
             raise ValueError(
-                f"MuLan needs captioned or labelled windows of two training tracks and two of validation, got {len(self.by_track)} tracks and "
+                "MuLan needs captioned or labelled windows of two training tracks and two of validation, got "
+                f"{len(self.by_track)} tracks and "
                 f"{len(self.held)} windows; label the corpus ('musiclm label') or build a larger one"
             )
 
@@ -242,7 +246,8 @@ class CaptionedWindows:
         return encode_texts(model, [self.captions[w][caption] for w in windows])
 
     def validate(self, pairs: Callable[[NDArray[np.int64]], tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-        """Loss and retrieval on the windows of the validation split, one caption each; `baseline` has what guessing scores.
+        """Loss and retrieval on the windows of the validation split, one caption each; `baseline` has what guessing
+        scores.
 
         pairs: vectors of windows and of a caption of each, and the loss's scale. Where there are real and rendered
         tracks the figures are of the real ones; `rendered_*` of the others.

@@ -1,13 +1,18 @@
-"""The network `bands`: magnitudes in three resolutions, groups of neighbouring bins coded side by side, each band at its own rate.
+"""The network `bands`: magnitudes in three resolutions, groups of neighbouring bins coded side by side, each band at
+its own rate.
 
-A window of 40 ms can't tell two notes of a chord at 130 Hz apart, and one of 170 ms blurs every stroke. So low frequencies are read through
-long windows and coded slowly, high ones through short windows and coded fast. A band is cut into groups of neighbouring bins with codebooks of
-their own. The encoder of a group sees that group alone, so a code says which partials sound there and nothing else; the decoder sees all groups
-over a second of time. No phase is coded: `musiclm.models.soundstream.griffin_lim` makes phases that fit the magnitudes. Why, with figures:
+A window of 40 ms can't tell two notes of a chord at 130 Hz apart, and one of 170 ms blurs every stroke. So low
+frequencies are read through long windows and coded slowly, high ones through short windows and coded fast. A band is
+cut into groups of neighbouring bins with codebooks of their own. The encoder of a group sees that group alone, so a
+code says which partials sound there and nothing else; the decoder sees all groups over a second of time. No phase is
+coded: `musiclm.models.soundstream.griffin_lim` makes phases that fit the magnitudes. Why, with figures:
 docs/decisions/013-three-bands.md.
 
-Magnitudes are handled to the power `POWER`: errors then weigh by how loud a partial is, not by how far it lies above the noise floor.
+Magnitudes are handled to the power `POWER`: errors then weigh by how loud a partial is, not by how far it lies above
+the noise floor.
 """
+
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -21,12 +26,12 @@ POWER = 0.3  # of magnitudes, a full-scale sine having 1
 
 
 class BandAnalysis(nn.Module):
-    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples."""
+    """Audio -> magnitudes of one band to the power `POWER`, a spectrum each `hop` samples; every bin: none pooled."""
 
     window: Tensor
     pool: Tensor
 
-    def __init__(self, band: Band, sample_rate_hz: int) -> None:
+    def __init__(self, band: Band, sample_rate_hz: int, every_bin: bool = False) -> None:
         super().__init__()
         self.n_fft, self.hop = band.n_fft, band.hop
         self.first, self.last = band.bins(sample_rate_hz)
@@ -34,7 +39,7 @@ class BandAnalysis(nn.Module):
         self.register_buffer("window", window * (2 / window.sum()), persistent=False)
         pool = band.pool(sample_rate_hz)
         self.register_buffer("pool", pool / pool.sum(0), persistent=False)
-        self.pooled = band.num_pooled is not None
+        self.pooled = band.num_pooled is not None and not every_bin
 
     def forward(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b t f"]:
         """Spectra of the windows that lie in `audio`, t = (s - n_fft) / hop + 1."""
@@ -58,7 +63,8 @@ class GroupedLinear(nn.Module):
 
 
 class LookaheadBlock(nn.Module):
-    """ConvNeXt over time, groups of channels apart: depthwise convolution, LayerNorm, two pointwise layers, scaled skip.
+    """ConvNeXt over time, groups of channels apart: depthwise convolution, LayerNorm, two pointwise layers, scaled
+    skip.
 
     The convolution sees `ahead` frames of the future: the output lags the input by as many, the skip too.
     """
@@ -84,7 +90,9 @@ class LookaheadBlock(nn.Module):
 
 
 class BandEncoder(nn.Module):
-    """Magnitudes of one band -> latents of its groups at the band's code rate: principal components, and what a network adds to them."""
+    """Magnitudes of one band -> latents of its groups at the band's code rate: principal components, and what a network
+    adds to them.
+    """
 
     basis: Tensor
     offset: Tensor
@@ -123,7 +131,7 @@ class BandEncoder(nn.Module):
 
 
 class BandsEncoder(nn.Module):
-    """Audio -> a latent a frame: those of every band, time and group in the order of the first level of `config.slots`, side by side."""
+    """Audio -> a latent a frame: every band, time and group in the order of level 1 of `config.slots`."""
 
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
@@ -131,12 +139,16 @@ class BandsEncoder(nn.Module):
         self.context = 2 * config.lookahead
         self.analyses = nn.ModuleList([BandAnalysis(band, config.sample_rate_hz) for band in config.bands])
         self.encoders = nn.ModuleList([BandEncoder(band, config) for band in config.bands])
+        self.every_bin = nn.ModuleList([BandAnalysis(band, config.sample_rate_hz, True) for band in config.bands])
 
-    def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> list[Float[Tensor, "b _ _"]]:
-        """Magnitudes of each band, centred on their hops; `audio` is whole frames, `lookahead` samples ahead of them."""
+    def analyse(
+        self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None, every_bin: bool = False
+    ) -> list[Float[Tensor, "b _ _"]]:
+        """Magnitudes of each band, centred on their hops. `audio`: whole frames, `lookahead` samples ahead of them."""
         padded = left_context(self, audio, self.context, state)[:, 0]
         spectra = []
-        for band, analysis in zip(self.config.bands, self.analyses, strict=True):
+        analyses = self.every_bin if every_bin else self.analyses
+        for band, analysis in zip(self.config.bands, analyses, strict=True):
             side = (band.n_fft - band.hop) // 2
             start = self.ahead - side
             spectra.append(analysis(padded[:, start : start + audio.shape[-1] + 2 * side]))
@@ -160,6 +172,7 @@ class GroupBasis(nn.Module):
 
     inverse: Tensor
     offset: Tensor
+    member: Tensor | None
 
     def __init__(self, band: Band, config: SoundStreamConfig) -> None:
         super().__init__()
@@ -167,15 +180,19 @@ class GroupBasis(nn.Module):
         num_out = band.fold * band.group_width(config.sample_rate_hz)
         self.register_buffer("inverse", torch.zeros(band.groups, config.group_dim, num_out))
         self.register_buffer("offset", torch.zeros(band.groups, num_out))
+        member = band.pool(config.sample_rate_hz).argmax(1) if config.every_bin and band.num_pooled else None
+        self.register_buffer("member", member, persistent=False)  # the pooled magnitude that a bin is part of
 
     def forward(self, latent: Float[Tensor, "b u g d"]) -> Float[Tensor, "b t f"]:
         rows = torch.einsum("bugd,gdn->bugn", latent, self.inverse) + self.offset
         b, u, g, _ = rows.shape
-        return rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
+        out = rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
+        return out if self.member is None else out[..., self.member]
 
 
 class BandsDecoder(nn.Module):
-    """Latents -> magnitudes of each band, to the power `POWER`: principal components, and what a network over all groups and time adds.
+    """Latents -> magnitudes of each band, to the power `POWER`: principal components, and what a network over all
+    groups and time adds.
 
     The network has `trunk_steps` frames a code frame, each of `trunk_blocks` blocks looks `trunk_ahead` of them ahead.
     """
@@ -195,7 +212,7 @@ class BandsDecoder(nn.Module):
             ]
         )
         self.norm = nn.LayerNorm(width)
-        self.widths = [band.width(config.sample_rate_hz) for band in config.bands]
+        self.widths = config.decoded_widths
         # spectra of each band in a frame of the network
         self.spectra = [config.samples_per_frame // (band.hop * self.steps) for band in config.bands]
         self.head = nn.Linear(width, sum(n * f for n, f in zip(self.spectra, self.widths, strict=True)))
@@ -232,12 +249,29 @@ class BandsDecoder(nn.Module):
         frames = latent.shape[-1] * self.steps
         return [part[:, self.lag * n : (self.lag + frames) * n] for part, n in zip(late, self.spectra, strict=True)]
 
+    @torch.no_grad()
+    def tell_every_bin(self) -> "BandsDecoder":
+        """A decoder that gives every bin of a pooled band what this one gives the band, to go on learning from."""
+        model = BandsDecoder(replace(self.config, every_bin=True))
+        rows, start = [], 0
+        for basis, num, width in zip(model.bases, self.spectra, self.widths, strict=True):
+            own = torch.arange(start, start + num * width).reshape(num, width)
+            assert isinstance(basis, GroupBasis)
+            rows.append((own if basis.member is None else own[:, basis.member]).flatten())
+            start += num * width
+        state = self.state_dict()
+        for name in ("head.weight", "head.bias"):
+            state[name] = state[name][torch.cat(rows)]
+        model.load_state_dict(state)
+        return model
+
 
 @torch.no_grad()
 def fit_linear_path(
     encoder: BandsEncoder, decoder: BandsDecoder, spectra: list[list[Float[Tensor, "b _ _"]]]
 ) -> list[float]:
-    """Sets the linear paths to the principal components of each group in some spectra; the share of variance they hold, by band.
+    """Sets the linear paths to the principal components of each group in some spectra; the share of variance they hold,
+    by band.
 
     Latents of a band get a mean square of 1.
     """

@@ -1,8 +1,9 @@
-"""Training the bands network on magnitudes: the whole codec from nothing, or the decoder alone against discriminators. No audio is made.
+"""Training the bands network on magnitudes: the whole codec from nothing, or the decoder alone against discriminators.
 
-Losses are relative to each example's own magnitudes, so quiet music counts as loud music does. The codec learns from them alone: an adversary
-that reaches the encoder makes codes worse (docs/decisions/013-three-bands.md). What codes leave open, means and medians smooth over; so the
-decoder learns on, codes as they are, against discriminators that look at pieces of each band's magnitudes.
+No audio is made. Losses are relative to each example's own magnitudes, so quiet music counts as loud music does. The
+codec learns from them alone: an adversary that reaches the encoder makes codes worse
+(docs/decisions/013-three-bands.md). What codes leave open, means and medians smooth over; so the decoder learns on,
+codes as they are, against discriminators that look at pieces of each band's magnitudes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ class BandsCodecConfig:
     crop_s: float = 5.12
     # relative L1, relative root mean square, L1 of changes from spectrum to spectrum, L1 of logarithms
     weights: tuple[float, float, float, float] = (0.5, 2.0, 0.1, 0.3)
-    # how many codes of a frame an example is decoded from, and how often: the first level alone, and with the second of one band, two, all
+    # how many codes of a frame an example is decoded from, and how often: the first level alone, and with the second of
+    # one band, two, all
     code_counts: tuple[int, ...] = (24, 28, 36, 48)
     code_count_shares: tuple[float, ...] = (0.35, 0.1, 0.15, 0.4)
     gain_db: float = 6.0  # random gain of +- this much
@@ -81,18 +83,23 @@ class BandsTaskConfig(BandsCodecConfig):
 
     def __post_init__(self) -> None:
         self.check_fits(self.model)
+        if self.model.every_bin:
+            raise ValueError("every_bin is learned by the decoder alone: musiclm train soundstream-decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BandsDecoderTaskConfig(BandsCodecConfig):
     """The decoder alone. Its sizes are those of the codec that training begins with."""
 
+    crop_s: float = 2.56
+    code_count_shares: tuple[float, ...] = (0.7, 0.05, 0.1, 0.15)  # mostly what generation plays
+    every_bin: bool = True  # the decoder learns to tell every bin of pooled bands (`SoundStreamConfig.every_bin`)
     discriminator_patches: tuple[int, ...] = (8, 24)  # bins of a patch
     discriminator_channels: int = 48
     adversary_from_step: int = 100  # before, the discriminators learn alone
-    adversary_crop_s: float = 2.56
-    adversarial_weight: float = 0.2
-    feature_weight: float = 2.0
+    adversary_crop_s: float = 1.28
+    adversarial_weight: float = 0.6
+    feature_weight: float = 4.0
 
     def __post_init__(self) -> None:
         if self.adversary_crop_s > self.crop_s:
@@ -129,11 +136,7 @@ class BandDiscriminators(nn.Module):
         super().__init__()
         self.of_band = [number for number in range(len(model.bands)) for _ in patches]
         self.networks = nn.ModuleList(
-            [
-                BandDiscriminator(band.width(model.sample_rate_hz), channels, patch)
-                for band in model.bands
-                for patch in patches
-            ]
+            [BandDiscriminator(width, channels, patch) for width in model.decoded_widths for patch in patches]
         )
 
     def forward(self, spectra: Spectra) -> list[list[Tensor]]:
@@ -141,7 +144,9 @@ class BandDiscriminators(nn.Module):
 
 
 def magnitude_losses(output: Float[Tensor, "b t f"], target: Float[Tensor, "b t f"]) -> Float[Tensor, " 4"]:
-    """Of one band: L1, root mean square error and L1 of changes, each over the same of the target (1 for silence as output), L1 of logarithms."""
+    """Of one band: L1, root mean square error and L1 of changes, each over the same of the target (1 for silence as
+    output), L1 of logarithms.
+    """
     error = output - target
     size = target.abs().mean((1, 2)) + 0.01
     return torch.stack(
@@ -200,9 +205,9 @@ class BandsCodecTask:
         return total, {**dict(zip(LOSS_NAMES, mean, strict=True)), **bands}
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Of held-out clips decoded from every code of a frame and (`_first`) from the first level's alone: the terms of the loss, and `moved`:
-        how much magnitudes change from spectrum to spectrum over what the original's do, less than 1 being blurred. Codebook use; how often
-        a code is that of the frame before.
+        """Of held-out clips decoded from every code of a frame and (`_first`) from the first level's alone: the terms
+        of the loss, and `moved`: how much magnitudes change from spectrum to spectrum over what the original's do, less
+        than 1 being blurred. Codebook use; how often a code is that of the frame before.
         """
         assert isinstance(module, SoundStream)
         every = module.config.levels
@@ -291,7 +296,8 @@ class BandsTask(BandsCodecTask):
 
 
 class BandsDecoderTask(BandsCodecTask):
-    """The decoder of the codec in the artifact `start`, encoder and codebooks as they are; groups `generator` and `discriminator`.
+    """The decoder of the codec in the artifact `start`, encoder and codebooks as they are; groups `generator` and
+    `discriminator`.
 
     Raises: ArtifactError if `start` holds no codec; ValueError if the settings do not fit its sizes.
     """
@@ -303,6 +309,8 @@ class BandsDecoderTask(BandsCodecTask):
         torch.manual_seed(seed)
         model = SoundStream.from_artifact(start)
         config.check_fits(model.config)
+        if config.every_bin:
+            model.tell_every_bin()
         self.codes_of = codes_hash(read_config(start))
         for part in (model.encoder, model.rvq):
             part.requires_grad_(False)
@@ -318,14 +326,13 @@ class BandsDecoderTask(BandsCodecTask):
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
         """The discriminators' step, then the decoder's."""
-        config, (encoder, decoder, rvq) = self.config, self.parts
+        config, (_, decoder, _) = self.config, self.parts
         target = self.magnitudes(batch)
         with torch.no_grad(), full_precision(batch.device):
-            latent = encoder.encode(target).transpose(1, 2)
-            codes = rvq.encode(latent.flatten(0, 1)).unflatten(0, latent.shape[:2])
+            codes = self.model.encode(batch)  # those that language models learn, which hold
             counts = config.draw_counts(len(batch)).tolist()
-            latent = torch.stack([rvq.decode(own[:, :count]) for own, count in zip(codes, counts, strict=True)])
-        output = decoder(latent.transpose(1, 2))
+            parts = [self.model.dequantize(own[None, :count]) for own, count in zip(codes, counts, strict=True)]
+        output = decoder(torch.cat(parts))
         total, log = self.distance(output, target)
         real, fake = self._pieces(target, output)
         held = [part.detach() for part in fake]

@@ -31,7 +31,8 @@ class Band:
     def __post_init__(self) -> None:
         if self.n_fft % self.decimation or self.hop % self.decimation or self.n_fft < 2 * self.hop:
             raise ValueError(
-                f"a band's n_fft and hop must be multiples of decimation {self.decimation}, and n_fft at least twice the hop, "
+                f"a band's n_fft and hop must be multiples of decimation {self.decimation}, and n_fft at least twice "
+                "the hop, "
                 f"got {self.n_fft} and {self.hop}"
             )
         if not 0 <= self.low_hz < self.high_hz:
@@ -39,7 +40,9 @@ class Band:
 
     @property
     def lag(self) -> int:
-        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the interpolator."""
+        """Samples by which audio trails the spectra it is made of: half of what windows reach past their hops, and the
+        interpolator.
+        """
         return (self.n_fft - self.hop) // 2 + (HALF_TAPS * self.decimation if self.decimation > 1 else 0)
 
     @property
@@ -54,11 +57,18 @@ class Band:
 
     def width(self, sample_rate_hz: int) -> int:
         """Magnitudes of one spectrum."""
+        return self.num_bins(sample_rate_hz) if self.num_pooled is None else self.num_pooled
+
+    def num_bins(self, sample_rate_hz: int) -> int:
+        """Bins of one spectrum, pooled or not."""
         first, last = self.bins(sample_rate_hz)
-        return last - first if self.num_pooled is None else self.num_pooled
+        return last - first
 
     def pool(self, sample_rate_hz: int) -> Float[Tensor, "n f"]:
-        """1 where a bin belongs to a band of even ratio; every band has a bin. The identity if magnitudes are not pooled."""
+        """1 where a bin belongs to a band of even ratio; every band has a bin.
+
+        The identity if magnitudes are not pooled.
+        """
         first, last = self.bins(sample_rate_hz)
         if self.num_pooled is None:
             return torch.eye(last - first)
@@ -129,6 +139,7 @@ class SoundStreamConfig:
     trunk_kernel: int = 7  # frames of the trunk, the last `trunk_ahead` of them in the future
     trunk_ahead: int = 1
     block_frames: int = 8  # codes that are decoded together
+    every_bin: bool = False  # the decoder tells every bin, of pooled bands too, whose codes know the pooled ones
     # a group's first code stays while its squared distance is at most 1 + hold times that of the nearest
     # (`GroupedVQ.encode_held`)
     hold: float = 0.0
@@ -138,6 +149,8 @@ class SoundStreamConfig:
             raise ValueError(f"hold is {self.hold}; it must be 0 or more")
         if self.hold and self.network != "bands":
             raise ValueError(f"hold is {self.hold}; only the network `bands` has codes that hold")
+        if self.every_bin and self.network != "bands":
+            raise ValueError("every_bin is for the network `bands`, whose bands may be pooled")
         if self.network == "bands":
             self._check_bands()
         if self.network == "spectrogram" and (self.n_fft % self.hop or self.n_fft < 2 * self.hop):
@@ -167,14 +180,23 @@ class SoundStreamConfig:
             raise ValueError(f"levels must be {slots}, the codes of a frame of these bands, got {self.levels}")
         if self.latent_dim * self.group_levels != slots * self.group_dim:
             raise ValueError(
-                f"latent_dim must be {slots // self.group_levels * self.group_dim}, all groups of a frame, got {self.latent_dim}"
+                f"latent_dim must be {slots // self.group_levels * self.group_dim}, all groups of a frame, got "
+                f"{self.latent_dim}"
             )
         if not 0 <= self.trunk_ahead < self.trunk_kernel:
             raise ValueError(f"trunk_ahead must lie in 0..{self.trunk_kernel - 1}, got {self.trunk_ahead}")
 
     @property
+    def decoded_widths(self) -> list[int]:
+        """Magnitudes of one spectrum of each band that the decoder of the bands network tells."""
+        rate = self.sample_rate_hz
+        return [band.num_bins(rate) if self.every_bin else band.width(rate) for band in self.bands]
+
+    @property
     def slots(self) -> list[Slot]:
-        """The codes of a frame of the bands network in their order: by level, so that a prefix is a lower bitrate, then band, time, group."""
+        """The codes of a frame of the bands network in their order: by level, so that a prefix is a lower bitrate, then
+        band, time, group.
+        """
         frame = self.samples_per_frame
         return [
             Slot(level, number, time, group)
@@ -186,7 +208,7 @@ class SoundStreamConfig:
 
     @property
     def place_groups(self) -> list[int]:
-        """Of the bands network: which codebooks each code of the first level has, counted over all groups of all bands."""
+        """Of the bands network: codebooks of each code of the first level, counted over all groups of all bands."""
         before = [sum(band.groups for band in self.bands[:number]) for number in range(len(self.bands))]
         return [before[slot.band] + slot.group for slot in self.slots if slot.level == 0]
 

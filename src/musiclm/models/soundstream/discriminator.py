@@ -1,8 +1,9 @@
 """SoundStream's discriminators (section III-C): waveform at several scales, and complex STFT.
 
-Each returns its inner layers and, last, its logits. Paper: 3 waveform scales as in MelGAN, one STFT of window 1024 and hop 256 with 32
-channels. `base` takes fewer channels and three STFT windows: on two cores the discriminators cost more than the codec. Ours besides: the
-spectrogram network's magnitudes can be judged as they are decoded, which costs no synthesis.
+Each returns its inner layers and, last, its logits. Paper: 3 waveform scales as in MelGAN, one STFT of window 1024 and
+hop 256 with 32 channels. `base` takes fewer channels and three STFT windows: on two cores the discriminators cost more
+than the codec. Ours besides: the spectrogram network's magnitudes can be judged as they are decoded, which costs no
+synthesis.
 """
 
 import math
@@ -90,7 +91,8 @@ class StftDiscriminator(nn.Module):
 
     def forward(self, audio: Float[Tensor, "b 1 s"]) -> list[Tensor]:
         spectrum = stft(audio[:, 0], self.n_fft, self.n_fft // 4, self.window)
-        # contiguous: on a strided view the backward pass of this convolution corrupted memory (torch 2.13, CPU, one thread)
+        # contiguous: on a strided view the backward pass of this convolution corrupted memory (torch 2.13, CPU, one
+        # thread)
         x = self.inlet(torch.view_as_real(spectrum).permute(0, 3, 1, 2)[..., :-1].contiguous())
         out = [x]
         for unit in self.units:
@@ -102,8 +104,8 @@ class StftDiscriminator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """Complex STFT cut into patches of `patch` bins, then 2-D convolutions over frames and patches.
 
-    The paper's network convolves single bins at full resolution; on a CPU that costs many times the codec. Patches keep the
-    work in matrices.
+    The paper's network convolves single bins at full resolution; on a CPU that costs many times the codec. Patches keep
+    the work in matrices.
     """
 
     window: Tensor

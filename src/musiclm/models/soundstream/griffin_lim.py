@@ -1,9 +1,9 @@
 """Phases for magnitudes in bands, in blocks of fixed length: the audio of a stream is that of the whole, to the bit.
 
-Each band is made at a sample rate of its own, then brought to the full rate and added. A block takes its spectra and a few after them; phases
-begin where those of the block before ended and go on by the frequency of the nearest peak, then rounds of Griffin-Lim with momentum (Griffin and
-Lim 1984, Perraudin et al. 2013) make them agree with one another and with what is already said. So nothing depends on how codes arrive, and
-memory is that of a block.
+Each band is made at a sample rate of its own, then brought to the full rate and added. A block takes its spectra and a
+few after them; phases begin where those of the block before ended and go on by the frequency of the nearest peak, then
+rounds of Griffin-Lim with momentum (Griffin and Lim 1984, Perraudin et al. 2013) make them agree with one another and
+with what is already said. So nothing depends on how codes arrive, and memory is that of a block.
 """
 
 import math
@@ -39,7 +39,7 @@ class BandSynthesis(nn.Module):
     taps: Tensor
     draws: Tensor
 
-    def __init__(self, band: Band, sample_rate_hz: int) -> None:
+    def __init__(self, band: Band, sample_rate_hz: int, every_bin: bool = False) -> None:
         super().__init__()
         self.rounds, self.decimation = band.rounds, band.decimation
         self.n_fft, self.hop = band.n_fft // band.decimation, band.hop // band.decimation
@@ -50,7 +50,7 @@ class BandSynthesis(nn.Module):
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         pool = band.pool(sample_rate_hz)
         self.register_buffer("spread", pool.T.contiguous(), persistent=False)
-        self.pooled = band.num_pooled is not None
+        self.pooled = band.num_pooled is not None and not every_bin
         draws = torch.rand(self.last - self.first, generator=torch.Generator().manual_seed(0))
         self.register_buffer("draws", draws, persistent=False)
         k = torch.arange(-HALF_TAPS * band.decimation, HALF_TAPS * band.decimation + 1, dtype=torch.float64)
@@ -67,7 +67,9 @@ class BandSynthesis(nn.Module):
         return size * (self.window.sum() / 2)
 
     def peaks(self, magnitude: Float[Tensor, "b t k"]) -> tuple[Int[Tensor, "b t k"], Float[Tensor, "b t k"]]:
-        """The peak nearest to each bin, and its frequency in cycles per sample by a parabola through the logarithms of its neighbours."""
+        """The peak nearest to each bin, and its frequency in cycles per sample by a parabola through the logarithms of
+        its neighbours.
+        """
         log = (magnitude + 1e-7).log()
         left, right = F.pad(log, (1, 0), value=-1e4)[..., :-1], F.pad(log, (0, 1), value=-1e4)[..., 1:]
         peak = (log >= left) & (log >= right)
@@ -85,14 +87,14 @@ class BandSynthesis(nn.Module):
     ) -> Float[Tensor, "b t k"]:
         """Phases that follow the peaks, from those of the spectrum before."""
         nearest, hz = self.peaks(magnitude)
-        turns = hz.double() * self.hop
+        cycles = hz.double() * self.hop
         if before is None:
             # at a window's first sample the bins of one sine have the same phase but for a sign that alternates
             bins = torch.arange(magnitude.shape[-1], device=magnitude.device)
-            turns[:, 0] = self.draws[nearest[:, 0]] + bins * 0.5
+            cycles[:, 0] = self.draws[nearest[:, 0]] + bins * 0.5
         else:
-            turns[:, 0] += before.double() / (2 * math.pi)
-        return (turns.cumsum(1) % 1.0 * (2 * math.pi)).float()
+            cycles[:, 0] += before.double() / (2 * math.pi)
+        return (cycles.cumsum(1) % 1.0 * (2 * math.pi)).float()
 
     def _overlap_add(self, frames: Float[Tensor, "b t n"]) -> Float[Tensor, "b s"]:
         """Sum of frames, each `hop` samples after the one before: (t - 1) * hop + n_fft samples."""
@@ -119,7 +121,7 @@ class BandSynthesis(nn.Module):
         return self._overlap_add(self.window.square().expand(1, num_frames, -1))[0]
 
     def block(self, squeezed: Float[Tensor, "b t f"], num: int, tail: BandTail) -> Float[Tensor, "b s"]:
-        """Audio at the slow rate of the first `num` of some spectra, num * hop samples; the others are only looked at."""
+        """Audio at the slow rate of the first `num` of some spectra, num * hop samples; the others are context."""
         magnitude = self.magnitude(squeezed)
         b, t, _ = magnitude.shape
         phase = self.first_phases(magnitude, tail.phase)
@@ -167,7 +169,9 @@ class BandsSynthesis(nn.Module):
     def __init__(self, config: SoundStreamConfig) -> None:
         super().__init__()
         self.config = config
-        self.bands = nn.ModuleList([BandSynthesis(band, config.sample_rate_hz) for band in config.bands])
+        self.bands = nn.ModuleList(
+            [BandSynthesis(band, config.sample_rate_hz, config.every_bin) for band in config.bands]
+        )
         self.lags = [band.lag for band in config.bands]
         # spectra of a block
         self.sizes = [config.block_frames * config.samples_per_frame // band.hop for band in config.bands]
@@ -238,7 +242,10 @@ class SynthesisStream:
 
 
 class BandsStream:
-    """Latents in, audio out, in blocks of `block_frames` latents, however they arrive. One per stream; a batch may go side by side."""
+    """Latents in, audio out, in blocks of `block_frames` latents, however they arrive.
+
+    One per stream; a batch may go side by side.
+    """
 
     def __init__(self, decoder: BandsDecoder, synthesis: BandsSynthesis) -> None:
         self.decoder, self.synthesis = decoder, SynthesisStream(synthesis)

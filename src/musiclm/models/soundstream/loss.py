@@ -1,7 +1,8 @@
 """SoundStream's losses (section III-D and III-E): spectral reconstruction, hinge adversarial, feature matching.
 
-Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud music and for any batch;
-the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and turns directly, which costs no synthesis.
+Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud
+music and for any batch; the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and
+phase advances directly, which costs no synthesis.
 """
 
 import math
@@ -17,7 +18,9 @@ from musiclm.models.soundstream.spectrogram import FLOOR, Spectra
 
 
 class SpectralLoss(nn.Module):
-    """Relative L1 on mel magnitudes plus log-mel distance per frame, over windows 2^6..2^11 with a quarter-window hop (equations 4 and 5)."""
+    """Relative L1 on mel magnitudes plus log-mel distance per frame, over windows 2^6..2^11 with a quarter-window hop
+    (equations 4 and 5).
+    """
 
     def __init__(self, sample_rate_hz: int, windows: tuple[int, ...], num_mels: int) -> None:
         super().__init__()
@@ -53,13 +56,16 @@ class SpectraDistance(NamedTuple):
     bins: Float[Tensor, ""]  # mean |difference| of log magnitudes, nepers, bins weighted as mel does
     bands: Float[Tensor, ""]  # the same of the energy in bands
     linear: Float[Tensor, ""]  # L1 of magnitudes over the target's, 1 for silence as output
-    turn: Float[
+    phase_advance: Float[
         Tensor, ""
-    ]  # squared distance of turns, weighted by the target's loudness; at most 1 for a decoder that knows nothing
+    ]  # squared distance of phase advances, weighted by the target's loudness; 1 for a decoder that knows nothing
 
 
 class SpectraLoss(nn.Module):
-    """Decoded spectra against the original's. Logs of single bins are those of a smooth spectrum where the music is noise; bands hold the energy."""
+    """Decoded spectra against the original's.
+
+    Logs of single bins are those of a smooth spectrum where the music is noise; bands hold the energy.
+    """
 
     mel: Tensor
     bands: Tensor
@@ -82,7 +88,7 @@ class SpectraLoss(nn.Module):
         size_out, size_ref = out.exp(), ref.exp()
         energy_out, energy_ref = ((size.square() @ self.bands).log() / 2 for size in (size_out, size_ref))
         weight = (ref - math.log(FLOOR)) * self.mel  # 0 for silence
-        turn = (output.turn - target.turn).square().sum(-1)
+        phase_advance = (output.phase_advance - target.phase_advance).square().sum(-1)
         return SpectraDistance(
             bins=((out - ref).abs() * self.mel).mean(),
             bands=(energy_out - energy_ref).abs().mean(),
@@ -90,13 +96,13 @@ class SpectraLoss(nn.Module):
                 ((size_out - size_ref).abs() @ self.mel).mean(1)
                 / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
             ).mean(),
-            turn=(turn * weight).sum() / (weight.sum() + 1e-6),
+            phase_advance=(phase_advance * weight).sum() / (weight.sum() + 1e-6),
         )
 
 
 def roughness(audio: Float[Tensor, "b 1 s"], n_fft: int = 1024) -> Float[Tensor, ""]:
-    """How much log magnitudes change from frame to frame, mean over clips, frames and bins, in nepers. A codec that averages over what it can't tell
-    scores less than the original; mel distances and ViSQOL hardly mind.
+    """How much log magnitudes change from frame to frame, mean over clips, frames and bins, in nepers. A codec that
+    averages over what it can't tell scores less than the original; mel distances and ViSQOL hardly mind.
     """
     window = torch.hann_window(n_fft, device=audio.device)
     spectrum = stft(audio[:, 0], n_fft, n_fft // 4, window * (2 / window.sum()))

@@ -1,8 +1,10 @@
-"""SoundStream (Zeghidour et al. 2021): audio -> residual codes -> audio, 24 kHz, 50 frames a second, 12 levels of 1024 in MusicLM.
+"""SoundStream (Zeghidour et al. 2021): audio -> residual codes -> audio, 24 kHz, 50 frames a second, 12 levels of 1024
+in MusicLM.
 
-Two networks behind one interface. `waveform` is the paper's (`waveform.py`). `spectrogram` (`spectrogram.py`, `phase.py`) reads spectra at 100 Hz and codes
-them at 50 Hz; nothing learned runs at the full sample rate, which is what two CPU cores need. Its STFT frames are centred on their hop, so
-the encoder looks `lookahead` samples ahead (15 ms in `base`), the decoder `decoder_lookahead` (135 ms).
+Two networks behind one interface. `waveform` is the paper's (`waveform.py`). `spectrogram` (`spectrogram.py`,
+`phase.py`) reads spectra at 100 Hz and codes them at 50 Hz; nothing learned runs at the full sample rate, which is what
+two CPU cores need. Its STFT frames are centred on their hop, so the encoder looks `lookahead` samples ahead (15 ms in
+`base`), the decoder `decoder_lookahead` (135 ms).
 """
 
 import math
@@ -72,6 +74,15 @@ class SoundStream(nn.Module):
     def spec(self) -> TokenSpec:
         return self.config.spec
 
+    def tell_every_bin(self) -> None:
+        """From now on the decoder of the bands network tells every bin of pooled bands: at first what it told of each
+        band. Codes stay what they are."""
+        assert isinstance(self.decoder, BandsDecoder)
+        if not self.config.every_bin:
+            self.decoder = self.decoder.tell_every_bin()
+            self.config = self.decoder.config
+            self.phase = BandsSynthesis(self.config)
+
     def latents(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b d t"]:
         """Frames before quantization of ceil(s / samples_per_frame) frames; the end is padded with zeros."""
         frame, ahead = self.config.samples_per_frame, self.config.lookahead
@@ -79,7 +90,8 @@ class SoundStream(nn.Module):
         length = math.ceil(s / frame) * frame
         if not ahead:
             return self.encoder(F.pad(audio, (0, length - s)))
-        # the first `ahead` samples make no code of their own: they go in as a fast frame whose output is dropped by the advance below
+        # the first `ahead` samples make no code of their own: they go in as a fast frame whose output is dropped by the
+        # advance below
         padded = F.pad(audio, (0, length - s + ahead))
         return self._advanced(padded, length)
 
@@ -98,7 +110,8 @@ class SoundStream(nn.Module):
 
     @torch.no_grad()
     def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]:
-        """Codes of mono audio at the model's rate in [-1, 1]; t = ceil(s / samples_per_frame); the first `levels` levels.
+        """Codes of mono audio at the model's rate in [-1, 1]; t = ceil(s / samples_per_frame); the first `levels`
+        levels.
 
         Raises: ValueError if `levels` is outside 1..config.levels.
         """
@@ -145,7 +158,7 @@ class SoundStream(nn.Module):
         assert isinstance(self.encoder, BandsEncoder)
         padded = F.pad(audio, (0, self.config.lookahead))
         state = self.initial_encoder_state(padded[..., : self.config.lookahead])
-        return self.encoder.analyse(padded[..., self.config.lookahead :], state)
+        return self.encoder.analyse(padded[..., self.config.lookahead :], state, self.config.every_bin)
 
     def spectra(self, audio: Float[Tensor, "b 1 s"]) -> Spectra:
         """What a perfect decoder of the spectrogram network would tell of `audio`, s in whole frames."""

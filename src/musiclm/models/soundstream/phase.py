@@ -1,8 +1,10 @@
-"""From magnitudes and turns to audio: phases are summed, then made consistent by Griffin-Lim; whole or as a stream, with the same result.
+"""From magnitudes and phase advances to audio: phases are summed, then made consistent by Griffin-Lim; whole or as a
+stream, with the same result.
 
-A frame's first phase is that of the frame before plus its turn. Where the decoder is unsure of a turn, the phase is drawn: a hiss then stays a
-hiss. A few iterations of Griffin and Lim (1984) with momentum (Perraudin, Balazs and Sondergaard 2013) follow. Each makes a frame depend on those it
-overlaps, so a frame is final when `phase_reach` later ones are known.
+A frame's first phase is that of the frame before plus its phase advance. Where the decoder is unsure of that, the phase
+is drawn: a hiss then stays a hiss. A few iterations of Griffin and Lim (1984) with momentum (Perraudin, Balazs and
+Sondergaard 2013) follow. Each makes a frame depend on those it overlaps, so a frame is final when `phase_reach` later
+ones are known.
 """
 
 import math
@@ -34,7 +36,8 @@ class PhaseSynthesis(nn.Module):
         self.reach, self.overlap = config.phase_reach, config.n_fft // config.hop - 1
         window = torch.hann_window(config.n_fft)
         self.register_buffer("window", window, persistent=False)
-        # magnitudes have the analysis window's sum taken out, n / 2, and hops of squared windows add up to 3 n / 8 over hop
+        # magnitudes have the analysis window's sum taken out, n / 2, and hops of squared windows add up to 3 n / 8 over
+        # hop
         self.gain = 2 * config.hop / 3
         generator = torch.Generator().manual_seed(0)
         bins = config.num_bins
@@ -48,12 +51,14 @@ class PhaseSynthesis(nn.Module):
 
     @torch.no_grad()
     def accumulate(
-        self, turn: Float[Tensor, "b t f 2"], first_frame: int = 0, before: Int[Tensor, "b f"] | None = None
+        self, phase_advance: Float[Tensor, "b t f 2"], first_frame: int = 0, before: Int[Tensor, "b f"] | None = None
     ) -> Int[Tensor, "b t f"]:
-        """First phases of frames `first_frame`.. in units of 2 pi / CIRCLE; `before` is the phase of the frame before them."""
-        sureness = turn.square().sum(-1).sqrt().clamp(max=1)
-        index = (torch.arange(turn.shape[1], device=turn.device) + first_frame) % NUM_DRAWS
-        circles = torch.atan2(turn[..., 1], turn[..., 0]) / (2 * math.pi) + self.draws[index] * (1 - sureness)
+        """First phases of frames `first_frame`.., unit 2 pi / CIRCLE; `before` is the phase of the frame before."""
+        sureness = phase_advance.square().sum(-1).sqrt().clamp(max=1)
+        index = (torch.arange(phase_advance.shape[1], device=phase_advance.device) + first_frame) % NUM_DRAWS
+        circles = torch.atan2(phase_advance[..., 1], phase_advance[..., 0]) / (2 * math.pi) + self.draws[index] * (
+            1 - sureness
+        )
         steps = (circles.double() * CIRCLE).round().long() + self.advance
         steps[:, 0] += self.start if before is None else before
         return steps.cumsum(1) % CIRCLE
@@ -61,7 +66,7 @@ class PhaseSynthesis(nn.Module):
     def forward(self, spectra: Spectra) -> Float[Tensor, "b 1 s"]:
         """Audio of t * hop samples. Gradients reach the magnitudes; phases are taken as given."""
         magnitude = self.magnitude(spectra)
-        audio = self.consistent(magnitude, self.accumulate(spectra.turn))
+        audio = self.consistent(magnitude, self.accumulate(spectra.phase_advance))
         ahead = (self.n_fft - self.hop) // 2
         return audio[:, None, ahead : ahead + magnitude.shape[1] * self.hop]
 
@@ -102,7 +107,7 @@ class PhaseStream:
         """Samples that no later frame can change."""
         magnitude = self.synthesis.magnitude(spectra)
         before = None if self.phase is None else self.phase[:, -1]
-        phase = self.synthesis.accumulate(spectra.turn, self.num_frames, before)
+        phase = self.synthesis.accumulate(spectra.phase_advance, self.num_frames, before)
         self.num_frames += phase.shape[1]
         self.magnitude = magnitude if self.magnitude is None else torch.cat([self.magnitude, magnitude], 1)
         self.phase = phase if self.phase is None else torch.cat([self.phase, phase], 1)

@@ -1,11 +1,13 @@
-"""The network of `base`: codes hold magnitudes and, for low bins, the frequency within the bin; phases are made at the decoder.
+"""The network of `base`: codes hold magnitudes and, for low bins, the frequency within the bin; phases are made at the
+decoder.
 
-The encoder never sees absolute phase, so a held note keeps its codes and language models have something to learn. What it does see of phase
-is how far it turned since the frame before: that is the frequency of a partial, finer than the bins are wide. The decoder tells magnitudes and
-turns; `musiclm.models.soundstream.phase` makes audio of them. Why, with figures: docs/decisions/001-codec-front-end.md.
+The encoder never sees absolute phase, so a held note keeps its codes and language models have something to learn. What
+it does see of phase is how far it advanced since the frame before: that is the frequency of a partial, finer than the
+bins are wide. The decoder tells magnitudes and phase advances; `musiclm.models.soundstream.phase` makes audio of them.
+Why, with figures: docs/decisions/001-codec-front-end.md.
 
-Both networks add to a linear path that is fixed before training: the principal components of a code's spectra. The codec then starts where a
-linear one ends, and the RVQ's first levels are those of most variance.
+Both networks add to a linear path that is fixed before training: the principal components of a code's spectra. The
+codec then starts where a linear one ends, and the RVQ's first levels are those of most variance.
 """
 
 import math
@@ -26,9 +28,9 @@ class Spectra(NamedTuple):
     """What the codes describe, at the fast rate."""
 
     log_magnitude: Float[Tensor, "b t f"]  # log(magnitude + FLOOR)
-    turn: Float[
+    phase_advance: Float[
         Tensor, "b t f 2"
-    ]  # unit vectors: phase gained since the frame before, less the bin centre's; decoded ones are shorter the less sure
+    ]  # unit vectors: phase gained since the frame before, less the bin centre's; the less sure, the shorter
 
 
 class ConvNeXtBlock(nn.Module):
@@ -52,7 +54,9 @@ def _blocks(width: int, num: int) -> nn.ModuleList:
 
 
 class SpectrogramEncoder(nn.Module):
-    """Spectra -> ConvNeXt at the fast rate -> strided convolution -> ConvNeXt at the code rate, plus principal components: `b 1 s` -> `b d t`."""
+    """Spectra -> ConvNeXt at the fast rate -> strided convolution -> ConvNeXt at the code rate, plus principal
+    components: `b 1 s` -> `b d t`.
+    """
 
     window: Tensor
     carrier: Tensor
@@ -80,18 +84,20 @@ class SpectrogramEncoder(nn.Module):
         nn.init.normal_(self.out.weight, std=1e-3)
 
     def analyse(self, audio: Float[Tensor, "b 1 s"], state: StreamState | None = None) -> Spectra:
-        """Spectra of every hop; turns as unit vectors."""
+        """Spectra of every hop; phase advances as unit vectors."""
         frames = left_context(self, audio, self.context, state)[:, 0].unfold(-1, self.n_fft, self.hop)
         spectrum = torch.fft.rfft(frames * self.window)
-        turn = spectrum[:, 1:] * spectrum[:, :-1].conj() * self.carrier
-        turn = torch.view_as_real(turn / turn.abs().clamp(min=1e-12))
-        return Spectra((spectrum[:, 1:].abs() + FLOOR).log(), turn)
+        phase_advance = spectrum[:, 1:] * spectrum[:, :-1].conj() * self.carrier
+        phase_advance = torch.view_as_real(phase_advance / phase_advance.abs().clamp(min=1e-12))
+        return Spectra((spectrum[:, 1:].abs() + FLOOR).log(), phase_advance)
 
     def features(self, spectra: Spectra) -> Float[Tensor, "b t n"]:
-        """Log magnitudes of about unit spread, and the low bins' turns: short where it is quiet, for they say nothing there."""
+        """Log magnitudes of about unit spread, and the low bins' phase advances: short where it is quiet, for they say
+        nothing there.
+        """
         loudness = 1 - spectra.log_magnitude / math.log(FLOOR)  # 0 at the floor, 1 at full scale
-        turn = (spectra.turn * loudness[..., None])[:, :, : self.tonal_bins]
-        return torch.cat([4 * loudness - 1.5, turn.flatten(2)], -1)
+        phase_advance = (spectra.phase_advance * loudness[..., None])[:, :, : self.tonal_bins]
+        return torch.cat([4 * loudness - 1.5, phase_advance.flatten(2)], -1)
 
     def codewise(self, features: Float[Tensor, "b t n"]) -> Float[Tensor, "b u m"]:
         """The features of each code's fast frames side by side."""
@@ -110,7 +116,9 @@ class SpectrogramEncoder(nn.Module):
 
 
 class SpectrogramDecoder(nn.Module):
-    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate, plus the inverse of the encoder's linear path."""
+    """ConvNeXt at the code rate -> transposed convolution -> ConvNeXt at the fast rate, plus the inverse of the
+    encoder's linear path.
+    """
 
     inverse: Tensor
     offset: Tensor
@@ -138,7 +146,7 @@ class SpectrogramDecoder(nn.Module):
             x = block(x, state)
         linear = F.linear(latent.transpose(1, 2), self.inverse, self.offset)
         linear = linear.reshape(linear.shape[0], x.shape[2], -1)
-        linear = F.pad(linear, (0, 3 * self.num_bins - linear.shape[-1]))  # turns of the upper bins
+        linear = F.pad(linear, (0, 3 * self.num_bins - linear.shape[-1]))  # phase advances of the upper bins
         out = self.head(self.norm(x.transpose(1, 2))).float() + linear
         loudness = (out[..., : self.num_bins] + 1.5) / 4
         log_magnitude = (1 - loudness) * math.log(FLOOR)
@@ -149,7 +157,8 @@ class SpectrogramDecoder(nn.Module):
 def fit_linear_path(
     encoder: SpectrogramEncoder, decoder: SpectrogramDecoder, spectra: list[Spectra], sample_rate_hz: int
 ) -> float:
-    """Sets the linear path to the principal components of some spectra, bins weighted as mel does; the share of variance they hold.
+    """Sets the linear path to the principal components of some spectra, bins weighted as mel does; the share of
+    variance they hold.
 
     Latents get a mean square of 1.
     """

@@ -1,6 +1,7 @@
 """Training SoundStream: reconstruction from the first step, quantization and adversary when each can help.
 
-`CodecTask` is what every training of a codec shares; `musiclm.models.soundstream.decoder_task` trains the decoder alone.
+`CodecTask` is what every training of a codec shares; `musiclm.models.soundstream.decoder_task` trains the decoder
+alone.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,10 @@ from musiclm.train.loop import Update
 
 @dataclass(frozen=True, kw_only=True)
 class CodecTaskConfig:
-    """Adversaries, crops and loss weights. The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms."""
+    """Adversaries, crops and loss weights.
+
+    The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms.
+    """
 
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     crop_s: float = 0.96
@@ -42,7 +46,7 @@ class CodecTaskConfig:
     num_mels: int = 64
     linear_weight: float = 1.0  # relative L1 on mel magnitudes
     log_weight: float = 1.0  # log-mel distance
-    # on decoded spectra (spectrogram network only): bins, bands, linear, turn
+    # on decoded spectra (spectrogram network only): bins, bands, linear, phase advance
     spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
@@ -61,7 +65,7 @@ class CodecTaskConfig:
             )
 
     def check_fits(self, model: SoundStreamConfig) -> None:
-        """Raises ValueError where crops or discriminators do not fit the sizes of the codec, or its network is another."""
+        """Raises: ValueError if crops or discriminators don't fit the codec's sizes, or its network is another."""
         if model.network == "bands":
             raise ValueError("this training is of the networks spectrogram and waveform, got 'bands'")
         frame_s = model.samples_per_frame / model.sample_rate_hz
@@ -72,14 +76,16 @@ class CodecTaskConfig:
         patches = self.discriminator.magnitude_patches
         if patches and (model.network != "spectrogram" or any((model.num_bins - 1) % p for p in patches)):
             raise ValueError(
-                f"magnitude_patches must divide the {model.num_bins - 1} bins that the spectrogram network decodes, got {patches}; "
+                f"magnitude_patches must divide the {model.num_bins - 1} bins that the spectrogram network decodes, "
+                f"got {patches}; "
                 "the waveform network decodes none"
             )
         # of synthesised audio, where frames outside are missing
         edge_s = (model.n_fft - model.hop) / model.sample_rate_hz
         if model.network == "spectrogram" and self.adversary_crop_s + 2 * edge_s > self.crop_s:
             raise ValueError(
-                f"adversary_crop_s must leave {edge_s} s of crop_s ({self.crop_s}) on either side, got {self.adversary_crop_s}"
+                f"adversary_crop_s must leave {edge_s} s of crop_s ({self.crop_s}) on either side, got "
+                f"{self.adversary_crop_s}"
             )
 
 
@@ -121,8 +127,8 @@ class CodecTask:
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
         self.spectral = SpectralLoss(model.config.sample_rate_hz, config.spectral_windows, config.num_mels)
         self.spectra = SpectraLoss(model.config.sample_rate_hz, model.config.num_bins)
-        # what silence as output would score, a decoder that knows no turn, discriminators that can't tell
-        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "turn": 1.0, "discriminator/loss": 2.0}
+        # what silence as output would score, a decoder that knows no phase advance, discriminators that can't tell
+        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "phase_advance": 1.0, "discriminator/loss": 2.0}
 
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
@@ -160,7 +166,8 @@ class CodecTask:
             adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
-        # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those crops alone
+        # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those
+        # crops alone
         output = original = None
         if not isinstance(decoded, Spectra):
             output, original = decoded, batch
@@ -183,7 +190,7 @@ class CodecTask:
         phase = self.model.phase
         assert isinstance(phase, PhaseSynthesis) and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
-        first = int(torch.randint(0, decoded.turn.shape[1] - frames - 2 * edge + 1, ()))
+        first = int(torch.randint(0, decoded.phase_advance.shape[1] - frames - 2 * edge + 1, ()))
         own = slice(first + edge, first + edge + frames)
         real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
         if self.discriminators.need_audio:
@@ -194,8 +201,8 @@ class CodecTask:
         return real, fake
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four and at the first alone;
-        codebook use; how often the first code repeats.
+        """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four
+        and at the first alone; codebook use; how often the first code repeats.
         """
         assert isinstance(module, SoundStream)
         device = next(module.parameters()).device

@@ -1,4 +1,6 @@
-"""The paper's network (SoundStream, section III-A and III-B): strided causal convolutions with dilated residual units, mirrored in the decoder."""
+"""The paper's network (SoundStream, section III-A and III-B): strided causal convolutions with dilated residual units,
+mirrored in the decoder.
+"""
 
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,13 +1,15 @@
 """SoundStorm's network: a Conformer that fills in masked acoustic codes (SoundStorm, sections 3.1 and 3.2).
 
-One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the semantic code of
-that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also adds the sum of that many
-MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what semantic tokens do not hold.
+One position per acoustic frame: the sum of its levels' embeddings (each level has a mask code of its own) and of the
+semantic code of that moment. One head per level. The paper conditions on semantic tokens alone; `mulan_levels` > 0 also
+adds the sum of that many MuLan codes' embeddings to every frame, which costs nothing and tells the decoder what
+semantic tokens do not hold.
 
-`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of an item, and of it the
-masked frames: one code in thirty. With it frames are masked whole, and a small network per frame reads the Conformer's state and the
-frame's lower levels and predicts the next (as the depth transformer of RQ-Transformer does, arXiv 2203.01941), so that a step teaches every
-level of every masked frame; decoding takes the rounds of the first level alone.
+`depth_width` > 0 is another way with the levels, for small training budgets. As published, a step teaches one level of
+an item, and of it the masked frames: one code in thirty. With it frames are masked whole, and a small network per frame
+reads the Conformer's state and the frame's lower levels and predicts the next (as the depth transformer of
+RQ-Transformer does, arXiv 2203.01941), so that a step teaches every level of every masked frame; decoding takes the
+rounds of the first level alone.
 
 `code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
 each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
@@ -38,9 +40,7 @@ class SoundStormConfig:
 
     conformer: ConformerConfig
     mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
-    depth_width: int = (
-        0  # hidden width of the network per frame that predicts its levels in turn; 0 is none, as published
-    )
+    depth_width: int = 0  # hidden width of the network that predicts a frame's levels in turn; 0 is none, as published
     code_width: int = 0  # of the tables of acoustic codes; 0 is the conformer's, as published
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
@@ -56,8 +56,8 @@ class SoundStormConfig:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
         if min(self.pace.acoustic, self.pace.semantic) != 1:
             raise ValueError(
-                f"one of the frame rates must be a multiple of the other, got {self.acoustic.frame_rate_hz} Hz (acoustic) "
-                f"and {self.semantic.frame_rate_hz} Hz (semantic)"
+                "one of the frame rates must be a multiple of the other, got "
+                f"{self.acoustic.frame_rate_hz} Hz (acoustic) and {self.semantic.frame_rate_hz} Hz (semantic)"
             )
 
     @property
@@ -80,7 +80,8 @@ class SoundStorm(nn.Module):
         width, acoustic = config.conformer.width, config.acoustic
         inner = config.code_width or width
         spread = acoustic.levels**-0.5  # of each level, so that a known frame has spread 1, as its semantic code has
-        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is known stands out
+        # codes of level k are rows k * (size + 1) ..., its mask the last of them: at first nothing, so that what is
+        # known stands out
         self.embedding = nn.Embedding(acoustic.levels * (acoustic.codebook_size + 1), inner)
         nn.init.normal_(self.embedding.weight, std=1.0 if config.code_width else spread)
         with torch.no_grad():
@@ -126,8 +127,10 @@ class SoundStorm(nn.Module):
     ) -> Float[Tensor, "b f d"]:
         """Hidden states of acoustic frames.
 
-        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f frames.
-        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames, which change nothing.
+        codes: in [0, codebook_size], codebook_size where masked. semantic: whole units that cover at least the f
+        frames.
+        mulan: the condition, all levels or more than are used; None is no condition. real: false at padded frames,
+        which change nothing.
         """
         return self.conformer(self.embed(codes, semantic, mulan), real)
 
@@ -140,9 +143,10 @@ class SoundStorm(nn.Module):
         base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
         rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
         if config.code_width:
-            x = (self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)).view(b, num_frames, -1)
+            x = self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)  # `_widened` of all levels, and their sum
         else:
-            x = F.embedding_bag(rows, self.embedding.weight, mode="sum").view(b, num_frames, -1)
+            x = F.embedding_bag(rows, self.embedding.weight, mode="sum")
+        x = x.view(b, num_frames, -1)
         count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
         units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
@@ -164,38 +168,42 @@ class SoundStorm(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "b f d"], level: int) -> Float[Tensor, "b f v"]:
         """Logits of one level for all rows, float32."""
-        if self.config.code_width:
-            hidden = hidden @ self.narrow[level]
-        return F.linear(hidden, self.head[level], self.head_bias[level]).float()
+        return F.linear(self._narrowed(hidden, level), self.head[level], self.head_bias[level]).float()
+
+    def _widened(self, embedded: Float[Tensor, "... n c"], levels: int | slice) -> Float[Tensor, "... n d"]:
+        """Embeddings of codes at the width of the network; of several levels, level first."""
+        return embedded @ self.widen[levels] if self.config.code_width else embedded
+
+    def _narrowed(
+        self, hidden: Float[Tensor, "... n d"], levels: int | slice | Int[Tensor, " b"]
+    ) -> Float[Tensor, "... n c"]:
+        """States at the width of the tables of codes; of several levels, level first."""
+        return hidden @ self.narrow[levels] if self.config.code_width else hidden
 
     def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
-        """Logits of a level of frames, float32. `state` is the Conformer's output plus the embeddings of the lower levels."""
+        """Logits of a level of frames, float32.
+
+        `state` is the Conformer's output plus the embeddings of the lower levels.
+        """
         hidden = self.depth(state[:, None], slice(level, level + 1))[:, 0]
         return self.logits(hidden[None], level)[0]
 
     def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """`state` with the codes of a level added to it."""
         own = self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
-        return state + (own @ self.widen[level] if self.config.code_width else own)
+        return state + self._widened(own, level)
 
     def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
-        """Logits of all levels of frames, each given the frame's true codes below: `depth_logits` at every level at once."""
+        """Logits of all levels of frames, each given the true codes below it: `depth_logits` of every level at once."""
         base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
-        below = self.embedding(codes[:, :-1] + base)
-        if self.config.code_width:
-            below = torch.einsum("nqd,qdw->nqw", below, self.widen[:-1])
-        below = below.cumsum(1)
-        states = torch.cat([hidden[:, None], hidden[:, None] + below], 1)
-        hidden = self.depth(states, slice(None))
-        if self.config.code_width:
-            hidden = torch.einsum("nqw,qwd->nqd", hidden, self.narrow)
-        return (torch.einsum("nqd,qvd->nqv", hidden, self.head) + self.head_bias).float()
+        below = self._widened(self.embedding(codes[:, :-1] + base).transpose(0, 1), slice(-1)).transpose(0, 1)
+        states = torch.cat([hidden[:, None], hidden[:, None] + below.cumsum(1)], 1)
+        states = self._narrowed(self.depth(states, slice(None)).transpose(0, 1), slice(None)).transpose(0, 1)
+        return (torch.einsum("nqc,qvc->nqv", states, self.head) + self.head_bias).float()
 
     def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
         """Logits of each row's own level, float32."""
-        if self.config.code_width:
-            hidden = hidden @ self.narrow[level]
-        logits = hidden @ self.head[level].transpose(1, 2)
+        logits = self._narrowed(hidden, level) @ self.head[level].transpose(1, 2)
         return (logits + self.head_bias[level][:, None]).float()
 
     @torch.no_grad()

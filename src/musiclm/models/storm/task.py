@@ -1,8 +1,9 @@
 """Training of SoundStorm over the token store (SoundStorm, section 3.2), as a Task of the loop (`musiclm.train.loop`).
 
-Each item draws a prompt (frames before a random cut, known at all levels), a level, and a share of that level's frames to mask; the levels
-above are masked throughout, and the loss counts the masked codes of that level alone. Two departures, both towards what decoding
-does: a share of the items has no prompt, and at levels after the first, which are decoded in one pass, a share has every frame masked.
+Each item draws a prompt (frames before a random cut, known at all levels), a level, and a share of that level's frames
+to mask; the levels above are masked throughout, and the loss counts the masked codes of that level alone. Two
+departures, both towards what decoding does: a share of the items has no prompt, and at levels after the first, which
+are decoded in one pass, a share has every frame masked.
 """
 
 import math
@@ -75,7 +76,7 @@ def draw_masking(
     config: StormTaskConfig,
     generator: torch.Generator,
 ) -> Masking:
-    """A masking of crops of `length` frames, the first `num_frames` of which are real; at least one real frame is masked."""
+    """A masking of crops of `length` frames, `num_frames` of them real; at least one real frame is masked."""
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
@@ -146,11 +147,12 @@ def masked_losses(
 class StormTask:
     """Trains SoundStorm on crops of a store's train split.
 
-    Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half masked at random,
-    the others in the state in which decoding meets them; with `depth_width` half the frames masked whole; `baseline`
-    holds what code frequencies alone score), `loss` their mean, `first_round`: the first level with every frame
-    hidden, as decoding begins, and `shuffled_STREAM`: how much that rises when a crop gets the condition of another.
-    (Half hidden, a model that has learned to read the frames it is given needs the condition less, and one that has not looks as if it listened better.)
+    Figures on fixed crops of the validation split, without prompt: `level_K`, nats per code (the first level half
+    masked at random, the others in the state in which decoding meets them; with `depth_width` half the frames masked
+    whole; `baseline` holds what code frequencies alone score), `loss` their mean, `first_round`: the first level with
+    every frame hidden, as decoding begins, and `shuffled_STREAM`: how much that rises when a crop gets the condition of
+    another. (Half hidden, a model that has learned to read the frames it is given needs the condition less, and one
+    that has not looks as if it listened better.)
     """
 
     name = "storm"
@@ -235,7 +237,9 @@ class StormTask:
     def _losses(
         self, module: SoundStorm, streams: dict[str, Tensor], levels: list[int], hidden: float = 0.5
     ) -> list[float]:
-        """Loss of some levels over the validation crops, in nats per masked code; `hidden` is the share of frames masked at the first level."""
+        """Loss of some levels over the validation crops, in nats per masked code; `hidden` is the share of frames
+        masked at the first level.
+        """
         device = module.semantic.weight.device
         b, _, length = streams["acoustic"].shape
         num_frames = self.validation["num_frames"]

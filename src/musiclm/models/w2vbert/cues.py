@@ -1,7 +1,9 @@
-"""What a listener follows in music and a network's layer does not put first: pitch, onsets, loudness, 25 times a second, measured from audio.
+"""What a listener follows in music and a network's layer does not put first: pitch, onsets, loudness, 25 times a
+second, measured from audio.
 
-k-means spends its clusters where features vary most, which is timbre; a semantic token then keeps a third of the melody that its layer holds. So
-the layer's own guesses of these cues, by ridge regression, stand beside its features, as loud as `CueWeights` says, where clusters are made.
+k-means spends its clusters where features vary most, which is timbre; a semantic token then keeps a third of the melody
+that its layer holds. So the layer's own guesses of these cues, by ridge regression, stand beside its features, as loud
+as `CueWeights` says, where clusters are made.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ NUM_CUES = 14  # 12 pitch classes, onset strength, loudness
 
 @dataclass(frozen=True, kw_only=True)
 class CueWeights:
-    """How loud each cue is beside all features of the layer together, as a ratio of deviations; all 0: features alone, as published."""
+    """How loud each cue is beside all features of the layer together, as a ratio of deviations; all 0: features alone,
+    as published.
+    """
 
     chroma: float = 0.6
     onset: float = 0.5
@@ -32,9 +36,10 @@ class CueWeights:
 
 
 def chroma(audio: Float[Tensor, "b 1 s"], n_fft: int = 8192) -> Float[Tensor, "b t 12"]:
-    """Energy per pitch class (0 is C), 55 Hz to 1760 Hz, each frame of unit length; t = s // 960. Silent frames are zero.
+    """Energy per pitch class (0 is C), 55 Hz to 1760 Hz, each frame of unit length; t = s // 960.
 
-    A third of a second of window tells semitones apart from about 110 Hz up. Magnitudes, not powers: chords, not the loudest note.
+    Silent frames are zero. A third of a second of window tells semitones apart from about 110 Hz up. Magnitudes, not
+    powers: chords, not the loudest note.
     """
     num_frames = audio.shape[-1] // HOP
     magnitude = stft(audio[:, 0, : num_frames * HOP], n_fft, HOP, torch.hann_window(n_fft, device=audio.device)).abs()
@@ -74,7 +79,10 @@ def cues_of(audio: Float[Tensor, "b 1 s"]) -> dict[str, Float[Tensor, "b t _"]]:
 def cue_map(
     features: Float[Tensor, "n d"], cues: dict[str, Float[Tensor, "n _"]], weights: CueWeights, ridge: float = 1e-2
 ) -> Float[Tensor, f"d {NUM_CUES}"]:
-    """The matrix that turns features (deviation 1 each) into guesses of the cues, as loud as asked for. `ridge` is per row."""
+    """The matrix that turns features (deviation 1 each) into guesses of the cues, as loud as asked for.
+
+    `ridge` is per row.
+    """
     gram = (features.T @ features).double() + ridge * len(features) * torch.eye(features.shape[1], dtype=torch.double)
     columns = []
     for name, target in cues.items():

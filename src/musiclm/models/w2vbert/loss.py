@@ -45,9 +45,10 @@ def contrastive_loss(
 ) -> ContrastiveLoss:
     """InfoNCE by cosine: each output must find its own target among those of the other hidden frames of its clip.
 
-    Distractors with the target's own codes stay in the loss. wav2vec 2.0's code leaves them out, which makes the loss fall when
-    codes collapse: on one batch it went from 34 codes in use to 2 in 25 steps. Kept, they cost log(their number) and push the
-    quantizer apart. Accuracy and baseline leave them out, since nothing could tell them from the target.
+    Distractors with the target's own codes stay in the loss. wav2vec 2.0's code leaves them out, which makes the loss
+    fall when codes collapse: on one batch it went from 34 codes in use to 2 in 25 steps. Kept, they cost log(their
+    number) and push the quantizer apart. Accuracy and baseline leave them out, since nothing could tell them from the
+    target.
     """
     similarity = F.normalize(outputs, dim=-1) @ F.normalize(targets, dim=-1).transpose(1, 2) / temperature
     answer = torch.arange(codes.shape[1], device=codes.device).expand(codes.shape[0], -1)
@@ -73,7 +74,10 @@ def masked_prediction_loss(logits: Float[Tensor, "b n g v"], codes: Int[Tensor, 
 
 
 def code_entropy(codes: Int[Tensor, "b n g"], codebook_size: int) -> Float[Tensor, ""]:
-    """Entropy in nats of the codes' own distribution, mean over codebooks. Few codes make it too low, never too high."""
+    """Entropy in nats of the codes' own distribution, mean over codebooks.
+
+    Few codes make it too low, never too high.
+    """
     counts = F.one_hot(codes, codebook_size).flatten(0, 1).sum(0).float()
     share = counts / counts.sum(-1, keepdim=True)
     return torch.special.entr(share).sum(-1).mean()

@@ -1,12 +1,14 @@
-"""w2v-BERT: self-supervised features of audio by contrastive learning and masked prediction together (arXiv 2108.06209).
+"""w2v-BERT: self-supervised features of audio by contrastive learning and masked prediction (arXiv 2108.06209).
 
-    audio -> log-mel at 100 Hz -> two strided convolutions, 25 Hz -> (spans masked) -> Conformer, first half  -> contrastive loss
-                                                                                       then second half -> masked prediction
-            log-mel -> Gumbel quantizer: the targets of both losses
+    audio -> log-mel at 100 Hz -> two strided convolutions, 25 Hz -> (spans masked)
+          -> Conformer, first half -> contrastive loss
+          -> Conformer, second half -> masked prediction
+    log-mel -> Gumbel quantizer: the targets of both losses
 
-Departures from section 3: the subsampling convolutions run over time only (1-d, mel bands as channels), which costs a tenth on a
-CPU; masked frames become a learned vector (and, by default, a line between the span's neighbours) rather than noise; distractors are all the other masked frames of the clip rather than
-a sample of 100 (about as many in 8 s crops).
+Departures from section 3: the subsampling convolutions run over time only (1-d, mel bands as channels), which costs a
+tenth on a CPU; masked frames become a learned vector (and, by default, a line between the span's neighbours) rather
+than noise; distractors are all the other masked frames of the clip rather than a sample of 100 (about as many in 8 s
+crops).
 """
 
 import math
@@ -85,7 +87,7 @@ class W2vBertConfig:
 
 
 class FrontEnd(nn.Module):
-    """Audio to 25 Hz frames: log-mel, normalised by the corpus' mean and deviation per band, two convolutions of stride 2."""
+    """Audio to 25 Hz frames: log-mel, normalised by the corpus' statistics per band, two convolutions of stride 2."""
 
     mel_mean: Tensor
     mel_std: Tensor
@@ -108,7 +110,7 @@ class FrontEnd(nn.Module):
 
     @torch.no_grad()
     def mel_frames(self, audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b m f"]:
-        """Normalised log-mel, exactly four frames to each of the s // frame_samples whole frames; the rest of s is dropped."""
+        """Normalised log-mel, four frames to each of the s // frame_samples whole frames; the rest of s is dropped."""
         num_samples = audio.shape[-1] // self.frame_samples * self.frame_samples
         mel = self.mel(audio[:, 0, :num_samples])
         return ((mel - self.mel_mean[:, None]) / self.mel_std[:, None]).clamp(-6, 6)
@@ -143,12 +145,13 @@ class Quantized:
 class GumbelQuantizer(nn.Module):
     """Product quantizer of wav2vec 2.0 (arXiv 2006.11477, section 2): one entry per codebook, drawn by Gumbel-softmax.
 
-    In eval mode the likeliest entry is taken. Departure: it reads the log-mel of each frame (four columns, the strongest
-    `quantizer_inputs` principal components, partly whitened) instead of the convolutions' output, and starts as k-means, each
-    codebook on components of its own, its entries near the centroids. Measured on real music, 2 codebooks: on the convolutions'
-    output, which moves as they learn, 320 entries fell to 6 in use within 50 steps whatever the diversity loss did; with
-    normalised logits they stayed in use and nothing was learned. With random entries in place of centroids the contrastive loss
-    stayed at the baseline of guessing for 440 steps; with centroids it left it at once.
+    In eval mode the likeliest entry is taken. Departure: it reads the log-mel of each frame (four columns, the
+    strongest `quantizer_inputs` principal components, partly whitened) instead of the convolutions' output, and starts
+    as k-means, each codebook on components of its own, its entries near the centroids. Measured on real music, 2
+    codebooks: on the convolutions' output, which moves as they learn, 320 entries fell to 6 in use within 50 steps
+    whatever the diversity loss did; with normalised logits they stayed in use and nothing was learned. With random
+    entries in place of centroids the contrastive loss stayed at the baseline of guessing for 440 steps; with centroids
+    it left it at once.
     """
 
     mean: Tensor
@@ -182,7 +185,8 @@ class GumbelQuantizer(nn.Module):
             own = points[:, part].contiguous()
             centroids = kmeans(own, self.codebook_size, 15, seed + g)
             variance = (own - centroids[assign(own, centroids)]).square().mean().clamp(min=1e-3)
-            # (c.x - |c|^2 / 2) / variance: log-posterior of Gaussians of that variance around the centroids, so draws stay near
+            # (c.x - |c|^2 / 2) / variance: log-posterior of Gaussians of that variance around the centroids, so draws
+            # stay near
             self.logits.weight[rows, part] = centroids / variance
             self.logits.bias[rows] = -0.5 * centroids.square().sum(1) / variance
             # entries that sound alike start alike: the contrastive loss then has something to gain from the first step
@@ -226,7 +230,7 @@ def draw_mask(
 
 
 def bridge(x: Float[Tensor, "b t d"], hidden: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
-    """Straight lines across hidden spans, from the frame before to the frame after; the nearer one's value at a clip's ends."""
+    """Straight lines across hidden spans, between the frames around them; at a clip's ends the only one's value."""
     t = x.shape[1]
     here = torch.arange(t, device=x.device).expand_as(hidden)
     before = torch.where(hidden, -1, here).cummax(1).values
@@ -242,7 +246,10 @@ def bridge(x: Float[Tensor, "b t d"], hidden: Bool[Tensor, "b t"]) -> Float[Tens
 
 
 class W2vBert(nn.Module):
-    """The whole training model. For tokens see `musiclm.models.w2vbert.tokenizer.SemanticTokenizer`, which keeps the lower layers only."""
+    """The whole training model.
+
+    For tokens see `musiclm.models.w2vbert.tokenizer.SemanticTokenizer`, which keeps the lower layers only.
+    """
 
     def __init__(self, config: W2vBertConfig) -> None:
         super().__init__()
@@ -268,7 +275,10 @@ class W2vBert(nn.Module):
     def forward(
         self, audio: Float[Tensor, "b 1 s"], hidden: Bool[Tensor, "b t"], gumbel_temperature: float = 1.0
     ) -> W2vBertLoss:
-        """Both losses at the hidden frames (section 3.3). Every clip must hide the same number of frames, as `draw_mask` does."""
+        """Both losses at the hidden frames (section 3.3).
+
+        Every clip must hide the same number of frames, as `draw_mask` does.
+        """
         config = self.config
         b, t = hidden.shape
         mel = self.front_end.mel_frames(audio)
@@ -305,7 +315,9 @@ class W2vBert(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, audio: Float[Tensor, "b 1 s"], seed: int = 0) -> None:
-        """Everything that is fitted rather than learned, from some minutes of music before training: mel statistics, the quantizer's start."""
+        """Everything that is fitted rather than learned, from some minutes of music before training: mel statistics,
+        the quantizer's start.
+        """
         self.front_end.set_mel_statistics(audio)
         self.quantizer.fit(stack_mel(self.front_end.mel_frames(audio)), seed)
 

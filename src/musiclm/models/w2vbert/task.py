@@ -77,7 +77,8 @@ class W2vBertTask:
         self.model = W2vBert(config.model)
         self.groups: dict[str, nn.Module] = {"model": self.model}
         num_hidden = round(config.model.mask_fraction * round(config.crop_s * FRAME_RATE_HZ))
-        # an upper bound of skill by luck: fewer candidates remain where codes repeat, and the logged baseline says how many
+        # an upper bound of skill by luck: fewer candidates remain where codes repeat, and the logged baseline says how
+        # many
         self.baseline = {"contrastive_accuracy": 1.0 / num_hidden}
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -116,7 +117,7 @@ class W2vBertTask:
         )
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Both losses on held-out crops under fixed masks, and the unigram entropy (nats) that masked prediction must beat."""
+        """Both losses on held-out crops under fixed masks, and the unigram entropy (nats) for comparison."""
         assert isinstance(module, W2vBert)
         device = next(module.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
@@ -152,7 +153,7 @@ class W2vBertTask:
         }
 
     def fit(self, module: W2vBert, layer: int | None = None) -> SemanticTokenizer:
-        """A tokenizer of `module` (config.layer by default), k-means fitted on training crops as they are, without gain."""
+        """A tokenizer of `module` (config.layer by default), k-means fitted on training crops without gain."""
         config = self.config
         num_batches = -(-config.num_fit_clips // self.batch_size)
         # steps from 10 million on: crops the training steps do not share, and the same ones at every call
@@ -170,7 +171,7 @@ class W2vBertTask:
         )
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the tokenizer (artifact kind "semantic") with the layers up to config.layer; half precision, half the size."""
+        """Writes the tokenizer (artifact kind "semantic") with the layers up to config.layer, in half precision."""
         assert isinstance(module, W2vBert)
         tokenizer = self.fit(module)
         facts = {**info, "baseline": self.baseline}

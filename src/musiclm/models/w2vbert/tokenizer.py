@@ -1,10 +1,10 @@
 """Semantic tokens: k-means over one layer of w2v-BERT (AudioLM, section 3.2; MusicLM, section 3.1).
 
-Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand what they say of pitch, onsets
-and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony` the notes below and above C4
-have codes of their own (`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low register, high register, and
-one of the network for each half. Only the layers up to the chosen one are kept. Long audio is encoded in overlapping
-windows of the length the model was trained on, in constant memory.
+Features of the chosen layer are normalised to mean 0 and deviation 1 per dimension before k-means; beside them stand
+what they say of pitch, onsets and loudness (`musiclm.models.w2vbert.cues`), which AudioLM does not do. With `harmony`
+the notes below and above C4 have codes of their own (`musiclm.models.w2vbert.harmony`), and a frame of 80 ms four: low
+register, high register, and one of the network for each half. Only the layers up to the chosen one are kept. Long audio
+is encoded in overlapping windows of the length the model was trained on, in constant memory.
 """
 
 from collections.abc import Iterable
@@ -115,9 +115,9 @@ class SemanticTokenizer(nn.Module):
         """Codes in [0, num_clusters): one for each whole 40 ms, t = floor(s / 960) at 24 kHz, or with `harmony` four
         for each whole 80 ms.
 
-        Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 * context_s;
-        each frame's code comes from the window whose inside it lies in. The last window ends with the audio. Memory does not
-        grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
+        Audio up to window_s goes through at once. Longer audio is read in windows of window_s that overlap by 2 *
+        context_s; each frame's code comes from the window whose inside it lies in. The last window ends with the audio.
+        Memory does not grow with s beyond the codes themselves. Audio of less than a frame gives no codes.
         """
         b, samples = audio.shape[0], self.config.w2vbert.frame_samples
         num_frames = audio.shape[-1] // (samples * self.config.halves) * self.config.halves
@@ -136,8 +136,8 @@ class SemanticTokenizer(nn.Module):
                 inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
                 codes[:, window.keep_start : window.keep_stop] = row[:, inside]
             if self.config.harmony:  # windows begin and end with whole frames
-                heard = self._notes(pieces).unflatten(0, (len(group), b))
-                for window, row in zip(group, heard, strict=True):
+                notes = self._notes(pieces).unflatten(0, (len(group), b))
+                for window, row in zip(group, notes, strict=True):
                     first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
                     notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
         return torch.cat([notes, codes.unflatten(1, (-1, self.config.halves)).transpose(1, 2)], 1)
@@ -190,7 +190,7 @@ class Window:
 
 
 def plan_windows(num_frames: int, window: int, context: int) -> list[Window]:
-    """Windows of equal length whose kept parts tile [0, num_frames); a frame is kept at least `context` frames from an inner edge."""
+    """Windows of equal length whose kept parts tile [0, num_frames), `context` frames or more from inner edges."""
     if num_frames <= window:
         return [Window(0, num_frames, 0, num_frames)]
     plan, kept = [], 0
@@ -216,7 +216,8 @@ def fit_tokenizer(
     cue_weights: CueWeights | None = None,
     harmony: bool = False,
 ) -> SemanticTokenizer:
-    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips, and over cues, if weighed.
+    """Cuts a tokenizer from a trained model: statistics and k-means over the features that `layer` has on the clips,
+    and over cues, if weighed.
 
     Give it some tens of frames per cluster: 1024 clusters want 20 minutes of audio or more (25 frames a second).
     Raises: ValueError if there is no clip or no such layer.
@@ -255,14 +256,14 @@ def fit_clusters(
     width, device = tokenizer.feature_mean.shape[0], tokenizer.centroids.device
     rows: list[Tensor] = []
     notes: list[Tensor] = []
-    heard: dict[str, list[Tensor]] = {}
+    cue_parts: dict[str, list[Tensor]] = {}
     for clip in clips:
         if tokenizer.config.harmony:
             notes.append(semitones(clip.to(device)).flatten(0, 1))
         rows.append(tokenizer.features(clip.to(device))[..., :width].flatten(0, 1))
         if cue_weights:
             for name, cue in cues_of(clip).items():
-                heard.setdefault(name, []).append(cue.flatten(0, 1))
+                cue_parts.setdefault(name, []).append(cue.flatten(0, 1))
     if not rows:
         raise ValueError("there are no clips to fit clusters on; give it training clips of the corpus")
     data = torch.cat(rows)
@@ -270,7 +271,7 @@ def fit_clusters(
     tokenizer.feature_std.copy_(data.std(0).clamp(min=1e-4))
     data = (data - tokenizer.feature_mean) / tokenizer.feature_std
     if cue_weights:
-        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in heard.items()}, cue_weights)
+        cues = cue_map(data.cpu(), {name: torch.cat(parts) for name, parts in cue_parts.items()}, cue_weights)
         tokenizer.cues.copy_(cues)
     data = torch.cat([data, data @ tokenizer.cues], dim=1)
     tokenizer.centroids.copy_(kmeans(data, tokenizer.config.num_clusters, num_iterations, seed))

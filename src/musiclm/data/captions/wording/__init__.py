@@ -1,11 +1,11 @@
 """How people write about music: plain text that anyone can read and add to.
 
-rules/*.txt   a grammar. Below a rule's name stand the ways to expand it, indented. `{name}` is another rule, or a slot that `writer`
-              fills from the facts; a way with a slot that nothing fills is passed over. `{v:is|are}` agrees with the noun before it,
-              `a(n)` becomes the article that fits. What a way states beyond its slots is in its rule's name: rules named `fact:...`
-              are reached through slots that check the fact first.
-tables/*.txt  a line per thing: its name, a colon, and ways to say it between commas. Whatever stands there is true of every
-              note of that instrument, of every piece of that style.
+rules/*.txt   a grammar. Below a rule's name stand the ways to expand it, indented. `{name}` is another rule, or a slot
+              that `writer` fills from the facts; a way with a slot that nothing fills is passed over. `{v:is|are}`
+              agrees with the noun before it, `a(n)` becomes the article that fits. What a way states beyond its slots
+              is in its rule's name: rules named `fact:...` are reached through slots that check the fact first.
+tables/*.txt  a line per thing: its name, a colon, and ways to say it between commas. Whatever stands there is true of
+              every note of that instrument, of every piece of that style.
 """
 
 from importlib import resources

@@ -1,6 +1,6 @@
-"""Listeners: each says something of one clip, in figures that JSON holds.
+"""Analysers: each says something of one clip, in figures that JSON holds.
 
-What they say is kept per set of clips, so a new one listens alone.
+Their figures are kept per set of clips, so a new one runs alone.
 
 None of them had a part in training: labels for MuLan come from other weights and other measures
 (docs/decisions/004-who-judges.md).
@@ -15,23 +15,23 @@ from jaxtyping import Float
 from musiclm.listen.embedders import Aisfx, Pretrained
 from musiclm.listen.judge import Judge
 from musiclm.listen.music import chroma_blocks, describe
-from musiclm.listen.notes import NoteListener
+from musiclm.listen.notes import NoteAnalyser
 from musiclm.listen.signal import sanity
 
 Clip = Float[np.ndarray, " s"]
-MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", NoteListener.name
+MUSICNN, CHROMA, METER, NOTES = "musicnn-msd", "chroma", "meter", NoteAnalyser.name
 LIBROSA = "librosa-3"  # another number when its figures change: what was kept of the one before is not read
 
 
 @runtime_checkable
-class Listener(Protocol):
+class Analyser(Protocol):
     name: str
 
     def __call__(self, clip: Clip) -> dict[str, Any]:
         """Figures of one clip at 24 kHz. Raises: ValueError for a clip too short for it."""
 
 
-class TagListener:
+class TagAnalyser:
     """The judge: `embedding` (200) and `tags` (50)."""
 
     name = MUSICNN
@@ -44,7 +44,7 @@ class TagListener:
         return {"embedding": embeddings[0].round(5).tolist(), "tags": tags[0].round(5).tolist()}
 
 
-class MusicListener:
+class MusicAnalyser:
     """librosa: the fields of `musiclm.listen.music.Description`."""
 
     name = LIBROSA
@@ -53,7 +53,7 @@ class MusicListener:
         return asdict(describe(clip))
 
 
-class ChromaListener:
+class ChromaAnalyser:
     """`chroma`: twelve numbers for each half second."""
 
     name = CHROMA
@@ -74,21 +74,21 @@ class Meter:
         return asdict(sanity(clip, self.seams_s))
 
 
-def make_listener(name: str, *, seams_s: tuple[float, ...] = (), device: str = "cpu") -> Listener:
-    """A listener by name; any other name is an audio model of transformers.
+def make_analyser(name: str, *, seams_s: tuple[float, ...] = (), device: str = "cpu") -> Analyser:
+    """An analyser by name; any other name is an audio model of transformers.
 
     Raises: ValueError if it can't be had, saying what to install.
     """
     if name == MUSICNN:
-        return TagListener()
+        return TagAnalyser()
     if name == LIBROSA:
-        return MusicListener()
+        return MusicAnalyser()
     if name == CHROMA:
-        return ChromaListener()
+        return ChromaAnalyser()
     if name == METER:
         return Meter(seams_s)
     if name == NOTES:
-        return NoteListener()
+        return NoteAnalyser()
     if name == Aisfx.name:
         return Aisfx(device)
     return Pretrained(name, device)
