@@ -12,7 +12,7 @@ Melody NUMBER depends on the seed and its number alone: more of them with the sa
 import concurrent.futures
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -149,7 +149,7 @@ def _finished(job: Job) -> dict[int, list[Rendition]]:
     return {number: some for number, some in found.items() if len(some) == job.renditions}
 
 
-def _make_all(numbers: Sequence[int], job: Job, jobs: int) -> Iterator[list[Rendition]]:
+def _make_all(numbers: Sequence[int], job: Job, jobs: int) -> Generator[list[Rendition], None, None]:
     if jobs == 1 or len(numbers) < 2:
         yield from (make_melody(number, job) for number in numbers)
         return
@@ -217,9 +217,9 @@ def _plan(score: Score, start_s: float, index: int, rng: random.Random) -> Plan:
     tempo = round(1 + rng.uniform(-TEMPO, TEMPO), 3)
     written = [note for part in score.parts if part.role == "melody" for note in part.notes]
     notes = _cut(score, written, start_s, tempo)
+    sound: str = rng.choice(MANNERS)
     if index % 3 == 0:
-        sound = rng.choice(MANNERS)
-        low, high = RANGES[sound]
+        low, high = RANGES[sound]  # type: ignore[index]
     else:
         sound = rng.choice(
             [name for name, one in INSTRUMENTS.items() if "melody" in one.roles and one.family != "bass"]
