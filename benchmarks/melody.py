@@ -45,7 +45,6 @@ from musiclm.models.melody.task import roll
 VOICES = ("hum", "sing", "whistle")
 HOP_S, PLACES = 1.6, 6  # windows of a melody as written
 SAME_NOTES = 0.9  # likeness of rolls from which two windows are one
-BACKING_DB = (None, -6.0, 0.0, 6.0)  # of the accompaniment beside the melody; None: without
 BLOCK_S = 0.2
 STYLES = (
     "a calm piano piece",
@@ -62,6 +61,13 @@ def main() -> None:
     parser.add_argument("model", help="the artifact of an encoder; a bundle")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="test", help="train, validation, test, or all")
+    parser.add_argument(
+        "--backing-db",
+        type=float,
+        nargs="*",
+        default=[-6.0, 0.0, 6.0],
+        help="levels of accompaniment beside the melody",
+    )
     parser.add_argument("--num", type=int, default=8, help="melodies that are followed")
     parser.add_argument("--duration", type=float, default=10.0)
     parser.add_argument("--auc", type=int, default=0, help="prompts for the AUC with and without a melody; 0: none")
@@ -79,7 +85,10 @@ def main() -> None:
     }
     if arguments.what == "encoder":
         encoder = MelodyEncoder.from_artifact(Path(arguments.model))
-        document |= {"encoder": encoder.codes_hash, **retrieval(encoder, arguments.data, renditions)}
+        document |= {
+            "encoder": encoder.codes_hash,
+            **retrieval(encoder, arguments.data, renditions, arguments.backing_db),
+        }
     else:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         document |= follow(arguments, renditions)
@@ -127,8 +136,10 @@ def listen(encoder: MelodyEncoder, folder: Path, one: Rendition, backing_db: flo
     )
 
 
-def retrieval(encoder: MelodyEncoder, folder: Path, renditions: Sequence[Rendition]) -> dict[str, Any]:
-    heard = {db: [listen(encoder, folder, one, db) for one in renditions] for db in BACKING_DB}
+def retrieval(
+    encoder: MelodyEncoder, folder: Path, renditions: Sequence[Rendition], backing_db: Sequence[float]
+) -> dict[str, Any]:
+    heard = {db: [listen(encoder, folder, one, db) for one in renditions] for db in (None, *backing_db)}
     codebooks = encoder.rvq
 
     def decoded(levels: int) -> Callable[[Heard], np.ndarray]:
@@ -156,7 +167,7 @@ def retrieval(encoder: MelodyEncoder, folder: Path, renditions: Sequence[Renditi
 
     add("other sound", any_two)
     add("other sound, pitch classes alone", any_two, see=lambda x: x.chroma)
-    for db in BACKING_DB[1:]:
+    for db in backing_db:
         add(f"accompaniment at {db:+g} dB", lambda a, b: any_two(a, b) and b.backing != "none", None, db)
         add(
             f"accompaniment at {db:+g} dB, pitch classes alone",
@@ -167,12 +178,13 @@ def retrieval(encoder: MelodyEncoder, folder: Path, renditions: Sequence[Renditi
         )
     for voice in VOICES:
         add(f"{voice} -> instrument", lambda a, b, v=voice: a.sound == v and not is_voice(b))  # type: ignore[misc]
-        add(
-            f"{voice} -> instrument at 0 dB of accompaniment",
-            lambda a, b, v=voice: a.sound == v and not is_voice(b) and b.backing != "none",  # type: ignore[misc]
-            None,
-            0.0,
-        )
+        for db in backing_db:
+            add(
+                f"{voice} -> instrument, accompaniment at {db:+g} dB",
+                lambda a, b, v=voice: a.sound == v and not is_voice(b) and b.backing != "none",  # type: ignore[misc]
+                None,
+                db,
+            )
     add("same octave", lambda a, b: any_two(a, b) and a.octave == b.octave)
     add("one octave apart", lambda a, b: any_two(a, b) and abs(a.octave - b.octave) == 1)
     add("two octaves apart or more", lambda a, b: any_two(a, b) and abs(a.octave - b.octave) >= 2)
