@@ -1,6 +1,7 @@
 # make demo   sets everything up and turns a sentence into out/arcade.wav
 # make test   sets everything up and runs the tests
 # make check  format, lint, types, tests
+# make slow   the tests that take minutes
 # make shapes tests of models, evaluation and command line with the shapes in signatures checked
 
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PROMPT := The main soundtrack of an arcade game. It is fast-paced and upbeat, with a catchy electric guitar riff. The music is repetitive and easy to remember, but with unexpected sounds, like cymbal crashes or drum rolls.
 
-.PHONY: demo test shapes check format lint types tiny clean
+.PHONY: demo test slow shapes check format lint types tiny clean
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "musiclm needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -19,7 +20,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[train,eval,corpus,serve,cluster,dev]'
 	$(BIN)/pip install --quiet --no-deps musicnn==0.1.0 basic-pitch==0.4.0 aisfx==0.1.2
 	touch $@
 
@@ -29,6 +30,9 @@ demo: $(VENV)/base
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -q
+
+slow: $(VENV)/dev
+	$(BIN)/python -m pytest -q -m slow
 
 # the same with the shapes and types in signatures checked at each call, where tensors and arrays go; twice as slow
 shapes: $(VENV)/dev

@@ -9,7 +9,8 @@ checkout.
 """
 
 import argparse
-import importlib
+import compileall
+import importlib.util
 import json
 import os
 import shutil
@@ -166,8 +167,8 @@ MUTATIONS = (
     ),
     Mutation(
         "loop.py",
-        '"weight_decay": 0.0}',
-        '"weight_decay": config.weight_decay}',
+        'if local(p) is p], "weight_decay": 0.0}',
+        'if local(p) is p], "weight_decay": config.weight_decay}',
         ("train/test_loop.py",),
         "norms and biases decay",
     ),
@@ -383,15 +384,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(options.tree, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "out", "build"))
+        compileall.compile_dir(tree / "src", quiet=1)  # children write none
         for number, mutation in enumerate(MUTATIONS, 1):
             if mutation not in chosen:
                 continue
             path = find(tree, mutation)
             original = path.read_text()
             path.write_text(original.replace(mutation.old, mutation.new))
+            Path(importlib.util.cache_from_source(str(path))).unlink()  # Python may take the old one for the new one's
             started = time.monotonic()
             caught, name = run_tests(tree, test_files(tree, mutation))
             path.write_text(original)
+            compileall.compile_file(path, quiet=1)
             if caught and run_tests(tree, [name])[0]:
                 raise SystemExit(f"{name} fails without mutation {number} too: the machine is at fault, or the test")
             rows.append({"file": mutation.file, "what": mutation.what, "caught": caught, "by": name})

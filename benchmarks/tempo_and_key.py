@@ -92,7 +92,7 @@ def main() -> None:
                 arguments.keep / f"{opened.hash} {told} {len(chosen)}.jsonl"), bpm, key if told != "text" else None)
             for told in ("audio", "text", *(["steer"] if model.steering(Steer(), "") else []))
         }  # fmt: skip
-        probes = probe(model.mulan, arguments.data, pieces, tempi, keys)
+        probes = probe(MuLan.from_artifact(opened.part("mulan")), arguments.data, pieces, tempi, keys)
         document["bundles"][name] = {
             "bundle": opened.hash,
             **{f"told_by_{k}" if k != "steer" else "steered": v for k, v in found.items()},

@@ -22,7 +22,6 @@ from musiclm.core.bundle import open_bundle
 from musiclm.data.corpus.clips import eval_clips
 from musiclm.data.corpus.manifest import RENDERED, load_manifest
 from musiclm.evaluate.match import CLIP_S, read_texts
-from musiclm.generate.session import MusicLM
 from musiclm.models.mulan.model import MuLan
 
 
@@ -44,7 +43,7 @@ def main() -> None:
     for entry in arguments.bundles:
         name, _, bundle = entry.partition("=")
         opened = open_bundle(bundle)
-        mulan = MusicLM.from_pretrained(bundle, "cpu").mulan
+        mulan = MuLan.from_artifact(opened.part("mulan"))
         side = probe(mulan, clips["train", "real"], clips["train", "rendered"])
         texts = decoded(mulan, [prompt.text for prompt in prompts])
         rows[name] = {

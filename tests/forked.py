@@ -32,6 +32,8 @@ class Ended:
 class Server:
     """Runs commands; use as a context."""
 
+    environment: dict[str, str] = {}  # of the commands to come, beside the server's own
+
     def __enter__(self) -> "Server":
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         self.process = subprocess.Popen(
@@ -65,6 +67,7 @@ class Server:
             request = {
                 "words": words, "cwd": str(cwd), "interrupt": interrupt, "number": int(number), "umask": umask,
                 "stdout": stdout or f"{folder}/out", "stderr": f"{folder}/err", "file_limit": file_limit,
+                "environment": self.environment,
             }  # fmt: skip
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
@@ -89,6 +92,7 @@ def prepare(request: dict[str, Any]) -> None:
     """Makes this process what a shell would have started."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.umask(request["umask"])
+    os.environ |= request["environment"]
     for number, name in ((1, request["stdout"]), (2, request["stderr"])):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.chdir(request["cwd"])

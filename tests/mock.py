@@ -95,6 +95,7 @@ def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False) -> Bu
             mulan_levels=2,
             depth_width=24 if harmony else 0,
             code_width=6 if harmony else 0,
+            series=codec.config.series if harmony else (),
             mulan=mulan_spec,
             semantic=semantic_spec,
             acoustic=acoustic_spec,

@@ -10,10 +10,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from musiclm.cli import app
-from musiclm.cli.generate import configure
 from musiclm.core.bundle import Bundle
 from musiclm.generate.music import read_tags
 from musiclm.generate.session import MusicLM
+from musiclm.generate.wishes import configure
 from tests.mock import mock_bundle
 
 
@@ -45,10 +45,10 @@ def test_each_wish_lands_in_its_setting(model: MusicLM) -> None:
 
 
 def test_a_beat_without_onsets_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert configure(model, "music", {"steer.beat": None}) == model.default_config()
-    with pytest.raises(ValueError, match="--beat does nothing with the bundle mock"):
+    with pytest.raises(ValueError, match="beat does nothing with the bundle mock"):
         configure(model, "music", {"steer.beat": 1.0})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from musiclm.core.artifact import ArtifactError
-from musiclm.core.bundle import Bundle, assemble, find_bundle, open_bundle
+from musiclm.core.bundle import Bundle, assemble, open_bundle
 from musiclm.generate.session import MusicLM
 from musiclm.train.card import baseline_of, metrics_of, model_card
 
@@ -87,11 +87,6 @@ def test_a_bundle_without_a_decoder_says_so(bundle: Bundle, tmp_path: Path) -> N
     made = assemble(tmp_path / "small", parts, "small", "")
     with pytest.raises(ArtifactError, match="'small' has no 'storm' model"):
         MusicLM.from_pretrained(made.folder).generate("slow", 0.5)
-
-
-def test_a_hub_id_without_a_network_is_one_line() -> None:
-    with pytest.raises(ArtifactError, match="nobody/nothing"):
-        find_bundle("nobody/nothing")
 
 
 def test_the_card_holds_its_notes_and_every_stage(bundle: Bundle) -> None:

@@ -282,13 +282,13 @@ def test_training_does_not_replace_a_model_it_can_not_go_on_from(
 
 
 def test_a_report_or_a_cache_is_not_written_over_something_else(tmp_path: Path, bundle: Bundle) -> None:
-    from musiclm.evaluate.match import _heard_before
+    from musiclm.evaluate.match import _known
     from musiclm.evaluate.run import Study
 
     (tmp_path / "report.json").write_text("mine")
     with pytest.raises(ValueError, match=r"report\.json is there already"):
         Study(bundle.folder, tmp_path)
     with pytest.raises(ValueError, match="no analyses of clips"):
-        _heard_before(tmp_path / "report.json")
+        _known(tmp_path / "report.json")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-    assert _heard_before(tmp_path / "none.json") == {}
+    assert _known(tmp_path / "none.json") == {}

@@ -107,9 +107,22 @@ def test_streams_of_two_rates_side_by_side(
     assert pace.together(2 * pace.acoustic) == 2 * pace.acoustic
 
 
-def test_streams_that_never_begin_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="begin together only every"):
-        common_rate_hz([stream("a", 50), stream("b", 12.3)])
+@pytest.mark.parametrize(("acoustic", "semantic"), [(44100 / 512, 50), (44100 / 512, 75), (49, 50.0), (50, 12.3)])
+def test_streams_that_hardly_begin_together_are_cut_where_the_acoustic_ones_begin(
+    acoustic: float, semantic: float
+) -> None:
+    pace = Pace.of(stream("acoustic", acoustic), stream("semantic", semantic))
+    assert not pace.shared and pace.unit == 1
+    assert pace.acoustic / pace.semantic == pytest.approx(acoustic / semantic, rel=1e-6)
+    for frames in (*range(100), 50_000):
+        assert pace.together(frames) == frames
+        needed = pace.semantic_frames(frames)
+        assert pace.acoustic_frames(needed) >= frames and (needed - 1) / semantic < frames / acoustic
+        start_s, wanted_s = pace.semantic_frame_of(frames) / semantic, frames / acoustic
+        assert wanted_s - 1 / semantic < start_s <= wanted_s + 1e-9  # no drift, however late
+
+
+def test_streams_without_a_rate_have_no_common_one() -> None:
     with pytest.raises(ValueError, match="without a frame rate"):
         common_rate_hz([stream("a", None)])
     with pytest.raises(ValueError, match="multiple of 2, got 3"):

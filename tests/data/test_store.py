@@ -124,6 +124,16 @@ def test_noise_moves_fine_codes_first(store: TokenStore) -> None:
     assert same[0] > 0.9 and same[1] < 0.9
 
 
+def test_noise_is_of_any_length_up_to_the_one_given(store: TokenStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = F.normalize(store.crops("train", 30.0, 256, 0, 0).embedding, dim=-1)
+    quantized: list[torch.Tensor] = []
+    monkeypatch.setattr(store._rvq, "encode", lambda rows: quantized.append(rows) or torch.zeros(len(rows), 2))
+    store.mulan_codes(embedding, 0.5, torch.Generator().manual_seed(0))
+    moved = (quantized[0] - embedding).norm(dim=-1)
+    assert float(moved.min()) < 0.05 and 0.4 < float(moved.max()) < 0.55
+    assert float(moved.mean()) == pytest.approx(0.22, abs=0.05)
+
+
 def test_the_baseline_is_what_code_frequencies_alone_score(store: TokenStore) -> None:
     codes = np.concatenate([make_track(i % 4, 1000 + i, i)["semantic"][0] for i in range(8)])
     counts = np.bincount(codes, minlength=16) + 1

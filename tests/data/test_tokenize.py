@@ -158,7 +158,7 @@ def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:
 
 def test_an_encoder_without_hash_is_refused() -> None:
     with pytest.raises(StoreError, match="soundstream encoder has no hash"):
-        Encoder.of(SoundStream(tiny().soundstream.task.model))
+        Encoder.of_codec(SoundStream(tiny().soundstream.task.model))
 
 
 def test_pieces_of_long_audio_give_the_codes_of_the_whole() -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musiclm.evaluate.adherence import CONCEPTS, MIN_POSITIVES, Prompt, adherence, concept_scores, load_prompts
+from musiclm.evaluate.adherence import (
+    CONCEPTS,
+    MIN_POSITIVES,
+    Prompt,
+    adherence,
+    concept_scores,
+    load_prompts,
+    within_groups,
+)
 from musiclm.listen.judge import MSD_TAGS
 from musiclm.listen.music import Description
 
@@ -114,3 +122,13 @@ def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, reason: str)
 def test_a_file_of_prompts_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("prompt\na calm piano\n")
     assert load_prompts(tmp_path / "mine.csv") == [Prompt(text="a calm piano")]
+
+
+def test_within_groups_clips_are_compared_with_their_neighbours_alone() -> None:
+    named = [{"rock"}, {"jazz"}, {"rock", "jazz"}, set()]
+    prompts = [Prompt(text="music", concepts=frozenset(one)) for one in named]
+    scores = {name: np.zeros(4) for name in CONCEPTS}
+    scores["rock"] = np.array([1.0, 0.5, 9.0, 9.5])  # the second group is louder in it, and the wrong way round
+    scores["jazz"] = np.array([0.1, 0.2, 0.3, 0.3])
+    assert within_groups(prompts, scores, [0, 0, 1, 1]) == {"rock": (0.5, 2), "jazz": (0.75, 2)}
+    assert within_groups(prompts, scores, [0, 1, 2, 3]) == {}

@@ -21,6 +21,7 @@ from musiclm.evaluate.codec import (
 from musiclm.listen.notes import Transcription
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import SoundStream
+from tests.foreign import small_codec
 
 RATE = 24000
 FACTS = ("path", "sha256", "source", "package", "origin", "title", "artist", "genre", "licence", "piece")
@@ -152,43 +153,6 @@ def test_a_copy_without_bass_shows_in_notes_and_a_softer_one_in_real_or_not() ->
     softer = compare.figures("soft", [0.5 * clip for clip in originals])
     found = softer.mel_distance_db  # 6 dB where there is sound; levels near -60 dB count as equal
     assert 0.5 < found.low <= found.value <= found.high < 6.1
-
-
-def small_codec(kind: str, folder: Path) -> Path:
-    """A codec of transformers with random weights."""
-    transformers = pytest.importorskip("transformers")
-    configs = {
-        "encodec": lambda: transformers.EncodecConfig(
-            num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1, target_bandwidths=[1.5, 6.0]
-        ),
-        "dac": lambda: transformers.DacConfig(
-            encoder_hidden_size=4,
-            decoder_hidden_size=16,
-            downsampling_ratios=[2, 4, 8, 8],
-            upsampling_ratios=[8, 8, 4, 2],
-            n_codebooks=3,
-            codebook_dim=4,
-            sampling_rate=24000,
-        ),
-        "mimi": lambda: transformers.MimiConfig(
-            num_filters=4,
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=8,
-            intermediate_size=16,
-            codebook_dim=8,
-            vector_quantization_hidden_dimension=8,
-            num_quantizers=4,
-            codebook_size=64,
-            upsample_groups=16,
-        ),
-    }
-    config = configs[kind]()
-    model = {"encodec": "EncodecModel", "dac": "DacModel", "mimi": "MimiModel"}[kind]
-    getattr(transformers, model)(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import musiclm.evaluate.compare as module
 from musiclm.evaluate.adherence import Prompt
 from musiclm.evaluate.compare import (
     ANALYSERS,
+    analyse,
     choose,
     differences,
     figures,
-    hear,
     more_of_each,
     read_rows,
 )
@@ -60,15 +60,15 @@ class Counter:
 
 def test_rows_survive_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "make_analyser", Counter)
-    path, clips = tmp_path / "rows.jsonl", [np.full(3, k) for k in range(5)]
+    path, clips = tmp_path / "rows.jsonl", [np.full(3, float(k)) for k in range(5)]
     assert read_rows(path) == []
-    hear(clips[:3], [], path)
+    analyse(clips[:3], [], path)
     whole = path.read_text()
     path.write_text(whole + '{"musicnn-msd": {"le')  # cut short
     rows = read_rows(path)
     assert len(rows) == 3 and path.read_text() == whole
     assert (
-        hear(clips[3:], rows, path)
+        analyse(clips[3:], rows, path)
         == read_rows(path)
         == [{name: {"level": float(k)} for name in ANALYSERS} for k in range(5)]
     )

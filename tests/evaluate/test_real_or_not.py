@@ -59,7 +59,7 @@ def test_placements_are_the_area_of_each_fold() -> None:
         model = module._classifier()
         model.fit(np.concatenate([real[train], other[train]]), np.repeat([0, 1], len(train)))
         scores = model.decision_function(np.concatenate([real[test], other[test]]))
-        areas.append(area_under_curve(scores, np.repeat([0, 1], len(test))))
+        areas.append(area_under_curve(scores, np.repeat([False, True], len(test))))
     assert of_real.mean() == pytest.approx(np.mean(areas)) == pytest.approx(of_other.mean())
 
 
@@ -74,6 +74,7 @@ def test_the_interval_holds_the_truth_in_most_draws() -> None:
     assert luck.low < luck.value < luck.high and abs(luck.value - 0.5) < 0.08 and luck.high - luck.low < 0.5
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_too_few_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="10 clips or more"):
         real_or_not(clips(9), clips(9))

@@ -13,6 +13,7 @@ import musiclm.evaluate.analyses as analyses
 import musiclm.evaluate.match as matching
 import musiclm.evaluate.sections.probes as probes
 from musiclm import cli
+from musiclm.cli.evaluate import read_report
 from musiclm.core.audio import write_audio
 from musiclm.core.bundle import Bundle
 from musiclm.data.corpus.manifest import Track, save_manifest
@@ -248,3 +249,20 @@ def test_match_from_the_command_line(
     with pytest.raises(SystemExit) as stop:
         call("--split", "nowhere")
     assert stop.value.code == 1 and "no split 'nowhere'" in capsys.readouterr().err
+
+
+def test_reports_begun_before_names_changed_go_on(bundle: Bundle, tmp_path: Path) -> None:
+    for name in ("heard", "analyses"):
+        (tmp_path / f"with {name}" / name).mkdir(parents=True)
+        study = Study(bundle.folder, tmp_path / f"with {name}", config=CONFIG)
+        assert study.analyses.folder == tmp_path / f"with {name}" / name
+    assert Study(bundle.folder, tmp_path / "new", config=CONFIG).analyses.folder == tmp_path / "new" / "analyses"
+
+
+def test_a_report_with_the_old_name_of_the_baseline_is_compared(tmp_path: Path) -> None:
+    for name, value in (("chance", 0.1), ("baseline", 0.2)):
+        sections = {"retrieval": {"rows": {name: {"recall_1": value}}}}
+        report = {"settings": {"prompts": "p", "corpus": "c"}, "sections": sections}
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    rows = compare(*(read_report(tmp_path / f"{name}.json") for name in ("chance", "baseline")))
+    assert [(row["figure"], row["a"], row["b"]) for row in rows] == [("retrieval.rows.baseline.recall_1", 0.1, 0.2)]

@@ -157,6 +157,8 @@ def test_a_long_or_foreign_prompt_still_makes_music(model: MusicLM) -> None:
 def test_decoders_and_devices_have_names(bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="storm or ar, got 'fast'"):
         GenerateConfig(acoustic="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device 'meta' is not available"):
+        MusicLM.from_pretrained(bundle.folder, device="meta")
     with pytest.raises(ValueError, match="no device is called 'gpu'"):
         MusicLM.from_pretrained(bundle.folder, device="gpu")
     if not torch.cuda.is_available():
@@ -206,7 +208,7 @@ def test_a_tempo_and_a_key_steer_whether_said_or_set(model: MusicLM) -> None:
 
 
 def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.steering(Steer(), "at 150 BPM in D minor") == []
     assert model.generate("slow music at 150 BPM", 1.0).audio.any()
@@ -218,7 +220,7 @@ def test_codes_without_cues_are_not_steered(bundle: Bundle, monkeypatch: pytest.
 def test_what_was_understood_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.understood(Steer(), "at 150 BPM in Am") == "tempo 150 BPM (prompt), key A minor (prompt)"
-    monkeypatch.setattr("musiclm.generate.session.cues_of_codes", lambda folder: None)
+    monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert model.understood(Steer(), "at 150 BPM").endswith("; the bundle mock can keep to neither")
     assert model.understood(Steer(), "slow music") == "no tempo in numbers, no key"

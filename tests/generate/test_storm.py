@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.storm import StormAcoustic, StormSampling, fill, num_masked
 from musiclm.models.storm.model import SoundStorm
-from tests.models.storm.test_model import FOUR, four_codes, make
+from tests.models.storm.test_model import FOUR, SERIES, four_codes, make
 from tests.toy import generators, random_streams
 
 
@@ -19,8 +19,8 @@ def lively(depth_width: int = 0, **more: Any) -> SoundStorm:
     return model
 
 
-MODEL, DEEP = lively(), lively(24)
-BOTH = pytest.mark.parametrize("model", [MODEL, DEEP], ids=["published", "depth"])
+MODEL, DEEP, IN_ORDER = lively(), lively(24), lively(24, series=SERIES)
+BOTH = pytest.mark.parametrize("model", [MODEL, DEEP, IN_ORDER], ids=["published", "depth", "in order"])
 
 
 @settings(max_examples=50, deadline=None)
@@ -42,7 +42,7 @@ def test_rounds_keep_what_they_fixed_and_the_prompt() -> None:
     before = None
     counts = []
     codes = torch.cat([prompt, torch.zeros(2, 12, 14, dtype=torch.long)], 2)
-    for after in fill(MODEL, codes, 6, streams["semantic"], streams["mulan"], sampling, generators(1, 2)):
+    for after in fill(MODEL, codes, slice(6, None), streams["semantic"], streams["mulan"], sampling, generators(1, 2)):
         assert torch.equal(after[:, :, :6], prompt)
         known = after != MODEL.mask_code
         if before is not None:
@@ -108,7 +108,13 @@ def test_whole_frames_are_fixed_and_kept() -> None:
     passes = list(
         after.clone()
         for after in fill(
-            DEEP, codes, 6, streams["semantic"], streams["mulan"], StormSampling(rounds=(4,)), generators(1, 2)
+            DEEP,
+            codes,
+            slice(6, None),
+            streams["semantic"],
+            streams["mulan"],
+            StormSampling(rounds=(4,)),
+            generators(1, 2),
         )
     )
     assert len(passes) == 4
@@ -119,6 +125,49 @@ def test_whole_frames_are_fixed_and_kept() -> None:
         if index:
             known = passes[index - 1] != DEEP.mask_code
             assert torch.equal(after[known], passes[index - 1][known])
+
+
+def test_frames_in_order_are_drawn_from_what_training_learned() -> None:
+    """Greedy codes are the likeliest ones by the losses' own logits, given all frames before and those known after."""
+    streams = random_streams(1, 5)
+    codes = streams["acoustic"].clone()
+    sampling = StormSampling(rounds=(3,), temperature=0.0, rest_temperature=0.0)
+    passes = [
+        out.clone() for out in fill(IN_ORDER, codes, slice(3, None), streams["semantic"], None, sampling, generators(1))
+    ]
+    assert [int((out == IN_ORDER.mask_code).any(1).sum()) for out in passes] == [5, 3, 0]
+    seen = torch.cat([codes[:, :, :3], torch.full((1, 12, 7), IN_ORDER.mask_code)], 2)
+    for out in passes:
+        hidden = IN_ORDER(seen, streams["semantic"], None)[0]
+        before, after = (part[0].T for part in IN_ORDER.neighbours(out, seen))
+        logits = IN_ORDER.all_depth_logits(hidden, out[0].T.clamp(max=15), (before, after))
+        new = ((out != seen).any(1))[0]
+        assert new.any() and torch.equal(logits.argmax(-1)[new], out[0].T[new])
+        seen = out
+
+
+def test_a_gap_in_order_knows_what_follows() -> None:
+    streams = random_streams(1, 10)
+    codes, sampling = streams["acoustic"], StormSampling(rounds=(2,))
+    (out,) = list(fill(IN_ORDER, codes, slice(6, 14), streams["semantic"], None, sampling, generators(1)))[-1:]
+    assert torch.equal(out[:, :, :6], codes[:, :, :6]) and torch.equal(out[:, :, 14:], codes[:, :, 14:])
+    other = codes.clone()
+    other[:, :, 14:] = (other[:, :, 14:] + 1) % 16
+    (changed,) = list(fill(IN_ORDER, other, slice(6, 14), streams["semantic"], None, sampling, generators(1)))[-1:]
+    assert not torch.equal(out[:, :, 6:14], changed[:, :, 6:14])
+
+
+def test_codes_that_stay_are_those_of_the_last_frame() -> None:
+    model = lively(24, series=SERIES)
+    model.beside.data.zero_()
+    model.depth.out_norm.weight.data.zero_()
+    model.depth.out_norm.bias.data.fill_(1.0)
+    model.stay.data[0] = 100.0
+    streams = random_streams(1, 20)
+    prompt = streams["acoustic"][:, :, :4]
+    out = StormAcoustic(model).generate(streams["semantic"], streams["mulan"], generators(1), prompt)
+    last = {number: int(prompt[0, level, -1]) for level, number in enumerate(SERIES)}  # the last of each group
+    assert (out[0, :, 4:] == torch.tensor([last[number] for number in SERIES])[:, None]).all()
 
 
 def test_windows_stream_what_generate_returns() -> None:
@@ -186,6 +235,52 @@ def test_a_prompt_comes_back_and_shapes_what_follows(model: SoundStorm) -> None:
     assert torch.equal(decoder.generate(streams["semantic"], streams["mulan"], generators(1), full), full)
     with pytest.raises(ValueError, match="prompt must be"):
         decoder.generate(streams["semantic"], None, generators(1), torch.zeros(1, 12, 61).long())
+
+
+@settings(max_examples=80, deadline=None)
+@given(frames=st.integers(1, 150), data=st.data(), window=st.integers(2, 20), prompt=st.integers(0, 19))
+def test_windows_of_a_gap_make_each_frame_once_and_see_both_sides(
+    frames: int, data: st.DataObject, window: int, prompt: int
+) -> None:
+    frames, prompt = 2 * frames, min(prompt, window - 1)
+    start = 2 * data.draw(st.integers(0, frames // 2 - 1))
+    stop = data.draw(st.integers(start + 1, frames))
+    decoder = StormAcoustic(MODEL, StormSampling(window_s=window / 25, prompt_s=prompt / 25))
+    least, known = min(decoder.prompt, decoder.window // 3), start
+    plan = decoder.plan_infill(frames, range(start, stop))
+    for seen, free in plan:
+        assert free.start == known and seen.start <= free.start < free.stop <= seen.stop <= frames
+        assert seen.start % 2 == 0 and len(seen) <= decoder.window + 2, "frames of a unit more at most"
+        assert seen.start <= max(0, free.start - least)
+        known = free.stop
+    assert known == stop and plan[-1][0].stop >= min(frames, stop + least)
+
+
+@pytest.mark.parametrize("model", [MODEL, DEEP, IN_ORDER], ids=["published", "depth", "in_order"])
+def test_a_gap_is_filled_to_fit_both_sides(model: SoundStorm) -> None:
+    streams, other = random_streams(2, 60), random_streams(2, 60, seed=5)
+    decoder = StormAcoustic(model, StormSampling(rounds=(2,), window_s=1.0, prompt_s=0.2))
+    seen: list[tuple[int, int]] = []
+
+    def filled(codes: torch.Tensor, *seeds: int) -> torch.Tensor:
+        return decoder.infill(
+            codes, range(30, 96), streams["semantic"], streams["mulan"], generators(*seeds), lambda *x: seen.append(x)
+        )
+
+    codes = streams["acoustic"]
+    before = codes.clone()
+    out = filled(codes, 1, 2)
+    assert out.shape == (2, 12, 66) and int(out.max()) < 16 and torch.equal(codes, before)
+    windows = len(decoder.plan_infill(120, range(30, 96)))
+    assert windows > 1 and seen[-1] == (windows * decoder.passes, windows * decoder.passes)
+    assert torch.equal(out, filled(codes, 1, 2))
+    changed = codes.clone()
+    changed[:, :, 30:96] = 0
+    assert torch.equal(out, filled(changed, 1, 2)), "what is replaced does not matter"
+    for side in (slice(None, 30), slice(96, None)):
+        changed = codes.clone()
+        changed[:, :, side] = other["acoustic"][:, :, side]
+        assert not torch.equal(out, filled(changed, 1, 2))
 
 
 @pytest.mark.parametrize(

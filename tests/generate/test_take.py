@@ -21,7 +21,8 @@ from musiclm.core.output import OutputError
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.music import Music, read_tags
 from musiclm.generate.session import MusicLM
-from musiclm.generate.take import About, Parent, cross_fade, describe_take, load_take, sound_of
+from musiclm.generate.splice import cross_fade
+from musiclm.generate.take import About, Parent, describe_take, load_take, sound_of
 from musiclm.nn.sampling import Sampling
 from tests.mock import mock_bundle
 

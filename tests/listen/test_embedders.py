@@ -3,7 +3,6 @@
 Those of transformers are small random ones made here.
 """
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 
 from musiclm.listen.analysers import make_analyser
 from musiclm.listen.embedders import Aisfx, Pretrained, read_aisfx
+from tests.foreign import small_clap, small_hubert
 
 RATE = 24000
 HAS_AISFX = find_spec("aisfx") is not None
@@ -74,46 +74,6 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pth").write_bytes(b"PK not that one")
     with pytest.raises(ValueError, match="not the published checkpoint"):
         read_aisfx(tmp_path / "checkpoint.pth")
-
-
-def small_clap(folder: Path) -> Path:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.ClapConfig(
-        text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
-        audio_config={
-            "patch_embeds_hidden_size": 8,
-            "depths": [1, 1],
-            "num_attention_heads": [1, 1],
-            "hidden_size": 16,
-            "num_mel_bins": 64,
-            "spec_size": 256,
-            "window_size": 8,
-        },
-        projection_dim=12,
-    )
-    transformers.ClapModel(config).save_pretrained(folder)
-    transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad").save_pretrained(folder)
-    return folder
-
-
-def small_hubert(folder: Path, model_type: str = "hubert") -> Path:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.HubertConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_stride=(5, 4),
-        conv_kernel=(10, 8),
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-    )
-    transformers.HubertModel(config).save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(sampling_rate=24000).save_pretrained(folder)
-    settings = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**settings, "model_type": model_type}))
-    return folder
 
 
 def small_ast(folder: Path) -> Path:

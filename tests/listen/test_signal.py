@@ -38,6 +38,11 @@ def test_bandwidth_of_filtered_noise() -> None:
     assert bandwidth_hz(np.zeros(100)) == 0
 
 
+def test_loud_bass_hides_no_treble() -> None:
+    hiss = 0.005 * np.random.default_rng(0).standard_normal(len(TIME))
+    assert bandwidth_hz(0.5 * np.sin(2 * np.pi * 60 * TIME) + hiss) > 11000
+
+
 def test_a_seam_is_seen_and_none_where_there_is_none() -> None:
     tone, other = np.sin(2 * np.pi * 440 * TIME), np.sin(2 * np.pi * 3000 * TIME)
     noise = 0.01 * np.random.default_rng(0).standard_normal(len(TIME))

@@ -250,3 +250,29 @@ def test_precision_names() -> None:
     assert pick_precision("fp32", cpu) is None and pick_precision("bf16", cpu) is torch.bfloat16
     with pytest.raises(ValueError, match="auto, fp32 or bf16"):
         pick_precision("fp8", cpu)
+
+
+class InTurn(Fit):
+    """Two networks, of which one is held while the other learns, until the step after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = nn.Linear(1, 1)
+        self.groups["judge"] = self.judge
+
+    def updates(self, batch: Tensor, step: int) -> Iterator[Update]:
+        self.judge.requires_grad_(True)
+        yield Update("judge", self.judge(batch).square().mean())
+        self.judge.requires_grad_(False)
+        yield from super().updates(batch, step)
+
+
+def test_a_checkpoint_has_the_optimizer_of_a_network_that_is_held(tmp_path: Path) -> None:
+    train(InTurn(), CONFIG, tmp_path / "whole", quiet=True)
+    names = [name for name in weights(tmp_path / "whole") if name.startswith("optimizer.judge.")]
+    assert sorted(names) == [
+        f"optimizer.judge.{i}.{kind}" for i in (0, 1) for kind in ("exp_avg", "exp_avg_sq", "step")
+    ]
+    train(InTurn(), CONFIG, tmp_path / "parts", max_minutes=0.02 / 60, quiet=True)
+    train(InTurn(), CONFIG, tmp_path / "parts", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "parts")

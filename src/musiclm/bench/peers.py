@@ -232,7 +232,9 @@ def codec_figures(peer: nn.Module, model: MusicLM, name: str, config: PeersConfi
     """A peer codec, ours and ours scaled: real-time factors of encoding and decoding, batch 1, all of our levels."""
     generator = torch.Generator().manual_seed(SEED)
     audio = (0.1 * torch.randn(1, 1, round(config.codec_s * 24000), generator=generator)).to(device)
-    own = scaled_codec(model.soundstream.config, num_parameters(peer))
+    codec = model.soundstream
+    assert isinstance(codec, SoundStream)
+    own = scaled_codec(codec.config, num_parameters(peer))
     scaled = SoundStream(own).to(device).eval()
     scaled.rvq.codebooks.normal_()
     theirs: Any = peer
@@ -252,12 +254,12 @@ def codec_figures(peer: nn.Module, model: MusicLM, name: str, config: PeersConfi
 
     contestants: dict[str, Contestant] = {
         "peer": run_peer,
-        "ours": lambda: run(model.soundstream),
+        "ours": lambda: run(codec),
         "ours_equal": lambda: run(scaled),
     }
     parameters = {
         "peer": num_parameters(peer),
-        "ours": num_parameters(model.soundstream),
+        "ours": num_parameters(codec),
         "ours_equal": num_parameters(scaled),
     }
     found = summary(in_turn(contestants, config.codec_rounds), parameters)
@@ -377,7 +379,8 @@ def musicgen_figures(library: Any, model: MusicLM, config: PeersConfig, device: 
     """MusicGen-small, the bundle, and the bundle's two models scaled to MusicGen's decoder."""
     sampling = model.default_config("storm")
     decoder = model.acoustic_decoder(sampling)
-    assert isinstance(decoder, StormAcoustic)
+    codec = model.soundstream
+    assert isinstance(decoder, StormAcoustic) and isinstance(codec, SoundStream)
     mulan = model.text_codes("a calm piano piece with soft strings and a slow beat")
     torch.manual_seed(SEED)
     peer = musicgen_small(library, config.small).to(device).eval()
@@ -386,7 +389,7 @@ def musicgen_figures(library: Any, model: MusicLM, config: PeersConfig, device: 
     semantic, storm = semantic.to(device), storm.to(device)
     contestants: dict[str, Contestant] = {
         "peer": MusicGenRun(peer, config.musicgen_s, device),
-        "ours": our_run(model.semantic, decoder.model, model.soundstream, mulan, sampling, config.ours_s, device),
+        "ours": our_run(model.semantic, decoder.model, codec, mulan, sampling, config.ours_s, device),
         "ours_equal": our_run(semantic, storm, None, mulan, sampling, config.ours_s, device),
     }
     parameters = {

@@ -17,6 +17,7 @@ from musiclm.bench.training import training
 from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
 from musiclm.generate.session import MusicLM
+from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.recipes import load_preset
 
 Say = Callable[[str], None]
@@ -108,7 +109,10 @@ def bench_peers(
     config = config or PeersConfig()
     threads = threads or min(2, os.cpu_count() or 1)
     library = load_transformers()
-    figures = peers(MusicLM.from_pretrained(bundle, device), config, device, threads, say)
+    model = MusicLM.from_pretrained(bundle, device)
+    if not isinstance(model.soundstream, SoundStream):
+        raise ValueError(f"the codec of {model.bundle.name} was made by others; compare a bundle with a codec of ours")
+    figures = peers(model, config, device, threads, say)
     made = document(bundle, device, figures, threads=[threads], settings=dataclasses.asdict(config))
     made["machine"]["transformers"] = library.__version__
     return made

@@ -97,7 +97,7 @@ def _row(
 
     def steps() -> None:
         for batch in batches:
-            one_step(run, batch, loop.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
+            one_step(run, [batch], loop.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
             run.update_ema()
 
     flop = count_flop(steps) / num_batches  # and so the warm-up

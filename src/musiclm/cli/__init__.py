@@ -13,21 +13,40 @@ from typing import Annotated, Any
 import typer
 
 from musiclm import __version__
-from musiclm.cli import bench, codec, corpus, evaluate, generate, inspect, take, train
+from musiclm.cli import (
+    bench,
+    codec,
+    corpus,
+    edit,
+    encoder,
+    evaluate,
+    generate,
+    inspect,
+    plan,
+    play,
+    push,
+    serve,
+    story,
+    take,
+    train,
+)
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(generate.generate, take.render, train.train, train.label, train.tokenize, train.bundle),
-    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect),
+    *(story.story, play.play, take.render, edit.repaint, edit.vary, edit.loop),
+    *(train.train, plan.plan, train.label, train.tokenize, train.bundle, push.push),
+    *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, serve.serve),
 )
+app.command(cls=generate.Generate)(generate.generate)
 for command in COMMANDS:
     app.command()(command)
 app.command("continue")(take.continue_)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(codec.app, name="codec")
+app.add_typer(encoder.app, name="encoder")
 
 
 def main() -> None:
@@ -36,7 +55,7 @@ def main() -> None:
     It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a
     line.
     """
-    warnings.showwarning = lambda message, *_: _say(f"note: {message}")
+    warnings.showwarning = lambda message, *_: None if _one_of_many() else _say(f"note: {message}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files go out as the bytes they are
@@ -51,6 +70,18 @@ def _terminated(number: int, _: Any) -> None:
     raise Interrupted("terminated", number)
 
 
+def _one_of_many() -> bool:
+    """Whether this is one of several processes that train together, and not the first."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def _say_once(text: str) -> None:
+    """`_say` why the command ends; of several processes that train together, one does."""
+    processes = sys.modules.get("musiclm.train.processes")
+    if processes.has_the_word() if processes else not _one_of_many():
+        _say(text)
+
+
 def _run() -> int:
     """The exit code of the command that `sys.argv` names."""
     try:
@@ -62,7 +93,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Interrupted as stop:
-        _say(f"stopped: {stop}")
+        _say_once(f"stopped: {stop}")
         return stop.exit_code
     except BrokenPipeError:  # who reads our output has left: `musiclm inspect base | head`
         _close_stdout()
@@ -82,14 +113,14 @@ def _complain(error: Exception) -> int:
             print(context.get_help() or "")  # typer prints it itself where it has rich
         else:
             where = "" if context is None else f" (see {context.command_path} --help)"
-            _say(f"error: {error.format_message()}{where}")
+            _say_once(f"error: {error.format_message()}{where}")
         return int(error.exit_code)
     # a failed training exists only where the loop was imported, which takes a second
     training_error = getattr(sys.modules.get("musiclm.train.loop"), "TrainingError", ImportError)
     if isinstance(error, MemoryError):
-        _say("error: there is not enough memory; ask for less at once, or choose smaller models")
+        _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        _say(f"error: {error}")
+        _say_once(f"error: {error}")
         if isinstance(error, OSError):
             _close_stdout()
     else:
@@ -119,10 +150,11 @@ def _close_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _version(show: bool) -> None:
+def _version(show: bool) -> bool:
     if show:
         print(__version__)
         raise typer.Exit()
+    return show
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from musiclm.models.soundstream.model import SoundStream
+    from musiclm.models.encoders import Codec
 
 app = typer.Typer(help="The SoundStream codec on its own.", no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def encode(
     codec = _codec_of(model)
     encoded = encode_file(codec, file, levels)
     save_codes(target, encoded)
-    bits = encoded.bits_per_second(codec.config)
+    bits = encoded.bits_per_second(codec.spec)
     print(f"{target}: {encoded.codes.shape[1]} frames, {encoded.codes.shape[0]} levels, {bits / 1000:.2f} kbit/s")
 
 
@@ -59,8 +59,8 @@ def decode(
     check_writable(target, inputs=[file], new=output is None, option="another -o")
     codec = _codec_of(model)
     encoded = load_codes(file, codec, levels)
-    write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
-    print(f"{target}: {encoded.num_samples / codec.config.sample_rate_hz:.2f} s")
+    write_blocks(target, decode_blocks(codec, encoded), codec.sample_rate_hz)
+    print(f"{target}: {encoded.num_samples / codec.sample_rate_hz:.2f} s")
 
 
 @app.command()
@@ -83,19 +83,19 @@ def roundtrip(
     started = time.perf_counter()
     encoded = encode_file(codec, file, levels)
     between = time.perf_counter()
-    write_blocks(target, decode_blocks(codec, encoded), codec.config.sample_rate_hz)
-    seconds = encoded.num_samples / codec.config.sample_rate_hz
+    write_blocks(target, decode_blocks(codec, encoded), codec.sample_rate_hz)
+    seconds = encoded.num_samples / codec.sample_rate_hz
     print(
-        f"{target}: {seconds:.2f} s at {encoded.bits_per_second(codec.config) / 1000:.2f} kbit/s, real-time factor "
+        f"{target}: {seconds:.2f} s at {encoded.bits_per_second(codec.spec) / 1000:.2f} kbit/s, real-time factor "
         f"{(between - started) / seconds:.3f} encoding, {(time.perf_counter() - between) / seconds:.3f} decoding"
     )
 
 
-def _codec_of(model: str) -> "SoundStream":
+def _codec_of(model: str) -> "Codec":
     from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
-    from musiclm.models.soundstream.model import SoundStream
+    from musiclm.models.encoders import load_codec
 
     folder = BUNDLED / SHIPPED_CODEC if model == SHIPPED_CODEC else Path(model)
     if folder.is_dir() and not (folder / INDEX_FILE).exists():
-        return SoundStream.from_artifact(folder)
-    return SoundStream.from_artifact(open_bundle(model).part("soundstream"))
+        return load_codec(folder)
+    return load_codec(open_bundle(model).part("soundstream"))

@@ -119,7 +119,7 @@ def match(
     from musiclm.data.corpus.manifest import SPLITS
     from musiclm.evaluate.adherence import load_prompts
     from musiclm.evaluate.match import analyse, match_model, read_texts, table
-    from musiclm.models.mulan.model import MuLan
+    from musiclm.models.encoders import load_joint
 
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
@@ -131,7 +131,7 @@ def match(
     folders = {
         name: Path(name) if (Path(name) / CONFIG_FILE).exists() else open_bundle(name).part("mulan") for name in models
     }
-    mulans = {name: MuLan.from_artifact(folder).eval() for name, folder in folders.items()}
+    mulans = {name: load_joint(folder).eval() for name, folder in folders.items()}
     clips = analyse(data, split, per_track, analyses)
     rows = {name: match_model(model, clips, texts) for name, model in mulans.items()}
     print(f"rank correlation with the analysers' scores, {len(texts)} texts, {len(clips.audio)} clips of split {split}")

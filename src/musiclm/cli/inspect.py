@@ -12,17 +12,22 @@ from musiclm.cli.codec import CODES_SUFFIX
 def inspect(
     path: Annotated[
         Path,
-        typer.Argument(help="A bundle (a shipped one by name), model, token store, codes, take or generated file."),
+        typer.Argument(
+            help="A bundle (shipped: by name, of the hub: by id), model, token store, codes, take or generated file."
+        ),
     ],
 ) -> None:
     """Print what a file or folder says of itself."""
     from musiclm.core.artifact import CONFIG_FILE, ArtifactError, read_config
-    from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
+    from musiclm.core.bundle import BUNDLED, INDEX_FILE, find_bundle, open_bundle
+    from musiclm.core.hub import is_id
     from musiclm.generate.music import read_tags
     from musiclm.generate.take import SUFFIX, describe_take
 
     if not path.exists() and len(path.parts) == 1 and (BUNDLED / path / INDEX_FILE).exists():
         path = BUNDLED / path
+    if not path.exists() and is_id(str(path)):
+        path = find_bundle(str(path))
     if not path.exists():
         raise ArtifactError(f"{path} does not exist")
     if (path / INDEX_FILE).exists():

@@ -3,13 +3,22 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+T = TypeVar("T")
 MOST_THREADS = max(256, os.cpu_count() or 1)  # with 100 000 torch ends the process
+
+
+def checked(make: Callable[..., T], *values: Any) -> T:
+    """What is made of values of options; a ValueError is wrong usage."""
+    try:
+        return make(*values)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
@@ -18,10 +27,7 @@ def checked_by(check: Callable[[Any], object]) -> Callable[[Any], Any]:
 
     def callback(value: Any) -> Any:
         if value is not None:
-            try:
-                check(value)
-            except ValueError as error:
-                raise typer.BadParameter(str(error)) from None
+            checked(check, value)
         return value
 
     return callback
@@ -33,7 +39,9 @@ def check_threads(threads: int) -> None:
         raise ValueError(f"{threads} threads; there may be 1 to {MOST_THREADS}")
 
 
-Model = Annotated[str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id.")]
+Model = Annotated[
+    str, typer.Option(help="A bundle: a shipped name, a folder, or a Hugging Face id, also owner/name@revision.")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads; all cores by default.", min=1, callback=checked_by(check_threads))

@@ -21,7 +21,6 @@ from musiclm.cli.generate import (
     free_paths,
     make,
     open_model,
-    wished,
 )
 from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
 
@@ -44,20 +43,20 @@ def render(
     from musiclm.generate.checks import check_device
     from musiclm.generate.music import tags_of
     from musiclm.generate.take import begin_at_joint, check_codec, given_sound, load_take, sound_of
-    from musiclm.models.soundstream.model import SoundStream
+    from musiclm.models.encoders import load_codec
 
     target = output or file.with_suffix(".wav")
     take = load_take(file)
     check_writable(target, inputs=[file], new=output is None, option="another -o")
     found = check_device(device)
-    codec = SoundStream.from_artifact(open_bundle(model).part("soundstream")).to(found).eval()
+    codec = load_codec(open_bundle(model).part("soundstream")).to(found).eval()
     if new_only:
         take = begin_at_joint(take)
     check_codec(take, codec)
     given_sound(take, codec, file.parent)  # whether its parent is there
-    rate = codec.config.sample_rate_hz
+    rate = codec.sample_rate_hz
     write_blocks(target, (block[None] for block in sound_of(take, codec, file.parent)), rate, tags_of(take.about))
-    print(f"{target}: {(take.about.given_samples + take.about.num_samples) / rate:.2f} s of the take {take.id[:12]}")
+    print(f"{target}: {take.about.sound_samples / rate:.2f} s of the take {take.id[:12]}")
 
 
 def continue_(
@@ -95,6 +94,7 @@ def continue_(
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
     from musiclm.generate.take import SUFFIX, load_take
+    from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
@@ -105,8 +105,9 @@ def continue_(
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     loaded, config = open_model(model, device, prompt or own, wishes)
-    print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
     given = loaded.given(file)
+    config = loaded.about(prompt, duration, seed, config, given, new_only).config
+    print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
     rate = loaded.sample_rate_hz
     print(
         f"goes on after {given.parent.joint_samples / rate:.2f} s of {file}, the last whole frame; "

@@ -22,7 +22,7 @@ def train(
         Path, typer.Option(help="A corpus (musiclm corpus build); of `melody`, melodies (corpus melodies).")
     ],
     runs: RunsDir,
-    preset: Annotated[str, typer.Option(help="tiny, base, bands or paper.")] = "base",
+    preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "base",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,
@@ -38,10 +38,25 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
     threads: Threads = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Cut each process's batch into so many, for less memory; the result is the same.")
+    ] = 1,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute layers again in the backward pass, for less memory.")
+    ] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Layers through torch.compile.")] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="In several processes: weights and optimizer in shards (FSDP2).")
+    ] = False,
 ) -> None:
-    """Train a stage, or all of them; stopped or killed at any moment, the same command goes on."""
+    """Train a stage, or all of them; stopped or killed at any moment, the same command goes on.
+
+    Started by torchrun or `accelerate launch` (with --no-python), several processes train together.
+    """
     from musiclm.generate.checks import check_device
+    from musiclm.train.loop import Means
     from musiclm.train.pipeline import train_all, train_stage
+    from musiclm.train.processes import join
     from musiclm.train.recipes import configure
 
     check_device(device)
@@ -51,16 +66,36 @@ def train(
         raise ValueError("--from is for one stage at a time; name the stage")
     if stage != "all" and name is not None:
         raise ValueError(f"--name does nothing here: `train {stage}` makes no bundle")
+    processes = join(device, shard)
+    means = Means(processes=processes, accumulate=accumulate, recompute=recompute, compiled=compiled)
     if stage == "all":
         bundle = train_all(
-            chosen, data, runs, name=name or "mine", device=device, precision=precision, max_minutes=max_minutes
+            chosen,
+            data,
+            runs,
+            name=name or "mine",
+            device=device,
+            precision=precision,
+            max_minutes=max_minutes,
+            means=means,
         )
-        print(f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on")
-        return
-    artifact = train_stage(
-        stage, chosen, data, runs, start=start, device=device, precision=precision, max_minutes=max_minutes
-    )
-    print(f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on")
+        told = f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on"
+    else:
+        artifact = train_stage(
+            stage,
+            chosen,
+            data,
+            runs,
+            start=start,
+            device=device,
+            precision=precision,
+            max_minutes=max_minutes,
+            means=means,
+        )
+        told = f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on"
+    if processes.leads:
+        print(told)
+    processes.leave()
 
 
 def label(

@@ -172,6 +172,30 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
     document = read_config(folder)
     if document["kind"] != kind:
         raise ArtifactError(f"{folder} holds a {document['kind']!r} model where a {kind!r} model is wanted")
+    check_files(folder)
+    weights = folder / WEIGHTS_FILE
+    try:
+        state = tensors.load(weights)
+    except SafetensorError as error:
+        raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
+    _check_sizes(folder, document["config"], len(state))
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    return Artifact(
+        kind=kind,
+        config=document["config"],
+        state=state,
+        info=document["info"],
+        hash=document["hash"],
+        folder=folder,
+    )
+
+
+def check_files(folder: Path) -> tuple[str, ...]:
+    """Names of the files beside `config.json`, the weights first.
+
+    Raises: ArtifactError if one is missing or damaged, or pickle.
+    """
+    document = read_config(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         others = [p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")]
@@ -191,20 +215,7 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
                 f"{folder / name} has hash {actual[:12]}… but its {CONFIG_FILE} says {expected[:12]}…; "
                 "the file is damaged or from another model, copy the folder again"
             )
-    try:
-        state = tensors.load(weights)
-    except SafetensorError as error:
-        raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
-    _check_sizes(folder, document["config"], len(state))
-    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    return Artifact(
-        kind=kind,
-        config=document["config"],
-        state=state,
-        info=document["info"],
-        hash=document["hash"],
-        folder=folder,
-    )
+    return (WEIGHTS_FILE, *document.get("files", {}))
 
 
 def _check_sizes(folder: Path, config: Any, num_tensors: int) -> None:

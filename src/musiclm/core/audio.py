@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
 from musiclm.core import containers, output
 from musiclm.core.tags import fix_ogg_serial, prepend_id3, read_info
@@ -60,6 +60,7 @@ _NATIVE_TAGS = frozenset(
     {"title", "copyright", "software", "artist", "comment", "date", "album", "license", "tracknumber", "genre"}
 )
 _BLOCK_FRAMES = 1 << 18
+_WRITE_FRAMES = 1 << 15
 
 
 class AudioError(ValueError):
@@ -186,11 +187,11 @@ def write_blocks(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     tags: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix; 16 bit where the format has
-    bits.
+    """Writes audio that comes in blocks as wav, flac, ogg, opus or mp3, by the suffix, from samples of 16 bits.
 
-    Tags other than libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside
-    [-1, 1] are clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
+    So the WAV of some sound, written as another format, gives the bytes that the sound itself gives. Tags other than
+    libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside [-1, 1] are
+    clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
     below it libsndfile's encoder makes frames that overrun their bit count, which decoders hear differently.
 
     Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
@@ -201,10 +202,11 @@ def write_blocks(
     given = _Given(blocks)
     blocks = given
     if sound_format == "MP3" and sample_rate_hz < 32000:
-        blocks, sample_rate_hz = resample_blocks(blocks, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
+        rounded = (to_16_bit(block).astype(np.float32) / 32768 for block in given)
+        blocks, sample_rate_hz = resample_blocks(rounded, sample_rate_hz, 2 * sample_rate_hz), 2 * sample_rate_hz
     try:
         with output.replacing(path) as temporary:
-            _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, _native_tags(tags or {}))
+            _write(temporary, path, blocks, sample_rate_hz, sound_format, subtype, native_tags(tags or {}))
     except (OSError, RuntimeError, AssertionError) as error:
         if given.failed:  # what made the music, not the disk
             raise
@@ -253,26 +255,19 @@ def _write(
     num_frames = 0
     with contextlib.ExitStack() as stack:
         file: soundfile.SoundFile | None = None
-        for block in blocks:
-            block = np.asarray(block, np.float32)
-            if block.ndim != 2:
-                raise AudioError(f"{path}: audio of shape {block.shape} can't be written; give (s,) or (c, s)")
-            if not np.isfinite(block).all():
-                raise AudioError(f"{path}: not written, the audio holds NaN or infinite samples")
-            frames = block.T
+        for piece in _recut(_writable_blocks(path, blocks)):
             if file is None:
                 file = stack.enter_context(
                     soundfile.SoundFile(
-                        name_bytes(temporary), "w", rate_hz, frames.shape[1], format=sound_format, subtype=subtype
+                        name_bytes(temporary), "w", rate_hz, piece.shape[1], format=sound_format, subtype=subtype
                     )
                 )
                 if sound_format != "MP3":  # there libsndfile mangles all but ASCII
                     for name, value in tags.items():
                         setattr(file, name, value)
-            # Vorbis: one long sf_write overflows libsndfile's stack, hence pieces.
-            for start in range(0, len(frames), 1 << 15):
-                file.write(np.clip(frames[start : start + (1 << 15)], -1.0, 1.0))
-            num_frames += len(frames)
+            # libsndfile's MP3 encoder garbles two channels of 16-bit samples
+            file.write(piece if sound_format != "MP3" else piece.astype(np.float32) / 32768)
+            num_frames += len(piece)
     if num_frames == 0:
         raise AudioError(f"{path}: nothing to write, the audio has no samples")
     if sound_format == "OGG":
@@ -285,7 +280,41 @@ def _write(
         raise OSError(f"{written} of {num_frames} frames arrived")
 
 
-def _native_tags(tags: Mapping[str, str]) -> dict[str, str]:
+def to_16_bit(audio: Float[np.ndarray, "..."]) -> Int16[np.ndarray, "..."]:
+    """Samples as files hold them: what is read of them is within half a step of what it was, and clipped to [-1, 1)."""
+    return np.clip(np.rint(np.asarray(audio, np.float32) * np.float32(32768)), -32768, 32767).astype(np.int16)
+
+
+def _writable_blocks(path: Path, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks as 16-bit frames (frames, channels). Raises: AudioError for what is no audio."""
+    for block in blocks:
+        block = np.asarray(block, np.float32)
+        if block.ndim != 2:
+            raise AudioError(f"{path}: audio of shape {block.shape} can't be written; give (s,) or (c, s)")
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path}: not written, the audio holds NaN or infinite samples")
+        yield to_16_bit(block.T)
+
+
+def _recut(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Frames in pieces of one length, but for the last: the bytes of Vorbis depend on how frames come, and one long
+    write of them overflows libsndfile's stack."""
+    waiting: list[np.ndarray] = []
+    num = 0
+    for block in blocks:
+        waiting.append(block)
+        num += len(block)
+        if num >= _WRITE_FRAMES:
+            joined = np.concatenate(waiting)
+            whole = num // _WRITE_FRAMES * _WRITE_FRAMES
+            yield from (joined[start : start + _WRITE_FRAMES] for start in range(0, whole, _WRITE_FRAMES))
+            waiting, num = [joined[whole:]], num - whole
+    if num:
+        yield np.concatenate(waiting)
+
+
+def native_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as libsndfile can store them: its own, as text that is safe to store, all others as JSON in the comment."""
     native = {name: printable(str(value)) for name, value in tags.items() if name in _NATIVE_TAGS}
     other = {name: value for name, value in tags.items() if name not in _NATIVE_TAGS}
     if other:

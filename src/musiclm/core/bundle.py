@@ -10,12 +10,21 @@ Language models know the hashes of the encoders whose tokens they learned; besid
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from musiclm.core.artifact import ArtifactError, check_replaceable, codes_hash, git_revision, read_config
+from musiclm.core.artifact import (
+    CONFIG_FILE,
+    ArtifactError,
+    check_files,
+    check_replaceable,
+    codes_hash,
+    git_revision,
+    read_config,
+)
+from musiclm.core.hub import CARD_FILE, download, is_id
 from musiclm.core.output import replacing_folder
 from musiclm.core.streams import MODELS, PARTS
 
@@ -51,7 +60,8 @@ class Bundle:
 
 
 def find_bundle(model: str) -> Path:
-    """The folder of a bundle: a path, the name of one that ships with the package, or a Hugging Face id `owner/name`.
+    """The folder of a bundle: a path, the name of one that ships with the package, or a Hugging Face id `owner/name`,
+    with `@revision` for a branch, a tag or a commit.
 
     Raises: ArtifactError naming what was looked for.
     """
@@ -61,29 +71,13 @@ def find_bundle(model: str) -> Path:
     shipped = sorted(p.parent.name for p in BUNDLED.glob(f"*/{INDEX_FILE}"))
     if model in shipped:
         return BUNDLED / model
-    if model.count("/") == 1 and not path.is_absolute() and not model.startswith("."):
-        return _from_hub(model)
+    if is_id(model):
+        return download(model, ("*.json", "*.safetensors", "*.md"))
     names = ", ".join(shipped) or "none"
     raise ArtifactError(
         f"no model {model!r}: it is no folder here and none that ships with musiclm ({names}); a Hugging Face model is "
-        "named owner/name"
+        "named owner/name or owner/name@revision"
     )
-
-
-def _from_hub(model: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise ArtifactError(f"{model!r} is a Hugging Face id; install musiclm[hub] to download it") from None
-    try:
-        allowed = ["*.json", "*.safetensors", "*.md"]
-        return Path(snapshot_download(model, allow_patterns=allowed))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(
-            f"{model!r} could not be downloaded ({reason}); check the name and the network, or give a folder"
-        ) from None
 
 
 def open_bundle(model: str | Path) -> Bundle:
@@ -121,6 +115,21 @@ def open_bundle(model: str | Path) -> Bundle:
     return Bundle(name=name, folder=folder, parts=parts, hashes=hashes, document=document)
 
 
+def whole_files(bundle: Bundle) -> dict[str, Path]:
+    """Every file that a bundle consists of, by its path in it, whole as their hashes say; what else lies there is none.
+
+    Raises: ArtifactError for a file that is missing or damaged.
+    """
+    files = {INDEX_FILE: bundle.folder / INDEX_FILE, CARD_FILE: bundle.folder / CARD_FILE}
+    for folder in bundle.parts.values():
+        files[f"{folder.relative_to(bundle.folder).as_posix()}/{CONFIG_FILE}"] = folder / CONFIG_FILE
+        for name in check_files(folder):
+            files[f"{folder.relative_to(bundle.folder).as_posix()}/{name}"] = folder / name
+    if not files[CARD_FILE].is_file():
+        raise ArtifactError(f"{bundle.folder} has no {CARD_FILE}; a bundle has a model card")
+    return files
+
+
 def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, str]) -> None:
     """Raises ArtifactError if a language model learned from other codes than the encoders beside it give; both by
     `codes_hash`.
@@ -134,9 +143,16 @@ def check_encoders(part: str, learned: Mapping[str, str], present: Mapping[str, 
 
 
 def assemble(
-    out: Path, artifacts: Mapping[str, Path], name: str, card: str, facts: Mapping[str, Any] | None = None
+    out: Path,
+    artifacts: Mapping[str, Path],
+    name: str,
+    card: str,
+    facts: Mapping[str, Any] | None = None,
+    copy: Callable[[Path, Path], object] = shutil.copytree,
 ) -> Bundle:
     """Copies artifacts into a bundle folder, which appears under its name only when whole, and opens it.
+
+    copy: makes the folder of a part of that of an artifact.
 
     Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no
     bundle, or holds one of the artifacts.
@@ -156,9 +172,9 @@ def assemble(
         for part in PARTS:
             if part in artifacts:
                 parts[part] = {"folder": part, "hash": read_config(artifacts[part])["hash"]}
-                shutil.copytree(artifacts[part], work / part)
+                copy(artifacts[part], work / part)
         document = {"format": FORMAT, "name": name, "git_revision": git_revision(), **(facts or {}), "parts": parts}
         (work / INDEX_FILE).write_text(json.dumps(document, indent=1) + "\n")
-        (work / "README.md").write_text(card)
+        (work / CARD_FILE).write_text(card)
         open_bundle(work)
     return open_bundle(out)

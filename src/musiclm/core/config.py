@@ -20,11 +20,16 @@ def from_json(cls: type[T], data: dict[str, Any], where: str = "") -> T:
 
     Raises: ValueError for an unknown key (naming the nearest known one), a missing key or a value of the wrong type.
     """
-    plain: Any = typing.get_origin(cls) or cls
+    return _from_json(cls, data, where)
+
+
+def _from_json(hint: Any, data: Any, where: str) -> Any:
+    """`from_json` of anything that describes a dataclass; a generic one with its argument is no type."""
+    plain: Any = typing.get_origin(hint) or hint
     if not isinstance(data, dict):
         raise ValueError(f"{where or plain.__name__} must be an object, got {data!r}")
-    arguments = dict(zip(getattr(plain, "__parameters__", ()), typing.get_args(cls), strict=True))
-    hints = {name: arguments.get(hint, hint) for name, hint in typing.get_type_hints(plain).items()}
+    arguments = dict(zip(getattr(plain, "__parameters__", ()), typing.get_args(hint), strict=True))
+    hints = {name: arguments.get(own, own) for name, own in typing.get_type_hints(plain).items()}
     fields = {field.name: field for field in dataclasses.fields(plain)}
     for key in data:
         if key not in fields:
@@ -101,7 +106,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} must be one of {', '.join(map(str, arguments))}, got {value!r}")
         return value
     if dataclasses.is_dataclass(origin or hint):
-        return from_json(hint, value, where + ".")  # type: ignore[arg-type]
+        return _from_json(hint, value, where + ".")
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{where} must be a list, got {value!r}")

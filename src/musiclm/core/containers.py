@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 _UNKNOWN = 0x7FFFF000  # sizes from here on are what programs write that don't know them
 _MISCOUNTED = 64  # bytes by which a WAV's `data` chunk may pass the end: a header counted in, not lost music
@@ -92,7 +93,8 @@ class FilePart(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
-    def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
+        """Into anything with a length whose bytes can be set; libsndfile brings a kind of its own."""
         begin = self._stream.start + self._at
         self._file.seek(begin)
         data = bytearray(self._file.read(max(0, min(len(buffer), self._stream.stop - begin))))

@@ -53,10 +53,10 @@ class TokenSpec:
         )
 
 
-def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
+def common_rate_hz(specs: Sequence[TokenSpec]) -> Fraction:
     """How often in a second a frame of every stream begins together: the greatest common divisor of their rates.
 
-    Raises: ValueError if one has no rate or they have none in common above 1 Hz.
+    Raises: ValueError if one has no rate.
     """
     if any(not spec.frame_rate_hz for spec in specs):
         raise ValueError(f"streams without a frame rate among {[spec.name for spec in specs]}")
@@ -67,44 +67,66 @@ def common_rate_hz(specs: Sequence[TokenSpec]) -> float:
             math.gcd(common.numerator * rate.denominator, rate.numerator * common.denominator),
             common.denominator * rate.denominator,
         )
-    if common <= 1:
-        raise ValueError(
-            f"streams at {', '.join(f'{float(rate):g}' for rate in rates)} Hz begin together only every "
-            f"{float(1 / common):g} s; "
-            "choose rates with a common divisor above 1 Hz"
-        )
-    return float(common)
+    return common
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How the frames of two streams lie beside each other: so many of each begin together and end together.
+    """How the frames of two streams lie beside each other: so many of each take the same time.
 
-    Example: acoustic frames at 50 Hz and semantic ones at 25 Hz go 2 to 1; at 12.5 Hz and 25 Hz, 1 to 2.
+    Example: acoustic frames at 50 Hz and semantic ones at 25 Hz go 2 to 1; at 12.5 Hz and 25 Hz, 1 to 2; at 75 Hz and
+    50 Hz, 3 to 2. Where frames begin together more than once a second, windows begin there (`shared`). Of other rates,
+    such as 86.13 Hz and 50 Hz (441 to 256), a window begins at any acoustic frame, and with the semantic frame that is
+    sounding then: off by less than one.
     """
 
     acoustic: int
     semantic: int
+    shared: bool = True
 
     @classmethod
     def of(cls, acoustic: TokenSpec, semantic: TokenSpec) -> "Pace":
-        """Raises: ValueError if the rates have no common divisor above 1 Hz."""
+        """Raises: ValueError if one has no rate."""
         common = common_rate_hz([acoustic, semantic])
-        return cls(round((acoustic.frame_rate_hz or 0) / common), round((semantic.frame_rate_hz or 0) / common))
+        rates = [Fraction(spec.frame_rate_hz or 0).limit_denominator(1000) for spec in (acoustic, semantic)]
+        return cls(int(rates[0] / common), int(rates[1] / common), common > 1)
+
+    @property
+    def unit(self) -> int:
+        """Acoustic frames after which a window may begin."""
+        return self.acoustic if self.shared else 1
+
+    @property
+    def semantic_at_once(self) -> int:
+        """Semantic frames that an acoustic frame lies over, at most."""
+        return -(-self.semantic // self.acoustic)
 
     def acoustic_frames(self, semantic: int) -> int:
-        """Acoustic frames of so many semantic ones. Raises: ValueError if they are no whole number."""
-        if semantic % self.semantic:
+        """Acoustic frames of so many semantic ones. Raises: ValueError if they should be a whole number and are not."""
+        if self.shared and semantic % self.semantic:
             raise ValueError(f"semantic frames must be a multiple of {self.semantic}, got {semantic}")
-        return semantic // self.semantic * self.acoustic
+        return semantic * self.acoustic // self.semantic
 
     def semantic_frames(self, acoustic: int) -> int:
-        """The fewest semantic frames that cover so many acoustic ones."""
-        return -(-acoustic // self.acoustic) * self.semantic
+        """The fewest semantic frames, in whole units, that cover so many acoustic ones."""
+        if self.shared:
+            return -(-acoustic // self.acoustic) * self.semantic
+        return -(-acoustic * self.semantic // self.acoustic)
+
+    def semantic_frame_of(self, acoustic: int) -> int:
+        """The first semantic frame of those that begin together before this acoustic frame, or with it; if frames
+        hardly ever do, the one that sounds when it begins."""
+        if self.shared:
+            return acoustic // self.acoustic * self.semantic
+        return acoustic * self.semantic // self.acoustic
+
+    def acoustic_frame_of(self, semantic: int) -> int:
+        """The first acoustic frame that does not begin before this semantic one."""
+        return self.acoustic_frames(semantic) if self.shared else -(-semantic * self.acoustic // self.semantic)
 
     def together(self, acoustic: int) -> int:
-        """The last acoustic frame up to this one that begins with a semantic frame."""
-        return acoustic // self.acoustic * self.acoustic
+        """The last acoustic frame up to this one with which a window may begin."""
+        return acoustic // self.unit * self.unit
 
 
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)

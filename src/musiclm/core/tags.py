@@ -90,10 +90,17 @@ def _crc_table() -> list[int]:
     return table
 
 
+_CRC_TABLE = _crc_table()
+
+
 def fix_ogg_serial(path: Path) -> None:
     """Gives an Ogg stream the serial number 1 in place of libsndfile's random one: the same audio, the same bytes."""
-    table = _crc_table()
-    data = bytearray(path.read_bytes())
+    path.write_bytes(with_ogg_serial(path.read_bytes()))
+
+
+def with_ogg_serial(pages: bytes) -> bytes:
+    """Whole Ogg pages, with the serial number 1 in place of libsndfile's random one."""
+    data = bytearray(pages)
     at = 0
     while at < len(data):
         assert data[at : at + 4] == b"OggS", f"no Ogg page at byte {at}"
@@ -103,7 +110,7 @@ def fix_ogg_serial(path: Path) -> None:
         data[at + 22 : at + 26] = bytes(4)
         crc = 0
         for byte in data[at:end]:
-            crc = (crc << 8) & 0xFFFFFFFF ^ table[crc >> 24 ^ byte]
+            crc = (crc << 8) & 0xFFFFFFFF ^ _CRC_TABLE[crc >> 24 ^ byte]
         data[at + 22 : at + 26] = struct.pack("<I", crc)
         at = end
-    path.write_bytes(data)
+    return bytes(data)

@@ -20,8 +20,8 @@ from musiclm.core import tensors
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import AudioError, read_blocks
 from musiclm.core.output import check_output
-from musiclm.models.soundstream.config import SoundStreamConfig
-from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
+from musiclm.core.streams import TokenSpec
+from musiclm.models.encoders import Codec
 
 BLOCK_FRAMES = 500  # 10 s decoded at a time
 LARGEST_BYTES = 2**30  # of a file of codes: more than a week of music at 12 levels of 50 Hz
@@ -36,19 +36,19 @@ class Encoded:
     num_samples: int  # of the audio, so that its length comes back exactly
     codec_hash: str
 
-    def bits_per_second(self, config: SoundStreamConfig) -> float:
-        """Bitrate of these levels before any entropy coding."""
-        assert config.spec.frame_rate_hz is not None
-        return self.codes.shape[0] * config.spec.frame_rate_hz * float(np.log2(config.codebook_size))
+    def bits_per_second(self, spec: TokenSpec) -> float:
+        """Bitrate of these levels before any entropy coding; `spec` is the codec's."""
+        assert spec.frame_rate_hz is not None
+        return self.codes.shape[0] * spec.frame_rate_hz * float(np.log2(spec.codebook_size))
 
 
-def encode_file(codec: SoundStream, path: Path, levels: int | None = None) -> Encoded:
+def encode_file(codec: Codec, path: Path, levels: int | None = None) -> Encoded:
     """Codes of any audio file, mixed to mono and resampled. Raises AudioError; ValueError for levels out of range."""
-    if levels is not None and not 1 <= levels <= codec.config.levels:
-        raise ValueError(f"--levels must lie in 1..{codec.config.levels}, got {levels}")
-    stream = EncoderStream(codec, levels)
+    if levels is not None and not 1 <= levels <= codec.spec.levels:
+        raise ValueError(f"--levels must lie in 1..{codec.spec.levels}, got {levels}")
+    stream = codec.encoder_stream(levels)
     pieces = []
-    for block in read_blocks(path, sample_rate_hz=codec.config.sample_rate_hz):
+    for block in read_blocks(path, sample_rate_hz=codec.sample_rate_hz):
         # seconds at a time: a block of a low-rate file can be long after resampling
         for piece in np.split(block, range(240_000, block.shape[1], 240_000), axis=1):
             pieces.append(stream.push(torch.from_numpy(np.ascontiguousarray(piece))[None]).to(torch.int16))
@@ -58,9 +58,9 @@ def encode_file(codec: SoundStream, path: Path, levels: int | None = None) -> En
     return Encoded(torch.cat(pieces, -1)[0], stream.num_samples, codec.codes_hash)
 
 
-def decode_blocks(codec: SoundStream, encoded: Encoded) -> Iterator[Float[np.ndarray, "1 s"]]:
+def decode_blocks(codec: Codec, encoded: Encoded) -> Iterator[Float[np.ndarray, "1 s"]]:
     """Audio of an encoded clip, block by block, exactly `num_samples` long."""
-    stream, left = DecoderStream(codec), encoded.num_samples
+    stream, left = codec.decoder_stream(), encoded.num_samples
     for codes in encoded.codes.split(BLOCK_FRAMES, 1):
         audio = stream.push(codes[None].long())[0, :, :left].numpy()
         left -= audio.shape[1]
@@ -109,7 +109,7 @@ def describe_codes(path: Path) -> dict[str, Any]:
     return {**about, "levels": shape[0], "frames": shape[1]}
 
 
-def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Encoded:
+def load_codes(path: Path, codec: Codec, levels: int | None = None) -> Encoded:
     """Reads a file of codes for this codec, the first `levels` levels.
 
     Raises: ArtifactError if it is damaged or from another codec; ValueError for levels it does not have.
@@ -124,11 +124,11 @@ def load_codes(path: Path, codec: SoundStream, levels: int | None = None) -> Enc
         raise ValueError(f"--levels must lie in 1..{about['levels']} for this file, got {levels}")
     with tensors.reader(path) as file:
         codes = file.get_tensor("codes")
-    size, frames = codec.config.codebook_size, -(-int(about["samples"]) // codec.config.samples_per_frame)
-    right = codes.shape[0] <= codec.config.levels and codes.shape[1] == frames
+    size, frames = codec.spec.codebook_size, -(-int(about["samples"]) // codec.samples_per_frame)
+    right = codes.shape[0] <= codec.spec.levels and codes.shape[1] == frames
     if not right or codes.min() < 0 or codes.max() >= size:
         raise ArtifactError(
             f"{path} is damaged: {codes.shape[0]} levels of {codes.shape[1]} codes from {codes.min()} to {codes.max()} "
-            f"for {about['samples']} samples, where this codec has {codec.config.levels} levels of {size}"
+            f"for {about['samples']} samples, where this codec has {codec.spec.levels} levels of {size}"
         )
     return Encoded(codes[:levels], int(about["samples"]), about["codec"])

@@ -13,7 +13,7 @@ whole.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from torch.nn import functional as F
 
 from musiclm.core import tensors
 from musiclm.core.artifact import write_atomic
-from musiclm.core.streams import ALL_STREAMS, ENCODER_OF, MULAN, STREAMS, TokenSpec
+from musiclm.core.streams import ALL_STREAMS, ENCODER_OF, MULAN, STREAMS, TokenSpec, common_rate_hz
 from musiclm.data.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
 
 FORMAT = 2
 HEADER_FILE = "header.json"
 CODEBOOK_FILE = "codebooks.safetensors"
+LARGEST_CODEBOOK = 1 << 15  # what int16 holds
 MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
 
 
@@ -80,6 +81,8 @@ class Crops:
     embedding: Float[Tensor, "b c"] | None  # mean MuLan embedding of the windows in the crop, not normalised
     num_frames: Int[Tensor, " b"]  # frames of the clock that are real
     tracks: tuple[int, ...]  # index into TokenStore.tracks
+    rows: slice = field(default_factory=lambda: slice(None))  # which of a batch's crops these are ...
+    all_frames: tuple[int, ...] = ()  # ... and the real frames of every one of it
 
 
 def read_header(folder: Path) -> StreamHeader:
@@ -143,6 +146,8 @@ class StreamWriter:
             fit = len(tokens) == spec.levels and tokens.size > 0
             fit = fit and 0 <= tokens.min() and tokens.max() < spec.codebook_size
             num_frames = tokens.shape[-1]
+            if spec.codebook_size > LARGEST_CODEBOOK:
+                raise StoreError(f"codes of {spec} are kept as 16 bits, below {LARGEST_CODEBOOK}; choose fewer")
         if not fit:
             raise StoreError(f"track {id}: {spec.name} tokens of shape {tokens.shape} do not fit {spec}")
         segment = Segment(id=id, split=split, start_s=start_s, seconds=seconds, num_frames=num_frames, source=source)
@@ -198,7 +203,8 @@ class TokenStream:
 class TokenStore:
     """Reads some streams of a store: of each track that all of them have the part that they all cover.
 
-    Times are frames of the clock: the slowest of the streams that have frames.
+    Times are frames of the clock: the rate at which frames of all streams begin together, or, where that is less than
+    once a second, the slowest stream's. A frame of the clock that falls within a stream's frame is cut before it.
 
     Raises: ValueError if no stream with frames is asked for; StoreError if a stream is missing, none has tracks, or
     streams cover no second of a track in common.
@@ -210,11 +216,13 @@ class TokenStore:
         self.specs = tuple(stream.header.spec for stream in self._streams.values())
         self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
         self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}
-        rates = [spec.frame_rate_hz for spec in self.specs if spec.frame_rate_hz]
-        if not rates:
+        timed = [spec for spec in self.specs if not spec.per_clip]
+        if not timed:
             raise ValueError(f"a store is read by streams with frames, got {', '.join(streams) or 'none'}")
-        self.clock_hz = float(min(rates))
-        self.ratios = {spec.name: self._ratio(spec) for spec in self.specs if not spec.per_clip}
+        common = common_rate_hz(timed)
+        clock = common if common > 1 else min(common_rate_hz([spec]) for spec in timed)
+        self.clock_hz, self._shared = float(clock), common > 1
+        self.ratios = {spec.name: common_rate_hz([spec]) / clock for spec in timed}  # frames per frame of the clock
         first = next(iter(self._streams.values()))
         self.tracks = [self._track(id) for id in first.segments if self._everywhere(id)]
         if not self.tracks:
@@ -231,12 +239,6 @@ class TokenStore:
     def _everywhere(self, id: str) -> bool:
         return all(id in stream.segments for stream in self._streams.values())
 
-    def _ratio(self, spec: TokenSpec) -> int:
-        """Frames of a stream per frame of the clock."""
-        if not spec.frame_rate_hz or spec.frame_rate_hz % self.clock_hz:
-            raise StoreError(f"{spec.name} frames at {spec.frame_rate_hz} Hz are no multiple of {self.clock_hz:g} Hz")
-        return int(spec.frame_rate_hz // self.clock_hz)
-
     def _track(self, id: str) -> StoredTrack:
         found = {name: stream.segments[id] for name, stream in self._streams.items()}
         start = max(segment.start_s for segment in found.values())
@@ -248,12 +250,12 @@ class TokenStore:
                     f"track {id}: {segment.num_frames} {name} frames for {segment.seconds:g} s at {rate:g} Hz are too "
                     "few; tokenize again"
                 )
-        if any(offset * self.clock_hz % 1 for offset in offsets.values()):
+        if self._shared and any(offset * self.clock_hz % 1 for offset in offsets.values()):
             raise StoreError(
                 f"track {id}: streams begin {offsets} s apart, which is no whole number of frames; tokenize again"
             )
         left = {
-            name: found[name].num_frames // ratio - round(offsets[name] * self.clock_hz)
+            name: math.floor(found[name].num_frames / ratio) - math.ceil(offsets[name] * self.clock_hz)
             for name, ratio in self.ratios.items()
         }
         for name in found.keys() - self.ratios.keys():  # windows are longer than their stride
@@ -274,8 +276,9 @@ class TokenStore:
 
     def _slice(self, track: StoredTrack, stream: str, start: int, stop: int) -> NDArray[np.int16]:
         """Codes (q, frames of the stream) of frames [start, stop) of the clock."""
-        n, skip = self.ratios[stream], round(track.offset_s[stream] * self.clock_hz)
-        codes: NDArray[np.int16] = self._streams[stream][track.id][:, (skip + start) * n : (skip + stop) * n]
+        n, skip = self.ratios[stream], math.floor(track.offset_s[stream] * self.clock_hz)
+        first = math.floor((skip + start) * n)
+        codes: NDArray[np.int16] = self._streams[stream][track.id][:, first : first + math.floor((stop - start) * n)]
         return codes
 
     def of_split(self, split: str, rendered: bool | None = None) -> list[int]:
@@ -291,11 +294,19 @@ class TokenStore:
         return frames / self.clock_hz / 3600
 
     def crops(
-        self, split: str, crop_s: float, batch_size: int, seed: int, step: int, rendered_share: float | None = None
+        self,
+        split: str,
+        crop_s: float,
+        batch_size: int,
+        seed: int,
+        step: int,
+        rendered_share: float | None = None,
+        rows: slice = slice(None),
     ) -> Crops:
         """Random crops, a pure function of the arguments; every second of music is equally likely.
 
         rendered_share: of crops that are of rendered tracks, on average; None: as large as theirs of the hours.
+        rows: of the batch that are read.
         Raises: StoreError if the split, or the part of it that is to be drawn from, is empty.
         """
         length = round(crop_s * self.clock_hz)
@@ -313,7 +324,8 @@ class TokenStore:
             for _ in range(num):
                 chosen = int(np.searchsorted(ends, random.integers(ends[-1]), side="right"))
                 places.append((int(tracks[chosen]), int(random.integers(max(0, frames[chosen] - length) + 1))))
-        return self.cut(places, length)
+        real = tuple(min(start + length, self.tracks[index].num_frames) - start for index, start in places)
+        return replace(self.cut(places[rows], length), rows=rows, all_frames=real)
 
     def eval_crops(self, split: str, crop_s: float, num: int) -> Crops:
         """`num` fixed crops, spread over the tracks of a split and over each track; neighbours are of different tracks.
@@ -335,7 +347,7 @@ class TokenStore:
     def cut(self, places: Sequence[tuple[int, int]], length: int) -> Crops:
         """Crops of `length` frames of the clock at (track index, first frame of the clock)."""
         codes = {
-            name: np.zeros((len(places), self.spec(name).levels, length * n), np.int64)
+            name: np.zeros((len(places), self.spec(name).levels, math.floor(length * n)), np.int64)
             for name, n in self.ratios.items()
         }
         embedding = None
@@ -347,7 +359,7 @@ class TokenStore:
             stop = min(start + length, track.num_frames)
             real.append(stop - start)
             for name, n in self.ratios.items():
-                codes[name][row, :, : (stop - start) * n] = self._slice(track, name, start, stop)
+                codes[name][row, :, : math.floor((stop - start) * n)] = self._slice(track, name, start, stop)
             if embedding is not None:
                 windows, skip = self._streams[MULAN.name][track.id], track.offset_s[MULAN.name]
                 first, last = self.windows(start, stop, windows.get_shape()[0] - skip)
@@ -370,19 +382,26 @@ class TokenStore:
         return first, last + 1
 
     def mulan_codes(
-        self, embedding: Float[Tensor, "b c"], noise: float = 0.0, generator: torch.Generator | None = None
+        self,
+        embedding: Float[Tensor, "b c"],
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+        rows: slice = slice(None),
+        batch_size: int | None = None,
     ) -> Int[Tensor, "b q 1"]:
         """MuLan tokens, as `MuLan.quantize` makes them: of the embedding at length 1.
 
         noise: a vector of random direction and of length up to `noise` (uniform per item) is added before.
+        rows, batch_size: which of how many items these are, for which random numbers are drawn.
         Raises: ValueError if the store was opened without MuLan's stream.
         """
         if self._rvq is None:
             raise ValueError(f"{self.folder} was opened without the stream {MULAN.name!r}")
         unit = F.normalize(embedding.float(), dim=-1)
         if noise:
-            random = F.normalize(torch.randn(unit.shape, generator=generator), dim=-1)
-            unit = F.normalize(unit + random * noise * torch.rand(len(unit), 1, generator=generator), dim=-1)
+            num = len(unit) if batch_size is None else batch_size
+            random = F.normalize(torch.randn((num, unit.shape[1]), generator=generator), dim=-1)[rows]
+            unit = F.normalize(unit + random * noise * torch.rand(num, 1, generator=generator)[rows], dim=-1)
         return self._rvq.encode(unit)[..., None]
 
     def streams(self, crops: Crops, noise: float = 0.0, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -392,11 +411,17 @@ class TokenStore:
         """
         if crops.embedding is None:
             return dict(crops.codes)
-        return {**crops.codes, MULAN.name: self.mulan_codes(crops.embedding, noise, generator)}
+        num = len(crops.all_frames) or None
+        return {**crops.codes, MULAN.name: self.mulan_codes(crops.embedding, noise, generator, crops.rows, num)}
 
     def num_frames(self, crops: Crops) -> dict[str, Int[Tensor, " b"]]:
         """Frames of each crop that are real, by stream."""
-        return {name: crops.num_frames * ratio for name, ratio in self.ratios.items()}
+        return {name: self.frames_of(name, crops.num_frames) for name in self.ratios}
+
+    def frames_of(self, stream: str, num_frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """Whole frames of a stream in so many of the store's clock."""
+        ratio = self.ratios[stream]
+        return num_frames * ratio.numerator // ratio.denominator
 
     def unigram_loss(
         self, stream: str, codes: Int[Tensor, "b q f"], num_frames: Int[Tensor, " b"]

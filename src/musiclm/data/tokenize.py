@@ -10,29 +10,21 @@ from torch import Tensor
 
 from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.streams import ENCODER_OF, MULAN, TokenSpec
+from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MELODY, MULAN, TokenSpec
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import StoreError, StreamHeader, StreamWriter
+from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder, load_codec, load_joint, load_semantic
 from musiclm.models.melody.model import MelodyEncoder
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import EncoderStream, SoundStream
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
-
-AnyEncoder = SoundStream | SemanticTokenizer | MuLan | MelodyEncoder
-LOADERS: dict[str, Callable[[Path], AnyEncoder]] = {
-    "soundstream": SoundStream.from_artifact,
-    "w2vbert": SemanticTokenizer.from_artifact,
-    "mulan": MuLan.from_artifact,
-    "melody": MelodyEncoder.from_artifact,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A frozen encoder as the store needs it. `Encoder.of` makes one from a model, `Encoder.load` from an artifact."""
+    """A frozen encoder as the store needs it; `of_codec` and the like make one of a model, `load` of an artifact."""
 
-    encode: Callable[[Float[Tensor, "1 1 s"]], Shaped[Tensor, "_ _"]]  # codes (q t); of MuLan embeddings (n c)
+    encode: Callable[
+        [Float[Tensor, "1 1 s"]], Shaped[Tensor, "_ _"]
+    ]  # of 24 kHz; codes (q t), embeddings (n c) of joint ones
     header: StreamHeader
     codebooks: Float[Tensor, "q v c"]
 
@@ -42,35 +34,56 @@ class Encoder:
 
         Raises: ArtifactError if the folder holds no such model.
         """
-        return cls.of(LOADERS[ENCODER_OF[stream]](folder), device)
+        if stream == ACOUSTIC.name:
+            return cls.of_codec(load_codec(folder), device)
+        if stream == MULAN.name:
+            return cls.of_joint(load_joint(folder), device)
+        if stream == MELODY.name:
+            return cls.of_melody(MelodyEncoder.from_artifact(folder), device)
+        return cls.of_semantic(load_semantic(folder), device)
 
     @classmethod
-    def of(cls, model: AnyEncoder, device: str = "cpu") -> "Encoder":
-        """Raises: StoreError if the model has no hash, that is, was not loaded from an artifact."""
+    def of_codec(cls, model: Codec, device: str = "cpu") -> "Encoder":
+        """Raises: StoreError if the model has no hash, that is, was not loaded from an artifact. So do the others."""
         model.eval().to(device)
-        if isinstance(model, SoundStream):
-            spec, codebooks = model.spec, model.rvq.codebooks
-            encode: Callable[[Tensor], Tensor] = lambda audio: encode_long(model, audio.to(device))[0]  # noqa: E731
-        elif isinstance(model, SemanticTokenizer):
-            spec, codebooks = model.spec, model.codebooks
-            encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
-        elif isinstance(model, MelodyEncoder):
-            spec, codebooks = model.spec, model.rvq.codebooks
-            encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
-        else:
-            rvq = model.rvq
-            spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
-            codebooks = rvq.codebooks
-            encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
-        if not model.codes_hash:
-            raise StoreError(f"the {ENCODER_OF[spec.name]} encoder has no hash; load it from a trained artifact")
-        return cls(encode=encode, header=StreamHeader(spec=spec, encoder=model.codes_hash), codebooks=codebooks)
+
+        def encode(audio: Tensor) -> Tensor:
+            own = torch.from_numpy(resample(audio[0].cpu().numpy(), SAMPLE_RATE_HZ, model.sample_rate_hz))
+            return encode_long(model, own[None].to(device))[0]
+
+        return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.codebooks)
+
+    @classmethod
+    def of_semantic(cls, model: SemanticEncoder, device: str = "cpu") -> "Encoder":
+        model.eval().to(device)
+        header = _header(model.spec, model.codes_hash)
+        return cls(encode=lambda audio: model.encode(audio.to(device))[0], header=header, codebooks=model.codebooks)
+
+    @classmethod
+    def of_joint(cls, model: JointEmbedding, device: str = "cpu") -> "Encoder":
+        model.eval().to(device)
+        rvq = model.rvq
+        spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+        encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
+        return cls(encode=encode, header=_header(spec, model.codes_hash), codebooks=rvq.codebooks)
+
+    @classmethod
+    def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "Encoder":
+        model.eval().to(device)
+        encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
+        return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.rvq.codebooks)
 
 
-def encode_long(model: SoundStream, audio: Float[Tensor, "1 1 s"], piece_s: float = 20.0) -> Int[Tensor, "1 q f"]:
-    """Acoustic codes of audio of any length in constant memory; the codes of pieces equal those of the whole."""
-    stream = EncoderStream(model)
-    codes = [stream.push(piece) for piece in audio.split(round(piece_s * SAMPLE_RATE_HZ), dim=-1)]
+def _header(spec: TokenSpec, codes_hash: str) -> StreamHeader:
+    if not codes_hash:
+        raise StoreError(f"the {ENCODER_OF[spec.name]} encoder has no hash; load it from a trained artifact")
+    return StreamHeader(spec=spec, encoder=codes_hash)
+
+
+def encode_long(model: Codec, audio: Float[Tensor, "1 1 s"], piece_s: float = 20.0) -> Int[Tensor, "1 q f"]:
+    """Acoustic codes of audio of any length, at the codec's rate, in constant memory; pieces give the whole's."""
+    stream = model.encoder_stream()
+    codes = [stream.push(piece) for piece in audio.split(round(piece_s * model.sample_rate_hz), dim=-1)]
     return torch.cat([piece.to(audio.device) for piece in [*codes, stream.flush()]], -1)
 
 

@@ -202,8 +202,8 @@ def duplicates(
     pairs = []
     for i in range(len(prints) - 1):
         # every key: pitch classes shifted by 0 to 11
-        others = prints[i + 1 :].reshape(len(prints) - i - 1, -1)
-        alike = np.max([others @ np.roll(prints[i], shift, axis=0).ravel() for shift in range(12)], axis=0)
+        later = prints[i + 1 :].reshape(len(prints) - i - 1, -1)
+        alike = np.max([later @ np.roll(prints[i], shift, axis=0).ravel() for shift in range(12)], axis=0)
         pairs += [(float(alike[k]), i, i + 1 + int(k)) for k in np.flatnonzero(alike > 0.95)]
     others = [(score, i, j) for score, i, j in sorted(pairs, reverse=True) if chosen[i]["track"] != chosen[j]["track"]]
     return {

@@ -41,9 +41,10 @@ from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
 from musiclm.evaluate.notes_kept import notes_kept
 from musiclm.evaluate.real_or_not import real_or_not
 from musiclm.listen.analysers import Analyser
-from musiclm.listen.notes import NoteAnalyser, Transcription, count_notes
+from musiclm.listen.notes import Transcriber, Transcription, count_notes
+from musiclm.models.encoders import Codec
+from musiclm.models.foreign.codec import ForeignCodecConfig, decode_window, encode_window, load_codec
 from musiclm.models.soundstream.config import SoundStreamConfig
-from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.rvq import perplexity
 
 Clip = Float[np.ndarray, " s"]
@@ -133,50 +134,27 @@ def through_opus(clip: Clip, bits_per_second: int) -> Clip:
 
 
 class PretrainedCodec:
-    """EnCodec, DAC or Mimi of transformers, by folder or hub name.
+    """EnCodec, DAC or Mimi of transformers, by folder or hub name, with all its levels and on whole clips.
 
     Raises: ValueError if it can't be loaded or is no codec.
     """
 
     def __init__(self, name: str) -> None:
-        try:
-            import transformers
-        except ImportError:
-            raise ValueError(f"the codec {name} needs transformers; run: pip install transformers") from None
-        try:
-            self.model = transformers.AutoModel.from_pretrained(name, use_safetensors=True).eval()
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"the codec {name} can't be loaded ({' '.join(str(error).split()).split('. ')[0]})"
-            ) from None
-        self.kind = self.model.config.model_type
-        if self.kind not in ("encodec", "dac", "mimi"):
-            raise ValueError(f"{name} is a model of type {self.kind}; wanted encodec, dac or mimi")
-        if getattr(self.model.config, "audio_channels", 1) != 1:
-            raise ValueError(f"{name} codes {self.model.config.audio_channels} channels; wanted a mono model")
+        self.model = load_codec(name)
         self.name = Path(name).name
         self.rate_hz = int(self.model.config.sampling_rate)
 
     def settings(self) -> list[float | None]:
         """Bandwidths in kbps that one model serves (EnCodec), or None alone for its own."""
-        return list(self.model.config.target_bandwidths) if self.kind == "encodec" else [None]
+        return list(getattr(self.model.config, "target_bandwidths", [None]))
 
     @torch.no_grad()
     def __call__(self, clip: Clip, bandwidth: float | None = None) -> tuple[Clip, float]:
         """(the clip at 24 kHz after coding, kbps counted from its codes)."""
         audio = torch.from_numpy(resample(clip[None].astype(np.float32), SAMPLE_RATE_HZ, self.rate_hz))[None]
-        if self.kind == "encodec":
-            coded = self.model.encode(audio, bandwidth=bandwidth)
-            codes, size = coded.audio_codes, self.model.config.codebook_size
-            out = self.model.decode(codes, coded.audio_scales).audio_values
-        elif self.kind == "dac":
-            coded = self.model.encode(audio)
-            codes, size = coded.audio_codes, self.model.config.codebook_size
-            out = self.model.decode(coded.quantized_representation).audio_values
-        else:
-            codes, size = self.model.encode(audio).audio_codes, self.model.config.codebook_size
-            out = self.model.decode(codes).audio_values
-        bits = codes.numel() * float(np.log2(size))
+        codes = encode_window(self.model, audio, bandwidth)
+        out = decode_window(self.model, codes)
+        bits = codes.numel() * float(np.log2(self.model.config.codebook_size))
         back = resample(out.reshape(1, -1).numpy().astype(np.float32), self.rate_hz, SAMPLE_RATE_HZ)[0]
         back = np.pad(back, (0, max(0, len(clip) - len(back))))[: len(clip)]
         return np.clip(back, -1, 1).astype(np.float32), bits / 1000 / (len(clip) / SAMPLE_RATE_HZ)
@@ -218,13 +196,13 @@ class CodecReport:
         return asdict(self)
 
 
-def level_counts(config: SoundStreamConfig, played: int | None = None) -> list[int]:
+def level_counts(config: SoundStreamConfig | ForeignCodecConfig, played: int | None = None) -> list[int]:
     """How many of a codec's codes a frame to measure: what is played, all, and what is whole with fewer of them.
 
     The bands network's codes are whole with one level of every group, two, and so on; of others any number is, and
     halves down to an eighth are taken.
     """
-    if config.network == "bands":
+    if isinstance(config, SoundStreamConfig) and config.network == "bands":
         whole = {config.levels * level // config.group_levels for level in range(1, config.group_levels + 1)}
     else:
         whole = {max(1, config.levels // part) for part in (1, 2, 4, 8)}
@@ -238,7 +216,7 @@ class Comparison:
         self,
         originals: Sequence[Clip],
         visqol: Callable[[Clip, Clip], float] | None = None,
-        notes: NoteAnalyser | None = None,
+        notes: Transcriber | None = None,
         embedders: Sequence[Analyser] = (),
     ) -> None:
         """What is None or empty is not measured."""
@@ -287,7 +265,7 @@ def _embed(embedder: Analyser, clips: Sequence[Clip]) -> Float[np.ndarray, "n d"
 
 @torch.no_grad()
 def evaluate_codec(
-    codec: SoundStream,
+    codec: Codec,
     corpus_dir: Path,
     tracks: Sequence[Track],
     *,
@@ -298,7 +276,7 @@ def evaluate_codec(
     clip_s: float = 6.0,
     seed: int = 0,
     visqol: Callable[[Clip, Clip], float] | None = None,
-    notes: NoteAnalyser | None = None,
+    notes: Transcriber | None = None,
     embedders: Sequence[Analyser] = (),
 ) -> CodecReport:
     """Figures of the codec at each number of levels, of Opus and of others, on clips spread over `tracks`.
@@ -311,7 +289,8 @@ def evaluate_codec(
     audio, of_tracks, _ = eval_clips(corpus_dir, list(tracks), clip_s, 2 * num_clips, seed)
     codec_clips, targets = audio[:num_clips], [clip[0].numpy() for clip in audio[:num_clips]]
     started = time.perf_counter()
-    codes = [codec.encode(clip[None]) for clip in codec_clips]
+    rates = SAMPLE_RATE_HZ, codec.sample_rate_hz
+    codes = [codec.encode(torch.from_numpy(resample(clip.numpy(), *rates))[None]) for clip in codec_clips]
     encode_s = time.perf_counter() - started
     started = time.perf_counter()
     for code in codes:
@@ -319,16 +298,16 @@ def evaluate_codec(
     decode_s = time.perf_counter() - started
     compare = Comparison(targets, visqol, notes, embedders)
     rows = []
-    rate_hz = codec.config.spec.frame_rate_hz or 0.0
+    rate_hz = codec.spec.frame_rate_hz or 0.0
 
     def through(code: torch.Tensor, num: int, samples: int) -> Clip:
-        return codec.decode(code[:, :num])[0, 0, :samples].clamp(-1, 1).numpy()
+        return resample(codec.decode(code[:, :num])[0].numpy(), *rates[::-1])[0, :samples].clip(-1, 1)
 
     for num in levels or level_counts(codec.config):
         started = time.perf_counter()
         outputs = [through(c, num, len(t)) for c, t in zip(codes, targets, strict=True)]
         took = encode_s + time.perf_counter() - started
-        kbps = num * rate_hz * float(np.log2(codec.config.codebook_size)) / 1000
+        kbps = num * rate_hz * float(np.log2(codec.spec.codebook_size)) / 1000
         rows.append(compare.figures(f"{num} levels", outputs, kbps, took))
     for kbps_opus in opus_kbps:
         started = time.perf_counter()
@@ -352,7 +331,7 @@ def evaluate_codec(
         rows=rows,
         num_clips=num_clips,
         clip_s=clip_s,
-        perplexity=perplexity(torch.cat(codes), codec.config.codebook_size).tolist(),
+        perplexity=perplexity(torch.cat(codes), codec.spec.codebook_size).tolist(),
         encode_real_time_factor=encode_s / total_s,
         decode_real_time_factor=decode_s / total_s,
         **sounding(compare.transcribed),

@@ -129,7 +129,7 @@ def analyse_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Promp
             yield model.generate(prompts[place].text, CLIP_S, seed=1000 + place, config=config).audio[0]
 
     rows = read_rows(path)
-    return rows if len(rows) >= len(prompts) else hear(clips(len(rows)), rows, path)
+    return rows if len(rows) >= len(prompts) else analyse(clips(len(rows)), rows, path)
 
 
 def analyse_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
@@ -138,10 +138,10 @@ def analyse_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
     tracks = [t for t in tracks if t.seconds >= CLIP_S]
     clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
     rows = read_rows(path)
-    return hear(clips[len(rows) :], rows, path)
+    return analyse(clips[len(rows) :], rows, path)
 
 
-def hear(clips: Iterable[Clip], rows: list[Row], path: Path) -> list[Row]:
+def analyse(clips: Iterable[Clip], rows: list[Row], path: Path) -> list[Row]:
     """Appends a row of each clip to `rows` and to the file, as soon as it is there."""
     analysers = {name: make_analyser(name) for name in ANALYSERS}
     for clip in clips:

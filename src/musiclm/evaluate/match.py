@@ -30,7 +30,7 @@ from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores, lo
 from musiclm.evaluate.bootstrap import Estimate, bootstrap, mean
 from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, make_analyser
 from musiclm.listen.music import Description
-from musiclm.models.mulan.model import MuLan
+from musiclm.models.encoders import JointEmbedding
 
 CLIP_S = 10.0
 # how people say it; whole words, ends of words where they matter, and never after "no", "not" or "without"
@@ -188,7 +188,7 @@ def _known(cache: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def match_model(model: MuLan, clips: Clips, prompts: Sequence[Prompt]) -> Match:
+def match_model(model: JointEmbedding, clips: Clips, prompts: Sequence[Prompt]) -> Match:
     """`match` of a model, with its embeddings of clips and texts."""
     texts = [prompt.text for prompt in prompts]
     text = torch.cat([model.embed_text(texts[i : i + 32]) for i in range(0, len(texts), 32)])

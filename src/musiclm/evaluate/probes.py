@@ -97,6 +97,8 @@ def probe_tokens(
 
     def rows(codes: Int[Tensor, "b q t"], targets: Float[Tensor, "b u n"]) -> tuple[Tensor, Tensor]:
         own = codes.transpose(1, 2).flatten(0, 1)
+        if codes.shape[2] > targets.shape[1]:  # codes that are faster than targets: what sounds when each begins
+            targets = targets[:, torch.arange(codes.shape[2]) * targets.shape[1] // codes.shape[2]]
         times = targets.shape[1] // codes.shape[2]
         return own, targets[:, : codes.shape[2] * times].reshape(len(own), -1)
 

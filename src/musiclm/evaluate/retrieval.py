@@ -21,8 +21,8 @@ from musiclm.data.captions.weak import captions
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track
 from musiclm.data.labels import WINDOW_S, Labels
+from musiclm.models.encoders import JointEmbedding
 from musiclm.models.mulan.gap import Gap, Retrieval, gap_of, retrieval
-from musiclm.models.mulan.model import MuLan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class RetrievalReport:
 
 @torch.no_grad()
 def evaluate_retrieval(
-    model: MuLan,
+    model: JointEmbedding,
     corpus_dir: Path,
     tracks: Sequence[Track],
     labels: Sequence[Labels],
@@ -64,7 +64,7 @@ def evaluate_retrieval(
     for number, track in enumerate(chosen):
         for entry in sorted(by_track[track.id], key=lambda x: x.start_s):
             audio = torch.from_numpy(read_clip(corpus_dir, track, entry.start_s, min(WINDOW_S, track.seconds)))
-            windows.append(model.embed_audio(audio[None, None].to(model.log_scale.device))[0].cpu())
+            windows.append(model.embed_audio(audio[None, None].to(model.device))[0].cpu())
             rng = random.Random(f"evaluate {seed} {track.id} {entry.start_s}")
             texts.append([captions(entry, rng) for _ in range(captions_per_window)])
             owner.append(number)
@@ -77,7 +77,7 @@ def evaluate_retrieval(
 
 @torch.no_grad()
 def report(
-    model: MuLan,
+    model: JointEmbedding,
     audio: Float[Tensor, "n d"],
     text: Float[Tensor, "n k d"],
     owner: Int[Tensor, " n"],
@@ -89,7 +89,7 @@ def report(
     one = torch.tensor([rng.choice(torch.nonzero(owner == i)[:, 0].tolist()) for i in range(num_tracks)])
     means_audio = F.normalize(torch.stack([audio[owner == i].mean(0) for i in range(num_tracks)]), dim=-1)
     means_text = F.normalize(torch.stack([text[owner == i].flatten(0, 1).mean(0) for i in range(num_tracks)]), dim=-1)
-    device = model.log_scale.device
+    device = model.device
     decoded_audio, decoded_text = (
         F.normalize(model.rvq.decode(model.quantize(x[one].to(device))[..., 0]), dim=-1).cpu()
         for x in (audio, text[:, 0])

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from musiclm.core.audio import resample
 from musiclm.core.bundle import Bundle
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.clips import eval_clips, read_clip
@@ -32,7 +33,7 @@ from musiclm.evaluate.clipset import Clip, ClipSet, CutSet, KeptSet, PickedSet
 from musiclm.evaluate.codec import through_opus
 from musiclm.evaluate.config import EvaluateConfig
 from musiclm.generate.session import MusicLM
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.models.encoders import SemanticEncoder, load_semantic
 
 OPUS_BITS_PER_SECOND = 24_000
 
@@ -69,8 +70,9 @@ class ClipSets:
         return MusicLM.from_pretrained(self.bundle.folder, self.device)
 
     @cached_property
-    def tokenizer(self) -> SemanticTokenizer:
-        return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.model.device)
+    def tokenizer(self) -> SemanticEncoder:
+        tokenizer: SemanticEncoder = load_semantic(self.bundle.part("w2vbert")).to(self.model.device)
+        return tokenizer
 
     def short(self) -> tuple[ClipSet, ...]:
         """Those of `clip_s` that tables compare; without a corpus, what was generated alone."""
@@ -123,7 +125,7 @@ class ClipSets:
     def _generate(self, number: int, duration_s: float, again: int = 0) -> tuple[Clip, dict[str, str]]:
         """Of a prompt by its number, with its `again`-th other seed."""
         music = self.model.generate(self.prompts[number].text, duration_s, seed=self.seed + 10_000 * again + number)
-        return music.audio[0], music.tags()
+        return self._at_24_khz(music.audio[0]), music.tags()
 
     # real music and what is made of it
 
@@ -245,9 +247,14 @@ class ClipSets:
     @torch.no_grad()
     def through_codec(self, clip: Clip) -> Clip:
         """A clip through the codec, with as many levels as the bundle makes music of."""
-        audio = torch.from_numpy(clip)[None, None].to(self.model.device)
-        codes = self.model.soundstream.encode(audio, self.model.default_config().levels)
-        return self.model.soundstream.decode(codes)[0, 0, : len(clip)].clamp(-1, 1).cpu().numpy()
+        codec = self.model.soundstream
+        audio = resample(clip[None], SAMPLE_RATE_HZ, codec.sample_rate_hz)
+        codes = codec.encode(torch.from_numpy(audio)[None].to(self.model.device), self.model.default_config().levels)
+        return self._at_24_khz(codec.decode(codes)[0, 0].clamp(-1, 1).cpu().numpy())[: len(clip)]
+
+    def _at_24_khz(self, audio: Clip) -> Clip:
+        """What the model made, at the rate of all clips."""
+        return resample(audio[None], self.model.sample_rate_hz, SAMPLE_RATE_HZ)[0].clip(-1, 1)
 
     @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Float[np.ndarray, " r"]:
@@ -259,7 +266,7 @@ class ClipSets:
         audio = torch.from_numpy(clip)[None, None].to(self.model.device)
         mulan = self.model.mulan.audio_codes(audio)
         pieces = list(self.model.render(self.tokenizer.encode(audio), mulan, self.seed + index))
-        return np.concatenate(pieces)[: len(clip)]
+        return self._at_24_khz(np.concatenate(pieces))[: len(clip)]
 
     @cached_property
     def seams_s(self) -> tuple[float, ...]:

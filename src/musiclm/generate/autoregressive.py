@@ -18,7 +18,8 @@ from torch import Tensor
 
 from musiclm.core.streams import Pace
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
-from musiclm.generate.steer import Steering
+from musiclm.generate.schedule import Condition, Schedule
+from musiclm.generate.steer import Guide
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 
@@ -31,7 +32,7 @@ def decode(
     sampling: Sampling,
     u: Float[Tensor, "b n"],
     given: Int[Tensor, "b q p"] | None = None,
-    steering: Sequence[Steering] = (),
+    steering: Sequence[Guide] = (),
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
@@ -124,32 +125,36 @@ def collect(steps: Iterator[Int[Tensor, " b"]], levels: int, on_step: Callable[[
 
 def stream_semantic(
     model: TokenLM,
-    mulan: Int[Tensor, "b m 1"] | None,
-    num_frames: int,
+    mulan: Int[Tensor, "b m 1"] | Schedule | None,
+    num_frames: int | None,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
     prompt: Int[Tensor, "b q p"] | None = None,
     on_progress: Progress | None = None,
     chunk_s: float = 1.0,
-    steering: Sequence[Steering] = (),
-    melody: Int[Tensor, "b q t"] | None = None,
+    steering: Sequence[Guide] = (),
+    melody: Int[Tensor, "b m t"] | None = None,
 ) -> Iterator[Int[Tensor, "b q n"]]:
-    """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2).
+    """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2); num_frames None: without end.
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix
-    of the next. The prompt's frames come first. steering: one for each item, new ones; none: nothing is steered.
-    melody: by frame, the prompt's frames included (`musiclm.models.lm.melody.by_frame`).
+    of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
+    window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
+    nothing is steered. melody: codes by frame, of `num_frames`, the prompt's included
+    (`musiclm.models.lm.melody.by_frame`).
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
-    batch = len(generators)
-    if mulan is not None:
-        check_generators(generators, mulan.shape[0])
+    batch, schedule = len(generators), Schedule.of(mulan)
+    assert melody is None or melody.shape[2] == num_frames
+    for _, each_condition in schedule.changes:
+        if each_condition.mulan is not None:
+            check_generators(generators, each_condition.mulan.shape[0])
     device = model.embedding.weight.device
     window, target = model.layout.crop_frames(), model.layout.target_spec
     levels, chunk_frames = target.levels, max(1, round(chunk_s * (target.frame_rate_hz or 0.0)))
     held = torch.zeros(batch, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
-    if held.shape[2] > num_frames:
+    if num_frames is not None and held.shape[2] > num_frames:
         raise ValueError(f"the prompt has {held.shape[2]} frames, more than the {num_frames} asked for")
     check_generators(generators, held.shape[0])
     if steering and len(steering) != batch:
@@ -157,18 +162,24 @@ def stream_semantic(
     for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
         for code in row:
             each.hear(code)
-    streams = {} if mulan is None else {"mulan": mulan}
     if held.shape[2]:
         yield held
     done = first = held.shape[2]
     fresh: list[Tensor] = []
-    while done < num_frames:
+    u = torch.zeros(batch, 0, device=device)  # drawn and not used: what one condition leaves is the next one's
+    condition: Condition | None = None
+    while done != num_frames:
+        before, condition = condition, schedule.begin(done)
+        if before is not None and condition is not before:
+            for each, steer in zip(steering, condition.steers, strict=False):
+                each.retarget(steer)
         if held.shape[2] >= window:
             held = held[:, :, -(window - window // 2) :]
-        length = min(window, held.shape[2] + num_frames - done)
+        length = window if num_frames is None else min(window, held.shape[2] + num_frames - done)
         new: list[Tensor] = []
         frame: list[Tensor] = []
-        u = uniforms(generators, (length - held.shape[2]) * levels, device)
+        u = torch.cat([u, uniforms(generators, (length - held.shape[2]) * levels - u.shape[1], device)], 1)
+        streams = {} if condition.mulan is None else {"mulan": condition.mulan}
         if melody is not None:
             start = done - held.shape[2]
             streams["melody"] = melody[:, :, start : start + length]
@@ -180,17 +191,45 @@ def stream_semantic(
             fresh.append(new[-1])
             frame = []
             done += 1
-            if on_progress is not None:
+            if on_progress is not None and num_frames is not None:
                 on_progress(done - first, num_frames - first)
             if len(fresh) == chunk_frames or done == num_frames:
                 yield torch.stack(fresh, 2)
                 fresh = []
+            if done == num_frames or schedule.begin(done) is not condition:
+                break
+        u = u[:, len(new) * levels :]
         held = torch.cat([held, torch.stack(new, 2)], 2)
+
+
+@torch.inference_mode()
+def log_likelihood(
+    model: TokenLM,
+    mulan: Int[Tensor, "b m 1"] | None,
+    codes: Int[Tensor, "b q t"],
+    known: int,
+    melody: Int[Tensor, "b n t"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Mean log-probability, in nats, of the codes of frames from `known` on, each given all that is before it.
+
+    Of long codes the model reads the last crop. melody: of what they follow, by frame. Raises: ValueError if no frame
+    is left.
+    """
+    if known >= codes.shape[2]:
+        raise ValueError(f"{codes.shape[2]} frames, of which {known} are known: none is left to be judged")
+    cut = max(0, codes.shape[2] - model.layout.crop_frames())
+    codes, known = codes[:, :, cut:].long(), max(0, known - cut)
+    melody = None if melody is None else melody[:, :, cut:]
+    streams = with_null(model, {} if mulan is None else {"mulan": mulan}, codes.shape[0])
+    null = torch.ones(codes.shape[0], dtype=torch.bool, device=codes.device) if mulan is None else None
+    prefix, positions = model.layout.prefix(streams, null)
+    logits = model(prefix, positions, codes, melody=melody)[:, :, known:].log_softmax(-1)
+    return logits.gather(-1, codes[:, :, known:, None])[..., 0].mean(dim=(1, 2))
 
 
 def generate_semantic(
     model: TokenLM,
-    mulan: Int[Tensor, "b m 1"] | None,
+    mulan: Int[Tensor, "b m 1"] | Schedule | None,
     num_frames: int,
     sampling: Sampling,
     generators: Sequence[torch.Generator],
@@ -247,16 +286,18 @@ class ArAcoustic(AcousticDecoder):
     def stream(
         self,
         semantic: Int[Tensor, "b s t"] | SemanticSource,
-        mulan: Int[Tensor, "b m 1"] | None,
+        mulan: Int[Tensor, "b m 1"] | Schedule | None,
         generators: Sequence[torch.Generator],
         prompt: Int[Tensor, "b q p"] | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[Int[Tensor, "b q n"]]:
         """See `AcousticDecoder.stream`.
 
-        Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage.
+        Pieces are whole chunks of the fine stage, save for the last; without one, windows of the coarse stage. Of
+        semantic codes without end it makes nothing: all coarse codes so far are kept.
         """
-        semantic = SemanticSource.of(semantic)
+        semantic, schedule = SemanticSource.of(semantic), Schedule.of(mulan)
+        assert semantic.num_frames is not None
         batch = semantic.batch
         check_generators(generators, batch)
         coarse_levels = self.coarse.layout.target_spec.levels
@@ -272,7 +313,7 @@ class ArAcoustic(AcousticDecoder):
         count = _Counter(new * coarse_levels + new * fine_levels, on_progress)
         known = prompt[:, :coarse_levels].long()
         emitted = 0
-        for coarse in self._coarse(semantic, mulan, known, generators, count):
+        for coarse in self._coarse(semantic, num_frames, schedule, known, generators, count):
             stop = coarse.shape[2] if coarse.shape[2] == num_frames else coarse.shape[2] // chunk * chunk
             if stop > emitted and self.fine is None:
                 yield coarse[:, :, emitted:stop]
@@ -282,25 +323,43 @@ class ArAcoustic(AcousticDecoder):
                 yield torch.cat([coarse[:, :, emitted:stop], fine], 1)
                 emitted = stop
 
+    def infill(
+        self,
+        codes: Int[Tensor, "b q f"],
+        span: range,
+        semantic: Int[Tensor, "b s t"],
+        mulan: Int[Tensor, "b m 1"] | None,
+        generators: Sequence[torch.Generator],
+        on_progress: Progress | None = None,
+    ) -> Int[Tensor, "b q n"]:
+        """See `AcousticDecoder.infill`: it goes on from what is before, and does not see the codes that follow."""
+        covered = semantic[:, :, : self.pace.semantic_frames(span.stop)]
+        before = codes[:, :, : span.start]
+        return self.generate(covered, mulan, generators, before, on_progress)[:, :, span.start : span.stop]
+
     def _coarse(
         self,
         semantic: SemanticSource,
-        mulan: Tensor | None,
+        num_frames: int,
+        schedule: Schedule,
         codes: Tensor,
         generators: Sequence[torch.Generator],
         count: "_Counter",
     ) -> Iterator[Int[Tensor, "b q t"]]:
         """All coarse codes so far, after each window."""
         layout = self.coarse.layout
-        window, num_frames = layout.crop_frames(), self.pace.acoustic_frames(semantic.num_frames)
+        window = layout.crop_frames()
         keep = self.pace.together(window // 2)
         if codes.shape[2] == num_frames:
             yield codes
         while codes.shape[2] < num_frames:
             # windows begin at a semantic frame, also after a prompt of any length
             start = 0 if codes.shape[2] < window else self.pace.together(codes.shape[2] - keep)
-            length = min(window, num_frames - start)
-            part = semantic[self.pace.semantic_frames(start) : self.pace.semantic_frames(start + length)]
+            now = self.pace.semantic_frame_of(codes.shape[2])
+            mulan, change = schedule.at(now).mulan, schedule.until(now)
+            stop = num_frames if change is None else min(num_frames, self.pace.acoustic_frame_of(change))
+            length = min(window, stop - start)
+            part = semantic[self.pace.semantic_frame_of(start) : self.pace.semantic_frames(start + length)]
             streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels

@@ -40,14 +40,13 @@ def check_seed(seed: int) -> int:
 
 
 def check_device(device: str) -> torch.device:
-    """The device. Raises ValueError when this machine has none of the kind."""
+    """The device. Raises ValueError when this machine has none of the kind, or it holds no values (meta)."""
     try:
         found = torch.device(device)
     except RuntimeError:
         raise ValueError(f"no device is called {device!r}; use cpu, cuda, cuda:1 or mps") from None
-    missing = (found.type == "cuda" and not torch.cuda.is_available()) or (
-        found.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise ValueError(f"device {device!r} is not available on this machine; use cpu")
+    try:
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"device {device!r} is not available on this machine; use cpu") from None
     return found

@@ -6,23 +6,23 @@ models are told of the last window before it alone, however long the sound is.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from musiclm.core.artifact import ArtifactError, file_hash
-from musiclm.core.audio import AudioError, read_blocks
+from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, probe, read_blocks, resample
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
+from musiclm.generate.splice import Blocks
+from musiclm.generate.steer import Steer
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer
+from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
 
 MIRROR_S = 0.25  # of sound mirrored at the joint, so that the last codes do not tell of an end
 
@@ -37,12 +37,13 @@ class Given:
     mulan: Int[Tensor, "1 m 1"] | None
     prompt: str | None
     condition: Condition  # what the MuLan codes are of
-    sound: Callable[[], Iterator[Float[np.ndarray, " s"]]]  # at least up to the joint, in blocks
+    steer: Steer  # with the tempo and the key that were set; for music that goes on without a prompt
+    sound: Callable[[], Blocks]  # at least up to the joint, in blocks
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How sound is cut: in samples of 24 kHz."""
+    """How sound is cut: in samples of the codec."""
 
     unit: int  # after which frames of all streams begin together
     longest: int  # that the semantic stage reads at once, in whole units
@@ -55,17 +56,32 @@ class Windows:
 
 @torch.inference_mode()
 def of_audio(
-    path: str | Path, windows: Windows, codec: SoundStream, tokenizer: SemanticTokenizer, mulan: MuLan
+    path: str | Path, windows: Windows, codec: Codec, tokenizer: SemanticEncoder, mulan: JointEmbedding
 ) -> Given:
     """Of a sound file, mixed to mono at the codec's rate, in constant memory.
 
     The MuLan codes are of the context. Raises: AudioError for a file that is no sound or shorter than 0.5 s.
     """
-    path, rate = Path(path), codec.config.sample_rate_hz
+    path = Path(path)
+    probe(path)
 
-    def sound() -> Iterator[Float[np.ndarray, " s"]]:
-        return (block[0] for block in read_blocks(path, sample_rate_hz=rate))
+    def sound() -> Blocks:
+        return (block[0] for block in read_blocks(path, sample_rate_hz=codec.sample_rate_hz))
 
+    return of_sound(sound, Parent(kind="audio", hash=file_hash(path), name=path.name), windows, codec, tokenizer, mulan)
+
+
+@torch.inference_mode()
+def of_sound(
+    sound: Callable[[], Blocks],
+    parent: Parent,
+    windows: Windows,
+    codec: Codec,
+    tokenizer: SemanticEncoder,
+    mulan: JointEmbedding,
+) -> Given:
+    """Of any sound, as `of_audio`; `parent` is told of the joint."""
+    rate = codec.sample_rate_hz
     kept: deque[np.ndarray] = deque()
     total = held = 0
     for block in sound():
@@ -74,21 +90,25 @@ def of_audio(
         while held - len(kept[0]) >= windows.longest + windows.unit:
             held -= len(kept.popleft())
     if total < MIN_DURATION_S * rate:
-        raise AudioError(f"{path}: has {total / rate:.2f} s, too short to go on from; give {MIN_DURATION_S} s or more")
+        raise AudioError(
+            f"{parent.name}: has {total / rate:.2f} s, too short to go on from; give {MIN_DURATION_S} s or more"
+        )
     joint, length = windows.of(total)
     last = np.concatenate(kept)
     last = last[: len(last) - (total - joint)][-length:]
     mirror = round(MIRROR_S * rate) // windows.unit * windows.unit
-    device = next(codec.parameters()).device
-    audio = torch.from_numpy(np.pad(last, (0, mirror), mode="reflect"))[None, None].to(device)
-    parent = Parent(kind="audio", hash=file_hash(path), name=path.name, joint_samples=joint, context_samples=length)
+    padded = np.pad(last, (0, mirror), mode="reflect")[None]
+    audio = torch.from_numpy(padded)[None].to(codec.device)
+    # as the other encoders take it
+    at_24_khz = torch.from_numpy(resample(padded, rate, SAMPLE_RATE_HZ))[None].to(codec.device)
     return Given(
-        parent,
-        tokenizer.encode(audio)[:, :, : frames_of(length, tokenizer.spec, rate)],
+        replace(parent, joint_samples=joint, context_samples=length),
+        tokenizer.encode(at_24_khz)[:, :, : frames_of(length, tokenizer.spec, rate)],
         codec.encode(audio)[:, :, : frames_of(length, codec.spec, rate)],
-        mulan.audio_codes(audio[:, :, :length]),
+        mulan.audio_codes(at_24_khz[:, :, : round(length * SAMPLE_RATE_HZ / rate)]),
         None,
         "audio",
+        Steer(),
         sound,
     )
 
@@ -96,9 +116,9 @@ def of_audio(
 def of_take(
     take: Take,
     name: str,
-    sound: Callable[[], Iterator[Float[np.ndarray, " s"]]],
+    sound: Callable[[], Blocks],
     windows: Windows,
-    codec: SoundStream,
+    codec: Codec,
     semantic: TokenSpec,
     mulan: TokenSpec,
     encoders: dict[str, str],
@@ -108,20 +128,14 @@ def of_take(
     Raises: ArtifactError if its codes are of others, or do not fit.
     """
     about = take.about
-    others = sorted(part for part in encoders if about.encoders.get(part) != encoders[part])
-    if others:
-        raise ArtifactError(
-            f"the take was made by the bundle {about.bundle!r} ({about.bundle_hash}), "
-            f"with another {', '.join(others)}; "
-            "name the right --model, or go on from its sound"
-        )
+    check_encoders(take, encoders)
     check_codec(take, codec)
     check_fit(take.semantic, semantic)
     if take.mulan is not None:
         check_fit(take.mulan, mulan)
-    joint, _ = windows.of(about.given_samples + about.num_samples)
-    end, length = windows.of(about.context_samples + about.num_samples)
-    device = next(codec.parameters()).device
+    joint, _ = windows.of(about.sound_samples)
+    end, length = windows.of(about.sound_samples - about.codes_start_samples)
+    device = codec.device
 
     def part(codes: np.ndarray, spec: TokenSpec) -> Tensor:
         first, last = (frames_of(samples, spec, about.sample_rate_hz) for samples in (end - length, end))
@@ -135,11 +149,23 @@ def of_take(
         Parent(kind="take", hash=take.id, name=name, joint_samples=joint, context_samples=length),
         part(take.semantic, semantic),
         part(take.acoustic, codec.spec),
-        None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(device),
+        None if take.mulan is None else torch.from_numpy(take.mulan[:, -1:].astype(np.int64))[None].to(device),
         about.prompt,
         about.condition,
+        about.config.steer if about.story is None else about.story.sections[-1].set_in(about.config.steer),
         sound,
     )
+
+
+def check_encoders(take: Take, encoders: dict[str, str]) -> None:
+    """Raises: ArtifactError if a take's codes are of other encoders."""
+    others = sorted(part for part in encoders if take.about.encoders.get(part) != encoders[part])
+    if others:
+        raise ArtifactError(
+            f"the take was made by the bundle {take.about.bundle!r} ({take.about.bundle_hash}), "
+            f"with another {', '.join(others)}; "
+            "name the right --model, or use its sound"
+        )
 
 
 def frames_of(num_samples: int, spec: TokenSpec, rate_hz: int) -> int:

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from musiclm.core.artifact import file_hash
 from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, probe, read_blocks
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
-from musiclm.generate.take import MelodyFile
-from musiclm.models.lm.melody import NO_MELODY, by_frame
+from musiclm.generate.take import MelodyFile, Take, check_fit
+from musiclm.models.lm.melody import by_frame
 from musiclm.models.melody.model import MelodyEncoder
 
 MIDI_SUFFIXES = (".mid", ".midi")
@@ -32,16 +31,28 @@ class Melody:
     file: MelodyFile
     codes: Int[Tensor, "1 q m"]
     spec: TokenSpec
+    encoder: str  # hash of the codes of the model that made these (`musiclm.core.artifact.codes_hash`)
+
+    @classmethod
+    def of_take(cls, take: Take, encoder: MelodyEncoder) -> "Melody | None":
+        """What a take by this encoder follows. Raises: ArtifactError if its codes do not fit."""
+        if take.about.melody is None or take.melody is None:
+            return None
+        check_fit(take.melody, encoder.spec)
+        codes = torch.from_numpy(take.melody.astype(np.int64))[None].to(encoder.register_bias.device)
+        return cls(take.about.melody, codes, encoder.spec, encoder.codes_hash)
 
     @property
     def seconds(self) -> float:
         return self.codes.shape[2] / (self.spec.frame_rate_hz or 1.0)
 
-    def frames(self, target: TokenSpec, before: int, num_frames: int) -> Int[Tensor, "1 q t"]:
-        """Codes by frame of a target of `num_frames` frames, in which it begins after `before` of them."""
-        rates = (self.spec.frame_rate_hz or 0.0, target.frame_rate_hz or 0.0)
-        told = by_frame(self.codes, *rates, num_frames - before)
-        return F.pad(told, (before, 0), value=NO_MELODY)
+    def frames(
+        self, target: TokenSpec, start_samples: int, num_frames: int, sample_rate_hz: int
+    ) -> Int[Tensor, "1 q t"]:
+        """Codes by frame of a target of `num_frames` frames, the first of which is at a sample of the sound."""
+        rate_hz = target.frame_rate_hz or 0.0
+        first = round((start_samples - self.file.start_samples) * rate_hz / sample_rate_hz)
+        return by_frame(self.codes, self.spec.frame_rate_hz or 0.0, rate_hz, num_frames, first)
 
 
 def check_melody_file(path: Path) -> None:
@@ -79,7 +90,8 @@ def melody_of(path: str | Path, encoder: MelodyEncoder) -> Melody:
     step = round(SAMPLE_RATE_HZ / (encoder.spec.frame_rate_hz or 1.0))
     audio = np.pad(audio * np.float32(LEVEL / rms), (0, -len(audio) % step))
     codes = encoder.encode(torch.from_numpy(audio)[None, None].to(device))
-    return Melody(MelodyFile(name=path.name, hash=file_hash(path)), codes, encoder.spec)
+    file = MelodyFile(name=path.name, hash=file_hash(path))
+    return Melody(file, codes, encoder.spec, encoder.codes_hash)
 
 
 def _sound(path: Path) -> Float[np.ndarray, " s"]:

@@ -37,6 +37,7 @@ class Music:
 
     @property
     def prompts(self) -> tuple[str | None, ...]:
+        """Of a story its last one."""
         return tuple(take.about.prompt for take in self.takes)
 
     @property
@@ -79,25 +80,27 @@ class Music:
 
     def _repr_html_(self) -> str:
         players = []
-        for i, prompt in enumerate(self.prompts):
+        for i, take in enumerate(self.takes):
             file = io.BytesIO()
             soundfile.write(file, self.audio[i], self.sample_rate_hz, format="WAV", subtype="PCM_16")
             data = base64.b64encode(file.getvalue()).decode()
-            text = (prompt or UNPROMPTED).replace("&", "&amp;").replace("<", "&lt;")
+            text = (take.about.title or UNPROMPTED).replace("&", "&amp;").replace("<", "&lt;")
             players.append(f'<p>{text}<br><audio controls src="data:audio/wav;base64,{data}"></audio></p>')
         return "".join(players)
 
 
 def tags_of(about: About) -> dict[str, str]:
     """Tags of a file of generated music; a prompt only if there was one, and then no word on the condition."""
-    told = {"title": (about.prompt or UNPROMPTED)[:200], "artist": f"musiclm {about.version} (generated)"}
+    told = {"title": (about.title or UNPROMPTED)[:200], "artist": f"musiclm {about.version} (generated)"}
     told |= {"software": f"musiclm {about.version}"}
     told |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
+    told |= {} if about.story is None else {"story": str(about.story), "blend_s": f"{about.story.blend_s:g}"}
     told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
     if about.melody is not None:
         told |= {"melody": name_text(about.melody.name)}
     if about.parent is not None:
-        told |= {"continues": name_text(about.parent.name) or about.parent.hash}
+        verb = {"continue": "continues", "repaint": "repaints", "vary": "varies", "loop": "loops"}[about.verb]
+        told |= {verb: name_text(about.parent.name) or about.parent.hash}
     return told
 
 

@@ -21,27 +21,40 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.core.artifact import ArtifactError, codes_hash, read_config
+from musiclm.core.artifact import ArtifactError, codes_hash, file_hash, read_config
+from musiclm.core.audio import probe, read_blocks
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
-from musiclm.core.streams import MULAN, TokenSpec, common_rate_hz
+from musiclm.core.streams import MULAN, Pace, TokenSpec
+from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
-from musiclm.generate.given import Given, Windows, of_audio, of_take
+from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
+from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.melody import Melody, melody_of
 from musiclm.generate.music import Music
+from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
+from musiclm.generate.source import Source
+from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
-from musiclm.generate.take import SUFFIX, About, Take, as_heard, decoded, load_take, sound_of
+from musiclm.generate.story import Story, clock
+from musiclm.generate.take import SUFFIX, About, Parent, Take, as_heard, check_codec, decoded, load_take, sound_of
+from musiclm.models.encoders import (
+    Codec,
+    JointEmbedding,
+    SemanticEncoder,
+    load_codec,
+    load_cues,
+    load_joint,
+    load_semantic,
+)
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
-from musiclm.models.mulan.model import MuLan
-from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.storm.model import SoundStorm
-from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, cues_of_codes
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -53,15 +66,15 @@ class MusicLM:
     def __init__(
         self,
         bundle: Bundle,
-        soundstream: SoundStream,
-        mulan: MuLan,
+        soundstream: Codec,
+        mulan: JointEmbedding,
         semantic: TokenLM,
         device: str = "cpu",
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
-        self.soundstream = soundstream.to(self.device).eval()
-        self.mulan = mulan.to(self.device).eval()
+        self.soundstream: Codec = soundstream.to(self.device).eval()
+        self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
         self._storm: SoundStorm | None = None
         self._coarse: TokenLM | None = None
@@ -78,15 +91,15 @@ class MusicLM:
         bundle = open_bundle(model)
         return cls(
             bundle,
-            SoundStream.from_artifact(bundle.part("soundstream")),
-            MuLan.from_artifact(bundle.part("mulan")),
+            load_codec(bundle.part("soundstream")),
+            load_joint(bundle.part("mulan")),
             TokenLM.from_artifact(bundle.part("semantic")),
             device,
         )
 
     @property
     def sample_rate_hz(self) -> int:
-        return self.soundstream.config.sample_rate_hz
+        return self.soundstream.sample_rate_hz
 
     def default_config(self, acoustic: Acoustic | None = None) -> GenerateConfig:
         """The sampling and, unless given, the acoustic decoder that the bundle recommends in its index."""
@@ -101,16 +114,20 @@ class MusicLM:
 
     @cached_property
     def _traits(self) -> CodeTraits | None:
-        cues, rate = cues_of_codes(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
+        cues, rate = load_cues(self.bundle.part("w2vbert")), self.semantic.layout.target_spec.frame_rate_hz
         return None if cues is None or rate is None else CodeTraits.of(cues, rate)
 
-    def steering(self, steer: Steer, prompt: str) -> list[Steering]:
-        """For one item: the tempo and key that are set, or that the prompt names.
+    def steering(self, steer: Steer, prompt: str | Story) -> list[Steering]:
+        """For one item: the tempo and key that are set, or that the prompt names; of a story those of its first
+        section.
 
         Empty if the bundle's codes say nothing of onsets and pitch.
 
         Raises: ValueError if they do not, and a tempo or a key is set.
         """
+        if isinstance(prompt, Story):
+            first, *_ = [self.steering(section.set_in(steer), section.prompt) for section in prompt.sections]
+            return first
         if self._traits is not None:
             return [Steering(self._traits, steer.as_asked(prompt))]
         if steer.tempo_bpm is not None or steer.key_name is not None:
@@ -120,8 +137,13 @@ class MusicLM:
             )
         return []
 
-    def understood(self, steer: Steer, prompt: str) -> str:
-        """Which tempo and key the music will be steered to, in one line."""
+    def understood(self, steer: Steer, prompt: str | Story) -> str:
+        """Which tempo and key the music will be steered to, in one line; of a story a line for each section."""
+        if isinstance(prompt, Story):
+            return "\n".join(
+                f"{clock(section.at_s)} {self.understood(section.set_in(steer), section.prompt)}"
+                for section in prompt.sections
+            )
         line = steer.understood(prompt)
         if self._traits is None and steer.as_asked(prompt) != steer:
             line += f"; the bundle {self.bundle.name} can keep to neither"
@@ -137,7 +159,8 @@ class MusicLM:
             return StormAcoustic(self._storm, config.storm)
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
-        if config.levels is not None and config.levels <= self._coarse.layout.target_spec.levels:
+        num_levels = config.levels or self.soundstream.spec.levels
+        if num_levels <= self._coarse.layout.target_spec.levels:
             return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
         if self._fine is None:
             self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
@@ -181,7 +204,7 @@ class MusicLM:
 
     def about(
         self,
-        prompt: str | None,
+        prompt: str | Story | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -191,24 +214,37 @@ class MusicLM:
     ) -> About:
         """What a take says of the music that `stream` makes of the same arguments, before it is made.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Without a prompt of its own it has the tempo and key of what it goes on from, unless others are set.
+
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
-        own = None if prompt is None else check_prompt(prompt)
+        story = prompt if isinstance(prompt, Story) else None
+        own = check_prompt(prompt) if isinstance(prompt, str) else None if story is None else story.sections[-1].prompt
         said = own if given is None else own or given.prompt
+        config = config or self.default_config()
+        if given is not None and prompt is None:
+            before, steer = given.steer, config.steer
+            steer = replace(
+                steer, tempo_bpm=steer.tempo_bpm or before.tempo_bpm, key_name=steer.key_name or before.key_name
+            )
+            config = replace(config, steer=steer)
         about = About(
             prompt=said,
             condition="text" if said is not None else "none" if given is None else given.condition,
             seed=seed,
             duration_s=duration_s,
             sample_rate_hz=self.sample_rate_hz,
-            config=config or self.default_config(),
+            config=config,
             bundle=self.bundle.name,
             bundle_hash=self.bundle.hash,
             encoders=self._encoders,
             parent=None if given is None else given.parent,
-            melody=None if melody is None else melody.file,
             new_only=new_only,
+            story=story,
         )
+        if melody is not None:
+            encoders = {**about.encoders, "melody": melody.encoder}
+            about = replace(about, melody=melody.file.later(about.given_samples), encoders=encoders)
         return from_json(About, to_json(about))  # as it is when it was written and read
 
     @cached_property
@@ -217,18 +253,25 @@ class MusicLM:
         return {"soundstream": self.soundstream.codes_hash, "w2vbert": semantic, "mulan": self.mulan.codes_hash}
 
     @cached_property
-    def _tokenizer(self) -> SemanticTokenizer:
-        return SemanticTokenizer.from_artifact(self.bundle.part("w2vbert")).to(self.device)
+    def _tokenizer(self) -> SemanticEncoder:
+        tokenizer: SemanticEncoder = load_semantic(self.bundle.part("w2vbert")).to(self.device)
+        return tokenizer
 
     @cached_property
-    def _unit_hz(self) -> float:
-        """How often frames of both streams begin together."""
-        return common_rate_hz([self.semantic.layout.target_spec, self.soundstream.spec])
+    def _pace(self) -> Pace:
+        """How the frames of both streams lie beside each other."""
+        return Pace.of(self.soundstream.spec, self.semantic.layout.target_spec)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """How seconds become semantic frames."""
+        rate, pace = self.semantic.layout.target_spec.frame_rate_hz or 0.0, self._pace
+        per_unit = pace.semantic if pace.shared else 1
+        return Clock(unit_hz=rate / per_unit, per_unit=per_unit)
 
     def _semantic_frames(self, num_samples: int) -> int:
-        """The fewest that cover so many samples and are whole frames of either stream."""
-        per_unit = round((self.semantic.layout.target_spec.frame_rate_hz or 0.0) / self._unit_hz)
-        return math.ceil(num_samples / self.sample_rate_hz * self._unit_hz) * per_unit
+        """The fewest that cover so many samples."""
+        return self._pace.semantic_frames(math.ceil(num_samples / self.soundstream.samples_per_frame))
 
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
@@ -237,7 +280,7 @@ class MusicLM:
         shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
         several items.
         """
-        unit = round(self.sample_rate_hz / self._unit_hz)
+        unit = self._pace.unit * self.soundstream.samples_per_frame
         layout = self.semantic.layout
         window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
         windows = Windows(unit, round(window_s * self.sample_rate_hz) // unit * unit)
@@ -246,16 +289,49 @@ class MusicLM:
         rvq = self.mulan.rvq
         told = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
         rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
+
+        def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
+            if take.reaches(self.soundstream.samples_per_frame):
+                return of_take(take, name, sound, *rest)
+            check_encoders(take, self._encoders)  # an edited recording: its take has codes around the edit only
+            parent = Parent(kind="take", hash=take.id, name=name)
+            own = of_sound(sound, parent, windows, self.soundstream, self._tokenizer, self.mulan)
+            mulan = None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+            return replace(own, mulan=mulan, prompt=take.about.prompt, condition=take.about.condition)
+
         if isinstance(source, Music):
             if len(source) != 1:
                 raise ValueError(
                     f"music of {len(source)} items can't be gone on from; take one of them, as in music[0]"
                 )
             audio = source.audio[0]
-            return of_take(source.takes[0], "", lambda: iter([audio]), *rest)
+            return of(source.takes[0], "", lambda: iter([audio]))
         path = Path(source)
         take = load_take(path)
-        return of_take(take, path.name, lambda: sound_of(take, self.soundstream, path.parent), *rest)
+        return of(take, path.name, lambda: sound_of(take, self.soundstream, path.parent))
+
+    def _context_frames(self, about: About) -> int:
+        """Semantic ones."""
+        return self.clock.frame(about.context_samples / self.sample_rate_hz)
+
+    def schedule_of(self, take: Take) -> Schedule:
+        """What the models were told of a take, by its semantic frames. Raises: ValueError for a damaged one."""
+        about, story = take.about, take.about.story
+        if take.mulan is None:
+            return Schedule.of(None)
+        mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
+        if story is None:
+            return Schedule.of(mulan)
+        num_frames = take.semantic.shape[1]
+        return of_codes(story, about.config.steer, mulan, self.clock, self._context_frames(about), num_frames)
+
+    def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
+        """What the models are told of the music, by semantic frames."""
+        if isinstance(prompt, Story):
+            return of_story(prompt, about.config.steer, self.mulan, self.clock, self._context_frames(about), num_frames)
+        if prompt is not None:
+            return Schedule.of(self.text_codes(prompt))
+        return Schedule.of(None if given is None else given.mulan)
 
     @cached_property
     def _melody_encoder(self) -> MelodyEncoder:
@@ -277,10 +353,25 @@ class MusicLM:
         self.check_follows()
         return melody_of(source, self._melody_encoder)
 
+    def melody_of_take(self, take: Take) -> Melody | None:
+        """What a take follows, if it follows anything.
+
+        Raises: ValueError for a bundle that can't follow melodies; ArtifactError if it has another melody encoder.
+        """
+        if take.melody is None:
+            return None
+        self.check_follows()
+        check_encoders(take, {"melody": self._melody_encoder.codes_hash})
+        return Melody.of_take(take, self._melody_encoder)
+
+    def followed(self, melody: Melody, start_samples: int, num_frames: int) -> Int[Tensor, "1 q t"]:
+        """A melody's codes by semantic frame, the first of which is at a sample of the sound."""
+        return melody.frames(self.semantic.layout.target_spec, start_samples, num_frames, self.sample_rate_hz)
+
     @torch.inference_mode()
     def stream(
         self,
-        prompt: str | None,
+        prompt: str | Story | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -293,16 +384,19 @@ class MusicLM:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate)
         samples.
 
-        prompt: None is music of no prompt, of the null condition. given: what it goes on from (`given`); its sound
-        comes first, unless `new_only`, and without a prompt its own condition holds. on_take: told of the take once all
-        is made. melody: what the new part follows from its beginning on (`melody`), as long as that lasts.
+        prompt: None is music of no prompt, of the null condition; a story, prompts by the time of what is new.
+        given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
+        condition holds. on_take: told of the take once all is made.
+        melody: what is new follows it from its beginning on (`melody`), as long as that lasts; with a story, through
+        all of its sections.
 
-        Raises: ValueError for a prompt, duration or seed outside its range.
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
         about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
-        mulan = self.text_codes(prompt) if prompt is not None else None if given is None else given.mulan
+        steering = self.steering(config.steer, about.story or about.prompt or "")
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
+        schedule = self._told(prompt, about, given, num_frames)
         decoder = self.acoustic_decoder(config)
         before = None if given is None else given.acoustic[:, : decoder.levels]
         if before is not None and before.shape[1] < decoder.levels:
@@ -315,17 +409,16 @@ class MusicLM:
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)
 
-        steering = self.steering(config.steer, about.prompt or "")
         if given is not None:
             for each in steering:
                 each.align(given.semantic[0].T.flatten().tolist())
         followed = None
-        if melody is not None:
-            known = 0 if given is None else given.semantic.shape[2]
-            followed = melody.frames(self.semantic.layout.target_spec, known, num_frames)
+        if melody is not None and about.melody is not None:
+            melody = replace(melody, file=about.melody)
+            followed = self.followed(melody, about.codes_start_samples, num_frames)
         pieces = stream_semantic(
             self.semantic,
-            mulan,
+            schedule,
             num_frames,
             config.semantic,
             [item_generator(seed, "semantic")],
@@ -341,18 +434,18 @@ class MusicLM:
             if on_take is not None:
                 acoustic.append(codes.to(torch.int32))
 
-        made = self.render(semantic, mulan, seed, config, report("acoustic"), before, keep)
+        made = self.render(semantic, schedule, seed, config, report("acoustic"), before, keep)
         yield from as_heard(made, about, iter(()) if given is None else given.sound())
         if on_take is not None:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
             told = None if melody is None else melody.codes
-            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), mulan, told))
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan, told))
 
     @torch.inference_mode()
     def render(
         self,
         semantic: Int[Tensor, "1 s t"] | SemanticSource,
-        mulan: Int[Tensor, "1 q 1"] | None,
+        mulan: Int[Tensor, "1 q 1"] | Schedule | None,
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: StageProgress | None = None,
@@ -362,7 +455,8 @@ class MusicLM:
         """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it
         is final, together as long as the acoustic frames of those codes.
 
-        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`); None is nothing.
+        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`), by time if it is a
+        schedule; None is nothing.
         prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as
         they are decoded.
 
@@ -383,7 +477,7 @@ class MusicLM:
 
     def generate(
         self,
-        prompts: str | Sequence[str | None] | None,
+        prompts: str | Story | Sequence[str | Story | None] | None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -392,12 +486,12 @@ class MusicLM:
     ) -> Music:
         """Music for each prompt; item i has the seed `seed + i` and equals a single run with it, to the byte.
 
-        A prompt of None is music of the models alone, without a condition. melody: a file whose melody all of it
-        follows.
+        A prompt of None is music of the models alone, without a condition. A story (`musiclm.generate.story`) has
+        prompts by time. melody: a file whose melody all of it follows.
 
-        Raises: ValueError for a prompt, duration or seed outside its range; as `melody`.
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end; as `melody`.
         """
-        prompts = (prompts,) if prompts is None or isinstance(prompts, str) else tuple(prompts)
+        prompts = (prompts,) if prompts is None or isinstance(prompts, str | Story) else tuple(prompts)
         if not prompts:
             raise ValueError("no prompts; give at least one, or None for music of no prompt")
         for index, prompt in enumerate(prompts):
@@ -416,7 +510,7 @@ class MusicLM:
     def extend(
         self,
         source: str | Path | Music,
-        prompt: str | None = None,
+        prompt: str | Story | None = None,
         duration_s: float = 10.0,
         seed: int = 0,
         config: GenerateConfig | None = None,
@@ -439,12 +533,124 @@ class MusicLM:
         audio = np.concatenate(list(blocks))[None]
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 
+    def live(
+        self,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        draw_s: float = DRAW_S,
+    ) -> Live:
+        """Music without an end, whose prompt may be changed as it sounds. Raises: as `musiclm.generate.live.Live`."""
+        return Live(self, prompt, seed, config, draw_s)
+
     def from_take(self, path: str | Path) -> Music:
         """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`
         (`musiclm.generate.take`)."""
         take, started = load_take(path), time.perf_counter()
         audio = np.concatenate(list(sound_of(take, self.soundstream, Path(path).parent)))[None]
         return Music(audio, self.sample_rate_hz, (take,), time.perf_counter() - started)
+
+    # -- edits: music that is there, made anew in part (`musiclm.generate.edit`)
+
+    def source(self, source: str | Path | Music) -> Source:
+        """Music to be edited: any sound file, a file of a take or music just made, one item of it.
+
+        Raises: AudioError for a file that is no sound; ArtifactError for a take that is damaged or of other encoders;
+        ValueError for music of several items.
+        """
+        if not self._pace.shared:
+            raise ValueError(
+                f"the bundle {self.bundle.name} can't edit: frames of its streams hardly ever begin together"
+            )
+        unit = self._pace.unit * self.soundstream.samples_per_frame
+        rest = (unit, self.soundstream, self.semantic.layout.target_spec)
+        if isinstance(source, Music):
+            if len(source) != 1:
+                raise ValueError(f"music of {len(source)} items can't be edited; take one of them, as in music[0]")
+            take, audio = source.takes[0], source.audio[0]
+            parent = Parent(kind="take", hash=take.id, name="")
+            return Source(parent, len(audio), lambda: iter([audio]), take, *rest, lambda: (self._tokenizer, self.mulan))
+        path = Path(source)
+        if path.suffix == SUFFIX:
+            take = load_take(path)
+            check_encoders(take, self._encoders)
+            check_codec(take, self.soundstream)
+            parent = Parent(kind="take", hash=take.id, name=path.name)
+
+            def rendered() -> Blocks:
+                return sound_of(take, self.soundstream, path.parent)
+
+            samples = take.about.sound_samples
+            return Source(parent, samples, rendered, take, *rest, lambda: (self._tokenizer, self.mulan))
+
+        probe(path)
+
+        def recorded() -> Blocks:
+            return (block[0] for block in read_blocks(path, sample_rate_hz=self.sample_rate_hz))
+
+        parent = Parent(kind="audio", hash=file_hash(path), name=path.name)
+        samples = sum(len(block) for block in recorded())
+        return Source(parent, samples, recorded, None, *rest, lambda: (self._tokenizer, self.mulan))
+
+    def repaint(
+        self,
+        source: str | Path | Music,
+        start_s: float = 0.0,
+        stop_s: float | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        drafts: int = edit.NUM_DRAFTS,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """A sound file, a take or music just made, with the span from `start_s` to `stop_s` (None: the end) made anew.
+
+        Outside of the span every sample stays, but for 50 ms that fade into it and out of it; inside is what fits both
+        sides. drafts: how often the semantic codes are drawn, of which those stay that what follows fits best.
+        Without a prompt or a config those of the take hold.
+
+        Raises: ValueError for a span shorter than 0.5 s or outside of the sound; as `source` and `stream`.
+        """
+        return edit.repaint(self, source, start_s, stop_s, prompt, seed, config, drafts).music(on_progress)
+
+    def vary(
+        self,
+        source: str | Path | Music,
+        strength: float = 0.3,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """The same music again: from the same semantic codes in another sound (strength 0) to a piece of the same
+        conditions (strength 1).
+
+        Raises: ValueError for a strength outside 0..1 or music of more than 600 s; as `source` and `stream`.
+        """
+        return edit.vary(self, source, strength, prompt, seed, config).music(on_progress)
+
+    def loop(
+        self,
+        source: str | Path | Music,
+        duration_s: float | None = None,
+        start_s: float = 0.0,
+        tempo_bpm: float | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        config: GenerateConfig | None = None,
+        drafts: int = edit.NUM_DRAFTS,
+        beats_per_bar: int = edit.BEATS_PER_BAR,
+        on_progress: Progress | None = None,
+    ) -> Music:
+        """Whole bars of a sound, near `duration_s` (None: as many as there are), that run into their own beginning.
+
+        The end, at most a bar, is made anew to lead there; the rest stays as it was. The tempo is the one given, that
+        of the prompt, that of the take, or measured.
+
+        Raises: ValueError where no tempo is known or the bars are longer than the sound; as `source` and `stream`.
+        """
+        made = edit.loop(self, source, duration_s, start_s, tempo_bpm, prompt, seed, config, drafts, beats_per_bar)
+        return made.music(on_progress)
 
 
 __all__ = ["MusicLM"]

@@ -11,6 +11,7 @@ autocorrelation's lags; a key makes codes likelier by how well their pitches fit
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -73,6 +74,14 @@ class Steer:
         return f"{tempo}, {key}"
 
 
+def between(before: Steer, after: Steer, share: float) -> Steer:
+    """A blend of two, `share` of it of the later: their tempi meet by ratio, the key changes half-way."""
+    tempo_bpm = after.tempo_bpm
+    if before.tempo_bpm is not None and tempo_bpm is not None:
+        tempo_bpm = before.tempo_bpm * (tempo_bpm / before.tempo_bpm) ** share
+    return replace(after, tempo_bpm=tempo_bpm, key_name=after.key_name if share >= 0.5 else before.key_name)
+
+
 @dataclass(frozen=True)
 class CodeTraits:
     """What semantic codes say of their frame, by level: strength of an onset, and how much of each pitch class;
@@ -100,24 +109,61 @@ def standardised(values: Float[Tensor, "v *n"]) -> Float[Tensor, "v *n"]:
     return (values - values.mean(0)) / values.std(0).clamp(min=1e-6)
 
 
+@runtime_checkable
+class Guide(Protocol):
+    """What the sampler asks before each code of an item, and tells of each, drawn or given, in order: level by level,
+    frame by frame."""
+
+    def hear(self, code: int) -> None: ...
+
+    def bias(self) -> Float[Tensor, " v"] | float:
+        """To be added to the logits of the next code."""
+
+    def retarget(self, steer: Steer) -> None:
+        """Another tempo or key from the next code on."""
+
+
 class Steering:
     """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by
     frame."""
 
     def __init__(self, traits: CodeTraits, steer: Steer) -> None:
         self.traits = traits
-        self.steer = steer
-        self.period = None  # of a beat, in frames
-        if steer.tempo_bpm is not None and steer.tempo > 0:
-            self.period = 60 * traits.frame_rate_hz / steer.tempo_bpm
         self.onsets = [None if onset is None else onset.double().numpy() for onset in traits.onset]
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
         self.frame = self.level = 0
-        self.in_key: list[Tensor | None] = [None] * len(traits.chroma)
+        self.first_beat = 0.0  # the frame of a given tempo's first one
+        self._aim(steer)
+
+    def _aim(self, steer: Steer) -> None:
+        self.steer = steer
+        self.period = None  # of a beat, in frames
+        if steer.tempo_bpm is not None and steer.tempo > 0:
+            self.period = 60 * self.traits.frame_rate_hz / steer.tempo_bpm
+        self.in_key: list[Tensor | None] = [None] * len(self.traits.chroma)
         if steer.key_name is not None:
             self.in_key = [
-                None if chroma is None else steer.key * fit_of_key(chroma, steer.key_name) for chroma in traits.chroma
+                None if chroma is None else steer.key * fit_of_key(chroma, steer.key_name)
+                for chroma in self.traits.chroma
             ]
+
+    def retarget(self, steer: Steer) -> None:
+        """Another tempo or key from the next code on, while the music goes on.
+
+        A new tempo begins where the last beat was, or where the music struck if it had no given tempo, and forgets the
+        strokes of the old one. Without a tempo the pulse so far goes on.
+        """
+        before = self.period
+        self._aim(steer)
+        if self.period is None or self.period == before:
+            return
+        if before is not None:
+            beats = (self.frame - self.first_beat) / before
+            self.first_beat = self.frame - beats % 1 * self.period
+        else:
+            shift = _shift_onto_beats(np.array(self.past), self.period)
+            self.first_beat = self.frame - len(self.past) - shift
+        self.past.clear()
 
     def hear(self, code: int) -> None:
         onsets = self.onsets[self.level]
@@ -126,22 +172,19 @@ class Steering:
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
 
-    def align(self, codes: Sequence[int]) -> None:
+    def align(self, codes: Sequence[int], codes_before: int = 0) -> None:
         """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
         begin on a beat.
 
-        codes: in the order of `hear`.
+        codes: in the order of `hear`. codes_before: how many others, in whole frames, will be heard before them.
         """
         if self.period is None:
             return
         levels = len(self.onsets)
         told = [(self.onsets[place % levels], code) for place, code in enumerate(codes)]
         strokes = np.array([onsets[code] for onsets, code in told if onsets is not None])
-        fits = [
-            strokes @ np.array([metronome(frame + shift, self.period) for frame in range(len(strokes))])
-            for shift in range(int(np.ceil(self.period)))
-        ]
-        self.frame = int(np.argmax(fits))
+        before = codes_before // levels * sum(onsets is not None for onsets in self.onsets)
+        self.frame = _shift_onto_beats(strokes, self.period) - before
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
@@ -174,7 +217,7 @@ class Steering:
     def due_at_tempo(self) -> float:
         """The same with a beat that is given: what a metronome strikes, and what came whole beats before."""
         assert self.period is not None
-        due = metronome(self.frame, self.period)
+        due = metronome(self.frame - self.first_beat, self.period)
         if len(self.past) > 2 * self.period:
             past, likeness = autocorrelation(np.array(self.past))
             lags = self.period * np.arange(1, int(len(past) / 2 / self.period) + 1)
@@ -185,7 +228,16 @@ class Steering:
         return float(np.clip(due, -2, 2))
 
 
-def metronome(frame: int, period: float) -> float:
+def _shift_onto_beats(strokes: NDArray[np.float64], period: float) -> int:
+    """By how many frames strokes come after beats that begin `period` frames apart, as fits them best; 0 of none."""
+    fits = [
+        strokes @ np.array([metronome(frame + shift, period) for frame in range(len(strokes))])
+        for shift in range(int(np.ceil(period)))
+    ]
+    return int(np.argmax(fits))
+
+
+def metronome(frame: float, period: float) -> float:
     """Strokes on beats `period` frames apart, weaker ones between them; three on a beat, and 0 in the mean."""
 
     def stroke(spacing: float) -> float:
@@ -218,4 +270,4 @@ def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
     return (fit - fit.mean()) / fit.std().clamp(min=1e-6)
 
 
-__all__ = ["CodeTraits", "Steer", "Steering"]
+__all__ = ["CodeTraits", "Guide", "Steer", "Steering"]

@@ -19,10 +19,12 @@ import numpy as np
 import soxr
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from musiclm.core.artifact import ArtifactError
 from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.core.pretrained import load_pretrained, loading
 
 Clip = Float[np.ndarray, " s"]
 AISFX_RATE_HZ = 44100
@@ -114,19 +116,14 @@ class Pretrained:
     """An audio model of transformers as an embedder. Raises: ValueError if it can't be loaded, saying why."""
 
     def __init__(self, name: str, device: str = "cpu") -> None:
-        try:
-            import transformers
-        except ImportError:
-            raise ValueError(f"the embedder {name} needs transformers; run: pip install transformers") from None
         self.name, self.device = name, device
         try:
-            self.extractor = transformers.AutoFeatureExtractor.from_pretrained(name)
-            self.model: Any = _load(name).to(device).eval()
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            load = lambda library: library.AutoFeatureExtractor.from_pretrained(name)  # noqa: E731
+            self.extractor = loading(name, load, "the embedder")
+            self.model: Any = load_pretrained(name, "the embedder").to(device)
+        except ArtifactError as error:
             raise ValueError(
-                f"the embedder {name} can't be loaded ({' '.join(str(error).split()).split('. ')[0]}); give aisfx, or "
-                "a folder or hub name of an audio "
-                "model with safetensors weights"
+                f"{error}; give aisfx, or a folder or hub name of an audio model with safetensors weights"
             ) from None
         self.rate_hz = int(self.extractor.sampling_rate)
 
@@ -145,13 +142,3 @@ class Pretrained:
             inputs.pop("attention_mask", None)  # one clip, nothing padded
             found = model(**inputs).last_hidden_state.flatten(1, -2).mean(1)
         return {"embedding": found[0].double().cpu().tolist()}
-
-
-def _load(name: str) -> nn.Module:
-    import transformers
-
-    settings, _ = transformers.PretrainedConfig.get_config_dict(name)
-    if settings.get("model_type") == "mert_model":  # HuBERT's layers under a name that transformers does not know
-        config = transformers.HubertConfig.from_dict(settings)
-        return transformers.HubertModel.from_pretrained(name, config=config, use_safetensors=True)
-    return transformers.AutoModel.from_pretrained(name, use_safetensors=True)

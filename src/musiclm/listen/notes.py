@@ -13,6 +13,7 @@ the onset posterior that goes on sounding.
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import soxr
@@ -39,6 +40,13 @@ class Transcription:
 
     sounding: Bool[np.ndarray, "t 88"]
     onsets: Bool[np.ndarray, "t 88"]
+
+
+@runtime_checkable
+class Transcriber(Protocol):
+    """Says which notes sound in a clip."""
+
+    def transcribe(self, clip: Float[np.ndarray, " s"]) -> Transcription: ...
 
 
 class NoteAnalyser:

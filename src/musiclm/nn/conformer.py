@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.nn.attention import attention, rotation
+from musiclm.nn.block import Block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Convolution(nn.Module):
         return self.dropout(self.out(F.silu(self.mid_norm(hidden))))
 
 
-class ConformerBlock(nn.Module):
+class ConformerBlock(Block):
     """Half feed-forward, attention, convolution, half feed-forward, each added to its input; LayerNorm at the end."""
 
     def __init__(self, config: ConformerConfig) -> None:

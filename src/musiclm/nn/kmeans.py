@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from musiclm.nn.parts import all_rows
+
 
 def assign(data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 16384) -> Int[Tensor, " n"]:
     """Index of the nearest centroid (Euclidean) of every row; ties go to the lower index."""
@@ -21,24 +23,28 @@ def kmeans(
 
     Fewer rows than clusters: rows are repeated with a little noise.
 
+    In training with many processes each has rows of its own, and the centroids are those of all of them.
+
     Raises: ValueError if there are no rows or a row is not finite.
     """
-    if data.shape[0] == 0 or not bool(torch.isfinite(data).all()):
+    every = all_rows(data)
+    bad = every.sum((~torch.isfinite(data)).sum())
+    if every.count == 0 or int(bad):
         raise ValueError(f"k-means needs at least one row and finite values, got {tuple(data.shape)}")
     generator = torch.Generator().manual_seed(seed)
-    n = data.shape[0]
+    n = every.count
     order = torch.randperm(n, generator=generator)
     if n < num_clusters:
         repeats = -(-num_clusters // n)
-        picked = data[order.repeat(repeats)[:num_clusters].to(data.device)]
+        picked = every.pick(order.repeat(repeats)[:num_clusters])
         noise = torch.randn(picked.shape, generator=generator).to(data)
-        return picked + noise * data.std().clamp(min=1e-6) * 1e-3
-    centroids = _spread(data[order[: 16 * num_clusters].to(data.device)], num_clusters, generator)
+        return picked + noise * every.pick(torch.arange(n)).std().clamp(min=1e-6) * 1e-3
+    centroids = _spread(every.pick(order[: 16 * num_clusters]), num_clusters, generator)
     for _ in range(num_iterations):
         index = assign(data, centroids)
-        counts = torch.bincount(index, minlength=num_clusters)
-        sums = torch.zeros_like(centroids).index_add_(0, index, data)
-        fresh = data[torch.randint(n, (num_clusters,), generator=generator).to(data.device)]
+        counts = every.sum(torch.bincount(index, minlength=num_clusters))
+        sums = every.sum(torch.zeros_like(centroids).index_add_(0, index, data))
+        fresh = every.pick(torch.randint(n, (num_clusters,), generator=generator))
         centroids = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None].to(sums), fresh)
     return centroids
 

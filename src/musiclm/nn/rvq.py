@@ -7,6 +7,7 @@ model serves every bitrate because training quantizes each example with a random
 MuLan uses the same class, fitted once.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.parts import all_rows, at_the_end, draw, draw_once
 from musiclm.nn.precision import full_precision
 
 
@@ -57,12 +59,14 @@ class ResidualVQ(nn.Module):
 
     @torch.no_grad()
     def fit_kmeans(self, data: Float[Tensor, "n d"], num_iterations: int = 20, seed: int = 0) -> None:
-        """Starts (or refits) every level by k-means on the residuals of `data`."""
+        """Starts (or refits) every level by k-means on the residuals of `data`; with many processes, of all of
+        theirs."""
         residual = data.detach().float()
+        every = all_rows(residual)
         for level in range(self.levels):
             centroids = kmeans(residual, self.codebook_size, num_iterations, seed + level)
             index = assign(residual, centroids)
-            use = torch.bincount(index, minlength=self.codebook_size).to(residual)
+            use = every.sum(torch.bincount(index, minlength=self.codebook_size).to(residual))
             # the averages start as if the data were spread over steps of that size, but never dead on arrival
             self.counts[level] = use.clamp(min=1.0)
             self.codebooks[level] = centroids
@@ -120,8 +124,8 @@ class ResidualVQ(nn.Module):
             index = assign(residual, self.codebooks[level])
             vectors = self.codebooks[level][index]
             if self.training:
-                rows = residual if used is None else residual[used]
-                self._update(level, rows, index if used is None else index[used])
+                seen = (residual, index) if used is None else (residual[used], index[used])
+                at_the_end((self, level), seen, functools.partial(self._update, level))
             step = vectors if used is None else vectors * used[:, None]
             # the commitment term needs the gradient of the input at this level: input minus what came before
             distance = (flat - total - vectors).square().mean(1)
@@ -142,16 +146,17 @@ class ResidualVQ(nn.Module):
 
     @torch.no_grad()
     def _update(self, level: int, rows: Float[Tensor, "n d"], index: Int[Tensor, " n"]) -> None:
-        if rows.shape[0] == 0:
+        every = all_rows(rows)
+        if every.count == 0:
             return
-        use = torch.bincount(index, minlength=self.codebook_size).to(rows)
-        sums = torch.zeros_like(self.codebooks[level]).index_add_(0, index, rows)
+        use = every.sum(torch.bincount(index, minlength=self.codebook_size).to(rows))
+        sums = every.sum(torch.zeros_like(self.codebooks[level]).index_add_(0, index, rows))
         self.counts[level].mul_(self.decay).add_(use, alpha=1 - self.decay)
         self.sums[level].mul_(self.decay).add_(sums, alpha=1 - self.decay)
-        dead = self.counts[level] < self.dead_below * rows.shape[0] / self.codebook_size
+        dead = self.counts[level] < self.dead_below * every.count / self.codebook_size
         if bool(dead.any()):
-            picks = rows[torch.randint(rows.shape[0], (int(dead.sum()),), device=rows.device)]
-            mean_use = rows.shape[0] / self.codebook_size
+            num, mean_use = int(dead.sum()), every.count / self.codebook_size
+            picks = every.pick(draw_once(lambda: torch.randint(every.count, (num,), device=rows.device)))
             self.counts[level][dead] = mean_use
             self.sums[level][dead] = picks * mean_use
         self.codebooks[level] = self.sums[level] / self.counts[level].clamp(min=1e-6)[:, None]
@@ -319,5 +324,9 @@ def perplexity(codes: Int[Tensor, "b q t"], codebook_size: int) -> Float[Tensor,
 
 def random_num_levels(batch: int, levels: int, share_full: float = 0.25) -> Int[Tensor, " b"]:
     """Quantizer dropout: uniform over 1..levels, with a share of the examples at full depth."""
-    drawn = torch.randint(1, levels + 1, (batch,))
-    return torch.where(torch.rand(batch) < share_full, torch.full_like(drawn, levels), drawn)
+
+    def make(num: int) -> Tensor:
+        drawn = torch.randint(1, levels + 1, (num,))
+        return torch.where(torch.rand(num) < share_full, torch.full_like(drawn, levels), drawn)
+
+    return draw(make, batch)

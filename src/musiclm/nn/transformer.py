@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.nn.attention import attention, rotation
+from musiclm.nn.block import Block
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def t5_bucket(distance: Int[Tensor, "*b"], num_buckets: int, max_distance: int) 
     return torch.where(distance < exact, distance, far.clamp(max=num_buckets - 1))
 
 
-class Layer(nn.Module):
+class Layer(Block):
     """x + attention(norm(x)), then x + gated feed-forward(norm(x))."""
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -1,10 +1,13 @@
 """The model card of a bundle, written from what its parts say of themselves."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from musiclm.core.artifact import load_artifact, read_config
+from musiclm.core.bundle import Bundle
+from musiclm.core.hub import CARD_FILE
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.corpus.melodies import load_renditions, soundfonts_of
 
@@ -46,12 +49,13 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     lines = [
         f"# {name}",
         "",
-        "A MusicLM bundle: text to 24 kHz mono music. The tables are written by `musiclm bundle` from the run itself.",
+        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. The tables are written by "
+        "`musiclm bundle` from the run itself.",
         "",
         *([notes, ""] if notes else []),
         "## Data",
         "",
-        "MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0.",
+        *_others(artifacts),
         *_data_lines(infos),
         "",
         "## Stages",
@@ -62,6 +66,72 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
         *(_stage_line(part, artifacts[part], info) for part, info in infos.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rate_hz(artifacts: dict[str, Path]) -> int:
+    """Of the music."""
+    config = read_config(artifacts["soundstream"])["config"] if "soundstream" in artifacts else {}
+    return int(config.get("sample_rate_hz", 24000))
+
+
+def hub_card(bundle: Bundle, licence: str | None = None) -> str:
+    """The model card of a bundle as the hub reads it: its README.md, headed by metadata unless it has some of its own.
+
+    licence: by the hub's name, such as "cc-by-4.0"; None: that of the README's own metadata, or "other", which is what
+    the card says. Raises: ValueError for a licence that no name of one is, or where the README has another.
+    """
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise ValueError(f"{licence!r} is no licence of the hub; they have names such as apache-2.0 and cc-by-4.0")
+    text = (bundle.folder / CARD_FILE).read_text()
+    if text.startswith("---\n"):
+        if licence is not None and f"license: {licence}\n" not in text:
+            raise ValueError(f"the README.md of {bundle.folder} has metadata of its own; set its licence there")
+        return text
+    # JSON is YAML too
+    lines = [f"{name}: {json.dumps(value)}" for name, value in hub_metadata(bundle, licence).items()]
+    return "\n".join(["---", *lines, "---", "", text])
+
+
+def hub_metadata(bundle: Bundle, licence: str | None = None) -> dict[str, Any]:
+    """What the hub shows and searches: licence, tags, data, and the validation figures of each stage."""
+    infos = {part: read_config(folder)["info"] for part, folder in bundle.parts.items()}
+    sources = sorted({source for info in infos.values() for source in info.get("data", {}).get("sources", [])})
+    figures = {(part, name): value for part, info in infos.items() for name, value in metrics_of(info).items()}
+    found: dict[str, Any] = {"license": licence or "other"}
+    if licence is None:
+        found |= {"license_name": "see-the-card", "license_link": CARD_FILE}
+    found |= {
+        "language": ["en"],
+        "library_name": "musiclm",
+        "pipeline_tag": "text-to-audio",
+        "tags": ["musiclm", "text-to-music", "music-generation", "music"],
+    }
+    # the hub takes names of data sets only
+    if named := [source for source in sources if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source, re.ASCII)]:
+        found["datasets"] = named
+    if figures:
+        found["metrics"] = sorted({name for _, name in figures})
+        data = {"name": f"validation split of {', '.join(sources) or 'its corpus'}", "type": "audio"}
+        metrics = [{"type": name, "name": f"{part} {name}", "value": value} for (part, name), value in figures.items()]
+        result = {"task": {"type": "text-to-audio", "name": "Text to music"}, "dataset": data, "metrics": metrics}
+        found["model-index"] = [{"name": bundle.name, "results": [result]}]
+    return found
+
+
+def _others(artifacts: dict[str, Path]) -> list[str]:
+    """What of the parts was made by others, whose licences hold for it."""
+    lines = []
+    for part, folder in artifacts.items():
+        document = read_config(folder)
+        if "source" in document["config"]:
+            source = document["config"]["source"]
+            local = source["revision"] is None  # of a folder the name, not where it lies
+            where = Path(source["name"]).name if local else f"{source['name']}@{source['revision']}"
+            role = {"soundstream": "codec", "w2vbert": "semantic encoder", "mulan": "joint embedding"}[part]
+            lines.append(f"The {role} was made by others and keeps its own licence: {where}.")
+        elif part == "mulan":
+            lines.append("MuLan's text encoder starts from all-MiniLM-L6-v2, Apache-2.0.")
+    return lines
 
 
 def _data_lines(infos: dict[str, dict[str, Any]]) -> list[str]:

@@ -7,14 +7,16 @@ with the weights of one that never stopped.
 
 import contextlib
 import copy
+import itertools
 import json
 import math
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +29,23 @@ from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_st
 from musiclm.core.config import to_json
 from musiclm.core.interrupt import Interrupted
 from musiclm.core.tensors import load, reader, save
+from musiclm.nn.block import blocks, recompute
+from musiclm.nn.parts import WHOLE, Part, Work, working
+from musiclm.train.processes import (
+    ALONE,
+    Processes,
+    fill,
+    is_loss_of_a_process,
+    load_shards,
+    local,
+    names_in_shards,
+    save_shards,
+    whole,
+)
 
-STATE_FILE = "state.safetensors"
+STATE_FILE = "state.safetensors"  # of one process
+SHARDS = "state-"  # of several: a folder for each step, of which the newest whole one is kept
+RUN_FILE = "run.json"
 
 
 class TrainingError(RuntimeError):
@@ -51,13 +68,19 @@ class Task(Protocol):
     name: str
     groups: dict[str, nn.Module]  # trained modules by optimiser group
     ema_group: str  # the group whose moving average is validated and exported
+    # optional, `whole_batch`: whether losses look across the batch, so that accumulation takes two passes
     baseline: dict[str, float]  # log name -> what a model that knows nothing scores, printed beside the value
 
-    def batch(self, step: int) -> Any:
-        """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed and `step`."""
+    def batch(self, step: int, part: Part = WHOLE) -> Any:
+        """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`,
+        whose rows it holds."""
 
     def updates(self, batch: Any, step: int) -> Iterator[Update]:
-        """One Update per optimiser step; what follows a yield runs after that optimiser stepped."""
+        """One Update per optimiser step, that of `ema_group` last; what follows a yield runs after that optimiser
+        stepped, what follows the last one maybe never.
+
+        Losses are means over examples, or use `musiclm.nn.parts`; networks that move are called by its `through`.
+        """
 
     def start(self, device: torch.device) -> None:
         """Called once before step 0 of a fresh run."""
@@ -145,9 +168,12 @@ def to_device(batch: Any, device: torch.device) -> Any:
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices, none on vectors (norms, biases)."""
     parameters = [p for p in module.parameters() if p.requires_grad]
+    vectors = [p for p in parameters if p.ndim < 2]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in vectors if local(p) is p], "weight_decay": 0.0},
+        # beside shards there may be whole vectors, and a kernel takes one kind
+        {"params": [p for p in vectors if local(p) is not p], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -158,70 +184,224 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """How a training uses its machines; its result does not depend on it, up to rounding."""
+
+    processes: Processes = ALONE
+    accumulate: int = 1  # micro-batches of a step in each process
+    recompute: bool = False  # layers keep only their input for the backward pass
+    compiled: bool = False  # layers through torch.compile
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}; it must be at least 1")
+
+    @property
+    def parts(self) -> int:
+        """How many parts a batch has."""
+        return self.processes.size * self.accumulate
+
+    def check(self, task: Task, config: TrainConfig) -> None:
+        """Raises: ValueError where a batch does not divide, or the task's networks can't lie in shards."""
+        if config.batch_size % self.parts:
+            raise ValueError(
+                f"batch_size {config.batch_size} does not divide into {self.parts} parts "
+                f"({self.processes.size} processes, "
+                f"--accumulate {self.accumulate}); change one of the three"
+            )
+        if self.processes.sharded and len(task.groups) > 1:
+            raise ValueError(
+                f"{task.name} trains {' and '.join(task.groups)} in turn, which can't lie in shards; leave --shard away"
+            )
+
+
+ONE_PROCESS = Means()
+
+
 class Run:
     """Everything that changes while a stage trains, and its checkpoint."""
 
-    def __init__(self, task: Task, config: TrainConfig, folder: Path, device: torch.device) -> None:
-        self.task, self.config, self.folder, self.device = task, config, folder, device
+    def __init__(
+        self, task: Task, config: TrainConfig, folder: Path, device: torch.device, means: Means = ONE_PROCESS
+    ) -> None:
+        self.task, self.config, self.folder, self.device, self.means = task, config, folder, device, means
         self.step = 0
         self.seconds = 0.0
         self.precision: str | None = None  # with which it began
+        self.wrapped: dict[nn.Module, nn.Module] = {}
         for module in task.groups.values():
             module.to(device)
-        self.optimizers = {name: make_optimizer(module, config) for name, module in task.groups.items()}
         self.ema: nn.Module = copy.deepcopy(task.groups[task.ema_group]).eval().requires_grad_(False)
+        self.average: dict[str, Tensor] = {}  # of a model in shards, whose `ema` is only filled where it is read
+        if not means.processes.sharded:
+            self._make_optimizers()
+
+    def _make_optimizers(self) -> None:
+        groups = self.task.groups
+        self.optimizers = {name: make_optimizer(module, self.config) for name, module in groups.items()}
+        # once: while one network learns from another, that one's parameters may be held for a time
+        self.parameters = {name: in_order(module) for name, module in groups.items()}
+
+    def prepare(self) -> None:
+        """Wraps the networks, weights being there: in every process the leader's."""
+        processes, groups = self.means.processes, self.task.groups
+        for module in groups.values():
+            processes.copy_from_leader([*module.parameters(), *module.buffers()])
+            if self.means.recompute:
+                recompute(module)
+            for block in blocks(module) if self.means.compiled else ():
+                block.compile()
+        if processes.many:
+            self.wrapped = {module: processes.wrap(module) for module in groups.values()}
+        if processes.sharded:
+            self._make_optimizers()
+            state = groups[self.task.ema_group].state_dict()
+            self.average = {name: value.detach().clone() for name, value in state.items()}
+            self.ema.to("cpu")
 
     @torch.no_grad()
     def update_ema(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         model = self.task.groups[self.task.ema_group]
+        if self.average:
+            names = {name for name, _ in model.named_parameters()}
+            for name, value in model.state_dict().items():
+                mine, theirs = local(self.average[name]), local(value.detach())
+                mine.lerp_(theirs, 1 - decay) if name in names else mine.copy_(theirs)
+            return
         averages: list[Tensor] = list(self.ema.parameters())
         torch._foreach_lerp_(averages, [value.detach() for value in model.parameters()], 1 - decay)
         for average, value in zip(self.ema.buffers(), model.buffers(), strict=True):
             average.copy_(value)
 
+    @torch.no_grad()
+    def whole_average(self) -> nn.Module:
+        """The moving average as a module; of a model in shards in the leader alone, where all have come here."""
+        if self.average:
+            own = self.ema.state_dict()
+            for name, value in self.average.items():
+                everything = whole(value)
+                if self.means.processes.leads:
+                    own[name].copy_(everything)
+            if self.means.processes.leads:
+                self.ema.to(self.device)
+        return self.ema
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state by name; of a model in shards this process's."""
+        found: dict[str, Tensor] = {}
+        for group, module in self.task.groups.items():
+            found |= {f"model.{group}.{name}": value for name, value in module.state_dict().items()}
+            for index, parameter in enumerate(self.parameters[group]):
+                values = self.optimizers[group].state.get(parameter, {})
+                found |= {f"optimizer.{group}.{index}.{name}": value for name, value in values.items()}
+        found |= {f"ema.{name}": value for name, value in (self.average or self.ema.state_dict()).items()}
+        return {name: value.detach() for name, value in found.items()}
+
     def save(self) -> None:
         """Writes the whole state atomically: the checkpoint is the old one or the new one, never half of either."""
-        tensors: dict[str, Tensor] = {}
-        scalars: dict[str, Any] = {}
-        for group, module in self.task.groups.items():
-            tensors |= {f"model.{group}.{name}": value for name, value in module.state_dict().items()}
-            state = self.optimizers[group].state_dict()["state"]
-            for index, values in state.items():
-                tensors |= {f"optimizer.{group}.{index}.{name}": value for name, value in values.items()}
-        tensors |= {f"ema.{name}": value for name, value in self.ema.state_dict().items()}
-        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         scalars = {"step": self.step, "seconds": self.seconds, "precision": self.precision}
-        save(tensors, self.folder / STATE_FILE, {"run": json.dumps(scalars)})
+        processes, shards = self.means.processes, self.folder / f"{SHARDS}{self.step:08d}"
+        old = [found for found in self.folder.glob(f"{SHARDS}*") if found != shards]
+        if not processes.many:
+            tensors = {name: value.cpu().clone().contiguous() for name, value in self.tensors().items()}
+            save(tensors, self.folder / STATE_FILE, {"run": json.dumps(scalars)})
+            old.append(shards)
+        else:
+            processes.by_leader(lambda: shutil.rmtree(shards, ignore_errors=True))
+            save_shards(self.tensors(), shards, processes)
+            processes.wait()
+            if processes.leads:  # what is read begins with this file
+                write_atomic(shards / RUN_FILE, json.dumps(scalars))
+                (self.folder / STATE_FILE).unlink(missing_ok=True)
+        if processes.leads:
+            for folder in old:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def load(self) -> None:
-        """Restores what `save` wrote. Raises ArtifactError if the checkpoint is of another model."""
-        path = self.folder / STATE_FILE
-        with reader(path) as file:
-            scalars = json.loads(file.metadata()["run"])
-        # copied: in the file a tensor begins where its header happens to end, and the last bits of a step may depend on
-        # where its arrays begin
-        tensors = {name: value.clone() for name, value in load(path).items()}
+        """Restores the newest that `save` wrote, in any number of processes. Raises ArtifactError if the checkpoint
+        is of another model."""
+        path = newest_checkpoint(self.folder)
+        assert path is not None
+        scalars = read_scalars(path)
         try:
-            for group, module in self.task.groups.items():
-                prefix = f"model.{group}."
-                module.load_state_dict({n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)})
-                state: dict[int, dict[str, Tensor]] = defaultdict(dict)
-                prefix = f"optimizer.{group}."
-                for name, value in tensors.items():
-                    if name.startswith(prefix):
-                        index, key = name[len(prefix) :].split(".")
-                        state[int(index)][key] = value
-                optimizer = self.optimizers[group]
-                optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
-            self.ema.load_state_dict({n[4:]: v for n, v in tensors.items() if n.startswith("ema.")})
-        except RuntimeError as error:
+            if path.is_dir():
+                self._load_shards(path)
+            else:
+                # copied: in the file a tensor begins where its header happens to end, and the last bits of a step
+                # may depend on where its arrays begin
+                self._put({name: value.clone() for name, value in load(path).items()})
+        except (RuntimeError, KeyError) as error:
             raise ArtifactError(
                 f"{path} is the checkpoint of another configuration ({str(error).splitlines()[-1].strip()}); "
                 "train into a new folder or restore the settings"
             ) from None
         self.step, self.seconds = int(scalars["step"]), float(scalars["seconds"])
         self.precision = scalars.get("precision")  # checkpoints of old do not say
+
+    def _load_shards(self, path: Path) -> None:
+        """Reads in place; optimizer states that are not there yet are made."""
+        names = set(names_in_shards(path))
+        self._make_optimizer_states(names)
+        tensors = self.tensors()
+        if set(tensors) != names:
+            raise KeyError(f"its tensors are others: {sorted(set(tensors) ^ names)[0]}")
+        load_shards(tensors, path, self.means.processes)
+
+    def _make_optimizer_states(self, names: Iterable[str]) -> None:
+        for name in names:
+            kind, group, *rest = name.split(".")
+            if kind == "optimizer":
+                parameter = self.parameters[group][int(rest[0])]
+                like = torch.zeros_like(parameter.detach()) if rest[1] != "step" else torch.tensor(0.0)
+                fused = self.optimizers[group].defaults.get("fused")
+                self.optimizers[group].state[parameter][rest[1]] = like.to(self.device) if fused else like
+
+    def _put(self, tensors: dict[str, Tensor]) -> None:
+        """Takes over a whole state by name."""
+        if self.means.processes.sharded:
+            self._make_optimizer_states(tensors)
+            for name, mine in self.tensors().items():
+                if mine.shape != tensors[name].shape:
+                    raise RuntimeError(f"{name} is {tuple(tensors[name].shape)}, not {tuple(mine.shape)}")
+                fill(mine, tensors[name])
+            return
+        for group, module in self.task.groups.items():
+            prefix = f"model.{group}."
+            module.load_state_dict({n[len(prefix) :]: v for n, v in tensors.items() if n.startswith(prefix)})
+            state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+            prefix = f"optimizer.{group}."
+            for name, value in tensors.items():
+                if name.startswith(prefix):
+                    index, key = name[len(prefix) :].split(".")
+                    state[int(index)][key] = value
+            optimizer = self.optimizers[group]
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(state)})
+        self.ema.load_state_dict({n[4:]: v for n, v in tensors.items() if n.startswith("ema.")})
+
+
+def in_order(module: nn.Module) -> list[nn.Parameter]:
+    """Trained parameters as checkpoints number them: matrices, then vectors."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [p for p in parameters if p.ndim >= 2] + [p for p in parameters if p.ndim < 2]
+
+
+def read_scalars(path: Path) -> dict[str, Any]:
+    """Step, seconds and precision of a checkpoint."""
+    if path.is_dir():
+        found: dict[str, Any] = json.loads((path / RUN_FILE).read_text())
+        return found
+    with reader(path) as file:
+        return dict(json.loads(file.metadata()["run"]))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a run in `folder` goes on from: the file of one process, or the shards of several."""
+    found = [path.parent for path in folder.glob(f"{SHARDS}*/{RUN_FILE}")]
+    if (folder / STATE_FILE).exists():
+        found.append(folder / STATE_FILE)
+    return max(found, key=lambda path: int(read_scalars(path)["step"])) if found else None
 
 
 def train(
@@ -236,39 +416,55 @@ def train(
     begin: Artifact | None = None,
     new: Collection[str] = (),
     quiet: bool = False,
+    means: Means = ONE_PROCESS,
 ) -> Path | None:
     """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if
     `max_minutes` were up first.
 
     begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these
     may lack.
+    means: processes, accumulation and the like. Every process calls this; the leader prints and writes.
 
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never
     stopped. The artifact (moving average) is written at every validation, so a stopped run has a usable model. A second
     signal stops at once.
 
-    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the group
-    and the values; ArtifactError if the weights of `begin` are of another model.
+    Raises: Interrupted after a signal; TrainingError when a loss or gradient is not finite, naming the step, the
+    group and the values, or when another process has gone; ArtifactError if the weights of `begin` are of another
+    model; ValueError if the batch does not divide.
     """
+    processes = means.processes
+    means.check(task, config)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "train.json", json.dumps({"task": task.name, "train": to_json(config)}, indent=1))
-    torch_device = torch.device(device)
-    run = Run(task, config, folder, torch_device)
-    if (folder / STATE_FILE).exists():
+    if processes.leads:
+        write_atomic(folder / "train.json", json.dumps({"task": task.name, "train": to_json(config)}, indent=1))
+    torch_device = processes.device or torch.device(device)
+    run = Run(task, config, folder, torch_device, means)
+    processes.wait()
+    found = newest_checkpoint(folder)
+    processes.check_same({"checkpoint": "none" if found is None else found.name})
+    if found is not None:
+        if processes.sharded:
+            run.prepare()
         run.load()
+        if not processes.sharded:
+            run.prepare()
     else:
         torch.manual_seed(config.seed)
-        task.start(torch_device)
-        if begin is not None:
-            load_state(task.groups[task.ema_group], begin, new)
-        run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+        if processes.leads:
+            task.start(torch_device)
+            if begin is not None:
+                load_state(task.groups[task.ema_group], begin, new)
+        run.prepare()
+        if not processes.sharded:
+            run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
     if precision == "auto" and run.precision is not None:
         precision = run.precision  # what this machine would choose is no matter: a run ends as it began
     autocast_type = pick_precision(precision, torch_device)
     run.precision = "fp32" if autocast_type is None else "bf16"
     info = {"git_revision": git_revision(), **(info or {})}
-    log = _Log(task, config, folder, quiet)
+    log = _Log(task, config, folder, quiet, processes)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
     deadline = time.monotonic() + max_minutes * 60 if max_minutes is not None else math.inf
@@ -279,22 +475,27 @@ def train(
         run.save()
 
     def validate() -> None:
-        with torch.no_grad():
-            figures = task.validate(run.ema)
-        log.validation(run.step, figures)
-        facts = {"step": run.step, "steps": config.steps, "seconds": round(run.seconds, 1)}
-        task.export(run.ema, folder / "artifact", {**info, **facts, "metrics": figures})
+        average = run.whole_average()
+        if processes.leads:
+            with torch.no_grad():
+                figures = task.validate(average)
+            log.validation(run.step, figures)
+            facts = {"step": run.step, "steps": config.steps, "seconds": round(run.seconds, 1)}
+            task.export(average, folder / "artifact", {**info, **facts, "metrics": figures})
+        processes.wait()
 
-    with _signals_caught() as caught, ThreadPoolExecutor(1) as pool:
+    with _signals_caught() as caught, _losses_of_processes(run), ThreadPoolExecutor(1) as pool:
         queue: dict[int, Future[Any]] = {}
-        while run.step < config.steps and time.monotonic() < deadline and not caught:
+        while True:
+            stopping, late = processes.agree(caught[0] if caught else 0, int(time.monotonic() >= deadline))
+            if run.step >= config.steps or stopping or late:
+                break
             for ahead in range(run.step, min(run.step + 3, config.steps)):
                 if ahead not in queue:
-                    queue[ahead] = pool.submit(task.batch, ahead)
-            batch = to_device(queue.pop(run.step).result(), torch_device)
-            torch.manual_seed((config.seed * 1_000_003 + run.step) % 2**63)
+                    queue[ahead] = pool.submit(batches, task, ahead, means)
+            parts = [to_device(part, torch_device) for part in queue.pop(run.step).result()]
             rate = learning_rate(config, run.step)
-            one_step(run, batch, rate, autocast_type, log)
+            one_step(run, parts, rate, autocast_type, log)
             run.update_ema()
             run.step += 1
             run.seconds = trained_before + time.monotonic() - started
@@ -308,12 +509,12 @@ def train(
         if run.step < config.steps:
             checkpoint()
             at = f"at step {run.step} of {config.steps}; the same command goes on from here"
-            if not caught:
+            if not stopping:
                 log.say(f"{task.name}: {max_minutes} minutes are up {at}")
             if run.step % config.validate_every:
                 validate()
-            if caught:
-                raise Interrupted(f"{task.name} stopped {at}", caught[0])
+            if stopping:
+                raise Interrupted(f"{task.name} stopped {at}", stopping)
             return None
     if not (folder / "artifact" / "config.json").exists():
         validate()
@@ -321,36 +522,143 @@ def train(
     return folder / "artifact"
 
 
-def one_step(run: Run, batch: Any, rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
-    task, config = run.task, run.config
+def batches(task: Task, step: int, means: Means) -> list[Any]:
+    """What this process works on in a step: the whole batch, or its parts of it."""
+    if means.parts == 1:
+        return [task.batch(step)]
+    first = means.processes.rank * means.accumulate
+    return [task.batch(step, Part(index=first + micro, count=means.parts)) for micro in range(means.accumulate)]
+
+
+def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
+    """Every optimiser step that the task asks for, on what `batches` gave."""
+    task, means = run.task, run.means
     for module in task.groups.values():
         module.train()
-    context: Any = contextlib.nullcontext()
-    if autocast_type is not None:
-        context = torch.autocast(run.device.type, dtype=autocast_type)
-    with context:
-        for update in task.updates(batch, run.step):
-            optimizer, module = run.optimizers[update.group], task.groups[update.group]
-            if not bool(torch.isfinite(update.loss)):
-                values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
-                raise TrainingError(
-                    f"{task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} "
-                    f"({values}); "
-                    f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
-                )
-            optimizer.zero_grad(set_to_none=True)
+    seed = (run.config.seed * 1_000_003 + run.step) % 2**63
+
+    def autocast() -> Any:
+        if autocast_type is None:
+            return contextlib.nullcontext()
+        return torch.autocast(run.device.type, dtype=autocast_type)
+
+    work = None
+    if means.parts > 1:
+        first = Part(index=means.processes.rank * means.accumulate, count=means.parts)
+        group = torch.distributed.group.WORLD if means.processes.many else None
+        work = Work(first, 0, means.accumulate, seed, group, run.wrapped)
+    if means.accumulate > 1:
+        assert work is not None
+        accumulated(run, parts, work, rate, autocast, log)
+        return
+    torch.manual_seed(seed)
+    if work is not None:
+        work.begin(0, own_seed(seed, work.part))
+    with working(work):
+        updates = task.updates(parts[0], run.step)
+        while True:
+            with autocast():
+                update = next(updates, None)
+            if update is None:
+                return
+            check_loss(run, update)
+            run.optimizers[update.group].zero_grad(set_to_none=True)
             update.loss.backward()
-            norm = nn.utils.clip_grad_norm_(module.parameters(), config.clip_norm)
-            if not bool(torch.isfinite(norm)):
-                worst = [n for n, p in module.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
-                raise TrainingError(
-                    f"{task.name}: the gradient of {update.group!r} is not finite at step {run.step}, first in "
-                    f"{worst[:3]}; the checkpoint in {run.folder} is from before"
-                )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            log.add(update, norm)
+            log.add(update, move(run, update.group, rate))
+
+
+def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: Callable[[], Any], log: "_Log") -> None:
+    """The same over micro-batches, whose gradients add up before an optimiser steps.
+
+    An update is computed from the start of the step for each, so that one micro-batch is in memory at a time. Where
+    losses look across the batch, a pass without gradients comes first (see `musiclm.nn.parts`).
+    """
+
+    def reach(micro: int, number: int, replay: bool) -> Update | None:
+        """Update `number` of the step for a micro-batch."""
+        work.begin(micro, own_seed(work.seed, work.at(micro)), replay)
+        with autocast():
+            return next(itertools.islice(run.task.updates(parts[micro], run.step), number, None), None)
+
+    whole_batch, moving = getattr(run.task, "whole_batch", False), ""
+    with working(work):
+        for number in itertools.count():
+            if whole_batch:
+                with torch.no_grad(), run.means.processes.without_sync(run.wrapped.values()):
+                    for micro in range(len(parts)):
+                        reach(micro, number, False)
+            for micro in range(len(parts)):
+                last = micro == len(parts) - 1
+                with contextlib.ExitStack() as stack:
+                    # only the network that is to move averages its gradients over processes, and only once
+                    quiet = [w for m, w in run.wrapped.items() if not last or m is not run.task.groups[moving]]
+                    stack.enter_context(run.means.processes.without_sync(quiet))
+                    update = reach(micro, number, whole_batch)
+                    if update is None:
+                        break
+                    moving = update.group
+                    check_loss(run, update)
+                    if micro == 0:
+                        run.optimizers[moving].zero_grad(set_to_none=True)
+                    (update.loss / len(parts)).backward()
+                    log.add(update)
+            if update is None:
+                break
+            log.norm(moving, move(run, moving, rate))
+            if moving == run.task.ema_group:
+                break
+        for finish in work.pending:
+            finish()
+
+
+def own_seed(seed: int, part: Part) -> int:
+    """Of what is drawn for one part alone; of the first, that of the whole batch."""
+    return (seed + part.index * 1_000_000_007) % 2**63
+
+
+def check_loss(run: Run, update: Update) -> None:
+    """Raises: TrainingError if it is not finite."""
+    if not bool(torch.isfinite(update.loss)):
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
+        raise TrainingError(
+            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step "
+            f"{run.step} ({values}); "
+            f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
+        )
+
+
+def move(run: Run, name: str, rate: float) -> Tensor:
+    """An optimiser's step with clipped gradients; their norm before. Raises: TrainingError if that is not finite."""
+    optimizer, module = run.optimizers[name], run.task.groups[name]
+    norm = run.means.processes.clip(module, run.config.clip_norm)
+    if not bool(torch.isfinite(norm)):
+        worst = [n for n, p in module.named_parameters() if p.grad is not None and not local(p.grad).isfinite().all()]
+        raise TrainingError(
+            f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in "
+            f"{worst[:3]}; the checkpoint in {run.folder} is from before"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return norm
+
+
+@contextlib.contextmanager
+def _losses_of_processes(run: Run) -> Iterator[None]:
+    """Says in a line what the end of another process brings this one to.
+
+    Raises: TrainingError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not run.means.processes.many or not is_loss_of_a_process(error):
+            raise
+        raise TrainingError(
+            f"{run.task.name}: another process of this training ended at step {run.step}; the "
+            f"checkpoint in {run.folder} is from "
+            "before, and the same command goes on from it"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -383,20 +691,29 @@ def _signals_caught() -> Iterator[list[int]]:
 class _Log:
     """Means since the last line, to the terminal, `log.jsonl` and TensorBoard where it is installed."""
 
-    def __init__(self, task: Task, config: TrainConfig, folder: Path, quiet: bool) -> None:
-        self.task, self.config, self.folder, self.quiet = task, config, folder, quiet
+    def __init__(self, task: Task, config: TrainConfig, folder: Path, quiet: bool, processes: Processes) -> None:
+        self.task, self.config, self.folder, self.processes = task, config, folder, processes
+        self.quiet = quiet or not processes.leads
         self.values: dict[str, list[Tensor | float]] = defaultdict(list)
         self.clock, self.counted = time.monotonic(), 0
         self.board: Any = None
-        with contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
+        if processes.leads:
+            with contextlib.suppress(ImportError):
+                from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+                self.board = SummaryWriter(str(folder / "tensorboard"))
 
-    def add(self, update: Update, norm: Tensor) -> None:
-        prefix = "" if len(self.task.groups) == 1 else f"{update.group}/"
-        for name, value in {**update.log, prefix + "loss": update.loss, prefix + "grad_norm": norm}.items():
+    def add(self, update: Update, norm: Tensor | None = None) -> None:
+        for name, value in {**update.log, self._name(update.group, "loss"): update.loss}.items():
             self.values[name].append(value.detach() if isinstance(value, Tensor) else value)
+        if norm is not None:
+            self.norm(update.group, norm)
+
+    def norm(self, group: str, norm: Tensor) -> None:
+        self.values[self._name(group, "grad_norm")].append(norm.detach())
+
+    def _name(self, group: str, name: str) -> str:
+        return name if len(self.task.groups) == 1 else f"{group}/{name}"
 
     def step(self, step: int, rate: float, seconds: float) -> None:
         self.counted += 1
@@ -404,6 +721,10 @@ class _Log:
             return
         means = {name: sum(float(v) for v in values) / len(values) for name, values in self.values.items()}
         self.values.clear()
+        if self.processes.many:
+            everyone = self.processes.everyones(means)
+            found = {name: [own[name] for own in everyone if name in own] for name in means}
+            means = {name: sum(values) / len(values) for name, values in found.items()}
         pace = (time.monotonic() - self.clock) / max(1, self.counted)
         self.clock, self.counted = time.monotonic(), 0
         left = pace * (self.config.steps - step)
@@ -424,6 +745,8 @@ class _Log:
         return f"{self.task.name} {step}/{self.config.steps}  " + "  ".join(parts)
 
     def _write(self, kind: str, step: int, figures: dict[str, float], more: dict[str, float]) -> None:
+        if not self.processes.leads:
+            return
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **figures, **more}) + "\n")
         if self.board is not None:

@@ -13,7 +13,9 @@ melodies needs it.
 """
 
 import functools
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
+from musiclm.core.pretrained import take_in
 from musiclm.core.streams import (
     ACOUSTIC,
     ALL_STREAMS,
@@ -36,11 +39,13 @@ from musiclm.core.streams import (
 )
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import TokenStore
+from musiclm.data.store import HEADER_FILE, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
+from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask, LmTaskConfig
 from musiclm.models.melody.task import MelodyTask
-from musiclm.models.mulan.task import MuLanTask
+from musiclm.models.mulan.task import MuLanTask, training_captions
+from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
 from musiclm.models.soundstream.bands_task import (
     BandsDecoderTask,
@@ -53,8 +58,9 @@ from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
 from musiclm.train.card import describe_data, describe_melodies, model_card
-from musiclm.train.loop import STATE_FILE, Task, TrainConfig, train
-from musiclm.train.recipes import Preset, Recipe
+from musiclm.train.loop import ONE_PROCESS, Means, Task, TrainConfig, newest_checkpoint, train
+from musiclm.train.processes import digest_of_code
+from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
@@ -99,13 +105,18 @@ def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) ->
 
 
 def _mulan(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
-    from musiclm.models.mulan.text import load_pretrained
-
-    loop, cache = recipe.train, runs / "mulan" / "cache"
-    pretrained = load_pretrained()
-    return MuLanTask(
-        recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained
+    task, loop, cache = recipe.task, recipe.train, runs / "mulan" / "cache"
+    sizes = task.model.text
+    pretrained = first_encoder(
+        task.text_from,
+        sizes,
+        lambda: training_captions(data, task.captions_per_window),
+        cache / "tokenizer.json",
+        loop.seed,
     )
+    text = replace(sizes, vocab_size=pretrained.config.vocab_size, max_tokens=pretrained.config.max_tokens)
+    task = replace(task, model=replace(task.model, text=text))
+    return MuLanTask(task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, pretrained=pretrained)
 
 
 def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
@@ -183,13 +194,21 @@ def train_stage(
     precision: str = "auto",
     max_minutes: float | None = None,
     quiet: bool = False,
+    means: Means = ONE_PROCESS,
 ) -> Path | None:
     """Trains one stage or goes on with it; the folder of its artifact, or None if it stopped early.
 
-    A finished stage is not trained again. start: a bundle (folder, shipped name, hub id) with whose model a fresh run
-    begins; stages that train one side of a model need it. Raises: ValueError for a stage that can't be trained so;
-    ArtifactError if the folder holds a run of other settings, or the bundle's model is of other sizes or encoders.
+    A finished stage is not trained again. means: as `musiclm.train.loop.train`. start: a bundle (folder, shipped
+    name, hub id) with whose model a fresh run begins; stages that train one side of a model need it. Raises:
+    ValueError for a stage that can't be trained so; ArtifactError if the folder holds a run of other settings, or the
+    bundle's model is of other sizes or encoders.
     """
+    processes = means.processes
+    preset.recipe(stage)
+    if stage in MODELS:
+        preset = fitted(preset, runs)
+        if stage == "fine" and not num_fine_levels(preset):
+            raise ValueError(f"the coarse stage has all acoustic levels of {runs / 'tokens'}; there is no fine stage")
     recipe = to_json(preset.recipe(stage))
     one = TRAINABLES[stage]
     if one.one_side and start is None:
@@ -214,7 +233,7 @@ def train_stage(
             new = ["melody."]
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
-    if recorded.exists() and (folder / STATE_FILE).exists():
+    if recorded.exists() and newest_checkpoint(folder) is not None:
         before = json.loads(recorded.read_text())
         # only the length of a run may change: everything else would make another model under the same name
         if not same_run(before, recipe, preset.recipe(stage).task):
@@ -224,12 +243,17 @@ def train_stage(
             )
     if finished(runs, stage, recipe["train"]["steps"]):
         return folder / "artifact"
-    if (folder / "artifact").exists() and not (folder / STATE_FILE).exists():
+    if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
         raise ArtifactError(
             f"{folder / 'artifact'} holds a model but {folder} no checkpoint to go on from; training would replace it: "
             "name another --runs folder, or move it away"
         )
-    task, loop = build_task(stage, preset, data, runs, part)
+    if processes.many:
+        processes.check_same(
+            {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
+        )
+    with processes.leader_first():  # which makes caches
+        task, loop = build_task(stage, preset, data, runs, part)
     described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
     info: dict[str, Any] = {"data": described, "recipe": recipe}
     if begin is not None:
@@ -238,7 +262,8 @@ def train_stage(
         info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
         info["from"]["hash"] = begin.hash
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(recorded, json.dumps(recipe, indent=1))
+    if processes.leads:
+        write_atomic(recorded, json.dumps(recipe, indent=1))
     return train(
         task,
         loop,
@@ -250,7 +275,18 @@ def train_stage(
         begin=None if one.one_side else begin,  # a task of one side loads the weights itself
         new=[name for name in task.groups[task.ema_group].state_dict() if name.startswith(tuple(new))],
         quiet=quiet,
+        means=means,
     )
+
+
+def digest_of_data(data: Path, runs: Path) -> str:
+    """Which corpus and tokens these are: a hash of the manifest and of the headers of the streams."""
+    files = [data / "manifest.jsonl", *sorted((runs / "tokens").glob(f"*/{HEADER_FILE}"))]
+    digest = hashlib.sha256()
+    for path in files:
+        if path.exists():
+            digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _is_new_to_melodies(config: dict[str, Any], task: Any) -> bool:
@@ -259,9 +295,18 @@ def _is_new_to_melodies(config: dict[str, Any], task: Any) -> bool:
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
-    """Whether a stage's artifact is there and has had all its steps."""
+    """Whether a stage's artifact is there and has had all its steps, or is an encoder made by others."""
     folder = runs / stage / "artifact"
-    return (folder / CONFIG_FILE).exists() and read_config(folder)["info"].get("step", 0) >= steps
+    if not (folder / CONFIG_FILE).exists():
+        return False
+    return is_foreign(folder) or read_config(folder)["info"].get("step", 0) >= steps
+
+
+def fitted(preset: Preset, runs: Path) -> Preset:
+    """The preset with its models built for the streams in RUNS/tokens, where those are others than its own."""
+    folders = {name: runs / "tokens" / name for name in STREAMS}
+    specs = {name: read_header(folder).spec for name, folder in folders.items() if (folder / HEADER_FILE).is_file()}
+    return fit_to_streams(preset, specs)
 
 
 def tokenize(
@@ -325,8 +370,12 @@ def train_all(
     max_minutes: float | None = None,
     say: Say = print,
     quiet: bool = False,
+    means: Means = ONE_PROCESS,
 ) -> Bundle | None:
-    """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first."""
+    """Every stage in order, and the bundle; what is finished is not done again. None if the time was up first.
+
+    Of several processes the leader makes labels, tokens and the bundle, while the others wait.
+    """
     import time
 
     melody = [MELODY.name] if MELODY.name in preset.semantic.task.streams else []
@@ -337,21 +386,40 @@ def train_all(
     def left() -> float | None:
         return None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
 
+    def make_tokens() -> None:
+        own = device if means.processes.device is None else str(means.processes.device)
+        encoders = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
+        tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=own)
+        longest = preset.max_seconds_per_track
+        tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=own)
+
+    processes = means.processes
     for stage in STAGES:
-        if stage == "mulan":
-            label(data, say, preset.label_windows_per_track)
+        if stage == "mulan" and not finished(runs, stage, preset.mulan.train.steps):
+            processes.by_leader(lambda: label(data, say, preset.label_windows_per_track))
         if stage == "semantic":
-            whole = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
-            tokenize(data, runs, streams=whole, speeds=preset.speeds, device=device)
-            longest = preset.max_seconds_per_track
-            tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
-        if (
-            train_stage(stage, preset, data, runs, device=device, precision=precision, max_minutes=left(), quiet=quiet)
-            is None
-        ):
+            processes.by_leader(make_tokens)
+        if stage == "fine" and not num_fine_levels(fitted(preset, runs)):
+            continue
+        artifact = train_stage(
+            stage,
+            preset,
+            data,
+            runs,
+            device=device,
+            precision=precision,
+            max_minutes=left(),
+            quiet=quiet,
+            means=means,
+        )
+        if artifact is None:
             return None
-        say(f"{stage}: done")
-    return make_bundle(runs, runs / "bundle", name)
+        if processes.leads:
+            say(f"{stage}: done")
+    with processes.leader_first():
+        if processes.leads:
+            make_bundle(runs, runs / "bundle", name)
+    return open_bundle(runs / "bundle")
 
 
 def make_bundle(
@@ -385,4 +453,13 @@ def make_bundle(
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")
     facts = {"sampling": sampling or {}}
-    return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts)
+    return assemble(out, artifacts, name, model_card(name, artifacts, notes), facts, _copied)
+
+
+def _copied(artifact: Path, target: Path) -> None:
+    """A copy of an artifact for a bundle. What refers to a folder takes it in, for that is on this machine alone."""
+    source = read_config(artifact)["config"].get("source") if is_foreign(artifact) else None
+    if source is None or source["revision"] is not None:
+        shutil.copytree(artifact, target)
+    else:
+        take_in(artifact, target)

@@ -1,14 +1,15 @@
-"""Whole configurations: `tiny` trains in minutes, `base` is the bundled model, `paper` has the published sizes.
+"""Whole configurations: `tiny` trains in minutes, `base` is the bundled model, `large` is for a GPU and a day,
+`paper` has the published sizes.
 
 A recipe holds one stage's task and its loop. Everything can be overridden by name: `--set storm.task.crop_s=6`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
 from musiclm.core.config import override
-from musiclm.core.streams import MULAN, STAGES, TRAINABLES, TokenSpec
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
 from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
@@ -81,6 +82,22 @@ def tiny() -> Preset:
     mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
+    codec = SoundStreamConfig(
+        network="bands",
+        bands=(
+            Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
+            Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
+        ),
+        levels=12,
+        codebook_size=16,
+        group_dim=12,
+        latent_dim=72,
+        group_width=32,
+        group_blocks=1,
+        trunk_width=64,
+        trunk_blocks=2,
+        hold=0.4,
+    )
     specs = (mulan, semantic, acoustic)
     transformer = TransformerConfig(width=64, num_layers=2, num_heads=2, ff_width=128, dropout=0.0)
     conformer = ConformerConfig(width=64, num_heads=2, num_layers=2, ff_width=128, kernel=5, dropout=0.0)
@@ -105,22 +122,7 @@ def tiny() -> Preset:
     return Preset(
         soundstream=Recipe(
             task=BandsTaskConfig(
-                model=SoundStreamConfig(
-                    network="bands",
-                    bands=(
-                        Band(n_fft=1920, hop=480, low_hz=20, high_hz=480, fold=4, groups=2, decimation=15, rounds=4),
-                        Band(n_fft=960, hop=480, low_hz=480, high_hz=12000, fold=2, groups=2, num_pooled=40, rounds=2),
-                    ),
-                    levels=12,
-                    codebook_size=16,
-                    group_dim=12,
-                    latent_dim=72,
-                    group_width=32,
-                    group_blocks=1,
-                    trunk_width=64,
-                    trunk_blocks=2,
-                    hold=0.4,
-                ),
+                model=codec,
                 crop_s=1.92,
                 eval_clips=4,
                 eval_clip_s=1.92,
@@ -171,6 +173,7 @@ def tiny() -> Preset:
                     mulan_levels=2,
                     depth_width=64,
                     code_width=32,
+                    series=codec.series,
                     acoustic=acoustic,
                     semantic=semantic,
                     mulan=mulan,
@@ -248,7 +251,8 @@ def paper() -> Preset:
                 # the 7th layer of the masked-prediction half
                 layer=19,
                 cues=None,
-                num_fit_clips=10_000,
+                # 1500 frames a cluster; with 10 000 clips their features would take 30 GB
+                num_fit_clips=2_000,
             ),
             train=loop(400_000, 512, 1e-4),
         ),
@@ -263,6 +267,7 @@ def paper() -> Preset:
                 ),
                 seconds_per_clip=10,
                 tag_weight=0.0,
+                text_from="google-bert/bert-base-uncased",
             ),
             train=loop(300_000, 4096, 1e-4),
         ),
@@ -459,6 +464,8 @@ def bands() -> Preset:
     specs = (MULAN, semantic, acoustic)
     # the first level of every group, 3 kbps: the codes that a small model can draw
     first = acoustic.slice(0, 24)
+    # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
+    codec = SoundStreamConfig(network="bands", levels=48, latent_dim=768, hold=0.4)
     conformer = ConformerConfig(width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0)
     old = base()
     return replace(
@@ -479,8 +486,7 @@ def bands() -> Preset:
             depth_width=512,
         ),
         soundstream=Recipe(
-            # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
-            task=BandsTaskConfig(model=replace(BandsTaskConfig().model, hold=0.4)),
+            task=BandsTaskConfig(model=codec),
             # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
             train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
         ),
@@ -506,6 +512,7 @@ def bands() -> Preset:
                     code_width=40,
                     acoustic=first,
                     semantic=semantic,
+                    series=codec.series[:24],
                 ),
                 crop_s=10.24,
                 level_power=0.0,
@@ -528,7 +535,130 @@ def bands() -> Preset:
     )
 
 
-PRESETS = {"tiny": tiny, "base": base, "bands": bands, "paper": paper}
+def large() -> Preset:
+    """Between `base` and `paper`: what `musiclm plan` says one H100 trains in about a day. Codes and stages are those
+    of `bands`.
+
+    Nobody has trained it.
+    """
+
+    def loop(steps: int, batch_size: int, rate: float) -> TrainConfig:
+        return TrainConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=rate,
+            warmup_steps=1000,
+            decay_fraction=0.3,
+            ema_decay=0.9995,
+            log_every=50,
+            validate_every=5000,
+            save_every=1000,
+        )
+
+    def lm(
+        recipe: Recipe[LmTaskConfig], num_layers: int, width: int, crop_s: float, steps: int
+    ) -> Recipe[LmTaskConfig]:
+        transformer = TransformerConfig(
+            width=width, num_layers=num_layers, num_heads=width // 64, ff_width=width * 8 // 3 // 64 * 64, dropout=0.1
+        )
+        depth_width = 1024 if recipe.task.model.depth_width else 0
+        model = replace(recipe.task.model, transformer=transformer, depth_width=depth_width, crop_s=crop_s)
+        return Recipe(task=replace(recipe.task, model=model), train=loop(steps, 128, 6e-4))
+
+    def conformer(num_layers: int, width: int) -> ConformerConfig:
+        return ConformerConfig(
+            width=width, num_heads=width // 64, num_layers=num_layers, ff_width=4 * width, kernel=5, dropout=0.1
+        )
+
+    old = bands()
+    assert old.w2vbert.task.model.num_codebooks == 2
+    return replace(
+        old,
+        soundstream=replace(old.soundstream, train=loop(60_000, 64, 1e-3)),
+        soundstream_decoder=None,
+        w2vbert=Recipe(
+            task=replace(
+                old.w2vbert.task,
+                model=replace(old.w2vbert.task.model, conformer=conformer(12, 512), contrastive_layers=6),
+                crop_s=10.24,
+                layer=6,
+                gumbel_decay=0.9999,
+                num_fit_clips=1000,
+            ),
+            train=loop(100_000, 64, 5e-4),
+        ),
+        mulan=Recipe(
+            task=replace(
+                old.mulan.task,
+                model=MuLanConfig(
+                    audio=AudioConfig(channels=(48, 192), width=512, num_layers=6, num_heads=8), text=MINILM
+                ),
+            ),
+            train=loop(20_000, 1024, 5e-4),
+        ),
+        semantic=lm(old.semantic, 16, 1024, 30.72, 100_000),
+        storm=Recipe(
+            task=replace(
+                old.storm.task,
+                model=replace(old.storm.task.model, conformer=conformer(12, 768), depth_width=1024, code_width=64),
+                crop_s=20.48,
+            ),
+            train=loop(150_000, 128, 5e-4),
+        ),
+        coarse=lm(old.coarse, 12, 512, 4.0, 50_000),
+        fine=lm(old.fine, 12, 512, 1.04, 50_000),
+    )
+
+
+def fit_to_streams(preset: Preset, specs: Mapping[str, TokenSpec]) -> Preset:
+    """The preset with its language models and SoundStorm built for these streams, by name, where theirs are others.
+
+    A model may know the first levels of a stream only; that stays. Where there are no more acoustic levels than the
+    coarse stage has, it gets the first half. Widths and lengths of crops stay too, and can be set.
+    """
+
+    def fitted(own: TokenSpec) -> TokenSpec:
+        found = specs.get(own.name, own)
+        return own if own.levels <= found.levels and own == replace(found, levels=own.levels) else found
+
+    def lm(recipe: Recipe[LmTaskConfig]) -> Recipe[LmTaskConfig]:
+        model = recipe.task.model
+        new = {spec.name: specs.get(spec.name, spec) for spec in model.specs}  # the stages read whole streams
+        levels, coarse = new[ACOUSTIC.name].levels, model.coarse_levels
+        if levels <= coarse:
+            coarse = max(1, levels // 2)
+        if model.stage == "fine" and levels == 1:
+            return recipe  # there is no such stage (`num_fine_levels`)
+        changed = replace(
+            model,
+            specs=tuple(new.values()),
+            coarse_levels=coarse,
+            mulan_levels=min(model.mulan_levels, new[MULAN.name].levels),
+        )
+        return replace(recipe, task=replace(recipe.task, model=changed))
+
+    storm = preset.storm.task.model
+    joint = fitted(storm.mulan)
+    acoustic, semantic = fitted(storm.acoustic), specs.get(SEMANTIC.name, storm.semantic)
+    levels = min(storm.mulan_levels, joint.levels)
+    series = storm.series if acoustic == storm.acoustic else ()  # nobody knows how levels of another codec follow
+    changed = replace(storm, acoustic=acoustic, semantic=semantic, mulan=joint, mulan_levels=levels, series=series)
+    return replace(
+        preset,
+        semantic=lm(preset.semantic),
+        coarse=lm(preset.coarse),
+        fine=lm(preset.fine),
+        storm=replace(preset.storm, task=replace(preset.storm.task, model=changed)),
+    )
+
+
+def num_fine_levels(preset: Preset) -> int:
+    """Acoustic levels that the coarse stage leaves to a fine one."""
+    model = preset.coarse.task.model
+    return next(spec.levels for spec in model.specs if spec.name == ACOUSTIC.name) - model.coarse_levels
+
+
+PRESETS = {"tiny": tiny, "base": base, "bands": bands, "large": large, "paper": paper}
 
 
 def load_preset(name: str) -> Preset:

@@ -2,16 +2,17 @@
 what shuffling a condition costs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from musiclm.core.config import check_shares
 from musiclm.core.streams import ENCODER_OF, MULAN
 from musiclm.data.store import TokenStore
+from musiclm.nn.parts import WHOLE, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +51,33 @@ class TokenBatch:
     num_frames: dict[str, Tensor]  # frames of each item that are real, by stream
     drop: Bool[Tensor, " b"]  # items that learn without their MuLan condition
     generator: torch.Generator  # for what else the task draws
+    all_frames: Int[Tensor, " b2"]  # frames of the store's clock that are real, of every item of the whole batch
 
 
 def draw(
-    store: TokenStore, config: TokenTaskConfig, crop_s: float, batch_size: int, seed: int, step: int
+    store: TokenStore,
+    config: TokenTaskConfig,
+    crop_s: float,
+    batch_size: int,
+    seed: int,
+    step: int,
+    part: Part = WHOLE,
 ) -> TokenBatch:
-    """Crops of the train split, their MuLan condition noised: a pure function of the arguments."""
+    """Crops of the train split, their MuLan condition noised: a pure function of the arguments. batch_size: of the
+    whole."""
+    rows = part.rows(batch_size)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    crops = store.crops("train", crop_s, batch_size, seed, step, config.rendered_share)
+    crops = store.crops("train", crop_s, batch_size, seed, step, config.rendered_share, rows)
     streams = store.streams(crops, config.mulan_noise, generator)
-    drop = torch.rand(batch_size, generator=generator) < config.condition_dropout
-    return TokenBatch(_read(config, streams), _read(config, store.num_frames(crops)), drop, generator)
+    drop = (torch.rand(batch_size, generator=generator) < config.condition_dropout)[rows]
+    frames = _read(config, store.num_frames(crops))
+    return TokenBatch(_read(config, streams), frames, drop, generator, torch.tensor(crops.all_frames))
+
+
+def rows_of(batch: TokenBatch, rows: slice) -> TokenBatch:
+    """Some items of a whole batch."""
+    streams, frames = ({name: x[rows] for name, x in by.items()} for by in (batch.streams, batch.num_frames))
+    return replace(batch, streams=streams, num_frames=frames, drop=batch.drop[rows])
 
 
 def held_out(

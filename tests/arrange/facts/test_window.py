@@ -63,6 +63,11 @@ def test_a_fast_pulse_under_long_notes_is_not_called_fast():
     assert facts_of(piece(scale(step=0.5, end=80), *half, bpm=150.0, duration=80.0), 0.0).speed == ""
 
 
+def test_a_snare_on_every_beat_is_no_half_time():
+    strokes = beat(end=80, keys=(38, 38, 38, 38))
+    assert facts_of(piece(scale(step=0.5, end=80), strokes, bpm=150.0, duration=80.0), 0.0).speed == "fast"
+
+
 def test_tempo_changes():
     slowing = piece(scale(), tempo_changes=((30.0, 110.0), (35.0, 90.0)))
     facts = facts_of(slowing, 10.0)

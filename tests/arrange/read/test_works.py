@@ -72,6 +72,14 @@ def test_volume_pedal_bends_and_drums() -> None:
     assert [p.role for p in score.parts if INSTRUMENTS[p.instrument].family == "drums"] == ["drums"]
 
 
+def test_a_pedal_holds_from_the_middle_of_its_way() -> None:
+    """As General MIDI says: values of 64 and more are down."""
+    played = notes(0, 0, [(k * 4.0, 1.0, 60, 80) for k in range(10)])
+    for value, seconds in ((63, 1.0), (64, 4.0)):
+        score = read([*played, (0, control(0, 64, value))])
+        assert round(part(score, "piano").notes[0].duration, 2) == seconds
+
+
 def test_long_pieces_end_at_a_bar_line_and_silence_is_shortened() -> None:
     score = read(scale(quarters=800))
     assert score.seconds <= MOST_S and score.duration % 4 == 0 and score.seconds > MOST_S - 3

@@ -54,6 +54,13 @@ def melody_codes(frames: int, seed: int = 0, batch: int = 2) -> Tensor:
     return torch.randint(0, 8, (batch, 3, frames), generator=torch.Generator().manual_seed(seed))
 
 
+def logits(model: TokenLM, streams: dict[str, Tensor], melody: Tensor | None = None) -> Tensor:
+    layout, target = model.layout, model.layout.target_codes(streams)
+    if melody is not None:
+        melody = by_frame(melody, 2.5, layout.target_spec.frame_rate_hz or 0.0, target.shape[2])
+    return model(*layout.prefix(streams), target, melody=melody)
+
+
 BOTH = pytest.mark.parametrize("whole_frames", [True, False])
 
 
@@ -62,6 +69,8 @@ def test_frames_are_told_of_their_own_moment() -> None:
     assert by_frame(codes, 2.5, 12.5, 17)[0, 0].tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [NO_MELODY] * 2
     assert by_frame(codes, 2.5, 25.0, 12)[0, 0].tolist() == [0] * 10 + [1, 1]
     assert by_frame(codes, 2.0, 3.0, 6)[0, 0].tolist() == [0, 1, 1, 2, NO_MELODY, NO_MELODY]
+    assert by_frame(codes, 2.5, 12.5, 9, 4)[0, 0].tolist() == [0] + [1] * 5 + [2] * 3
+    assert by_frame(codes, 2.5, 12.5, 5, -3)[0, 0].tolist() == [NO_MELODY] * 3 + [0] * 2
 
 
 @BOTH
@@ -71,34 +80,31 @@ def test_nothing_changes_without_a_melody_or_before_it_has_an_effect(whole_frame
     rest = {name: value for name, value in deaf.state_dict().items() if not name.startswith("melody.")}
     none.load_state_dict(rest)
     streams = streams_of(whole_frames)
-    layout, target = deaf.layout, deaf.layout.target_codes(streams)
-    plain = none(*layout.prefix(streams), target)
-    assert torch.equal(deaf(*layout.prefix(streams), target, melody=melody_codes(9)), plain)
+    plain = logits(none, streams)
+    assert torch.equal(logits(deaf, streams, melody_codes(9)), plain)
     silent = torch.full_like(melody_codes(9), NO_MELODY)
-    own = hears(*layout.prefix(streams), target)
-    assert torch.equal(hears(*layout.prefix(streams), target, melody=silent), own)
-    assert not torch.allclose(hears(*layout.prefix(streams), target, melody=melody_codes(9)), own)
+    own = logits(hears, streams)
+    assert torch.equal(logits(hears, streams, silent), own)
+    assert not torch.allclose(logits(hears, streams, melody_codes(9)), own)
 
 
 @BOTH
 def test_a_frame_follows_from_its_own_moment_on(whole_frames: bool) -> None:
     """The logits of frames before a change of melody stay; those of the frame at that moment change already."""
     model, streams = make(whole_frames), streams_of(whole_frames, 20)
-    layout, target = model.layout, model.layout.target_codes(streams)
     one, other = melody_codes(4, 1), melody_codes(4, 1)
     other[:, :, 1] = (other[:, :, 1] + 1) % 8
     at = 5 if whole_frames else 10  # 12.5 or 25 frames a second
-    a, b = (model(*layout.prefix(streams), target, melody=codes) for codes in (one, other))
+    a, b = (logits(model, streams, codes) for codes in (one, other))
     changed = (a - b).abs().amax((0, 1, 3)) > 1e-4
     assert not changed[:at].any() and changed[at]
 
 
 def test_levels_beyond_those_read_do_nothing() -> None:
     model, streams = make(True), streams_of(True)
-    layout, target = model.layout, model.layout.target_codes(streams)
     one, other = melody_codes(4), melody_codes(4)
     other[:, 2] = (other[:, 2] + 3) % 8
-    a, b = (model(*layout.prefix(streams), target, melody=codes) for codes in (one, other))
+    a, b = (logits(model, streams, codes) for codes in (one, other))
     assert torch.equal(a, b)
 
 

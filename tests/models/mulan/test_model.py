@@ -180,6 +180,15 @@ def test_contrastive_loss_against_a_naive_version_and_guessing():
     assert float(guessing) == pytest.approx(np.log(64), rel=1e-5)
 
 
+def test_recall_in_a_batch_is_told_by_direction():
+    """One text fits every clip best, and every text fits its own clip best."""
+    eye = torch.eye(3)
+    audio = torch.cat([torch.ones(3, 1), eye], 1)
+    text = torch.cat([torch.tensor([[3.0], [0.0], [0.0]]), eye], 1)
+    found = contrastive_loss(audio, text, torch.tensor(0.0), torch.eye(3, dtype=torch.bool))
+    assert float(found.audio_to_text) == pytest.approx(1 / 3) and float(found.text_to_audio) == 1
+
+
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_only_the_top_text_layers_learn(layers):
     config = MuLanConfig(

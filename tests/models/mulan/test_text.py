@@ -2,7 +2,9 @@
 
 import json
 import warnings
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from tokenizers import Tokenizer
 from musiclm.models.mulan.text import (
     TextConfig,
     TextEncoder,
+    first_encoder,
     load_pretrained,
+    make_tokenizer,
     minilm_folder,
     prune_vocabulary,
     tokenize,
@@ -137,3 +141,69 @@ def test_tokenize_warns_and_refuses():
 def test_config_names_what_is_wrong():
     with pytest.raises(ValueError, match="384 is not a multiple of 5"):
         TextConfig(num_heads=5)
+
+
+SIZES = TextConfig(vocab_size=200, width=32, num_layers=2, num_heads=2, feed_forward=64, max_tokens=40)
+CAPTIONS = ("a calm piano piece", "fast drums and a piano", "Café music", "a guitar")
+
+
+def bert_folder(folder: Path, head: bool) -> Path:
+    """A BERT of random weights as transformers saves it, alone or within a model with a head."""
+    from transformers import BertConfig, BertForMaskedLM, BertModel
+
+    config = BertConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=48,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    (BertForMaskedLM if head else BertModel)(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(make_tokenizer(CAPTIONS, 200))
+    return folder
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_folder_of_transformers_gives_its_outputs(tmp_path: Path, head: bool) -> None:
+    from transformers import BertModel
+
+    folder = bert_folder(tmp_path, head)
+    found = first_encoder(str(folder), SIZES, lambda: (), tmp_path / "kept")
+    assert found.config == replace(SIZES, max_tokens=40)
+    ours = TextEncoder(found.config).eval()
+    ours.load_state_dict(found.state)
+    ids, keep = tokenize(Tokenizer.from_str(found.tokenizer_json), ["a calm piano", "drums"], 40)
+    theirs = BertModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = theirs(input_ids=ids, attention_mask=keep.long()).last_hidden_state
+        pooled = (states * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)
+        torch.testing.assert_close(ours(ids, keep), pooled, atol=1e-5, rtol=1e-4)
+
+
+def test_other_sizes_are_refused_with_settings_that_fit(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path, False)
+    with pytest.raises(ValueError, match=r"--set mulan\.task\.model\.text\.width=32"):
+        first_encoder(str(folder), replace(SIZES, width=64), lambda: (), tmp_path / "kept")
+    (folder / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    with pytest.raises(ValueError, match="holds a roberta"):
+        first_encoder(str(folder), SIZES, lambda: (), tmp_path / "kept")
+    for name in ("nowhere", str(tmp_path / "nowhere"), "./a/b"):
+        with pytest.raises(ValueError, match="no text encoder .*name a folder"):
+            first_encoder(name, SIZES, lambda: (), tmp_path / "kept")
+    with pytest.raises(ValueError, match="has no model.safetensors and no tokenizer.json"):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / "config.json").write_text("{}")
+        first_encoder(str(tmp_path / "empty"), SIZES, lambda: (), tmp_path / "kept")
+
+
+def test_from_scratch_it_has_words_of_the_captions_and_keeps_them(tmp_path: Path) -> None:
+    sizes = SIZES
+    found = first_encoder("scratch", sizes, lambda: CAPTIONS, tmp_path / "kept", seed=1)
+    tokenizer = Tokenizer.from_str(found.tokenizer_json)
+    assert "piano" in tokenizer.get_vocab() and found.config.vocab_size == tokenizer.get_vocab_size() <= 200
+    ids, keep = tokenize(tokenizer, ["Café piano, xylophone!"], 40)
+    assert tokenizer.token_to_id("[UNK]") not in ids and bool(keep.all())
+    again = first_encoder("scratch", sizes, lambda: ("other words",), tmp_path / "kept", seed=1)
+    assert again.tokenizer_json == found.tokenizer_json
+    assert all(torch.equal(again.state[name], value) for name, value in found.state.items())
+    other = first_encoder("scratch", sizes, lambda: CAPTIONS, tmp_path / "kept", seed=2)
+    assert not torch.equal(other.state["words.weight"], found.state["words.weight"])
+    assert float(found.state["words.weight"].std()) == pytest.approx(0.02, rel=0.1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, fit_linear_path
+from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, LookaheadBlock, fit_linear_path
 from musiclm.models.soundstream.config import BASE_BANDS, Band, SoundStreamConfig
 from musiclm.models.soundstream.griffin_lim import BandsSynthesis
 from musiclm.models.soundstream.model import DecoderStream, SoundStream
@@ -69,6 +69,22 @@ def test_levels_come_back() -> None:
         copy = through_magnitudes(audio)
         middle = slice(RATE // 2, -RATE // 2)
         assert float(copy[..., middle].std() / audio[..., middle].std()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("hz", [100.0, 300.0])
+def test_a_tone_is_there_from_the_first_sample(hz: float) -> None:
+    """Phases of the first spectrum are those of one sine in all bins around it, so they don't cancel one another."""
+    copy = through_magnitudes(sines(hz))
+    assert float(copy[..., :480].std()) > 0.93 * float(copy[..., RATE : RATE + 2400].std())
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2, 4])
+def test_the_skip_of_a_block_is_late_by_what_its_convolution_looks_ahead(ahead: int) -> None:
+    torch.manual_seed(0)
+    block = LookaheadBlock(4, 2, kernel=5, ahead=ahead, expansion=2, scale=0.0)
+    x = torch.randn(2, 9, 2, 4)
+    late = block(x)
+    assert torch.equal(late[:, ahead:], x[:, : 9 - ahead]) and not late[:, :ahead].any()
 
 
 def test_silence_stays_silence_and_nothing_sounds_before_or_after() -> None:

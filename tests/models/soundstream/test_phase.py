@@ -99,6 +99,16 @@ def test_phases_sum_exactly_in_any_grouping() -> None:
     assert 0 <= int(whole.min()) and int(whole.max()) < CIRCLE
 
 
+@pytest.mark.parametrize("sizes", [[1] * 100, [7] * 14 + [2], [30, 30, 40]])
+def test_a_stream_is_the_whole_to_the_bit(sizes: list[int]) -> None:
+    """Spectra being given; what the decoder says of them may differ in its last bits."""
+    synthesis, spectra = PhaseSynthesis(CONFIG), SoundStream(CONFIG).spectra(music()[..., : 100 * 240])
+    stream = PhaseStream(synthesis)
+    parts = zip(spectra.log_magnitude.split(sizes, 1), spectra.phase_advance.split(sizes, 1), strict=True)
+    pieces = [*(stream.push(Spectra(*part)) for part in parts), stream.flush()]
+    assert torch.equal(torch.cat(pieces, -1), synthesis(spectra))
+
+
 @pytest.mark.parametrize("sizes", [[1] * 100, [30, 30, 40]])
 def test_a_stream_keeps_no_more_frames_than_later_samples_need(sizes: list[int]) -> None:
     spectra = SoundStream(CONFIG).spectra(music()[..., : 100 * 240])

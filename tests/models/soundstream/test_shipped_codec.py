@@ -9,7 +9,7 @@ import torch
 from musiclm.core.audio import load
 from musiclm.core.bundle import BUNDLED, open_bundle
 from musiclm.evaluate.codec import pitch_correlation
-from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
 CLIPS = Path(__file__).parents[2] / "data" / "clips"
 
@@ -50,3 +50,19 @@ def test_pitch_is_kept_better_than_by_the_codec_before(codec: SoundStream, name:
     before = SoundStream.from_artifact(open_bundle("base").part("soundstream"))
     three, six = (pitch_correlation(through(codec, clip, count), clip) for count in (24, 48))
     assert six > three > pitch_correlation(through(before, clip, 4), clip)
+
+
+@pytest.mark.parametrize(("part", "within"), [("codec", 0.0), ("base/soundstream", 0.01)])
+def test_a_stream_is_the_whole(part: str, within: float) -> None:
+    """Of the bands network to the bit; of the other within a hundredth of full scale, since phases grow last bits."""
+    model = SoundStream.from_artifact(BUNDLED / part)
+    audio = torch.from_numpy(load(CLIPS / "pekka-map-song.ogg")[: 3 * 24000].astype(np.float32))[None, None]
+    codes = model.encode(audio)
+    whole = model.decode(codes)
+    assert whole.square().mean().sqrt() > 0.05
+    for size in (1, 7):
+        decoder, encoder = DecoderStream(model), EncoderStream(model)
+        pieces = [*(decoder.push(piece) for piece in codes.split(size, 2)), decoder.flush()]
+        assert float((torch.cat(pieces, -1) - whole).abs().max()) <= within
+        pieces = [*(encoder.push(piece) for piece in audio.split(size * 480, 2)), encoder.flush()]
+        assert float((torch.cat(pieces, -1) == codes).float().mean()) > 0.99

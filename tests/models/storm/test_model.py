@@ -14,7 +14,11 @@ MULAN, SEMANTIC, ACOUSTIC = SPECS
 
 
 def make(
-    mulan_levels: int = 2, depth_width: int = 0, code_width: int = 0, semantic: TokenSpec = SEMANTIC
+    mulan_levels: int = 2,
+    depth_width: int = 0,
+    code_width: int = 0,
+    semantic: TokenSpec = SEMANTIC,
+    series: tuple[int, ...] = (),
 ) -> SoundStorm:
     torch.manual_seed(2)
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=2, ff_width=24, dropout=0.0)
@@ -26,8 +30,12 @@ def make(
         acoustic=ACOUSTIC,
         semantic=semantic,
         mulan=MULAN,
+        series=series,
     )
-    return SoundStorm(config).eval()
+    model = SoundStorm(config)
+    for parameter in (model.beside, model.stay) if series else ():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
 
 
 def test_a_frame_is_the_sum_of_its_parts() -> None:
@@ -187,9 +195,62 @@ def test_levels_of_several_semantic_frames_in_one_acoustic_frame() -> None:
     torch.testing.assert_close(x[0, 1], sum(model.semantic.weight[16 * k + code] for k, code in enumerate(own)))
 
 
+# two groups once a frame, two groups twice, two groups three times
+SERIES = (0, 1, 2, 3, 2, 3, 4, 5, 4, 5, 4, 5)
+ORDER = range(12)
+
+
+def test_codes_before_and_after_in_time() -> None:
+    model = make(depth_width=24, series=SERIES)
+    codes = torch.arange(36).view(3, 12).T[None]  # code 12 * frame + level
+    known = codes.clone()
+    known[:, :, 1] = -1
+    before, after = model.neighbours(codes, known)
+    none = model.mask_code
+    assert before[0, :, 0].tolist() == [none] * 4 + [2, 3] + [none] * 2 + [6, 7, 8, 9]
+    assert before[0, :, 1].tolist() == [0, 1, 4, 5, 14, 15, 10, 11, 18, 19, 20, 21]
+    assert after[0, :, 1].tolist() == [24, 25, 26, 27, 26, 27, 28 + 2, 28 + 3, 30, 31, 30, 31]
+    assert (after[0, :, 0] == -1).all() and (after[0, :, 2] == none).all()
+
+
+@CODE_WIDTHS
+def test_all_levels_at_once_are_the_levels_in_turn(code_width: int) -> None:
+    model, streams = make(depth_width=24, code_width=code_width, series=SERIES), random_streams(2, 6)
+    codes = streams["acoustic"]
+    masked = torch.rand(2, 12, generator=torch.Generator().manual_seed(0)) < 0.5
+    known = codes.masked_fill(masked[:, None], model.mask_code)
+    hidden = model(known, streams["semantic"], streams["mulan"])[masked]
+    target = codes.transpose(1, 2)[masked]
+    before, after = (part.transpose(1, 2)[masked] for part in model.neighbours(codes, known))
+    at_once = model.all_depth_logits(hidden, target, (before, after))
+    for level in ORDER:
+        own = model.depth_logits(hidden, level, (before[:, level], after[:, level]))
+        torch.testing.assert_close(own, at_once[:, level])
+        hidden = model.depth_state(hidden, level, target[:, level])
+    # what is not known says nothing, and a model without tables for it is the one without `series`
+    for parameter in (model.beside, model.stay):
+        parameter.data.zero_()
+    plain = make(depth_width=24, code_width=code_width)
+    hidden = model(known, streams["semantic"], streams["mulan"])[masked]
+    torch.testing.assert_close(
+        model.all_depth_logits(hidden, target, (before, after)), plain.all_depth_logits(hidden, target)
+    )
+
+
+def test_a_code_can_be_told_to_stay() -> None:
+    model = make(depth_width=24, series=SERIES)
+    hidden, mask = torch.randn(5, 16), torch.full((5,), model.mask_code)
+    before = torch.arange(5)
+    base = model.depth_logits(hidden, 3, (mask, mask))
+    model.beside.data.zero_()
+    raised = model.depth_logits(hidden, 3, (before, mask)) - base
+    assert (raised.gather(1, before[:, None]).abs() > 1e-4).all()
+    assert (raised.scatter(1, before[:, None], 0.0).abs() < 1e-6).all()
+
+
 @pytest.mark.parametrize("depth_width", [0, 24])
 def test_saved_and_loaded(depth_width: int, tmp_path: Path) -> None:
-    model = make(2, depth_width, 6, FOUR)
+    model = make(2, depth_width, 6, FOUR, SERIES if depth_width else ())
     save_artifact(tmp_path / "storm", KIND, model.config, model, {})
     loaded = SoundStorm.from_artifact(tmp_path / "storm")
     assert loaded.config == model.config
@@ -213,6 +274,10 @@ def test_bad_settings_are_refused() -> None:
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=1, ff_width=16)
     with pytest.raises(ValueError, match="mulan_levels is 13"):
         SoundStormConfig(conformer=conformer, mulan_levels=13)
+    with pytest.raises(ValueError, match=r"series must number 12 levels.*got 2 and 16"):
+        SoundStormConfig(conformer=conformer, depth_width=16, series=(0, 1))
+    with pytest.raises(ValueError, match="needs a depth_width"):
+        SoundStormConfig(conformer=conformer, series=(0,) * 12)
     with pytest.raises(ValueError, match="causal"):
         causal = ConformerConfig(width=16, num_heads=2, num_layers=1, ff_width=16, causal=True)
         SoundStormConfig(conformer=causal)

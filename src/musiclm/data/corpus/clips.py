@@ -79,9 +79,12 @@ class ClipSampler:
                 break
         return audio, track, start_s
 
-    def batch(self, step: int, batch_size: int) -> tuple[Float[Tensor, "b 1 s"], list[Track], list[float]]:
-        """The clips of a step: (audio, their tracks, where in the track each starts, in seconds)."""
-        return _stack([self.clip(step, index) for index in range(batch_size)])
+    def batch(
+        self, step: int, batch_size: int, rows: slice = slice(None)
+    ) -> tuple[Float[Tensor, "b 1 s"], list[Track], list[float]]:
+        """The clips of a step, or some rows of them: (audio, their tracks, where in the track each starts, in
+        seconds)."""
+        return _stack([self.clip(step, index) for index in range(batch_size)[rows]])
 
 
 def eval_clips(

@@ -26,7 +26,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
             rows = [tokenizer.encode(clip[None].to(sets.model.device))[0] for clip in clips.audio]
         sides.append((clips, torch.stack(rows).cpu()))
     (train, train_codes), (test, test_codes) = sides
-    num_codes = len(tokenizer.centroids)
+    num_codes = tokenizer.spec.codebook_size
     generator = torch.Generator().manual_seed(config.seed)
     frames = test_codes.transpose(1, 2).flatten(0, 1)
     mixed = frames[torch.randperm(len(frames), generator=generator)].unflatten(0, (len(test_codes), -1)).transpose(1, 2)

@@ -39,23 +39,36 @@ class MelodyCondition(nn.Module):
         self.embedding.weight.copy_(rows.flatten(0, 1))
 
 
-def by_frame(codes: Int[Tensor, "b q m"], rate_hz: float, target_hz: float, num_frames: int) -> Int[Tensor, "b q t"]:
-    """Melody codes at the rate of the target: each frame those of its moment, `NO_MELODY` after their end.
+def by_frame(
+    codes: Int[Tensor, "b q m"], rate_hz: float, target_hz: float, num_frames: int, first: int = 0
+) -> Int[Tensor, "b q t"]:
+    """Melody codes at the rate of the target: each frame those of its moment, `NO_MELODY` before their beginning and
+    after their end.
+
+    first: which of the target's frames is the first, counted from where the melody begins; may lie before it.
 
     Example: melody at 2.5 Hz and a target at 12.5 Hz: each code five times.
     """
-    place = (torch.arange(num_frames, device=codes.device, dtype=torch.float64) + 0.5) * (rate_hz / target_hz)
-    index = place.long()
-    known = codes[..., index.clamp(max=codes.shape[2] - 1)]
-    return torch.where(index < codes.shape[2], known, NO_MELODY)
+    frames = torch.arange(first, first + num_frames, device=codes.device, dtype=torch.float64)
+    index = ((frames + 0.5) * (rate_hz / target_hz)).floor().long()
+    known = codes[..., index.clamp(0, codes.shape[2] - 1)]
+    return torch.where((index >= 0) & (index < codes.shape[2]), known, NO_MELODY)
 
 
 def some_of_it(
-    codes: Int[Tensor, "b q m"], dropout: float, span_share: float, generator: torch.Generator
+    codes: Int[Tensor, "b q m"],
+    dropout: float,
+    span_share: float,
+    generator: torch.Generator,
+    rows: slice = slice(None),
+    batch_size: int | None = None,
 ) -> Int[Tensor, "b q m"]:
-    """For training: a share of items lose their melody, and a share of the others all but one stretch of it."""
+    """For training: a share of items lose their melody, and a share of the others all but one stretch of it.
+
+    rows, batch_size: which of how many items these are, for which random numbers are drawn.
+    """
     b, _, m = codes.shape
-    draws = torch.rand(b, 4, generator=generator)
+    draws = torch.rand(b if batch_size is None else batch_size, 4, generator=generator)[rows]
     kept = draws[:, 0] >= dropout
     ends = (draws[:, 1:3] * m).sort(1).values
     stretched = draws[:, 3] < span_share

@@ -171,10 +171,10 @@ class TokenLM(nn.Module):
         prefix_positions: Float[Tensor, " c"],
         target: Int[Tensor, "b q t"],
         context: Int[Tensor, "b q t"] | None = None,
-        melody: Int[Tensor, "b m n"] | None = None,
+        melody: Int[Tensor, "b m t"] | None = None,
     ) -> Float[Tensor, "b q t v"]:
         """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it, those of `context`
-        if it is given, and the melody's codes, at their own rate.
+        if it is given, and the melody's codes, by frame of the target (`by_frame`).
 
         With `depth_width` the lower levels of the same frame are always those of `target`.
         """
@@ -182,9 +182,7 @@ class TokenLM(nn.Module):
         x = torch.cat([self.embed(prefix), self.embed_codes(target if context is None else context)[:, :-1]], 1)
         positions = self.layout.target_positions(0, x.shape[1] - prefix.shape[1], x.device)
         if melody is not None:
-            assert self.config.melody is not None and self.layout.target_spec.frame_rate_hz is not None
-            rates = (self.config.melody.frame_rate_hz or 0.0, self.layout.target_spec.frame_rate_hz)
-            told = self.told_of(by_frame(melody, *rates, target.shape[2]))
+            told = self.told_of(melody)
             x = torch.cat([x[:, : prefix.shape[1] - 1], x[:, prefix.shape[1] - 1 :] + told], 1)
         hidden, _ = self.transformer(x, torch.cat([prefix_positions, positions]))
         hidden = hidden[:, prefix.shape[1] - 1 :]  # what comes before each place
@@ -206,7 +204,8 @@ class TokenLM(nn.Module):
     ) -> LmLoss:
         """Cross-entropy of the target's levels (`Layout.target_codes`) given the conditions (whole streams by name).
 
-        A melody among them is read if the model reads melodies; `NO_MELODY` stands where there is none.
+        A melody among them, at its own rate, is read if the model reads melodies; `NO_MELODY` stands where there is
+        none.
 
         num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is
         left out.
@@ -215,6 +214,10 @@ class TokenLM(nn.Module):
         prefix, positions = self.layout.prefix(conditions, drop, num_frames)
         target = target.long()
         melody = None if self.config.melody is None else conditions.get(MELODY.name)
+        if melody is not None:
+            assert self.config.melody is not None
+            rates = (self.config.melody.frame_rate_hz or 0.0, self.layout.target_spec.frame_rate_hz or 0.0)
+            melody = by_frame(melody, *rates, target.shape[2])
         logits = self(prefix, positions, target, None if context is None else context.long(), melody)
         losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         name = self.layout.target_spec.name

@@ -75,21 +75,22 @@ SPECS = (MULAN, SEMANTIC, ACOUSTIC)
 
 def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage:
     """The stage with the acoustic levels up to `coarse` as coarse ones and the rest as fine ones (AudioLM: 4 of 12),
-    and every semantic level.
+    and every level of the other streams.
 
-    Raises: ValueError if the fine stage would have none.
+    Raises: ValueError if a fine stage would have none. A coarse stage may have all: then there is no fine one.
     """
-    levels = next((spec.levels for spec in specs if spec.name == ACOUSTIC.name), ACOUSTIC.levels)
-    if not 0 < coarse < levels:
-        raise ValueError(f"coarse_levels must lie in 1..{levels - 1}, of {levels} acoustic levels, got {coarse}")
-
-    semantic = next((spec.levels for spec in specs if spec.name == SEMANTIC.name), SEMANTIC.levels)
+    num = {**{spec.name: spec.levels for spec in SPECS}, **{spec.name: spec.levels for spec in specs}}
+    levels = num[ACOUSTIC.name]
+    most = levels - 1 if stage.name == FINE_STAGE.name else levels
+    if stage.target.stream == ACOUSTIC.name and not 0 < coarse <= most:
+        raise ValueError(
+            f"coarse_levels must lie in 1..{most}, of {levels} acoustic levels, got {coarse}"
+            + ("" if most else "; the coarse stage has the only one, and there is nothing for a fine stage to do")
+        )
 
     def cut(part: Part) -> Part:
-        if part.stream == SEMANTIC.name:
-            return Part(part.stream, 0, semantic)
         if part.stream != ACOUSTIC.name:
-            return part
+            return Part(part.stream, 0, num[part.stream])
         return Part(part.stream, 0, coarse) if part.start == 0 else Part(part.stream, coarse, levels)
 
     return replace(stage, conditions=tuple(cut(part) for part in stage.conditions), target=cut(stage.target))

@@ -15,11 +15,13 @@ from musiclm.core.streams import MELODY, MULAN
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.lm.melody import NO_MELODY, some_of_it
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
+from musiclm.nn.parts import WHOLE, Part, through
 from musiclm.train.loop import Update
 from musiclm.train.tokens import (
     TokenTaskConfig,
     draw,
     held_out,
+    rows_of,
     shuffled_costs,
     start_embeddings,
     token_facts,
@@ -100,19 +102,23 @@ class LmTask:
             slice(target.start, target.stop),
         )
 
-    def batch(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
         """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is
-        noised.
-        """
-        drawn = draw(self.store, self.config, self.layout.stage.crop_s, self.batch_size, self.seed, step)
+        noised; of a part its rows and its "weight"."""
+        config, crop_s, rows = self.config, self.layout.stage.crop_s, part.rows(self.batch_size)
+        if config.context_noise:  # what it reads comes from anywhere in the batch
+            whole = draw(self.store, config, crop_s, self.batch_size, self.seed, step)
+            drawn = rows_of(whole, rows)
+        else:
+            drawn = draw(self.store, config, crop_s, self.batch_size, self.seed, step, part)
         batch: dict[str, Any] = {"streams": drawn.streams, "num_frames": drawn.num_frames, "drop": drawn.drop}
-        if self.config.context_noise:
-            batch["context"] = self._noised(self.layout.target_codes(drawn.streams), drawn.generator)
-        if self.config.model.melody is not None:
-            shares = (self.config.melody_dropout, self.config.melody_span_share)
-            melody = some_of_it(drawn.streams[MELODY.name], *shares, drawn.generator)
+        if config.context_noise:
+            batch["context"] = self._noised(self.layout.target_codes(whole.streams), drawn.generator)[rows]
+        if config.model.melody is not None:
+            shares = (config.melody_dropout, config.melody_span_share)
+            melody = some_of_it(drawn.streams[MELODY.name], *shares, drawn.generator, rows, self.batch_size)
             batch["streams"] = {**drawn.streams, MELODY.name: melody}
-        return batch
+        return batch | part.weight(drawn.all_frames)
 
     def _noised(self, codes: Int[Tensor, "b q t"], generator: torch.Generator) -> Int[Tensor, "b q t"]:
         """Codes of which some are replaced by codes of the same level from anywhere in the batch."""
@@ -129,9 +135,15 @@ class LmTask:
         start_embeddings(self.model, self.store, self.config, self.seed)
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
+        per_level, total = through(self.model, self._losses, batch)
+        yield Update(group="model", loss=total, log=self._levels(per_level))
+
+    def _losses(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """By level, and the mean."""
         target = self.layout.target_codes(batch["streams"])
         loss = self.model.loss(batch["streams"], target, batch["num_frames"], batch["drop"], batch.get("context"))
-        yield Update(group="model", loss=loss.total, log=self._levels(loss.per_level))
+        weight = batch.get("weight", 1)
+        return loss.per_level * weight, loss.total * weight
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert isinstance(module, TokenLM)

@@ -28,6 +28,7 @@ from musiclm.data.corpus.manifest import CorpusError
 from musiclm.data.corpus.melodies import Rendition, load_renditions, read_rendition
 from musiclm.models.melody.features import HOP, PER_SEMITONE, PitchSpectra
 from musiclm.models.melody.model import KIND, MelodyConfig, MelodyEncoder, unstored
+from musiclm.nn.parts import WHOLE, Part, gather, through
 from musiclm.nn.precision import full_precision
 from musiclm.train.loop import Update
 
@@ -92,14 +93,17 @@ class Renditions:
         self._transform = PitchSpectra()
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
-    def pairs(self, num_melodies: int, seed: Sequence[int], augment: bool = True) -> Pairs:
-        """Windows of so many melodies, `windows_per_melody` each: a pure function of the arguments."""
-        random = np.random.default_rng(seed)
+    def pairs(self, num_melodies: int, seed: Sequence[int], augment: bool = True, rows: slice = slice(None)) -> Pairs:
+        """Windows of so many melodies, `windows_per_melody` each: a pure function of the arguments.
+
+        rows: which of the melodies' windows are made.
+        """
+        random = np.random.default_rng((*seed, 0))
         rounds = -(-num_melodies // len(self.melodies))
         order = np.concatenate([random.permutation(len(self.melodies)) for _ in range(rounds)])
         windows, rolls = [], []
-        for index in order[:num_melodies]:
-            some = self.melodies[index]
+        for place in range(num_melodies)[rows]:
+            random, some = np.random.default_rng((*seed, 1, place)), self.melodies[order[place]]
             two = [some[i] for i in random.permutation(len(some))[:2]]
             shift = int(random.integers(-self.config.transpose, self.config.transpose + 1)) if augment else 0
             for _ in range(self.config.windows_per_melody):
@@ -219,6 +223,7 @@ class MelodyTask:
 
     name = MELODY.name
     ema_group = "model"
+    whole_batch = True  # negatives are of the whole of it
 
     def __init__(self, config: MelodyTaskConfig, folder: Path, batch_size: int, seed: int = 0) -> None:
         """batch_size: melodies. Raises: CorpusError if the folder holds no renditions to train and validate on."""
@@ -233,22 +238,24 @@ class MelodyTask:
         self.validation = held_out.pairs(num, (seed, 0, 1), augment=False)
         self.baseline = {"recall": 1.0 / len(self.validation.roll)}
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """A pure function of (seed, step)."""
-        return self.train.pairs(self.batch_size, (self.seed, step, 0)).to_batch()
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+        """A pure function of (seed, step); of a part its melodies."""
+        rows = part.rows(self.batch_size)
+        return self.train.pairs(self.batch_size, (self.seed, step, 0), rows=rows).to_batch()
 
     def start(self, device: torch.device) -> None:
         """Nothing has to be fitted before."""
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
-        loss = self._loss(self.model, batch)
+        loss = through(self.model, self._loss, self.model, batch)
         log: dict[str, float | Tensor] = {"recall": loss.recall, "loss_baseline": loss.baseline}
         yield Update(group="model", loss=loss.loss, log=log)
 
     def _loss(self, module: MelodyEncoder, batch: dict[str, Tensor]) -> PairLoss:
-        same = batch["roll"] @ batch["roll"].T > self.config.same_above
+        roll = gather(batch["roll"])
         one, other = module(batch["spectra"].flatten(0, 1)).chunk(2)
-        return pair_loss(one, other, same, self.config.temperature)
+        # negatives are those of the whole batch
+        return pair_loss(gather(one), gather(other), roll @ roll.T > self.config.same_above, self.config.temperature)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert isinstance(module, MelodyEncoder)

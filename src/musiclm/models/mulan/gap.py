@@ -9,7 +9,7 @@ asks for (`fit_quantizer`).
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -80,7 +80,7 @@ def measure_gap(
     text: Float[Tensor, "n d"],
     codes_audio: Int[Tensor, "n q"],
     codes_text: Int[Tensor, "n q"],
-    model: MuLan,
+    rvq: ResidualVQ,
 ) -> Gap:
     """Figures for n pairs and their codes.
 
@@ -88,9 +88,9 @@ def measure_gap(
     """
     n = audio.shape[0]
     other = torch.arange(n).roll(-max(1, n // 3))
-    decoded = F.normalize(model.rvq.decode(codes_text), dim=-1)
-    decoded_audio = F.normalize(model.rvq.decode(codes_audio), dim=-1)
-    first, first_audio = (F.normalize(model.rvq.decode(c[:, :1]), dim=-1) for c in (codes_text, codes_audio))
+    decoded = F.normalize(rvq.decode(codes_text), dim=-1)
+    decoded_audio = F.normalize(rvq.decode(codes_audio), dim=-1)
+    first, first_audio = (F.normalize(rvq.decode(c[:, :1]), dim=-1) for c in (codes_text, codes_audio))
     return Gap(
         mean_distance=float((audio.mean(0) - text.mean(0)).norm()),
         paired_cosine=float((audio * text).sum(1).mean()),
@@ -104,11 +104,20 @@ def measure_gap(
     )
 
 
+@runtime_checkable
+class Quantizes(Protocol):
+    """A joint embedding: MuLan, or another in its place."""
+
+    rvq: Any
+
+    def quantize(self, embedding: Float[Tensor, "b d"]) -> Int[Tensor, "b q 1"]: ...
+
+
 @torch.no_grad()
-def gap_of(model: MuLan, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> Gap:
+def gap_of(model: Quantizes, audio: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> Gap:
     """The gap of a model as it stands; `audio` and `text` are its embeddings of n pairs."""
     codes_audio, codes_text = model.quantize(audio)[..., 0], model.quantize(text)[..., 0]
-    return measure_gap(audio, text, codes_audio, codes_text, model)
+    return measure_gap(audio, text, codes_audio, codes_text, model.rvq)
 
 
 @dataclass(frozen=True)

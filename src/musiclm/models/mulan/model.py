@@ -29,6 +29,7 @@ from musiclm.core.config import from_json
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.mulan.text import TextConfig, TextEncoder, tokenize
 from musiclm.nn.attention import attention
+from musiclm.nn.block import Block
 from musiclm.nn.rvq import ResidualVQ, training_state
 
 KIND = "mulan"
@@ -109,7 +110,7 @@ class ConvBlock(nn.Module):
         return self.skip(x) + self.conv2(F.gelu(self.norm2(h)))
 
 
-class AudioLayer(nn.Module):
+class AudioLayer(Block):
     """Pre-LN self-attention and feed-forward."""
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
@@ -238,6 +239,10 @@ class MuLan(nn.Module):
             for name in ("words", "positions", "norm"):
                 getattr(self.text_encoder, name).requires_grad_(False)
             self.text_encoder.segment.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_scale.device
 
     # -- towers
 

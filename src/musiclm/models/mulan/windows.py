@@ -222,10 +222,12 @@ class CaptionedWindows:
 
     def same(self, picked: NDArray[np.int64], choices: NDArray[np.int64]) -> Bool[Tensor, "k b b"]:
         """For each of the window's chosen captions: pairs of one piece or of one caption, which are no negatives."""
-        piece = np.array([self.windows[w].track.piece for w in picked])
+        # numbers in place of words: a batch of thousands has millions of pairs
+        piece = np.unique([self.windows[w].track.piece for w in picked], return_inverse=True)[1]
         found = []
         for column in choices.T:
-            text = np.array([self.captions[w][c].lower() for w, c in zip(picked, column, strict=True)])
+            words = [self.captions[w][c].lower() for w, c in zip(picked, column, strict=True)]
+            text = np.unique(words, return_inverse=True)[1]
             found.append((piece[:, None] == piece) | (text[:, None] == text))
         return torch.from_numpy(np.stack(found))
 

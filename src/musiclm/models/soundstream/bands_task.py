@@ -23,6 +23,7 @@ from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder, fit_lin
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss, feature_loss
 from musiclm.models.soundstream.model import SoundStream
+from musiclm.nn.parts import WHOLE, Part, draw, draw_once, own_batches, through
 from musiclm.nn.precision import full_precision
 from musiclm.nn.rvq import GroupedVQ, perplexity, training_state
 from musiclm.train.loop import Update
@@ -66,8 +67,8 @@ class BandsCodecConfig:
 
     def draw_counts(self, batch: int) -> Int[Tensor, " b"]:
         """How many codes of a frame each example is decoded from."""
-        drawn = torch.multinomial(torch.tensor(self.code_count_shares), batch, replacement=True)
-        return torch.tensor(self.code_counts)[drawn]
+        shares = torch.tensor(self.code_count_shares)
+        return torch.tensor(self.code_counts)[draw(lambda num: torch.multinomial(shares, num, replacement=True), batch)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +184,12 @@ class BandsCodecTask:
         assert isinstance(encoder, BandsEncoder) and isinstance(decoder, BandsDecoder) and isinstance(rvq, GroupedVQ)
         return encoder, decoder, rvq
 
-    def batch(self, step: int) -> Float[Tensor, "b 1 s"]:
+    def batch(self, step: int, part: Part = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain."""
-        audio = self.sampler.batch(step, self.batch_size)[0]
+        rows, num = part.rows(self.batch_size), self.batch_size
+        audio = self.sampler.batch(step, num, rows)[0]
         generator = torch.Generator().manual_seed(self.seed * 7919 + step)
-        gain_db = (torch.rand(audio.shape[0], 1, 1, generator=generator) * 2 - 1) * self.crops.gain_db
+        gain_db = (torch.rand(num, 1, 1, generator=generator) * 2 - 1)[rows] * self.crops.gain_db
         return (audio * 10 ** (gain_db / 20)).clamp(-1, 1)
 
     @torch.no_grad()
@@ -261,6 +263,10 @@ class BandsTask(BandsCodecTask):
         fit_linear_path(encoder, decoder, spectra)
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
+        loss, log = through(self.model, self._losses, batch, step)
+        yield Update("generator", loss, log)
+
+    def _losses(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
         encoder, decoder, rvq = self.parts
         target = self.magnitudes(batch)
         latent = encoder.encode(target)
@@ -276,7 +282,7 @@ class BandsTask(BandsCodecTask):
             total = total + self.config.commitment_weight * quantized.commitment
             latent = quantized.output
         distance, terms = self.distance(decoder(latent), target)
-        yield Update("generator", total + distance, log | terms)
+        return total + distance, log | terms
 
     @torch.no_grad()
     def _start_codebooks(self, step: int, device: torch.device) -> None:
@@ -284,7 +290,7 @@ class BandsTask(BandsCodecTask):
         encoder, _, rvq = self.parts
         num = self.config.kmeans_batches
         with full_precision(device):
-            spectra = [self.magnitudes(self.batch(step + ahead).to(device)) for ahead in range(num)]
+            spectra = [self.magnitudes(self.batch(step + ahead, part).to(device)) for ahead, part in own_batches(num)]
             latents = torch.cat([encoder.encode(part) for part in spectra])
             rvq.fit_kmeans(latents.transpose(1, 2).flatten(0, 1), num_iterations=10, steps=num)
 
@@ -303,6 +309,7 @@ class BandsDecoderTask(BandsCodecTask):
     """
 
     name = "soundstream-decoder"
+    whole_batch = True  # losses relative to the batch's own size
 
     def __init__(self, config: BandsDecoderTaskConfig, corpus: Path, batch_size: int, seed: int, start: Path) -> None:
         self.config = config
@@ -326,17 +333,14 @@ class BandsDecoderTask(BandsCodecTask):
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
         """The discriminators' step, then the decoder's."""
-        config, (_, decoder, _) = self.config, self.parts
+        config = self.config
+        self.discriminators.requires_grad_(True)
         target = self.magnitudes(batch)
-        with torch.no_grad(), full_precision(batch.device):
-            codes = self.model.encode(batch)  # those that language models learn, which hold
-            counts = config.draw_counts(len(batch)).tolist()
-            parts = [self.model.dequantize(own[None, :count]) for own, count in zip(codes, counts, strict=True)]
-        output = decoder(torch.cat(parts))
+        output = through(self.model, self._decoded, batch)
         total, log = self.distance(output, target)
         real, fake = self._pieces(target, output)
         held = [part.detach() for part in fake]
-        yield Update("discriminator", discriminator_loss(self.discriminators(real), self.discriminators(held)))
+        yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, held))
         if step >= config.adversary_from_step:
             self.discriminators.requires_grad_(False)
             with torch.no_grad():
@@ -346,14 +350,25 @@ class BandsDecoderTask(BandsCodecTask):
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
         yield Update("generator", total, log)
-        self.discriminators.requires_grad_(True)
+
+    def _decoded(self, batch: Float[Tensor, "b 1 s"]) -> Spectra:
+        """Magnitudes decoded from some of their codes."""
+        _, decoder, _ = self.parts
+        with torch.no_grad(), full_precision(batch.device):
+            codes = self.model.encode(batch)  # those that language models learn, which hold
+            counts = self.config.draw_counts(len(batch)).tolist()
+            parts = [self.model.dequantize(own[None, :count]) for own, count in zip(codes, counts, strict=True)]
+        return decoder(torch.cat(parts))
+
+    def _discriminator_loss(self, real: Spectra, fake: Spectra) -> Tensor:
+        return discriminator_loss(self.discriminators(real), self.discriminators(fake))
 
     def _pieces(self, target: Spectra, output: Spectra) -> tuple[Spectra, Spectra]:
         """The same random piece of original and decoded magnitudes."""
         model, config = self.model.config, self.config
         frame_s = model.samples_per_frame / model.sample_rate_hz
         frames, length = round(config.crop_s / frame_s), round(config.adversary_crop_s / frame_s)
-        start = int(torch.randint(0, frames - length + 1, ()))
+        start = draw_once(lambda: int(torch.randint(0, frames - length + 1, ())))
         spans = [model.samples_per_frame // band.hop for band in model.bands]
         own = [slice(start * n, (start + length) * n) for n in spans]
         return [t[:, s] for t, s in zip(target, own, strict=True)], [o[:, s] for o, s in zip(output, own, strict=True)]

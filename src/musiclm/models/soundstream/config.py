@@ -207,10 +207,16 @@ class SoundStreamConfig:
         ]
 
     @property
+    def series(self) -> tuple[int, ...]:
+        """Of each code of a frame of the bands network: the quantizer that gives it, counted over all groups of all
+        bands, level by level. Codes of one quantizer follow one another in time."""
+        before = [sum(band.groups for band in self.bands[:number]) for number in range(len(self.bands) + 1)]
+        return tuple(slot.level * before[-1] + before[slot.band] + slot.group for slot in self.slots)
+
+    @property
     def place_groups(self) -> list[int]:
-        """Of the bands network: codebooks of each code of the first level, counted over all groups of all bands."""
-        before = [sum(band.groups for band in self.bands[:number]) for number in range(len(self.bands))]
-        return [before[slot.band] + slot.group for slot in self.slots if slot.level == 0]
+        """Of the bands network: the group of each code of the first level."""
+        return list(self.series[: len(self.slots) // self.group_levels])
 
     @property
     def trunk_steps(self) -> int:

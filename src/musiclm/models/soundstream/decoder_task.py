@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from musiclm.core.artifact import codes_hash, read_config, save_artifact
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.task import CodecTask, CodecTaskConfig
+from musiclm.nn.parts import draw_once
 from musiclm.nn.rvq import training_state
 
 
@@ -57,8 +58,8 @@ class DecoderTask(CodecTask):
     @torch.no_grad()
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents of the codes that the codec gives outside training, in float32; one draw of how many levels."""
-        levels = int(torch.randint(1, self.model.config.levels + 1, ()))
-        if float(torch.rand(())) < self.config.played_share:
+        levels = draw_once(lambda: int(torch.randint(1, self.model.config.levels + 1, ())))
+        if draw_once(lambda: float(torch.rand(()))) < self.config.played_share:
             levels = self.config.played_levels
         with torch.autocast(batch.device.type, enabled=False):
             latent = self.model.dequantize(self.model.encode(batch, levels))

@@ -265,7 +265,10 @@ class BandsStream:
         self.latent = latent if self.latent is None else torch.cat([self.latent, latent], -1)
         parts = [latent.new_zeros(latent.shape[0], 1, 0)]
         while self.latent.shape[-1] >= self.size:
-            late = self.decoder.lagging(self.latent[..., : self.size], self.state)
+            # one layout in memory, whatever pieces they came in: sums of another layout end with other last bits, and
+            # phases grow those to differences that can be heard
+            block = self.latent[..., : self.size].transpose(1, 2).clone(memory_format=torch.contiguous_format)
+            late = self.decoder.lagging(block.transpose(1, 2), self.state)
             self.latent = self.latent[..., self.size :]
             frames = self.size * self.decoder.steps
             start = min(self.skip, frames)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from musiclm.core.features import mel_filterbank, stft
 from musiclm.models.soundstream.spectrogram import FLOOR, Spectra
+from musiclm.nn.parts import mean
 
 
 class SpectralLoss(nn.Module):
@@ -96,7 +97,7 @@ class SpectraLoss(nn.Module):
                 ((size_out - size_ref).abs() @ self.mel).mean(1)
                 / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
             ).mean(),
-            phase_advance=(phase_advance * weight).sum() / (weight.sum() + 1e-6),
+            phase_advance=(phase_advance * weight).sum() / (mean(weight.sum()) + 1e-6),
         )
 
 
@@ -122,9 +123,11 @@ def adversarial_loss(fake: list[list[Tensor]]) -> Float[Tensor, ""]:
 
 def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Float[Tensor, ""]:
     """L1 between inner layers, relative to the real ones' size (equation 3)."""
-    losses = [
-        (f - r.detach()).abs().mean() / (r.detach().abs().mean() + 1e-6)
+    pairs = [
+        (r.detach(), f)
         for real_layers, fake_layers in zip(real, fake, strict=True)
         for r, f in zip(real_layers[:-1], fake_layers[:-1], strict=True)
     ]
+    sizes = mean(torch.stack([r.abs().mean() for r, _ in pairs]))
+    losses = [(f - r).abs().mean() / (size + 1e-6) for (r, f), size in zip(pairs, sizes, strict=True)]
     return torch.stack(losses).mean()

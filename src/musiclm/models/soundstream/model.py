@@ -74,6 +74,31 @@ class SoundStream(nn.Module):
     def spec(self) -> TokenSpec:
         return self.config.spec
 
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.config.sample_rate_hz
+
+    @property
+    def samples_per_frame(self) -> int:
+        return self.config.samples_per_frame
+
+    @property
+    def codebooks(self) -> Float[Tensor, "q v c"]:
+        """The vectors behind the codes of each level."""
+        return self.rvq.codebooks
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encoder_stream(self, levels: int | None = None) -> "EncoderStream":
+        """Encodes in pieces."""
+        return EncoderStream(self, levels)
+
+    def decoder_stream(self) -> "DecoderStream":
+        """Decodes in pieces."""
+        return DecoderStream(self)
+
     def tell_every_bin(self) -> None:
         """From now on the decoder of the bands network tells every bin of pooled bands: at first what it told of each
         band. Codes stay what they are."""
@@ -176,7 +201,10 @@ class SoundStream(nn.Module):
 
 
 class EncoderStream:
-    """Encodes a stream piece by piece; the codes equal those of the whole. One per stream."""
+    """Encodes a stream piece by piece; the codes equal those of the whole.
+
+    But for a vector that lies as near to two codes as the last bits of a sum. One per stream.
+    """
 
     def __init__(self, model: SoundStream, levels: int | None = None) -> None:
         self.model, self.levels = model, levels
@@ -222,7 +250,11 @@ class EncoderStream:
 
 
 class DecoderStream:
-    """Decodes a stream piece by piece; the audio equals that of the whole. One per stream."""
+    """Decodes a stream piece by piece; the audio equals that of the whole, that of the bands network to the bit.
+
+    The others work on pieces as they come, whose sums end with other last bits: within 0.01 of full scale. One per
+    stream.
+    """
 
     def __init__(self, model: SoundStream) -> None:
         self.model = model

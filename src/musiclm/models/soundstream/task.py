@@ -29,6 +29,7 @@ from musiclm.models.soundstream.loss import (
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
+from musiclm.nn.parts import WHOLE, Part, draw_once, own_batches, through
 from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
 from musiclm.train.loop import Update
 
@@ -116,6 +117,7 @@ class CodecTask:
     of it, is a subclass's affair: `_latent`, `start` and `export`."""
 
     ema_group = "generator"
+    whole_batch = True  # losses relative to the batch's own size
 
     def __init__(self, config: CodecTaskConfig, model: SoundStream, corpus: Path, batch_size: int, seed: int) -> None:
         self.settings, self.model, self.batch_size, self.seed = config, model, batch_size, seed
@@ -134,12 +136,13 @@ class CodecTask:
         """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
         raise NotImplementedError
 
-    def batch(self, step: int) -> Float[Tensor, "b 1 s"]:
+    def batch(self, step: int, part: Part = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
-        audio = self.sampler.batch(step, self.batch_size)[0]
+        rows, num = part.rows(self.batch_size), self.batch_size
+        audio = self.sampler.batch(step, num, rows)[0]
         generator = torch.Generator().manual_seed(self.seed * 7919 + step)
-        gain_db = (torch.rand(audio.shape[0], 1, 1, generator=generator) * 2 - 1) * self.settings.gain_db
-        sign = torch.randint(0, 2, (audio.shape[0], 1, 1), generator=generator) * 2 - 1
+        gain_db = (torch.rand(num, 1, 1, generator=generator) * 2 - 1)[rows] * self.settings.gain_db
+        sign = (torch.randint(0, 2, (num, 1, 1), generator=generator) * 2 - 1)[rows]
         return (audio * sign * 10 ** (gain_db / 20)).clamp(-1, 1)
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
@@ -147,8 +150,9 @@ class CodecTask:
         config = self.settings
         self.spectral.to(batch.device)
         self.spectra.to(batch.device)
-        latent, total, log = self._latent(batch, step)
-        decoded, target = self.model.decoder(latent), None
+        self.discriminators.requires_grad_(True)
+        decoded, total, log = through(self.model, self._decoded, batch, step)
+        target = None
         if isinstance(decoded, Spectra):
             target = self.model.spectra(batch)
             distance = self.spectra(decoded, target)
@@ -157,7 +161,7 @@ class CodecTask:
         if step >= config.discriminator_from_step:
             real, fake = self._adversary_crops(batch, target, decoded)
             held = Shown(*(None if x is None else x.detach() for x in fake))
-            yield Update("discriminator", discriminator_loss(self.discriminators(*real), self.discriminators(*held)))
+            yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, held))
         if step >= config.adversary_from_step:
             self.discriminators.requires_grad_(False)
             with torch.no_grad():
@@ -178,19 +182,26 @@ class CodecTask:
             total = total + config.linear_weight * linear + config.log_weight * logarithmic
             log |= {"mel_linear": linear, "mel_log": logarithmic}
         yield Update("generator", total, log)
-        self.discriminators.requires_grad_(True)
+
+    def _decoded(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Any, Tensor, dict[str, float | Tensor]]:
+        """What the decoder makes, a loss of the quantizer's own, and figures of the quantizer."""
+        latent, total, log = self._latent(batch, step)
+        return self.model.decoder(latent), total, log
+
+    def _discriminator_loss(self, real: Shown, fake: Shown) -> Float[Tensor, ""]:
+        return discriminator_loss(self.discriminators(*real), self.discriminators(*fake))
 
     def _adversary_crops(self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra) -> tuple[Shown, Shown]:
         """The same random piece of the original and of what was decoded, as the discriminators need it."""
         model = self.model.config
         length = round(self.settings.adversary_crop_s * model.sample_rate_hz)
         if isinstance(decoded, Tensor):
-            start = int(torch.randint(0, batch.shape[-1] - length + 1, ()))
+            start = draw_once(lambda: int(torch.randint(0, batch.shape[-1] - length + 1, ())))
             return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
         phase = self.model.phase
         assert isinstance(phase, PhaseSynthesis) and target is not None
         edge, frames = model.n_fft // model.hop - 1, length // model.hop
-        first = int(torch.randint(0, decoded.phase_advance.shape[1] - frames - 2 * edge + 1, ()))
+        first = draw_once(lambda: int(torch.randint(0, decoded.phase_advance.shape[1] - frames - 2 * edge + 1, ())))
         own = slice(first + edge, first + edge + frames)
         real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
         if self.discriminators.need_audio:
@@ -266,13 +277,14 @@ class SoundStreamTask(CodecTask):
     @torch.no_grad()
     def _start_codebooks(self, step: int, device: torch.device) -> None:
         """k-means on latents of several batches: one batch has fewer frames than a codebook has codes."""
-        batches = [self.batch(step + ahead).to(device) for ahead in range(self.config.kmeans_batches)]
+        num = self.config.kmeans_batches
+        batches = [self.batch(step + ahead, part).to(device) for ahead, part in own_batches(num)]
         latents = torch.cat([self.model.latents(audio) for audio in batches])
         rvq = self.model.rvq
         assert isinstance(rvq, ResidualVQ)
         rvq.fit_kmeans(latents.transpose(1, 2).flatten(0, 1), num_iterations=10)
         # the averages count use per step: scale what k-means counted over all its frames
-        scale = batches[0].shape[0] / latents.shape[0]
+        scale = 1 / num
         rvq.counts.mul_(scale)
         rvq.sums.mul_(scale)
 

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.nn.block import Block
 from musiclm.nn.stream import CausalConv1d, CausalConvTranspose1d, StreamState
 
 
-class ResidualUnit(nn.Module):
+class ResidualUnit(Block):
     """Dilated convolution of 7, pointwise convolution, skip (figure 3)."""
 
     def __init__(self, channels: int, dilation: int) -> None:

@@ -11,6 +11,10 @@ reads the Conformer's state and the frame's lower levels and predicts the next (
 RQ-Transformer does, arXiv 2203.01941), so that a step teaches every level of every masked frame; decoding takes the
 rounds of the first level alone.
 
+`series` tells the network per frame which codes were drawn just before. A sum of two dozen embeddings does not tell it
+which code of a group sounded last, and codes that hold then change in every frame. Frames are drawn in order, so the
+codes before are always known.
+
 `code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
 each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
 weights.
@@ -42,6 +46,9 @@ class SoundStormConfig:
     mulan_levels: int = 0  # of the MuLan condition; 0 is none, as published
     depth_width: int = 0  # hidden width of the network that predicts a frame's levels in turn; 0 is none, as published
     code_width: int = 0  # of the tables of acoustic codes; 0 is the conformer's, as published
+    # which levels follow one another in time, within a frame and from frame to frame: levels of one number do. With
+    # `depth_width`, a level is then told the code before it, and the one after it where that is known; () tells nothing
+    series: tuple[int, ...] = ()
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
     mulan: TokenSpec = field(default=MULAN)
@@ -52,13 +59,13 @@ class SoundStormConfig:
         for name in ("depth_width", "code_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.series and (len(self.series) != self.acoustic.levels or not self.depth_width):
+            raise ValueError(
+                f"series must number {self.acoustic.levels} levels, and needs a depth_width; got {len(self.series)} "
+                f"and {self.depth_width}"
+            )
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
-        if min(self.pace.acoustic, self.pace.semantic) != 1:
-            raise ValueError(
-                "one of the frame rates must be a multiple of the other, got "
-                f"{self.acoustic.frame_rate_hz} Hz (acoustic) and {self.semantic.frame_rate_hz} Hz (semantic)"
-            )
 
     @property
     def pace(self) -> Pace:
@@ -66,13 +73,30 @@ class SoundStormConfig:
         return Pace.of(self.acoustic, self.semantic)
 
     @property
+    def before(self) -> list[tuple[int, int]]:
+        """Of each level: where the code before it in time is, as a level and how many frames back."""
+        places = []
+        for level, number in enumerate(self.series):
+            own = [other for other, its in enumerate(self.series) if its == number]
+            place = own.index(level)
+            places.append((own[place - 1], 0 if place else 1))
+        return places
+
+    @property
+    def after(self) -> list[int]:
+        """Of each level: the level of the next frame that is the next in time of those not drawn with it."""
+        return [self.series.index(number) for number in self.series]
+
+    @property
     def semantic_codes(self) -> int:
         """Semantic codes that an acoustic frame reads, each with rows of its own."""
-        return self.pace.semantic * self.semantic.levels
+        return self.pace.semantic_at_once * self.semantic.levels
 
 
 class SoundStorm(nn.Module):
     """Hidden states of frames with some codes masked, and logits of one level."""
+
+    beside_rows: Tensor
 
     def __init__(self, config: SoundStormConfig) -> None:
         super().__init__()
@@ -98,6 +122,12 @@ class SoundStorm(nn.Module):
             nn.init.normal_(self.mulan.weight, std=0.5 * config.mulan_levels**-0.5)
         if config.depth_width:
             self.depth = Depth(width, config.depth_width, acoustic.levels)
+        if config.series:
+            # what the codes before and after a level say, and how likely they stay; at first nothing
+            self.beside = nn.Parameter(torch.zeros(2, acoustic.levels, inner, width))
+            self.stay = nn.Parameter(torch.zeros(2, acoustic.levels, width))
+            levels = torch.tensor([[level for level, _ in config.before], config.after])
+            self.register_buffer("beside_rows", levels * (acoustic.codebook_size + 1), persistent=False)
         self.conformer = Conformer(config.conformer)
         self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, inner))
         nn.init.normal_(self.head, std=0.02)
@@ -149,8 +179,15 @@ class SoundStorm(nn.Module):
         x = x.view(b, num_frames, -1)
         count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
-        units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
-        x = x + units.repeat_interleave(config.pace.acoustic, dim=1)[:, :num_frames]
+        pace = config.pace
+        if min(pace.acoustic, pace.semantic) == 1:
+            units = self.semantic(semantic.transpose(1, 2).reshape(b, -1, count) + own).sum(2)
+            x = x + units.repeat_interleave(pace.acoustic, dim=1)[:, :num_frames]
+        else:  # each acoustic frame reads the semantic ones from that on which sounds when it begins
+            first = torch.arange(num_frames, device=codes.device) * pace.semantic // pace.acoustic
+            over = first[:, None] + torch.arange(pace.semantic_at_once, device=codes.device)
+            read = semantic.transpose(1, 2)[:, over.clamp(max=semantic.shape[2] - 1)]  # b f n s
+            x = x + self.semantic(read.flatten(2) + own).sum(2)
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
@@ -180,26 +217,80 @@ class SoundStorm(nn.Module):
         """States at the width of the tables of codes; of several levels, level first."""
         return hidden @ self.narrow[levels] if self.config.code_width else hidden
 
-    def depth_logits(self, state: Float[Tensor, "n d"], level: int) -> Float[Tensor, "n v"]:
+    def neighbours(
+        self, codes: Int[Tensor, "b q f"], known: Int[Tensor, "b q f"]
+    ) -> tuple[Int[Tensor, "b q f"], Int[Tensor, "b q f"]]:
+        """The codes before and after each code in time (`SoundStormConfig.series`); `mask_code` where there is none.
+
+        codes: those before are taken from these, for frames are drawn in order. known: those after, from these.
+        """
+        edge = torch.full_like(codes[:, :, :1], self.mask_code)
+        earlier, later = torch.cat([edge, codes[:, :, :-1]], 2), torch.cat([known[:, :, 1:], edge], 2)
+        before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
+        return torch.stack(before, 1), torch.stack([later[:, level] for level in self.config.after], 1)
+
+    def told(self, neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]], levels: slice) -> Float[Tensor, "n q d"]:
+        """What the codes before and after some levels add to their states."""
+        before, after = (
+            torch.einsum("nqc,qcd->nqd", self.embedding(codes + rows[levels]), beside[levels])
+            for codes, rows, beside in zip(neighbours, self.beside_rows, self.beside, strict=True)
+        )
+        return before + after
+
+    def _with_stays(
+        self,
+        logits: Float[Tensor, "n q v"],
+        hidden: Float[Tensor, "n q d"],
+        neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]],
+        levels: slice,
+    ) -> Float[Tensor, "n q v"]:
+        """Logits with those of the codes before and after raised."""
+        for side, codes in enumerate(neighbours):
+            gain = torch.einsum("nqd,qd->nq", hidden, self.stay[side, levels]).float()
+            gain = gain.masked_fill(codes == self.mask_code, 0.0)
+            logits = logits.scatter_add(2, codes.clamp(max=self.mask_code - 1)[..., None], gain[..., None])
+        return logits
+
+    def depth_logits(
+        self,
+        state: Float[Tensor, "n d"],
+        level: int,
+        neighbours: tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | None = None,
+    ) -> Float[Tensor, "n v"]:
         """Logits of a level of frames, float32.
 
-        `state` is the Conformer's output plus the embeddings of the lower levels.
+        `state` is the Conformer's output plus the embeddings of the lower levels. neighbours: the codes before and
+        after, for a model with `series`.
         """
-        hidden = self.depth(state[:, None], slice(level, level + 1))[:, 0]
-        return self.logits(hidden[None], level)[0]
+        own = slice(level, level + 1)
+        if neighbours is None:
+            hidden = self.depth(state[:, None], own)
+            return self.logits(hidden[None, :, 0], level)[0]
+        beside = (neighbours[0][:, None], neighbours[1][:, None])
+        hidden = self.depth(state[:, None] + self.told(beside, own), own)
+        return self._with_stays(self.logits(hidden[None, :, 0], level)[0][:, None], hidden, beside, own)[:, 0]
 
     def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """`state` with the codes of a level added to it."""
         own = self.embedding(codes + level * (self.config.acoustic.codebook_size + 1))
         return state + self._widened(own, level)
 
-    def all_depth_logits(self, hidden: Float[Tensor, "n d"], codes: Int[Tensor, "n q"]) -> Float[Tensor, "n q v"]:
+    def all_depth_logits(
+        self,
+        hidden: Float[Tensor, "n d"],
+        codes: Int[Tensor, "n q"],
+        neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]] | None = None,
+    ) -> Float[Tensor, "n q v"]:
         """Logits of all levels of frames, each given the true codes below it: `depth_logits` of every level at once."""
         base = torch.arange(codes.shape[1] - 1, device=codes.device) * (self.config.acoustic.codebook_size + 1)
         below = self._widened(self.embedding(codes[:, :-1] + base).transpose(0, 1), slice(-1)).transpose(0, 1)
         states = torch.cat([hidden[:, None], hidden[:, None] + below.cumsum(1)], 1)
-        states = self._narrowed(self.depth(states, slice(None)).transpose(0, 1), slice(None)).transpose(0, 1)
-        return (torch.einsum("nqc,qvc->nqv", states, self.head) + self.head_bias).float()
+        if neighbours is not None:
+            states = states + self.told(neighbours, slice(None))
+        states = self.depth(states, slice(None))
+        narrow = self._narrowed(states.transpose(0, 1), slice(None)).transpose(0, 1)
+        logits = (torch.einsum("nqc,qvc->nqv", narrow, self.head) + self.head_bias).float()
+        return logits if neighbours is None else self._with_stays(logits, states, neighbours, slice(None))
 
     def logits_per_row(self, hidden: Float[Tensor, "b f d"], level: Int[Tensor, " b"]) -> Float[Tensor, "b f v"]:
         """Logits of each row's own level, float32."""
@@ -221,7 +312,9 @@ class SoundStorm(nn.Module):
             vectors = vectors[: config.acoustic.levels]
         # MuLan's finer levels matter less: all are scaled like the first, so that rare fine codes are no loud noise
         width = self.embedding.weight.shape[1] if stream == ACOUSTIC.name else config.conformer.width
-        side_by_side = stream == ACOUSTIC.name and (config.code_width > 0 or config.pace.semantic > 1)
+        side_by_side = stream == ACOUSTIC.name and (
+            config.code_width > 0 or config.pace.semantic > config.pace.acoustic
+        )
         apart = side_by_side or (stream == SEMANTIC.name and config.semantic.levels > 1)
         rows = project_codebooks(vectors, width, seed, like_first=stream == MULAN.name, apart=apart)
         if stream == ACOUSTIC.name:
@@ -229,4 +322,5 @@ class SoundStorm(nn.Module):
         else:
             weight = self.semantic.weight if stream == SEMANTIC.name else self.mulan.weight[:-1]
             table = weight.view(-1, *rows.shape[1:])
+            rows = rows.repeat(len(table) // len(rows), 1, 1)
         table.copy_(rows.to(table) * table.std())

@@ -21,6 +21,7 @@ from musiclm.core.artifact import save_artifact
 from musiclm.core.config import check_shares
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
+from musiclm.nn.parts import WHOLE, Part, through
 from musiclm.train.loop import Update
 from musiclm.train.tokens import (
     TokenTaskConfig,
@@ -112,14 +113,14 @@ def whole_frame_losses(
     """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`."""
     codes = streams["acoustic"]
     real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
-    hidden = model(
-        codes.masked_fill(masked[:, None], model.mask_code),
-        streams["semantic"],
-        streams.get("mulan"),
-        None if bool(real.all()) else real,
-    )
+    known = codes.masked_fill(masked[:, None], model.mask_code)
+    hidden = model(known, streams["semantic"], streams.get("mulan"), None if bool(real.all()) else real)
     target = codes.transpose(1, 2)[masked]
-    logits = model.all_depth_logits(hidden[masked], target)
+    neighbours = None
+    if model.config.series:
+        before, after = model.neighbours(codes, known)
+        neighbours = before.transpose(1, 2)[masked], after.transpose(1, 2)[masked]
+    logits = model.all_depth_logits(hidden[masked], target, neighbours)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
 
 
@@ -184,19 +185,22 @@ class StormTask:
         streams["acoustic"] = streams["acoustic"][:, levels]
         self.validation: dict[str, Any] = {"streams": streams, "num_frames": num_frames["acoustic"]}
 
-    def batch(self, step: int) -> dict[str, Any]:
-        """A pure function of (seed, step)."""
-        drawn = draw(self.store, self.config, self.config.crop_s, self.batch_size, self.seed, step)
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
+        """A pure function of (seed, step); of a part its rows and its "weight"."""
+        rows = part.rows(self.batch_size)
+        drawn = draw(self.store, self.config, self.config.crop_s, self.batch_size, self.seed, step, part)
         streams, num_frames = drawn.streams, drawn.num_frames["acoustic"]
         if "mulan" in streams:
             streams["mulan"] = streams["mulan"].masked_fill(drawn.drop[:, None, None], -1)
         streams["acoustic"] = streams["acoustic"][:, : self.config.model.acoustic.levels]
         _, levels, length = streams["acoustic"].shape
-        masking = draw_masking(num_frames, length, levels, self.config, drawn.generator)
+        all_frames = self.store.frames_of("acoustic", drawn.all_frames)
+        masking = draw_masking(all_frames, length, levels, self.config, drawn.generator)
         return {
             "streams": streams,
             "num_frames": num_frames,
-            "masking": {"level": masking.level, "cut": masking.cut, "masked": masking.masked},
+            "masking": {"level": masking.level[rows], "cut": masking.cut[rows], "masked": masking.masked[rows]},
+            **part.weight(masking.masked),
         }
 
     def start(self, device: torch.device) -> None:
@@ -205,16 +209,23 @@ class StormTask:
 
     def updates(self, batch: dict[str, Any], step: int) -> Iterator[Update]:
         masking = Masking(**batch["masking"])
+        masked, share = masking.masked, batch.get("weight", 1)
         if self.config.model.depth_width:
-            losses = whole_frame_losses(self.model, batch["streams"], batch["num_frames"], masking.masked).mean(0)
+            of_frames = through(
+                self.model, whole_frame_losses, self.model, batch["streams"], batch["num_frames"], masked
+            )
+            losses = of_frames.mean(0) * share
             weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power
-            levels: dict[str, float | Tensor] = {f"level_{k}": losses[k].detach() for k in (0, 1, 3, len(losses) - 1)}
+            last = len(losses) - 1
+            levels: dict[str, float | Tensor] = {
+                f"level_{k}": losses[k].detach() for k in sorted({0, 1, 3, last} & set(range(last + 1)))
+            }
             yield Update(group="model", loss=(losses * weight).sum() / weight.sum(), log=levels)
             return
-        losses = masked_losses(self.model, batch["streams"], batch["num_frames"], masking)
-        loss = losses.sum() / masking.masked.sum()
+        losses = through(self.model, masked_losses, self.model, batch["streams"], batch["num_frames"], masking)
+        loss = losses.sum() / masked.sum() * share
         with torch.no_grad():
-            rows, per_row = masking.level.tolist(), losses.sum(1) / masking.masked.sum(1)
+            rows, per_row = masking.level.tolist(), losses.sum(1) / masked.sum(1)
             first = [value for level, value in zip(rows, per_row, strict=True) if level == 0]
         yield Update(group="model", loss=loss, log={"level_0": torch.stack(first).mean()} if first else {})
 

@@ -26,6 +26,7 @@ from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.w2vbert.loss import W2vBertLoss, contrastive_loss, diversity_loss, masked_prediction_loss
 from musiclm.nn.conformer import Conformer, ConformerConfig
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.parts import draw, mean
 
 FRAME_RATE_HZ = 25
 
@@ -202,11 +203,24 @@ class GumbelQuantizer(nn.Module):
         logits = self.logits(self._inputs(mel)).float()
         logits = logits.view(b, t, self.num_codebooks, self.codebook_size)
         if self.training:
-            chosen = F.gumbel_softmax(logits, tau=temperature, hard=True)
+            chosen = gumbel_softmax(logits, temperature)
         else:
             chosen = F.one_hot(logits.argmax(-1), self.codebook_size).to(logits)
         vectors = torch.einsum("btgv,gvc->btgc", chosen, self.entries).flatten(2)
         return Quantized(vectors=vectors, codes=logits.argmax(-1), probabilities=logits.softmax(-1).mean(dim=(0, 1)))
+
+
+def gumbel_softmax(logits: Float[Tensor, "b *rest v"], temperature: float) -> Float[Tensor, "b *rest v"]:
+    """A one-hot draw with the gradient of the softmax: F.gumbel_softmax(hard=True), whose noise is that of the whole
+    batch."""
+
+    def exponential(rows: int) -> Tensor:
+        return logits.new_empty((rows, *logits.shape[1:])).exponential_()
+
+    noised = (logits - draw(exponential, logits.shape[0]).log()) / temperature
+    soft = noised.softmax(-1)
+    hard = torch.zeros_like(logits).scatter_(-1, soft.max(-1, keepdim=True).indices, 1.0)
+    return hard - soft.detach() + soft
 
 
 def draw_mask(
@@ -217,7 +231,7 @@ def draw_mask(
     The same count in every clip keeps all that follows a dense tensor. Spans may touch or overlap; the last one is cut.
     """
     target = min(max(2, round(fraction * num_frames)), num_frames)
-    mask = torch.zeros(batch_size, num_frames, dtype=torch.bool)
+    mask = [[False] * num_frames for _ in range(batch_size)]  # a tensor's elements one by one take ten times as long
     for row in mask:
         hidden = 0
         while hidden < target:
@@ -226,7 +240,7 @@ def draw_mask(
                 if not row[t] and hidden < target:
                     row[t] = True
                     hidden += 1
-    return mask
+    return torch.tensor(mask)
 
 
 def bridge(x: Float[Tensor, "b t d"], hidden: Bool[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
@@ -307,7 +321,7 @@ class W2vBert(nn.Module):
         masked = masked_prediction_loss(
             logits.view(b, num_hidden, config.num_codebooks, config.codebook_size), targets.codes
         )
-        diversity = diversity_loss(targets.probabilities)
+        diversity = diversity_loss(mean(targets.probabilities))
         total = contrastive.loss + config.masked_weight * masked.loss + config.diversity_weight * diversity.loss
         return W2vBertLoss(
             total=total, contrastive=contrastive, masked=masked, diversity=diversity, codes=targets.codes

@@ -14,15 +14,18 @@ from musiclm.models.w2vbert.cues import CueWeights
 from musiclm.models.w2vbert.loss import code_entropy
 from musiclm.models.w2vbert.model import FRAME_RATE_HZ, W2vBert, W2vBertConfig, draw_mask, gumbel_temperature
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
+from musiclm.nn.parts import WHOLE, Part, through
 from musiclm.train.loop import Update
+
+MOST_FIT_CLIPS = 64  # at a time, by one process
 
 
 @runtime_checkable
 class Clips(Protocol):
     """Where training audio comes from; `musiclm.data.corpus.clips.ClipSampler` is one."""
 
-    def batch(self, step: int, batch_size: int) -> tuple[Float[Tensor, "b 1 s"], Any, Any]:
-        """A pure function of `step`: audio, tracks, starts."""
+    def batch(self, step: int, batch_size: int, rows: slice = slice(None)) -> tuple[Float[Tensor, "b 1 s"], Any, Any]:
+        """Rows of a batch, a pure function of `step`: audio, tracks, starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class W2vBertTask:
 
     name = "w2vbert"
     ema_group = "model"
+    whole_batch = True  # its diversity
 
     def __init__(
         self,
@@ -81,16 +85,17 @@ class W2vBertTask:
         # many
         self.baseline = {"contrastive_accuracy": 1.0 / num_hidden}
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        audio, *_ = self.clips.batch(step, self.batch_size)
+    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+        rows, batch_size = part.rows(self.batch_size), self.batch_size
+        audio, *_ = self.clips.batch(step, batch_size, rows)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        gain_db = (2 * torch.rand(audio.shape[0], 1, 1, generator=generator) - 1) * self.config.gain_db
-        return {"audio": audio * 10 ** (gain_db / 20), "hidden": self._mask(audio, generator)}
+        gain_db = (2 * torch.rand(batch_size, 1, 1, generator=generator) - 1)[rows] * self.config.gain_db
+        return {"audio": audio * 10 ** (gain_db / 20), "hidden": self._mask(audio, generator, batch_size)[rows]}
 
-    def _mask(self, audio: Float[Tensor, "b 1 s"], generator: torch.Generator) -> Tensor:
+    def _mask(self, audio: Float[Tensor, "_ 1 s"], generator: torch.Generator, batch_size: int) -> Tensor:
         model = self.config.model
         num_frames = audio.shape[-1] // model.frame_samples
-        return draw_mask(audio.shape[0], num_frames, model.mask_span, model.mask_fraction, generator)
+        return draw_mask(batch_size, num_frames, model.mask_span, model.mask_fraction, generator)
 
     def start(self, device: torch.device) -> None:
         """Mel statistics and the quantizer's first centroids, from the first batches."""
@@ -100,21 +105,20 @@ class W2vBertTask:
     def updates(self, batch: dict[str, Tensor], step: int) -> Iterator[Update]:
         config = self.config
         temperature = gumbel_temperature(step, config.gumbel_start, config.gumbel_end, config.gumbel_decay)
+        loss, log = through(self.model, self._losses, batch, temperature)
+        yield Update(group="model", loss=loss, log={**log, "gumbel_temperature": temperature})
+
+    def _losses(self, batch: dict[str, Tensor], temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
         losses = self.model(batch["audio"], batch["hidden"], temperature)
-        yield Update(
-            group="model",
-            loss=losses.total,
-            log={
-                "contrastive": losses.contrastive.loss,
-                "contrastive_accuracy": losses.contrastive.accuracy,
-                "contrastive_baseline": losses.contrastive.baseline,
-                "masked": losses.masked.loss,
-                "masked_accuracy": losses.masked.accuracy,
-                "batch_entropy": losses.masked.unigram_entropy,
-                "perplexity": losses.diversity.perplexity,
-                "gumbel_temperature": temperature,
-            },
-        )
+        return losses.total, {
+            "contrastive": losses.contrastive.loss,
+            "contrastive_accuracy": losses.contrastive.accuracy,
+            "contrastive_baseline": losses.contrastive.baseline,
+            "masked": losses.masked.loss,
+            "masked_accuracy": losses.masked.accuracy,
+            "batch_entropy": losses.masked.unigram_entropy,
+            "perplexity": losses.diversity.perplexity,
+        }
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Both losses on held-out crops under fixed masks, and the unigram entropy (nats) for comparison."""
@@ -123,7 +127,7 @@ class W2vBertTask:
         generator = torch.Generator().manual_seed(self.seed)
         parts, codes = [], []
         for audio in self.validation.split(self.batch_size):
-            losses = module(audio.to(device), self._mask(audio, generator).to(device))
+            losses = module(audio.to(device), self._mask(audio, generator, len(audio)).to(device))
             size = audio.shape[0]
             parts.append(
                 torch.stack(
@@ -155,9 +159,10 @@ class W2vBertTask:
     def fit(self, module: W2vBert, layer: int | None = None) -> SemanticTokenizer:
         """A tokenizer of `module` (config.layer by default), k-means fitted on training crops without gain."""
         config = self.config
-        num_batches = -(-config.num_fit_clips // self.batch_size)
+        num = min(self.batch_size, MOST_FIT_CLIPS)
+        num_batches = -(-config.num_fit_clips // num)
         # steps from 10 million on: crops the training steps do not share, and the same ones at every call
-        clips = (self.clips.batch(10_000_000 + i, self.batch_size)[0] for i in range(num_batches))
+        clips = (self.clips.batch(10_000_000 + i, num)[0] for i in range(num_batches))
         return fit_tokenizer(
             module,
             clips,

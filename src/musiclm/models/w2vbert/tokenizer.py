@@ -24,6 +24,7 @@ from musiclm.models.w2vbert.harmony import NUM_REGISTERS, REGISTER, pitch_classe
 from musiclm.models.w2vbert.model import FRAME_RATE_HZ, FrontEnd, W2vBert, W2vBertConfig
 from musiclm.nn.conformer import Conformer
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.windows import plan_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class SemanticTokenizer(nn.Module):
         self.register_buffer("centroids", torch.zeros(config.num_clusters, width + config.num_cues))
         if config.harmony:
             self.register_buffer("harmony", torch.zeros(NUM_REGISTERS, config.num_clusters, REGISTER))
-        self.codes_hash: str | None = None
+        self.codes_hash = ""
 
     @property
     def spec(self) -> TokenSpec:
@@ -95,6 +96,10 @@ class SemanticTokenizer(nn.Module):
             levels=NUM_REGISTERS + self.config.halves if self.config.harmony else 1,
             frame_rate_hz=FRAME_RATE_HZ / self.config.halves,
         )
+
+    @property
+    def device(self) -> torch.device:
+        return self.centroids.device
 
     @property
     def codebooks(self) -> Float[Tensor, "q v c"]:
@@ -136,10 +141,10 @@ class SemanticTokenizer(nn.Module):
                 inside = slice(window.keep_start - window.start, window.keep_stop - window.start)
                 codes[:, window.keep_start : window.keep_stop] = row[:, inside]
             if self.config.harmony:  # windows begin and end with whole frames
-                notes = self._notes(pieces).unflatten(0, (len(group), b))
-                for window, row in zip(group, notes, strict=True):
-                    first, last = (window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2
-                    notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, first:last]
+                of_group = self._notes(pieces).unflatten(0, (len(group), b))
+                for window, row in zip(group, of_group, strict=True):
+                    kept = slice((window.keep_start - window.start) // 2, (window.keep_stop - window.start) // 2)
+                    notes[:, :, window.keep_start // 2 : window.keep_stop // 2] = row[:, :, kept]
         return torch.cat([notes, codes.unflatten(1, (-1, self.config.halves)).transpose(1, 2)], 1)
 
     def _notes(self, audio: Float[Tensor, "b 1 s"]) -> Int[Tensor, "b r t"]:
@@ -177,30 +182,6 @@ def cues_of_codes(folder: Path) -> list[CodeCues] | None:
         return [CodeCues(cues[:, :12], cues[:, 12])]
     notes = [CodeCues(pitch_classes(rows), None) for rows in artifact.state["harmony"].float()]
     return [*notes, *[CodeCues(None, cues[:, 12])] * 2]
-
-
-@dataclass(frozen=True)
-class Window:
-    """Frames [start, stop) go through the network; the codes of [keep_start, keep_stop) are kept."""
-
-    start: int
-    stop: int
-    keep_start: int
-    keep_stop: int
-
-
-def plan_windows(num_frames: int, window: int, context: int) -> list[Window]:
-    """Windows of equal length whose kept parts tile [0, num_frames), `context` frames or more from inner edges."""
-    if num_frames <= window:
-        return [Window(0, num_frames, 0, num_frames)]
-    plan, kept = [], 0
-    while kept < num_frames:
-        start = min(max(0, kept - context), num_frames - window)
-        stop = start + window
-        keep_stop = num_frames if stop == num_frames else stop - context
-        plan.append(Window(start, stop, kept, keep_stop))
-        kept = keep_stop
-    return plan
 
 
 @torch.no_grad()

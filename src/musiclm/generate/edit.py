@@ -1,0 +1,582 @@
+"""Music that is there, made anew in part: repaint a span, vary it, make a loop of it. Not in MusicLM.
+
+All three start from codes (`musiclm.generate.source`) and end as takes with a parent. What a gap is filled with must
+fit what comes before and after it. SoundStorm sees both sides, as it was trained to. The semantic stage reads forwards
+only, so it drafts the span several times, and the draft is kept under which it finds the codes that follow likeliest.
+A loop is such a gap at the end of its bars, before their own beginning. Why so: docs/decisions/017-edits.md.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from musiclm.core.audio import SAMPLE_RATE_HZ, resample
+from musiclm.generate.acoustic import SemanticSource
+from musiclm.generate.autoregressive import log_likelihood, stream_semantic
+from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
+from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.melody import Melody
+from musiclm.generate.music import Music
+from musiclm.generate.pulse import measured_tempo
+from musiclm.generate.source import Codes, Source
+from musiclm.generate.splice import Blocks, skipping
+from musiclm.generate.steer import Guide, Steer, Steering
+from musiclm.generate.take import (
+    MOST_DRAFTS,
+    About,
+    Drafts,
+    Loop,
+    Repaint,
+    Take,
+    TempoSource,
+    Vary,
+    as_heard,
+    decoded,
+)
+
+if TYPE_CHECKING:
+    from musiclm.generate.session import MusicLM, Progress
+
+OnTake = Callable[[Take], None]
+
+NUM_DRAFTS = 4
+DRAFTS_AT_ONCE = 4  # drawn side by side; more would only take memory
+AFTER_S = 4.0  # of codes after a gap that SoundStorm and the codec are given
+JUDGED_S = 2.0  # of them, by which drafts are judged
+PIECE_S = 5.0  # that the codec decodes at a time
+MEASURED_S = 60.0  # of sound, by which a tempo is measured
+MOST_REDONE_S = 4.0  # of a loop's end; at most a bar and half of the loop
+SHORTEST_LOOP_S = 1.0
+BEATS_PER_BAR = 4
+FORCED = 1e4  # added to a logit, it leaves no other code a share at any temperature
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit that is ready to be made."""
+
+    about: About  # as the take will say, but for what only making it tells: drafts' scores, what was kept
+    # the whole sound, block by block as it becomes final; then the second argument is told of the take
+    blocks: "Callable[[Progress | None, OnTake | None], Blocks]"
+
+    def music(self, on_progress: "Progress | None" = None) -> Music:
+        """The whole sound with its take."""
+        started, takes = time.perf_counter(), list[Take]()
+        audio = np.concatenate(list(self.blocks(on_progress, takes.append)))[None]
+        return Music(audio, self.about.sample_rate_hz, tuple(takes), time.perf_counter() - started)
+
+
+# -- what may be asked for
+
+
+def check_span(start_s: float, stop_s: float | None) -> None:
+    """Raises: ValueError for a span that begins before the sound or is shorter than `MIN_DURATION_S`."""
+    if not start_s >= 0:
+        raise ValueError(f"the span begins at {start_s:g} s; it must begin at 0 s or later")
+    if stop_s is not None and not stop_s - start_s >= MIN_DURATION_S:
+        raise ValueError(
+            f"the span from {start_s:g} s to {stop_s:g} s is shorter than {MIN_DURATION_S} s; choose a longer one"
+        )
+
+
+def check_drafts(drafts: int) -> None:
+    """Raises: ValueError unless there is a draft, and no more than `MOST_DRAFTS`."""
+    if not 1 <= drafts <= MOST_DRAFTS:
+        raise ValueError(f"{drafts} drafts; there may be 1 to {MOST_DRAFTS}")
+
+
+def check_strength(strength: float) -> None:
+    """Raises: ValueError outside 0..1."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength is {strength}; it must lie between 0 (the same codes) and 1 (all drawn anew)")
+
+
+def _check_long(source: Source, duration_s: float) -> None:
+    if duration_s > MAX_DURATION_S:
+        raise ValueError(
+            f"{duration_s:.1f} s of {source.name} would be made anew; {MAX_DURATION_S:.0f} s are the most at once"
+        )
+
+
+# -- repaint
+
+
+def repaint(
+    model: "MusicLM",
+    given: str | Path | Music,
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    config: GenerateConfig | None = None,
+    drafts: int = NUM_DRAFTS,
+) -> Edit:
+    """The same sound with the span from `start_s` to `stop_s` (None: its end) made anew.
+
+    Outside of the span every sample stays, but for 50 ms that fade into it and out of it.
+
+    Raises: as `MusicLM.repaint`.
+    """
+    check_span(start_s, stop_s)
+    check_drafts(drafts)
+    source, rate = model.source(given), model.sample_rate_hz
+    total = source.num_samples
+    start, stop = round(start_s * rate), total if stop_s is None else round(stop_s * rate)
+    if stop > total:
+        raise ValueError(f"the span ends at {stop_s:g} s, after the end of {source.name}, which has {total / rate:g} s")
+    check_span(start_s, stop / rate)
+    _check_long(source, (stop - start) / rate)
+    settings = config or _settings(model, source)
+    decoder = model.acoustic_decoder(settings)
+    # frames that lie in the span as a whole; the last one of the sound may reach beyond it
+    unit = source.unit
+    first, last = -(-start // unit), -(-total // unit) if stop == total else stop // unit
+    window = _window_units(model, source)
+    low = max(0, first - window)
+    high = min(-(-total // unit), last + math.ceil(AFTER_S * rate / unit))
+    codes = source.codes(low * unit, high * unit, decoder.levels)
+    span = Repaint(
+        start_samples=start,
+        stop_samples=stop,
+        total_samples=total,
+        codes_start_samples=codes.start_samples,
+        drafts=Drafts(num=drafts),
+    )
+    melody = _melody(model, source)
+    about = _about(model, source, prompt, (stop - start) / rate, seed, settings, span, melody)
+    before = codes.start_samples // unit
+    gap = range(first - before, last - before)
+    told = None if melody is None else model.followed(melody, codes.start_samples, codes.semantic.shape[2])
+    return _filling(model, source, about, codes, gap, prompt, source.sound, melody, told)
+
+
+# -- loop
+
+
+def loop(
+    model: "MusicLM",
+    given: str | Path | Music,
+    duration_s: float | None = None,
+    start_s: float = 0.0,
+    tempo_bpm: float | None = None,
+    prompt: str | None = None,
+    seed: int = 0,
+    config: GenerateConfig | None = None,
+    drafts: int = NUM_DRAFTS,
+    beats_per_bar: int = BEATS_PER_BAR,
+) -> Edit:
+    """Whole bars of a sound from `start_s` on, whose end is made anew so that they run into their own beginning.
+
+    Raises: as `MusicLM.loop`.
+    """
+    check_drafts(drafts)
+    if not start_s >= 0:
+        raise ValueError(f"the loop begins at {start_s:g} s; it must begin at 0 s or later")
+    if not 1 <= beats_per_bar <= 16:
+        raise ValueError(f"{beats_per_bar} beats a bar; there may be 1 to 16")
+    source, rate = model.source(given), model.sample_rate_hz
+    unit = source.unit
+    start = round(start_s * rate / unit) * unit
+    if start >= source.num_samples:
+        raise ValueError(f"the loop begins at {start_s:g} s, after the end of {source.name}")
+    bpm, told_by = _tempo(source, tempo_bpm, prompt, config, start)
+    length, bars = _whole_bars(source, start, bpm, beats_per_bar, duration_s)
+    redone = round(min(60 * beats_per_bar / bpm, length / rate / 2, MOST_REDONE_S) * rate)
+    if start + length - redone > source.num_samples:
+        raise ValueError(
+            f"{bars} bars of {length / rate / bars:.2f} s from {start / rate:g} s on are longer than {source.name}, "
+            f"which has {source.duration_s:.2f} s; ask for a shorter --duration"
+        )
+    _check_long(source, length / rate)
+    settings = config or _settings(model, source)
+    if model.steering(replace(settings.steer, tempo_bpm=None, key_name=None), ""):  # else nothing keeps time
+        settings = replace(settings, steer=replace(settings.steer, tempo_bpm=bpm))
+    codes, gap, again = _around_joint(model, source, settings, start, length, redone)
+    bars_of = Loop(
+        start_samples=start,
+        redone_samples=redone,
+        tempo_bpm=bpm,
+        tempo_from=told_by,
+        bars=bars,
+        beats_per_bar=beats_per_bar,
+        drafts=Drafts(num=drafts),
+    )
+    melody, told = _melody(model, source, start), None
+    about = _about(model, source, prompt, length / rate, seed, settings, bars_of, melody)
+    if melody is not None:
+        until = source.frames(gap.stop)[0]
+        after = model.followed(melody, again, codes.semantic.shape[2] - until)
+        told = torch.cat([model.followed(melody, 0, until), after], 2)
+    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()), melody, told)
+
+
+def _tempo(
+    source: Source, tempo_bpm: float | None, prompt: str | None, config: GenerateConfig | None, start: int
+) -> tuple[float, TempoSource]:
+    """The tempo of a loop, and who tells it. Raises: ValueError if nobody does."""
+    about = None if source.take is None else source.take.about
+    steer = (config or (GenerateConfig() if about is None else about.config)).steer
+    if tempo_bpm is not None:
+        return replace(steer, tempo_bpm=float(tempo_bpm)).tempo_bpm or 0.0, "set"  # or it is out of range
+    said = replace(steer, tempo_bpm=None).as_asked(prompt or "").tempo_bpm
+    if said is not None:
+        return said, "prompt"
+    if steer.tempo_bpm is not None:
+        return steer.tempo_bpm, "take" if about and steer.tempo_bpm == about.config.steer.tempo_bpm else "set"
+    if about is not None:
+        kept = about.loop.tempo_bpm if about.loop else steer.as_asked(about.prompt or "").tempo_bpm
+        if kept is not None:
+            return kept, "take"
+    rate = source.codec.sample_rate_hz
+    sound = source.read(start, start + round(MEASURED_S * rate))
+    bpm = measured_tempo(resample(sound[None], rate, SAMPLE_RATE_HZ)[0])
+    if bpm is None:
+        raise ValueError(f"no steady beat can be measured in {source.name}; name its tempo (--tempo)")
+    return bpm, "measured"
+
+
+def _whole_bars(
+    source: Source, start: int, bpm: float, beats_per_bar: int, duration_s: float | None
+) -> tuple[int, int]:
+    """Samples and bars of a loop: near a duration, or as many as there are; at least a second."""
+    rate = source.codec.sample_rate_hz
+    bar_s = 60 * beats_per_bar / bpm
+    if duration_s is None:
+        bars = math.floor((source.num_samples - start) / rate / bar_s + 1e-6)
+    else:
+        bars = round(duration_s / bar_s)
+    bars = max(bars, math.ceil(SHORTEST_LOOP_S / bar_s), 1)
+    return round(bars * bar_s * rate), bars
+
+
+def _around_joint(
+    model: "MusicLM", source: Source, config: GenerateConfig, start: int, length: int, redone: int
+) -> tuple[Codes, range, int]:
+    """Codes of a loop and, after them, of its beginning again; the gap, in units; the sample of the loop from which its
+    beginning comes again.
+
+    The loop is no whole number of frames. So its beginning comes again from within a frame on, in codes that the
+    encoders make of the sound from there.
+    """
+    unit, rate = source.unit, source.codec.sample_rate_hz
+    levels = model.acoustic_decoder(config).levels
+    first, last = -(-(length - redone) // unit), -(-length // unit)
+    shift = last * unit - length
+    after = min(math.ceil(AFTER_S * rate / unit), (length - redone - shift) // unit)
+    known = source.codes(start, start + first * unit, levels)
+    read = source.encoded if shift else lambda begin, end: source.codes(begin, end, levels)
+    again = read(start + shift, start + shift + after * unit)
+
+    def part(codes: Codes, begin: int, units: int) -> tuple[Tensor, Tensor]:
+        skipped, frames = source.frames((begin - codes.start_samples) // unit), source.frames(units)
+        semantic = codes.semantic[:, :, skipped[0] : skipped[0] + frames[0]]
+        return semantic, codes.acoustic[:, :levels, skipped[1] : skipped[1] + frames[1]]
+
+    left, right, gap = part(known, start, first), part(again, start + shift, after), source.frames(last - first)
+    semantic, acoustic = (
+        torch.cat([a, a.new_zeros(1, a.shape[1], num), b], 2) for a, b, num in zip(left, right, gap, strict=True)
+    )
+    return Codes(semantic, acoustic, 0, known.mulan), range(first, last), shift
+
+
+# -- what repaint and loop share
+
+
+def _filling(
+    model: "MusicLM",
+    source: Source,
+    about: About,
+    codes: Codes,
+    gap: range,
+    prompt: str | None,
+    sound: Callable[[], Blocks],
+    melody: Melody | None,
+    told: Int[Tensor, "1 n t"] | None,
+) -> Edit:
+    """The edit that fills a gap, in units, of known codes. told: what they follow, codes of the melody by frame."""
+    config = about.config
+    decoder = model.acoustic_decoder(config)
+    mulan = _condition(model, source, codes, prompt)
+    semantic_gap, acoustic_gap = (
+        range(start, stop) for start, stop in zip(source.frames(gap.start), source.frames(gap.stop), strict=True)
+    )
+
+    def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
+        made: list[Take] = []
+
+        def fresh() -> Blocks:
+            semantic, found = _drafted(
+                model, about, codes.semantic, semantic_gap, mulan, told, _stage(on_progress, "semantic")
+            )
+            filled = codes.acoustic[:, : decoder.levels].clone()
+            generator = _generator(about, config.acoustic)
+            filled[:, :, acoustic_gap.start : acoustic_gap.stop] = decoder.infill(
+                filled, acoustic_gap, semantic, mulan, [generator], _stage(on_progress, "acoustic")
+            )
+            pieces = filled.split(round(PIECE_S * (source.codec.spec.frame_rate_hz or 1.0)), 2)
+            own = replace(about.with_drafts(found), pieces=tuple(piece.shape[2] for piece in pieces))
+            made.append(Take.of(own, semantic, filled, mulan, None if melody is None else melody.codes))
+            yield from decoded(source.codec, (piece[:, : config.levels] for piece in pieces))
+
+        yield from as_heard(fresh(), about, sound())
+        if on_take is not None:
+            on_take(made[0])
+
+    return Edit(about, blocks)
+
+
+def _drafted(
+    model: "MusicLM",
+    about: About,
+    semantic: Int[Tensor, "1 q t"],
+    gap: range,
+    mulan: Int[Tensor, "1 m 1"] | None,
+    told: Int[Tensor, "1 n t"] | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[Int[Tensor, "1 q t"], Drafts]:
+    """Semantic codes with the gap filled by the draft that what follows fits best, and how the drafts did.
+
+    told: codes of the melody by frame.
+
+    Where nothing follows there is nothing to judge by: one draft is made.
+    """
+    layout = model.semantic.layout
+    window, rate = layout.crop_frames(), layout.target_spec.frame_rate_hz or 1.0
+    after = semantic[:, :, gap.stop : gap.stop + round(JUDGED_S * rate)]
+    first_read = max(0, gap.start - (window - min(len(gap), window // 2)))
+    before = semantic[:, :, first_read : gap.start]
+    told = None if told is None else told[:, :, first_read : gap.stop + after.shape[2]]
+    wanted = about.drafts
+    num = wanted.num if wanted is not None and after.shape[2] else 1
+    found: list[Tensor] = []
+    for first in range(0, num, DRAFTS_AT_ONCE):
+        group = range(first, min(num, first + DRAFTS_AT_ONCE))
+        guides = []
+        for _ in group:
+            steering = model.steering(about.config.steer, about.prompt or "")
+            for each in steering:
+                _align(each, before, after, len(gap))
+            guides += steering
+        pieces = stream_semantic(
+            model.semantic,
+            None if mulan is None else mulan.expand(len(group), -1, -1),
+            before.shape[2] + len(gap),
+            about.config.semantic,
+            [_generator(about, f"draft {place}") for place in group],
+            before.expand(len(group), -1, -1),
+            _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
+            steering=guides,
+            melody=None if told is None else told[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
+        )
+        found += torch.cat(list(pieces), 2).split(1)
+    scores: list[float] = []
+    if after.shape[2]:
+        for row in found:
+            whole = torch.cat([row, after], 2)
+            scores.append(float(log_likelihood(model.semantic, mulan, whole, row.shape[2], told)[0]))
+    best = int(np.argmax(scores)) if scores else 0
+    filled = semantic.clone()
+    filled[:, :, gap.start : gap.stop] = found[best][:, :, before.shape[2] :]
+    return filled, Drafts(num=num, scores=tuple(round(score, 4) for score in scores), best=best)
+
+
+def _part_of(
+    on_progress: Callable[[int, int], None] | None, part: int, parts: int
+) -> Callable[[int, int], None] | None:
+    """Progress of one of several parts of equal length."""
+    return None if on_progress is None else lambda done, total: on_progress(part * total + done, parts * total)
+
+
+def _align(guide: Steering, before: Int[Tensor, "1 q t"], after: Int[Tensor, "1 q u"], gap: int) -> None:
+    """Puts a given tempo's beat where what is known strikes, before the gap if there is anything, or after it."""
+    if before.shape[2]:
+        guide.align(before[0].T.flatten().tolist())
+    elif after.shape[2]:
+        guide.align(after[0].T.flatten().tolist(), gap * after.shape[1])
+
+
+# -- vary
+
+
+def vary(
+    model: "MusicLM",
+    given: str | Path | Music,
+    strength: float = 0.3,
+    prompt: str | None = None,
+    seed: int = 0,
+    config: GenerateConfig | None = None,
+) -> Edit:
+    """The same music again, more or less.
+
+    Every semantic code is drawn anew with the probability `strength`, given those before it as they have become; the
+    acoustic codes are all new.
+
+    Raises: as `MusicLM.vary`.
+    """
+    check_strength(strength)
+    source, rate = model.source(given), model.sample_rate_hz
+    _check_long(source, source.duration_s)
+    settings = config or _settings(model, source)
+    decoder = model.acoustic_decoder(settings)
+    units = -(-source.num_samples // source.unit)
+    codes = source.codes(0, units * source.unit, 1)
+    mulan = _condition(model, source, codes, prompt)
+    melody = _melody(model, source)
+    about = _about(model, source, prompt, source.num_samples / rate, seed, settings, Vary(strength=strength), melody)
+    skipped, num_frames = source.frames(-codes.start_samples // source.unit)[0], source.frames(units)[0]
+    old = codes.semantic[:, :, skipped : skipped + num_frames]
+
+    def pieces(on_progress: "Progress | None") -> Iterator[Int[Tensor, "1 q n"]]:
+        if strength == 0:
+            yield old
+            return
+        steering = model.steering(settings.steer, about.prompt or "")
+        in_order = old[0].T.flatten().tolist()
+        for each in steering:
+            each.align(in_order[: model.semantic.layout.crop_frames() * old.shape[1]])
+        coins = torch.rand(len(in_order), generator=_generator(about, "keep"))
+        kept = [code if coin >= strength else None for code, coin in zip(in_order, coins.tolist(), strict=True)]
+        size = model.semantic.layout.target_spec.codebook_size
+        guide = Keeping(kept, size, steering[0] if steering else None)
+        generators = [_generator(about, "semantic")]
+        yield from stream_semantic(
+            model.semantic,
+            mulan,
+            num_frames,
+            settings.semantic,
+            generators,
+            None,
+            _stage(on_progress, "semantic"),
+            steering=[guide],
+            melody=None if melody is None else model.followed(melody, 0, num_frames),
+        )
+
+    def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
+        semantic = SemanticSource(pieces(on_progress), 1, num_frames)
+        acoustic: list[Tensor] = []
+        generators = [_generator(about, settings.acoustic)]
+
+        def fresh() -> Iterator[Tensor]:
+            progress = _stage(on_progress, "acoustic")
+            for piece in decoder.stream(semantic, mulan, generators, None, progress):
+                acoustic.append(piece)
+                yield piece[:, : settings.levels]
+
+        yield from as_heard(decoded(source.codec, fresh()), about, iter(()))
+        if on_take is not None:
+            new = semantic[0:num_frames]
+            kept = Vary(strength=strength, kept=round(float((new == old).float().mean()), 4))
+            told = replace(about, vary=kept, pieces=tuple(piece.shape[2] for piece in acoustic))
+            on_take(Take.of(told, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
+
+    return Edit(about, blocks)
+
+
+class Keeping:
+    """Steering that leaves the model no choice where an old code is to be kept.
+
+    With coins that keep a code with probability 1 - s, the next code comes from (1 - s) times the old code plus s times
+    the model's distribution, which reads what was drawn before.
+    """
+
+    def __init__(self, kept: list[int | None], codebook_size: int, inner: Guide | None = None) -> None:
+        """kept: in the order of `hear`; None is drawn. inner: steers what is drawn, and hears all."""
+        self.kept, self.inner = kept, inner
+        self.forced = torch.zeros(codebook_size)
+        self.place = 0
+
+    def hear(self, code: int) -> None:
+        self.place += 1
+        if self.inner is not None:
+            self.inner.hear(code)
+
+    def bias(self) -> Float[Tensor, " v"] | float:
+        """See `Guide.bias`."""
+        code = self.kept[self.place]
+        if code is None:
+            return 0.0 if self.inner is None else self.inner.bias()
+        forced = self.forced.clone()
+        forced[code] = FORCED
+        return forced
+
+    def retarget(self, steer: Steer) -> None:
+        """See `Guide.retarget`."""
+        if self.inner is not None:
+            self.inner.retarget(steer)
+
+
+# -- what all share
+
+
+def _settings(model: "MusicLM", source: Source) -> GenerateConfig:
+    """Those of a take; else the bundle's choice."""
+    return model.default_config() if source.take is None else source.take.about.config
+
+
+def _about(
+    model: "MusicLM",
+    source: Source,
+    prompt: str | None,
+    duration_s: float,
+    seed: int,
+    config: GenerateConfig,
+    edit: Repaint | Vary | Loop,
+    melody: Melody | None,
+) -> About:
+    """What a take says of an edit, as far as it is known before it is made."""
+    about = model.about(prompt or source.prompt, duration_s, seed, config, melody=melody)
+    return replace(
+        about,
+        parent=source.parent,
+        condition=source.condition if about.prompt is None else "text",
+        repaint=edit if isinstance(edit, Repaint) else None,
+        vary=edit if isinstance(edit, Vary) else None,
+        loop=edit if isinstance(edit, Loop) else None,
+    )
+
+
+def _melody(model: "MusicLM", source: Source, skipped_samples: int = 0) -> Melody | None:
+    """What the take follows, so that what is new follows it too, in a sound without the first samples.
+
+    Raises: as `MusicLM.melody_of_take`.
+    """
+    found = None if source.take is None else model.melody_of_take(source.take)
+    return found and replace(found, file=found.file.later(-skipped_samples))
+
+
+def _condition(model: "MusicLM", source: Source, codes: Codes, prompt: str | None) -> Int[Tensor, "1 m 1"] | None:
+    """MuLan codes of the prompt; of none those of the take, or those of the sound around."""
+    if prompt is not None:
+        return model.text_codes(prompt)
+    if source.take is None:
+        return codes.mulan
+    own = source.take.mulan
+    return None if own is None else torch.from_numpy(own.astype(np.int64))[None].to(model.device)
+
+
+def _generator(about: About, stage: str) -> torch.Generator:
+    """The random source of a stage. The parent is part of it: an edit of an edit by one seed draws other numbers."""
+    assert about.parent is not None
+    return item_generator(about.seed, f"{about.verb} {about.parent.hash} {stage}")
+
+
+def _stage(on_progress: "Progress | None", stage: str) -> Callable[[int, int], None] | None:
+    return None if on_progress is None else lambda done, total: on_progress(stage, done, total)
+
+
+def _window_units(model: "MusicLM", source: Source) -> int:
+    """Units that the semantic stage reads at once."""
+    layout = model.semantic.layout
+    seconds = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
+    return math.floor(seconds * model.sample_rate_hz / source.unit)
+
+
+__all__ = ["Edit", "check_drafts", "check_span", "check_strength", "loop", "repaint", "vary"]

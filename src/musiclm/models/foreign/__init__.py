@@ -1,0 +1,1 @@
+"""Encoders made by others in the places of ours: codecs, self-supervised speech and music models, joint embeddings."""
