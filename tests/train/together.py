@@ -112,7 +112,8 @@ ADVERSARY = {
     "discriminator_from_step": 1,
     "adversary_from_step": 1,
 }
-WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, levels=3, codebook_size=4)
+# so few codes that none dies: what is drawn after one has died is other numbers with accumulation
+WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, levels=1, codebook_size=2)
 SPECTROGRAM = SoundStreamConfig(
     latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
 )

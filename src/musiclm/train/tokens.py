@@ -80,6 +80,16 @@ def rows_of(batch: TokenBatch, rows: slice) -> TokenBatch:
     return replace(batch, streams=streams, num_frames=frames, drop=batch.drop[rows])
 
 
+def noised(codes: Int[Tensor, "b q f"], share: float, generator: torch.Generator) -> Int[Tensor, "b q f"]:
+    """Codes of which up to `share`, drawn for each item, are replaced by others of their level from anywhere in the
+    batch."""
+    b, q, f = codes.shape
+    hit = torch.rand(b, q, f, generator=generator) < share * torch.rand(b, 1, 1, generator=generator)
+    places = torch.randint(b * f, (b, q, f), generator=generator)
+    others = torch.stack([codes[:, level].flatten()[places[:, level]] for level in range(q)], dim=1)
+    return torch.where(hit, others, codes)
+
+
 def held_out(
     store: TokenStore, config: TokenTaskConfig, crop_s: float, split: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -195,15 +195,16 @@ def test_other_sizes_are_refused_with_settings_that_fit(tmp_path: Path) -> None:
 
 
 def test_from_scratch_it_has_words_of_the_captions_and_keeps_them(tmp_path: Path) -> None:
+    kept = tmp_path / "runs" / "kept"  # in a folder that is not there yet
     sizes = SIZES
-    found = first_encoder("scratch", sizes, lambda: CAPTIONS, tmp_path / "kept", seed=1)
+    found = first_encoder("scratch", sizes, lambda: CAPTIONS, kept, seed=1)
     tokenizer = Tokenizer.from_str(found.tokenizer_json)
     assert "piano" in tokenizer.get_vocab() and found.config.vocab_size == tokenizer.get_vocab_size() <= 200
     ids, keep = tokenize(tokenizer, ["Café piano, xylophone!"], 40)
     assert tokenizer.token_to_id("[UNK]") not in ids and bool(keep.all())
-    again = first_encoder("scratch", sizes, lambda: ("other words",), tmp_path / "kept", seed=1)
+    again = first_encoder("scratch", sizes, lambda: ("other words",), kept, seed=1)
     assert again.tokenizer_json == found.tokenizer_json
     assert all(torch.equal(again.state[name], value) for name, value in found.state.items())
-    other = first_encoder("scratch", sizes, lambda: CAPTIONS, tmp_path / "kept", seed=2)
+    other = first_encoder("scratch", sizes, lambda: CAPTIONS, kept, seed=2)
     assert not torch.equal(other.state["words.weight"], found.state["words.weight"])
     assert float(found.state["words.weight"].std()) == pytest.approx(0.02, rel=0.1)

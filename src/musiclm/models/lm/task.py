@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from musiclm.core.artifact import save_artifact
@@ -21,6 +20,7 @@ from musiclm.train.tokens import (
     TokenTaskConfig,
     draw,
     held_out,
+    noised,
     rows_of,
     shuffled_costs,
     start_embeddings,
@@ -113,22 +113,13 @@ class LmTask:
             drawn = draw(self.store, config, crop_s, self.batch_size, self.seed, step, part)
         batch: dict[str, Any] = {"streams": drawn.streams, "num_frames": drawn.num_frames, "drop": drawn.drop}
         if config.context_noise:
-            batch["context"] = self._noised(self.layout.target_codes(whole.streams), drawn.generator)[rows]
+            target = self.layout.target_codes(whole.streams)
+            batch["context"] = noised(target, config.context_noise, drawn.generator)[rows]
         if config.model.melody is not None:
             shares = (config.melody_dropout, config.melody_span_share)
             melody = some_of_it(drawn.streams[MELODY.name], *shares, drawn.generator, rows, self.batch_size)
             batch["streams"] = {**drawn.streams, MELODY.name: melody}
         return batch | part.weight(drawn.all_frames)
-
-    def _noised(self, codes: Int[Tensor, "b q t"], generator: torch.Generator) -> Int[Tensor, "b q t"]:
-        """Codes of which some are replaced by codes of the same level from anywhere in the batch."""
-        b, q, t = codes.shape
-        hit = torch.rand(b, q, t, generator=generator) < self.config.context_noise * torch.rand(
-            b, 1, 1, generator=generator
-        )
-        places = torch.randint(b * t, (b, q, t), generator=generator)
-        others = torch.stack([codes[:, level].flatten()[places[:, level]] for level in range(q)], dim=1)
-        return torch.where(hit, others, codes)
 
     def start(self, device: torch.device) -> None:
         """Embeddings begin from what codes mean."""

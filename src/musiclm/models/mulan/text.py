@@ -183,6 +183,7 @@ def first_encoder(
 def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0) -> Pretrained:
     """Random weights (BERT's: deviation 0.02) and word pieces made of captions, at most `vocab_size` of them."""
     if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, make_tokenizer(captions(), sizes.vocab_size))
     document = kept.read_text()
     config = replace(sizes, vocab_size=Tokenizer.from_str(document).get_vocab_size())

@@ -39,12 +39,12 @@ Wrong = tuple[int, int, list[str]]  # window, caption, the same caption with oth
 
 
 class TextSide(nn.Module):
-    """What is trained."""
+    """What is trained: copies, so that the model they came from stays whole where these lie in shards."""
 
     def __init__(self, model: MuLan) -> None:
         super().__init__()
-        self.text = model.text
-        self.log_scale = model.log_scale
+        self.text = copy.deepcopy(model.text)
+        self.log_scale = nn.Parameter(model.log_scale.detach().clone())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -218,14 +218,16 @@ class SoundStorm(nn.Module):
         return hidden @ self.narrow[levels] if self.config.code_width else hidden
 
     def neighbours(
-        self, codes: Int[Tensor, "b q f"], known: Int[Tensor, "b q f"]
+        self, codes: Int[Tensor, "b q f"], known: Int[Tensor, "b q f"], given: Int[Tensor, "b q f"] | None = None
     ) -> tuple[Int[Tensor, "b q f"], Int[Tensor, "b q f"]]:
         """The codes before and after each code in time (`SoundStormConfig.series`); `mask_code` where there is none.
 
-        codes: those before are taken from these, for frames are drawn in order. known: those after, from these.
+        codes: those before are taken from these, for frames are drawn in order. known: those after, from these. given:
+        those of the frames before, if not from `codes`.
         """
         edge = torch.full_like(codes[:, :, :1], self.mask_code)
-        earlier, later = torch.cat([edge, codes[:, :, :-1]], 2), torch.cat([known[:, :, 1:], edge], 2)
+        earlier = torch.cat([edge, (codes if given is None else given)[:, :, :-1]], 2)
+        later = torch.cat([known[:, :, 1:], edge], 2)
         before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
         return torch.stack(before, 1), torch.stack([later[:, level] for level in self.config.after], 1)
 

@@ -27,6 +27,8 @@ from musiclm.train.tokens import (
     TokenTaskConfig,
     draw,
     held_out,
+    noised,
+    rows_of,
     shuffled_costs,
     start_embeddings,
     token_facts,
@@ -47,11 +49,16 @@ class StormTaskConfig(TokenTaskConfig):
     full_mask_share: float = (
         0.5  # items at levels after the first whose frames are all masked; the paper: none on purpose
     )
+    # as `LmTaskConfig.context_noise`, of the codes that are given: what decoding goes on from is never all right. Needs
+    # a model with `series`
+    context_noise: float = 0.0
     num_validation: int = 16  # each is read once per level and once per condition
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_shares(self, "prompt_share", "full_mask_share")
+        check_shares(self, "prompt_share", "full_mask_share", "context_noise")
+        if self.context_noise and not self.model.series:
+            raise ValueError(f"context_noise is {self.context_noise}; it needs a model with series, or 0")
         if self.crop_s <= 0:
             raise ValueError(f"crop_s is {self.crop_s}; it must be above 0")
 
@@ -109,16 +116,20 @@ def whole_frame_losses(
     streams: dict[str, Tensor],
     num_frames: Int[Tensor, " b"],
     masked: Bool[Tensor, "b f"],
+    context: Int[Tensor, "b q f"] | None = None,
 ) -> Float[Tensor, "n q"]:
-    """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`."""
+    """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`.
+
+    context: what stands in the place of the codes that are given; those themselves if None.
+    """
     codes = streams["acoustic"]
     real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
-    known = codes.masked_fill(masked[:, None], model.mask_code)
+    known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
     hidden = model(known, streams["semantic"], streams.get("mulan"), None if bool(real.all()) else real)
     target = codes.transpose(1, 2)[masked]
     neighbours = None
     if model.config.series:
-        before, after = model.neighbours(codes, known)
+        before, after = model.neighbours(codes, known, context)
         neighbours = before.transpose(1, 2)[masked], after.transpose(1, 2)[masked]
     logits = model.all_depth_logits(hidden[masked], target, neighbours)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
@@ -187,8 +198,14 @@ class StormTask:
 
     def batch(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
         """A pure function of (seed, step); of a part its rows and its "weight"."""
-        rows = part.rows(self.batch_size)
-        drawn = draw(self.store, self.config, self.config.crop_s, self.batch_size, self.seed, step, part)
+        config, rows = self.config, part.rows(self.batch_size)
+        whole = WHOLE if config.context_noise else part  # noise comes from anywhere in the batch
+        drawn = draw(self.store, config, config.crop_s, self.batch_size, self.seed, step, whole)
+        context = None
+        if config.context_noise:
+            codes = drawn.streams["acoustic"][:, : config.model.acoustic.levels]
+            context = noised(codes, config.context_noise, drawn.generator)[rows]
+            drawn = rows_of(drawn, rows)
         streams, num_frames = drawn.streams, drawn.num_frames["acoustic"]
         if "mulan" in streams:
             streams["mulan"] = streams["mulan"].masked_fill(drawn.drop[:, None, None], -1)
@@ -200,6 +217,7 @@ class StormTask:
             "streams": streams,
             "num_frames": num_frames,
             "masking": {"level": masking.level[rows], "cut": masking.cut[rows], "masked": masking.masked[rows]},
+            **({} if context is None else {"context": context}),
             **part.weight(masking.masked),
         }
 
@@ -212,7 +230,13 @@ class StormTask:
         masked, share = masking.masked, batch.get("weight", 1)
         if self.config.model.depth_width:
             of_frames = through(
-                self.model, whole_frame_losses, self.model, batch["streams"], batch["num_frames"], masked
+                self.model,
+                whole_frame_losses,
+                self.model,
+                batch["streams"],
+                batch["num_frames"],
+                masked,
+                batch.get("context"),
             )
             losses = of_frames.mean(0) * share
             weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power
