@@ -69,9 +69,14 @@ def decode(
     assert u.shape[1] == total - first, (u.shape, total, first)
     hidden, moved = model.transformer(x, positions, cache)
     state, frame = hidden[:, -1], []
+    past = None
+    if model.config.pointer_heads:
+        known_codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
+        known_codes = torch.cat([known_codes, known_codes]) if guided else known_codes
+        past = model.pointer.begin(hidden[:, prefix.shape[1] - 1 :], known_codes, num_frames)
     for step in range(first, total):
         level = step % levels
-        logits = model.logits(state, level)
+        logits = model.logits(state, level, past)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
         if steering:
@@ -95,6 +100,8 @@ def decode(
             state = hidden[:, -1]
             continue
         frame.append(torch.cat([code, code]) if guided else code)
+        if past is not None:
+            model.pointer.hear(past, level, frame[-1])
         if len(frame) < levels:
             state = model.state_after(state, ids)
             continue
@@ -103,6 +110,8 @@ def decode(
         next_told = None if told is None else told[:, place + 1 : place + 2]
         hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told)
         state, frame = hidden[:, -1], []
+        if past is not None:
+            model.pointer.next(past, state)
 
 
 def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:

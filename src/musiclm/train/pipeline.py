@@ -226,11 +226,11 @@ def train_stage(
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
         if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            if not _is_new_to_melodies(begin.config, preset.recipe(stage).task):
+            new = _parts_added(begin.config, preset.recipe(stage).task)
+            if not new:
                 raise ArtifactError(
                     f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
                 )
-            new = ["melody."]
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
@@ -289,9 +289,21 @@ def digest_of_data(data: Path, runs: Path) -> str:
     return digest.hexdigest()
 
 
-def _is_new_to_melodies(config: dict[str, Any], task: Any) -> bool:
-    """Whether a model is that of `task` but for the melody, of which it knows nothing; that begins at no effect."""
-    return isinstance(task, LmTaskConfig) and same_sizes(config, replace(task.model, melody_levels=0))
+def _parts_added(config: dict[str, Any], task: Any) -> list[str]:
+    """Prefixes of the weights that the model of `task` has and that of `config` has not, if it is else the same.
+
+    They begin at no effect, or almost none. Empty if more differs.
+    """
+    if not isinstance(task, LmTaskConfig):
+        return []
+    for parts in (
+        {"melody_levels": "melody."},
+        {"pointer_heads": "pointer."},
+        {"melody_levels": "melody.", "pointer_heads": "pointer."},
+    ):
+        if same_sizes(config, replace(task.model, **dict.fromkeys(parts, 0))):
+            return list(parts.values())
+    return []
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:

@@ -22,6 +22,7 @@ from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
 from musiclm.core.streams import MELODY, SEMANTIC, TokenSpec
 from musiclm.models.lm.melody import MelodyCondition, by_frame
+from musiclm.models.lm.pointer import Past, Pointer
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
 from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
@@ -45,6 +46,7 @@ class TokenLMConfig:
     crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
     coarse_levels: int = 4  # acoustic levels of the coarse stage; the fine stage has the rest
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
+    pointer_heads: int = 0  # of the pointer to earlier frames (`musiclm.models.lm.pointer`); 0 is none, as published
     melody_levels: int = 0  # of the melody that the target can be told of, frame by frame; 0: of none. Semantic stage
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class TokenLMConfig:
             raise ValueError(f"crop_s is {self.crop_s}; it must lie in 1..600 s, or be None for the stage's own")
         if self.depth_width < 0:
             raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
+        if self.pointer_heads < 0 or (self.pointer_heads and not self.depth_width):
+            raise ValueError(f"pointer_heads is {self.pointer_heads}; it must be 0 or more, and needs a depth_width")
         _ = self.layout  # raises if the streams do not fit
         if self.melody_levels and self.stage != SEMANTIC.name:
             raise ValueError(f"melody_levels is {self.melody_levels}; only the semantic stage is told of a melody")
@@ -98,6 +102,8 @@ class TokenLM(nn.Module):
         nn.init.normal_(self.head, std=0.02)
         if config.depth_width:
             self.depth = Depth(width, config.depth_width, target.levels)
+        if config.pointer_heads:
+            self.pointer = Pointer(width, target.levels, config.pointer_heads)
         if config.melody is not None:
             self.melody = MelodyCondition(config.melody, width)
         self.artifact_hash = ""
@@ -159,11 +165,12 @@ class TokenLM(nn.Module):
         """With `depth_width`: what the next level of a frame is predicted from, an id of it being known."""
         return state + self.embedding(ids)
 
-    def logits(self, hidden: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b v"]:
-        """Logits of the codes of a target level, float32."""
+    def logits(self, hidden: Float[Tensor, "*b d"], level: int, past: Past | None = None) -> Float[Tensor, "*b v"]:
+        """Logits of the codes of a target level, float32. past: what a model with a pointer may point to."""
         if self.config.depth_width:
             hidden = self.depth(hidden[..., None, :], slice(level, level + 1))[..., 0, :]
-        return F.linear(hidden, self.head[level]).float()
+        logits = F.linear(hidden, self.head[level]).float()
+        return logits if past is None else self.pointer.mix(past, logits, hidden, level)
 
     def forward(
         self,
@@ -190,7 +197,10 @@ class TokenLM(nn.Module):
             own = self.embedding(self.layout.target_ids(target)).unflatten(1, (-1, levels))
             below = torch.cat([torch.zeros_like(own[:, :, :1]), own[:, :, :-1].cumsum(2)], 2)
             states = self.depth(hidden[:, :, None] + below, slice(None))  # b t q d
-            return torch.einsum("btqd,qvd->bqtv", states, self.head).float()
+            logits = torch.einsum("btqd,qvd->bqtv", states, self.head).float()
+            if not self.config.pointer_heads:
+                return logits
+            return self.pointer(hidden, states, logits, target, target if context is None else context)
         hidden = hidden.unflatten(1, (-1, levels))
         return torch.stack([self.logits(hidden[:, :, level], level) for level in range(levels)], dim=1)
 
