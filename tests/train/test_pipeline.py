@@ -15,7 +15,7 @@ from musiclm.core.config import to_json
 from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
 from musiclm.data.store import StoreError
-from musiclm.train.pipeline import artifact_of, build_task, same_run, tokenize, train_stage
+from musiclm.train.pipeline import artifact_of, build_task, parts_added, same_run, tokenize, train_stage
 from musiclm.train.recipes import Preset, load_preset
 
 CLIPS = Path(__file__).parents[1] / "data" / "clips"
@@ -119,3 +119,16 @@ def test_a_run_goes_on_under_settings_that_were_added_since() -> None:
         other = json.loads(json.dumps(before))
         change(other)
         assert not same_run(other, now, recipe.task)
+
+
+def test_a_model_without_parts_that_begin_at_no_effect_is_a_beginning() -> None:
+    task = load_preset("tiny").recipe("semantic").task
+    with_all = replace(task, model=replace(task.model, pointer_heads=2, melody_levels=4))
+    for had, new in (
+        ({"melody_levels": 0}, ["melody."]),
+        ({"pointer_heads": 0}, ["pointer."]),
+        ({"pointer_heads": 0, "melody_levels": 0}, ["melody.", "pointer."]),
+        ({"pointer_heads": 0, "depth_width": 3}, []),
+        ({"pointer_heads": 3}, []),
+    ):
+        assert parts_added(to_json(replace(with_all.model, **had)), with_all) == new

@@ -226,7 +226,7 @@ def train_stage(
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
         if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            new = _parts_added(begin.config, preset.recipe(stage).task)
+            new = parts_added(begin.config, preset.recipe(stage).task)
             if not new:
                 raise ArtifactError(
                     f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
@@ -289,7 +289,7 @@ def digest_of_data(data: Path, runs: Path) -> str:
     return digest.hexdigest()
 
 
-def _parts_added(config: dict[str, Any], task: Any) -> list[str]:
+def parts_added(config: dict[str, Any], task: Any) -> list[str]:
     """Prefixes of the weights that the model of `task` has and that of `config` has not, if it is else the same.
 
     They begin at no effect, or almost none. Empty if more differs.

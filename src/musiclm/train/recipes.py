@@ -116,7 +116,13 @@ def tiny() -> Preset:
 
     def lm(stage: str, batch_size: int) -> Recipe[LmTaskConfig]:
         depth_width = 64 if stage == "semantic" else 0
-        model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs, depth_width=depth_width)
+        model = TokenLMConfig(
+            stage=stage,
+            transformer=transformer,
+            specs=specs,
+            depth_width=depth_width,
+            pointer_heads=1 if depth_width else 0,
+        )
         return Recipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
 
     return Preset(
@@ -432,11 +438,13 @@ def _lm(
     specs: tuple[TokenSpec, ...] = SPECS,
     coarse_levels: int = 4,
     depth_width: int = 0,
+    pointer_heads: int = 0,
+    dropout: float = 0.0,
 ) -> Recipe[LmTaskConfig]:
-    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the
-    # first ones only, and all twelve name a training clip as a fingerprint would
+    # dropout only where a run is longer than an epoch. Four MuLan levels, and those noised: text agrees with audio on
+    # the first ones only, and all twelve name a training clip as a fingerprint would
     width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
-    transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
+    transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=dropout)
     model = TokenLMConfig(
         stage=stage,
         transformer=transformer,
@@ -446,6 +454,7 @@ def _lm(
         specs=specs,
         coarse_levels=coarse_levels,
         depth_width=depth_width,
+        pointer_heads=pointer_heads,
     )
     return Recipe(
         task=LmTaskConfig(model=model, mulan_noise=mulan_noise, context_noise=context_noise),
@@ -484,6 +493,8 @@ def bands() -> Preset:
             context_noise=0.3,
             specs=specs,
             depth_width=512,
+            pointer_heads=2,
+            dropout=0.1,
         ),
         soundstream=Recipe(
             task=BandsTaskConfig(model=codec),
@@ -517,6 +528,7 @@ def bands() -> Preset:
                 crop_s=10.24,
                 level_power=0.0,
                 mulan_noise=0.3,
+                context_noise=0.3,
             ),
             train=TrainConfig(steps=40_000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
