@@ -35,7 +35,7 @@ from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.melodies import Rendition, load_renditions, read_rendition
 from musiclm.evaluate.adherence import Prompt, load_prompts, mean_auc
 from musiclm.evaluate.bootstrap import bootstrap, mean
-from musiclm.evaluate.compare import concept_table, hear, read_rows
+from musiclm.evaluate.compare import analyse, concept_table, read_rows
 from musiclm.generate.session import MusicLM
 from musiclm.listen.music import chroma_blocks
 from musiclm.models.melody.features import BELOW, HOP, NUM_BINS, OCTAVES, PER_SEMITONE, levelled
@@ -341,7 +341,7 @@ def adherence(model: MusicLM, hash: str, arguments: argparse.Namespace, chosen: 
                 melody = files[place % len(files)] if told else None
                 yield model.generate(prompts[place].text, 10.0, 1000 + place, melody=melody).audio[0]
 
-        tables[name] = concept_table(hear(clips(len(rows)), rows, path), prompts)
+        tables[name] = concept_table(analyse(clips(len(rows)), rows, path), prompts)
     (_, told, named), (_, untold, _) = tables["with"], tables["without"]
     difference = bootstrap(lambda a, b, y: mean_auc(a, y) - mean_auc(b, y), told, untold, named, draws=300)
     return {

@@ -131,6 +131,7 @@ class Loop:
             raise ValueError(f"{self.bars} bars of {self.beats_per_bar} beats at {self.tempo_bpm} BPM are no loop")
 
 
+@dataclass(frozen=True, kw_only=True)
 class MelodyFile:
     """What a take was told to follow."""
 

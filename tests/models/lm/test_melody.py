@@ -15,6 +15,7 @@ from musiclm.data.store import StoreError, StreamHeader, StreamWriter, TokenStor
 from musiclm.models.lm.melody import NO_MELODY, by_frame, some_of_it
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
 from musiclm.models.lm.task import LmTask, LmTaskConfig
+from musiclm.nn.parts import Part
 from musiclm.nn.transformer import TransformerConfig
 from musiclm.train.pipeline import _is_new_to_melodies
 from tests.models.lm.test_depth import FOUR, four_streams
@@ -206,6 +207,14 @@ def test_batches_lose_melodies_and_are_functions_of_the_step(store: TokenStore) 
     gone = (batch["streams"]["melody"][:, 0] == NO_MELODY).all(1)
     assert 0 < int(gone.sum()) < 8
     assert not (task_of(store, melody_dropout=0.0, melody_span_share=0.0).batch(0)["streams"]["melody"] < 0).any()
+
+
+def test_parts_of_a_batch_are_its_rows(store: TokenStore) -> None:
+    for settings in ({}, {"context_noise": 0.3}):
+        task = task_of(store, **settings)
+        whole, parts = task.batch(2), [task.batch(2, Part(index=index, count=2)) for index in range(2)]
+        for name, codes in whole["streams"].items():
+            assert torch.equal(torch.cat([part["streams"][name] for part in parts]), codes), name
 
 
 def test_it_learns_to_follow_and_stays_as_good_without(store: TokenStore) -> None:
