@@ -42,7 +42,7 @@ from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import HEADER_FILE, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
-from musiclm.models.lm.task import LmTask, LmTaskConfig
+from musiclm.models.lm.task import LmTask
 from musiclm.models.melody.task import MelodyTask
 from musiclm.models.mulan.task import MuLanTask, training_captions
 from musiclm.models.mulan.text import first_encoder
@@ -289,21 +289,20 @@ def digest_of_data(data: Path, runs: Path) -> str:
     return digest.hexdigest()
 
 
+# settings of a model whose part begins at no effect, or almost none, and the prefix of its weights
+ADDABLE = {"melody_levels": "melody.", "pointer_heads": "pointer.", "history_layers": "history"}
+
+
 def parts_added(config: dict[str, Any], task: Any) -> list[str]:
     """Prefixes of the weights that the model of `task` has and that of `config` has not, if it is else the same.
 
-    They begin at no effect, or almost none. Empty if more differs.
+    Only of parts that begin at no effect (`ADDABLE`). Empty if more differs.
     """
-    if not isinstance(task, LmTaskConfig):
+    model = task.model
+    new = [name for name in ADDABLE if getattr(model, name, 0) and not config.get(name, 0)]
+    if not new or not same_sizes(config, replace(model, **dict.fromkeys(new, 0))):
         return []
-    for parts in (
-        {"melody_levels": "melody."},
-        {"pointer_heads": "pointer."},
-        {"melody_levels": "melody.", "pointer_heads": "pointer."},
-    ):
-        if same_sizes(config, replace(task.model, **dict.fromkeys(parts, 0))):
-            return list(parts.values())
-    return []
+    return [ADDABLE[name] for name in new]
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
