@@ -142,7 +142,7 @@ def stream_semantic(
     on_progress: Progress | None = None,
     chunk_s: float = 1.0,
     steering: Sequence[Guide] = (),
-    melody: Int[Tensor, "b m t"] | None = None,
+    melody: Int[Tensor, "b r t"] | None = None,
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2); num_frames None: without end.
 

@@ -67,7 +67,7 @@ class Pairs:
     """Windows of the same moment in two renditions each."""
 
     spectra: Float[Tensor, "2 b n t"]  # as `PitchSpectra` gives them
-    roll: Float[Tensor, "b n"]  # what is played: pitch classes in time, of length 1
+    roll: Float[Tensor, "b r"]  # what is played: pitch classes in time, of length 1
 
     def to_batch(self) -> dict[str, Tensor]:
         return {"spectra": self.spectra, "roll": self.roll}
