@@ -32,10 +32,10 @@ def assemble(
     kept: list[tuple[Item, Mapping[str, Any]]] = []
     for item in sorted(items, key=lambda item: (item.source, item.package, item.origin, item.key)):
         record = records.get(item.key)
-        if item.use != "music":
-            skipped.append((item, f"not music ({item.use})"))
-        elif record is not None and "skipped" in record:
+        if record is not None and "skipped" in record:
             skipped.append((item, record["skipped"]))
+        elif item.use != "music":
+            skipped.append((item, f"not music ({item.use})"))
         elif record is not None:
             kept.append((item, record))
     kept, duplicates = _drop_duplicates(kept)
