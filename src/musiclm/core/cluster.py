@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from musiclm.core.engines import CRASH, EngineError
+from musiclm.core.engines import CRASH, RETRIES, EngineError
 from musiclm.core.workers import digest_of_code
 
-RETRIES = 3  # of a unit whose process or machine was lost
 CONNECT_S = 10.0
 ASK_EVERY_S = 5.0  # how large the cluster is
 

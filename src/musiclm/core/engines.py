@@ -4,16 +4,18 @@ An engine only computes. Whoever asks puts results in order and writes them, so 
 """
 
 import concurrent.futures
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from musiclm.core.workers import new_pool, pool, stop
 
 ENGINES = ("local", "ray")
 UNITS_PER_PROCESS = 16  # a process takes seconds to start; with fewer units for each, more processes gain nothing
+RETRIES = 3  # of a unit whose process died
+CRASH = "every process that it ran in died; is there enough memory?"
 MOST_JOBS = 256  # unless there are more cores
 AHEAD = 8  # results that may be waiting for an earlier one, per unit that is worked on
 Unit = TypeVar("Unit")
@@ -91,7 +93,7 @@ def jobs_for(num_units: int) -> int:
     return max(1, min(num_cores(), num_units // UNITS_PER_PROCESS))
 
 
-@contextmanager
+@contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Torch computes in one thread: processes share the cores, and results are the same in every process."""
     import torch
@@ -107,7 +109,7 @@ def one_thread() -> Iterator[None]:
 class LocalEngine:
     """This machine: `jobs` processes, or, with 1, this process.
 
-    Processes may die: units that were in the pool then run alone, and one that kills its process again is reported.
+    Processes may die: units that were in the pool then run alone, and one that goes on killing its process is reported.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -165,15 +167,15 @@ class LocalEngine:
             if future.done() and not future.cancelled() and future.exception() is None:
                 ended.append((name, future.result(), ""))
                 continue
-            with pool(1) as alone:
-                try:
-                    ended.append((name, alone.submit(function, *arguments).result(), ""))
-                except BrokenProcessPool:
-                    ended.append((name, None, CRASH))
+            ended.append(_alone(name, function, arguments))
         return ended
 
 
-CRASH = "every process that it ran in died; is there enough memory?"
+def _alone(name: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Any, str]:
+    for _ in range(RETRIES):
+        with contextlib.suppress(BrokenProcessPool), pool(1) as alone:
+            return name, alone.submit(function, *arguments).result(), ""
+    return name, None, CRASH
 
 
 def open_engine(kind: str, jobs: int | None, address: str | None, device: str = "cpu") -> Engine | None:

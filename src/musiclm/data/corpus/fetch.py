@@ -114,6 +114,7 @@ def shard_items(shard: Item, members: list[Any]) -> list[Item]:
             replace(
                 shard,
                 use="music",
+                package=shard.origin.split("/")[0],
                 origin=f"{shard.origin}/{inside}",
                 span=(offset, size),
                 # shards are shuffled: a piece's variants may lie in several
