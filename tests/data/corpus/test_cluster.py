@@ -25,6 +25,7 @@ from tests.data.corpus.conftest import melody
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
+os.environ["RAY_worker_niceness"] = "0"  # by default processes of a cluster stand back, for ever on a busy machine
 ROOT = Path(__file__).parents[3]
 
 
