@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from musiclm.core.engines import CRASH, RETRIES, EngineError
@@ -111,12 +111,14 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _own_signals() -> Any:
+def _own_signals() -> Iterator[None]:
     """Ray puts a handler of its own in place of ours."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _line(error: BaseException) -> str:

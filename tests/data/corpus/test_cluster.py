@@ -102,7 +102,7 @@ def test_killed_workers_and_a_killed_driver_cost_nothing_but_time(tmp_path: Path
     journal = out / "journal.jsonl"
 
     def finished() -> int:
-        return journal.read_bytes().count(b"{") if journal.is_file() else 0
+        return journal.read_bytes().count(b'"key"') if journal.is_file() else 0
 
     with subprocess.Popen(command, env=environment) as driver:
         while driver.poll() is None and not finished():

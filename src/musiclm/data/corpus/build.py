@@ -150,12 +150,13 @@ class Journal:
         self.audio_dir = out / "audio"
         self.records: dict[str, dict[str, Any]] = {}
         if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    record = json.loads(line)
-                    self.records[record["key"]] = record
-                except (ValueError, KeyError, TypeError):
-                    continue
+            with open(self.path, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    try:
+                        record = json.loads(line)
+                        self.records[record["key"]] = record
+                    except (ValueError, KeyError, TypeError):
+                        continue
         try:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open as long as the journal)
             self._file.write(b"\n")  # ends a line that a kill may have cut
