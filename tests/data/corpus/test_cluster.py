@@ -25,7 +25,8 @@ from tests.data.corpus.conftest import melody
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
-os.environ["RAY_worker_niceness"] = "0"  # by default processes of a cluster stand back, for ever on a busy machine
+# by default processes of a cluster stand back, which takes for ever on a busy machine
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 ROOT = Path(__file__).parents[3]
 
 
