@@ -1,4 +1,4 @@
-"""`musiclm corpus build`, `show`, `merge`, `render`, `captions`, `audit` and `page`."""
+"""`musiclm corpus build`, `show`, `merge`, `render`, `melodies`, `captions`, `audit` and `page`."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from musiclm.cli.options import Address, EngineName, Jobs
-from musiclm.cli.render import render
+from musiclm.cli.render import melodies, render
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_args_is_help=True)
@@ -71,6 +71,7 @@ def merge(
 
 
 app.command()(render)
+app.command()(melodies)
 
 
 @app.command()

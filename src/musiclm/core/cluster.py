@@ -35,11 +35,11 @@ class RayEngine:
             import ray
         except ImportError:
             raise EngineError("the engine 'ray' needs Ray; run: pip install 'musiclm[cluster]'") from None
-        self.ray, self.gpus = ray, gpus
+        self.ray: Any = ray
+        self.gpus = gpus
         _connect(ray, address)
         # by default a process that had a GPU ends with its task, and a model would be loaded for each track
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": RETRIES, "max_calls": 0}
-        self.remote = ray.remote(**options)(_work)
+        self.remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES, max_calls=0)(_work)
         self.code = digest_of_code()
         self.known = (jobs or 0, time.monotonic() if jobs is None else math.inf)  # slots, and until when that holds
         self.pending: dict[Any, tuple[Any, Callable[..., Any], tuple[Any, ...]]] = {}

@@ -15,11 +15,12 @@ from torch import Tensor
 from musiclm.core.audio import resample
 from musiclm.core.engines import Engine, LocalEngine, jobs_for, one_thread, run_in_order
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MULAN, TokenSpec
+from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MELODY, MULAN, TokenSpec
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.store import TRACKS_PER_SHARD, StoreError, StreamHeader, StreamWriter
 from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder, load_codec, load_joint, load_semantic
+from musiclm.models.melody.model import MelodyEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class Encoder:
             loaded = cls.of_codec(load_codec(folder), device)
         elif stream == MULAN.name:
             loaded = cls.of_joint(load_joint(folder), device)
+        elif stream == MELODY.name:
+            loaded = cls.of_melody(MelodyEncoder.from_artifact(folder), device)
         else:
             loaded = cls.of_semantic(load_semantic(folder), device)
         return replace(loaded, place=(stream, Path(folder).absolute(), device))
@@ -81,6 +84,12 @@ class Encoder:
         spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
         encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
         return cls(encode=encode, header=_header(spec, model.codes_hash), codebooks=rvq.codebooks)
+
+    @classmethod
+    def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "Encoder":
+        model.eval().to(device)
+        encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
+        return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.rvq.codebooks)
 
 
 @functools.lru_cache(maxsize=1)
