@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musiclm.core.audio import write_audio
 from musiclm.core.theory import PITCHES
+from musiclm.data.corpus import build_corpus
 from musiclm.data.labels import (
     WINDOW_S,
     Labeller,
     Labels,
+    label_corpus,
     load_labels,
     window_starts,
 )
@@ -87,3 +90,18 @@ def test_label_file_skips_a_line_cut_short(tmp_path):
     path.write_text(json.dumps({"track": "a", "start_s": 0.0, "colour": "red"}) + "\n")
     with pytest.raises(ValueError, match="colour"):
         load_labels(path)
+
+
+def test_a_line_cut_short_is_made_again(tmp_path):
+    piece = 0.3 * np.sin(np.arange(3 * RATE) / 20) * np.linspace(0.5, 1, 3 * RATE)
+    (tmp_path / "music").mkdir()
+    for number in range(3):
+        write_audio(tmp_path / "music" / f"{number}.wav", piece[: len(piece) - 9000 * number])
+    build_corpus([str(tmp_path / "music")], tmp_path / "corpus", jobs=1, progress=False)
+    path = tmp_path / "corpus" / "labels.jsonl"
+    assert len(list(label_corpus(tmp_path / "corpus", None))) == 3
+    whole = path.read_bytes()
+    for keep in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        list(label_corpus(tmp_path / "corpus", None))
+        assert path.read_bytes() == whole

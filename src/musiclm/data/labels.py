@@ -166,6 +166,15 @@ def load_labels(path: Path) -> list[Labels]:
     return found
 
 
+def _cut_last_line(path: Path) -> None:
+    """Takes away a last line that a kill cut short: its window is labelled again."""
+    data = path.read_bytes() if path.is_file() else b""
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+
+
 def label_corpus(
     corpus_dir: Path, tagger: Tagger | None, *, windows_per_track: int = 6, path: Path | None = None
 ) -> Iterable[Labels]:
@@ -180,9 +189,7 @@ def label_corpus(
     from musiclm.data.corpus.manifest import load_manifest
 
     path = Path(path) if path is not None else Path(corpus_dir) / LABELS_FILE
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        with open(path, "a") as file:
-            file.write("\n")  # close a line cut short, so that the next one stands alone
+    _cut_last_line(path)
     done = {(labels.track, labels.start_s) for labels in load_labels(path)}
     labeller = Labeller(tagger)
     tracks = load_manifest(corpus_dir)

@@ -96,7 +96,9 @@ def read_header(folder: Path) -> StreamHeader:
             raise StoreError(f"{path} has format {data['format']}, this version reads {FORMAT}; tokenize again")
         return StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not the header of a token stream ({error}); tokenize again") from None
+        raise StoreError(
+            f"{path} is not the header of a token stream ({error}); delete {folder} and tokenize again"
+        ) from None
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -128,7 +130,7 @@ class StreamWriter:
             write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
         shards = list_shards(self.folder)
         self.done = {segment.id for shard in shards for segment in shard_segments(shard)}
-        self.next_shard = 1 + int(shards[-1].stem.split("-")[1]) if shards else 0
+        self.numbers = {int(shard.stem.split("-")[1]) for shard in shards}
         self.pending: list[tuple[Segment, np.ndarray]] = []
 
     def add(
@@ -163,8 +165,10 @@ class StreamWriter:
             return
         records = [asdict(segment) for segment, _ in self.pending]
         arrays = {segment.id: array for segment, array in self.pending}
-        _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
-        self.next_shard += 1
+        # the first that is free: of a shard that was lost, its tracks come again in their place
+        number = next(number for number in range(len(self.numbers) + 1) if number not in self.numbers)
+        _save(self.folder / f"shard-{number:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
+        self.numbers.add(number)
         self.pending = []
 
 
@@ -186,7 +190,9 @@ class TokenStream:
             with tensors.reader(folder / CODEBOOK_FILE) as file:
                 self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
+            raise StoreError(
+                f"{folder / CODEBOOK_FILE} can't be read ({error}); delete {folder} and tokenize again"
+            ) from None
         self.segments: dict[str, Segment] = {}
         self._files: dict[str, Any] = {}
         for shard in list_shards(folder):

@@ -202,9 +202,15 @@ def train_stage(
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
-        before = json.loads(recorded.read_text())
+        try:
+            before = json.loads(recorded.read_text())
+            before_train = before["train"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
+            ) from None
         # only the length of a run may change: everything else would make another model under the same name
-        if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
+        if {**before, "train": {**before_train, "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
                 "remove it"
