@@ -5,6 +5,7 @@ The child is a whole process from there on: it runs `main`, ends as an interpret
 shell would see.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -154,7 +155,8 @@ if __name__ == "__main__":
     from musiclm.cli import main
 
     for name in sys.argv[1:]:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # a child need not go through all that was imported when it ends

@@ -29,6 +29,13 @@ def kills(harness: Harness, command: str, count: int) -> None:
         trials += 1
 
 
+def shares(seconds: dict[str, float], count: int) -> dict[str, int]:
+    """`count` kills shared out: what takes four times as long gets half as many, but a third of an even share."""
+    weights = {command: one**-0.5 for command, one in seconds.items()}
+    least = -(-count // (3 * len(seconds)))
+    return {name: max(least, -int(-count * one // sum(weights.values()))) for name, one in weights.items()}
+
+
 def others(harness: Harness, command: str, torn: int) -> list[str]:
     """Every other fault; why some were left out."""
     skipped = []
@@ -73,10 +80,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, Server(*PRELOAD) as server:
         say = lambda text: print(f"{time.monotonic() - started:7.0f} s  {text}", file=sys.stderr, flush=True)  # noqa: E731
         harness = Harness(server, Path(folder), random.Random(options.seed), say=say)
+        share = shares({command: harness.reference(command).seconds for command in chosen}, options.count)
         for number, command in enumerate(chosen):
-            share = options.count * (number + 1) // len(chosen) - options.count * number // len(chosen)
             harness.undisturbed(command)
-            kills(harness, command, share)
+            kills(harness, command, share[command])
             skipped.update(others(harness, command, options.torn))
             total = sum(one.kills for one in harness.outcomes)
             say(f"{command}: done; {total} kills so far, {sum(not one.good for one in harness.outcomes)} bad")

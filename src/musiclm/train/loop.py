@@ -660,8 +660,8 @@ def check_weights(run: Run) -> None:
 
 def _way_out(run: Run) -> str:
     return (
-        f"any checkpoint in {run.folder} is from before, and the same command goes on from it; where it ends here again, "
-        "train in another --runs folder with a lower learning_rate or clip_norm"
+        f"any checkpoint in {run.folder} is from before, and the same command goes on from it; where it ends here "
+        "again, train in another --runs folder with a lower learning_rate or clip_norm"
     )
 
 
