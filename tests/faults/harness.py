@@ -215,7 +215,7 @@ class Harness:
         begin.mkdir(parents=True)
         for number in range(NUM_PIECES):
             soundfile.write(begin / f"piece{number}.wav", piece(number), 24000)
-        prompts = "prompt,concepts\ncalm piano,piano\nheavy metal with drums,metal;drums\na flute,flute\n"
+        prompts = "prompt,concepts\ncalm piano,calm\nheavy metal with drums,metal;drums\njazz,jazz\n"
         (begin.parent / "prompts.csv").write_text(prompts)
         if "mulan" in self.commands:
             bert_folder(begin.parent / "bert", head=False)
