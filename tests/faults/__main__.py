@@ -36,7 +36,7 @@ def shares(seconds: dict[str, float], count: int) -> dict[str, int]:
     return {name: max(least, -int(-count * one // sum(weights.values()))) for name, one in weights.items()}
 
 
-def others(harness: Harness, command: str, torn: int) -> list[str]:
+def others(harness: Harness, command: str, torn: int, chosen: list[str]) -> list[str]:
     """Every other fault; why some were left out."""
     skipped = []
     harness.full_disk_by_limit(command)
@@ -48,7 +48,7 @@ def others(harness: Harness, command: str, torn: int) -> list[str]:
     made = harness.reference(command)
     before = {path.relative_to(made.before).as_posix() for path in made.before.rglob("*")}
     new = [name for name in made.files if name not in before and (made.after / name).stat().st_size]
-    readers = [reader for reader in (*READERS[command], command) if reader in harness.commands]
+    readers = [reader for reader in (*READERS[command], command) if reader in chosen]
     by_kind: dict[str, list[str]] = {}
     for name in new:
         by_kind.setdefault(kind_of(name), []).append(name)
@@ -84,7 +84,7 @@ def main() -> int:
         for number, command in enumerate(chosen):
             harness.undisturbed(command)
             kills(harness, command, share[command])
-            skipped.update(others(harness, command, options.torn))
+            skipped.update(others(harness, command, options.torn, chosen))
             total = sum(one.kills for one in harness.outcomes)
             say(f"{command}: done; {total} kills so far, {sum(not one.good for one in harness.outcomes)} bad")
             if options.out:

@@ -37,6 +37,7 @@ PRELOAD = (
         "musiclm.evaluate.report",
     ),
     *("torch._dynamo", "torch.utils.tensorboard", "scipy.signal", "scipy.stats", "librosa", "matplotlib.pyplot"),
+    "tests.faults.warm",
 )
 SMALL = {"label": [{"kind": "no_tagger"}], "evaluate": [{"kind": "small_evaluation"}]}
 LOOP = {"steps": 4, "warmup_steps": 2, "validate_every": 3, "save_every": 2, "log_every": 2}
@@ -142,9 +143,9 @@ def digest_of(path: Path) -> str:
         if "run" in told:
             told["run"] = {name: value for name, value in json.loads(told["run"]).items() if name != "seconds"}
         data = json.dumps(header, sort_keys=True).encode() + data[8 + size :]
-    elif path.name == "journal.jsonl":  # its lines are in the order of finishing
+    elif path.name == "journal.jsonl":  # in the order of finishing; the last line of an original holds
         lines = [json.loads(line) for line in data.splitlines() if line.strip()]
-        data = json.dumps(sorted(lines, key=lambda line: line["key"]), sort_keys=True).encode()
+        data = json.dumps(sorted({line["key"]: line["id"] for line in lines}.items())).encode()
     elif path.suffix in (".json", ".jsonl"):
         lines = [data] if path.suffix == ".json" else data.splitlines()
         data = json.dumps([timeless(json.loads(line)) for line in lines], sort_keys=True).encode()
@@ -335,14 +336,14 @@ class Harness:
     def full_disk(self, command: str) -> Outcome | None:
         """A disk that is full at some point of the command's work. None where no file system can be mounted."""
         reference = self.reference(command)
-        disk = self.folder / "disk"
-        disk.mkdir(exist_ok=True)
-        with mounted(disk) as resize:
+        work = self.folder / "trial"
+        work.mkdir(exist_ok=True)
+        with mounted(work) as resize:
             if resize is None:
+                work.rmdir()
                 return None
-            work = disk / "trial"
-            shutil.copytree(reference.before, work)
-            used = shutil.disk_usage(disk).used
+            shutil.copytree(reference.before, work, dirs_exist_ok=True)
+            used = shutil.disk_usage(work).used
             resize(used + round(self.random.uniform(0, 1) * reference.grown))
             ended = self.run(command, work)
             resize(1 << 30)

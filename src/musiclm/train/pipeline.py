@@ -216,6 +216,8 @@ def train_stage(
                 "remove it"
             )
     if finished(runs, stage, recipe["train"]["steps"]):
+        if processes.leads and not recorded.exists() and newest_checkpoint(folder) is not None:
+            write_atomic(recorded, json.dumps(recipe, indent=1))
         return folder / "artifact"
     if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
         raise ArtifactError(
