@@ -154,8 +154,8 @@ def assemble(
 
     copy: makes the folder of a part of that of an artifact.
 
-    Raises: ArtifactError for an unknown part, a damaged one or one that does not fit the others, and for an `out` that is there and no
-    bundle, or holds one of the artifacts.
+    Raises: ArtifactError for an unknown part, a damaged one or one that does not fit the others, and for an `out` that
+    is there and no bundle, or holds one of the artifacts.
     """
     unknown = set(artifacts) - set(STAGES)
     if unknown:
