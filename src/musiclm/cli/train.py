@@ -1,5 +1,6 @@
 """`musiclm train`, `label`, `tokenize` and `bundle`: from a corpus to a bundle."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from musiclm.cli.options import DataDir, Device, RunsDir, Threads, progress_bar, use_threads
+from musiclm.cli.options import Address, DataDir, Device, EngineName, Jobs, RunsDir, Threads, progress_bar, use_threads
 
 
 def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or "
+            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; melody, soundstream-decoder or "
             "mulan-text."
         ),
     ],
-    data: DataDir,
+    data: Annotated[
+        Path, typer.Option(help="A corpus (musiclm corpus build); of `melody`, melodies (corpus melodies).")
+    ],
     runs: RunsDir,
     preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "base",
     settings: Annotated[
@@ -99,20 +102,26 @@ def train(
 def label(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
     windows_per_track: Annotated[int, typer.Option(min=1, help="At most so many 10 s windows of a track.")] = 6,
-    threads: Threads = None,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
 ) -> None:
     """Write weak labels (tags, tempo, key, level) of a corpus, from which MuLan's training captions are made."""
+    from musiclm.core.engines import open_engine
     from musiclm.train.pipeline import label as label_data
 
-    use_threads(threads)
-    label_data(data, print, windows_per_track)
+    with open_engine(engine, jobs, address) or contextlib.nullcontext() as chosen:
+        label_data(data, print, windows_per_track, chosen)
 
 
 def tokenize(
     data: DataDir,
     runs: RunsDir,
     stream: Annotated[
-        list[str] | None, typer.Option(help="Only this one: mulan, semantic or acoustic. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Only this one: mulan, semantic, acoustic or melody. May be repeated; all but melody by default."
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="A bundle whose encoders are used where RUNS has none.")
@@ -129,15 +138,23 @@ def tokenize(
         ),
     ] = None,
     device: Device = "cpu",
-    threads: Threads = None,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    tracks_per_shard: Annotated[
+        int, typer.Option(min=1, help="Of a file of tokens; more for corpora of a million tracks.")
+    ] = 16,
 ) -> None:
     """Fill RUNS/tokens with the tokens of the trained encoders."""
+    from musiclm.core.engines import open_engine
     from musiclm.core.streams import STREAMS
     from musiclm.train.pipeline import tokenize as fill
 
-    use_threads(threads)
     console = Console(stderr=True)
-    with progress_bar(console, True) as bars:
+    with (
+        open_engine(engine, jobs, address, device) or contextlib.nullcontext() as chosen,
+        progress_bar(console, True) as bars,
+    ):
         tasks = {name: bars.add_task(f"{name} tokens") for name in stream or STREAMS}
         store = fill(
             data,
@@ -148,6 +165,8 @@ def tokenize(
             speeds=tuple(speed or ()),
             device=device,
             on_progress=lambda name, done, total: bars.update(tasks[name], completed=done, total=total),
+            engine=chosen,
+            tracks_per_shard=tracks_per_shard,
         )
     print(store)
 
@@ -159,7 +178,7 @@ def bundle(
     start: Annotated[str | None, typer.Option("--from", help="A bundle that has the stages which RUNS lacks.")] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option(help="A stage of --from that is not wanted: storm, coarse or fine. May be repeated."),
+        typer.Option(help="A stage of --from that is not wanted: storm, coarse, fine or melody. May be repeated."),
     ] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
     sampling: Annotated[

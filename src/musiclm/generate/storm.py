@@ -214,11 +214,19 @@ def _fill_in_order(
     for index in range(rounds):
         start, stop = (places.start + len(places) * i // rounds for i in (index, index + 1))
         hidden = model(codes, semantic, mulan) if stop > start else codes
+        cache = None
+        if model.config.history_layers and stop > start:
+            cache = model.history.new_cache(b, frames)
+            if start:
+                cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
+            state = hidden[:, frame : frame + 1]
+            if cache is not None:
+                state, cache = model.with_history(state, earlier[..., None], frame, cache)
             own = partial(choose, u[:, frame - places.start])
-            codes[:, :, frame] = drawer(hidden[:, frame], earlier, later, own)
+            codes[:, :, frame] = drawer(state[:, 0], earlier, later, own)
         yield codes
 
 

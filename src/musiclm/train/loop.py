@@ -16,16 +16,17 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
+from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_state, read_config, write_atomic
 from musiclm.core.config import to_json
 from musiclm.core.interrupt import Interrupted
 from musiclm.core.tensors import load, reader, save
@@ -46,6 +47,7 @@ from musiclm.train.processes import (
 STATE_FILE = "state.safetensors"  # of one process
 SHARDS = "state-"  # of several: a folder for each step, of which the newest whole one is kept
 RUN_FILE = "run.json"
+LOG_FILE = "log.jsonl"
 
 
 class TrainingError(RuntimeError):
@@ -283,10 +285,7 @@ class Run:
         if not steps or bool(torch.stack([number.float() for *_, number in steps]).isfinite().all()):
             return
         step, what, number = next(found for found in steps if not bool(found[2].isfinite()))
-        raise TrainingError(
-            f"{self.task.name}: {what} is {float(number)} at step {step}; the checkpoint in {self.folder} is from "
-            "before: lower learning_rate or clip_norm and start again"
-        )
+        raise TrainingError(f"{self.task.name}: {what} is {float(number)} at step {step}; {_way_out(self)}")
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -421,12 +420,17 @@ def in_order(module: nn.Module) -> list[nn.Parameter]:
 
 
 def read_scalars(path: Path) -> dict[str, Any]:
-    """Step, seconds and precision of a checkpoint."""
-    if path.is_dir():
-        found: dict[str, Any] = json.loads((path / RUN_FILE).read_text())
-        return found
-    with reader(path) as file:
-        return dict(json.loads(file.metadata()["run"]))
+    """Step, seconds and precision of a checkpoint. Raises: ArtifactError for a damaged one."""
+    try:
+        if path.is_dir():
+            return dict(json.loads((path / RUN_FILE).read_text()))
+        with reader(path) as file:
+            return dict(json.loads(file.metadata()["run"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"the checkpoint {path} is damaged ({error}); put a copy in its place, or delete {path.parent} and train "
+            "again from the start"
+        ) from None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -434,7 +438,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     found = [path.parent for path in folder.glob(f"{SHARDS}*/{RUN_FILE}")]
     if (folder / STATE_FILE).exists():
         found.append(folder / STATE_FILE)
-    return max(found, key=lambda path: int(read_scalars(path)["step"])) if found else None
+    if len(found) < 2:  # of one nothing is read: who has finished needs none
+        return found[0] if found else None
+    return max(found, key=lambda path: int(read_scalars(path)["step"]))
+
+
+def exported_step(folder: Path) -> int:
+    """Of which step the artifact in a run's folder is; -1 without one that can be read."""
+    try:
+        return int(read_config(folder / "artifact")["info"].get("step", 0))
+    except ArtifactError:
+        return -1
 
 
 def train(
@@ -447,13 +461,15 @@ def train(
     max_minutes: float | None = None,
     info: dict[str, Any] | None = None,
     begin: Artifact | None = None,
+    new: Collection[str] = (),
     quiet: bool = False,
     means: Means = ONE_PROCESS,
 ) -> Path | None:
     """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if
     `max_minutes` were up first.
 
-    begin: weights that a fresh run starts from instead of random ones, with a new optimizer.
+    begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these
+    may lack.
     means: processes, accumulation and the like. Every process calls this; the leader prints and writes.
 
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never
@@ -486,7 +502,7 @@ def train(
         if processes.leads:
             task.start(torch_device)
             if begin is not None:
-                load_state(task.groups[task.ema_group], begin)
+                load_state(task.groups[task.ema_group], begin, new)
         run.prepare()
         if not processes.sharded:
             run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
@@ -495,7 +511,10 @@ def train(
     autocast_type = pick_precision(precision, torch_device)
     run.precision = "fp32" if autocast_type is None else "bf16"
     info = {"git_revision": git_revision(), **(info or {})}
-    log = _Log(task, config, folder, quiet, processes)
+    # what a kill between a checkpoint and its artifact left undone
+    due = run.step >= config.steps or run.step % config.validate_every == 0
+    owed = bool(processes.agree(int(found is not None and due and exported_step(folder) < run.step))[0])
+    log = _Log(task, config, folder, quiet, processes, run.step, owed)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
     deadline = time.monotonic() + max_minutes * 60 if max_minutes is not None else math.inf
@@ -503,11 +522,13 @@ def train(
 
     def checkpoint() -> None:
         run.check()
+        check_weights(run)
         run.seconds = trained_before + time.monotonic() - started
         run.save()
 
     def validate() -> None:
         run.check()
+        check_weights(run)
         average = run.whole_average()
         if processes.leads:
             with torch.no_grad():
@@ -519,6 +540,8 @@ def train(
 
     with _signals_caught() as caught, _losses_of_processes(run), ThreadPoolExecutor(1) as pool:
         queue: dict[int, Future[Any]] = {}
+        if owed:
+            validate()
         while True:
             stopping, late = processes.agree(caught[0] if caught else 0, int(time.monotonic() >= deadline))
             if run.step >= config.steps or stopping or late:
@@ -551,8 +574,6 @@ def train(
             if stopping:
                 raise Interrupted(f"{task.name} stopped {at}", stopping)
             return None
-    if not (folder / "artifact" / "config.json").exists():
-        validate()
     log.close()
     return folder / "artifact"
 
@@ -664,10 +685,28 @@ def check_loss(run: Run, update: Update) -> None:
     if not bool(torch.isfinite(update.loss)):
         values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
         raise TrainingError(
-            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step "
-            f"{run.step} ({values}); "
-            f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
+            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} "
+            f"({values}); {_way_out(run)}"
         )
+
+
+def check_weights(run: Run) -> None:
+    """Raises: TrainingError if a weight is not finite: then no checkpoint and no artifact takes the place of a sound
+    one."""
+    for group, module in run.task.groups.items():
+        wrong = [name for name, value in module.named_parameters() if not bool(local(value.detach()).isfinite().all())]
+        if wrong:
+            raise TrainingError(
+                f"{run.task.name}: weights of {group!r} are not finite at step {run.step}, first {wrong[:3]}; "
+                f"{_way_out(run)}"
+            )
+
+
+def _way_out(run: Run) -> str:
+    return (
+        f"any checkpoint in {run.folder} is from before, and the same command goes on from it; where it ends here "
+        "again, train in another --runs folder with a lower learning_rate or clip_norm"
+    )
 
 
 def move(run: Run, name: str, rate: float) -> Tensor:
@@ -680,8 +719,8 @@ def move(run: Run, name: str, rate: float) -> Tensor:
     if not run.look_later(f"the gradient of {name!r}", norm) and not bool(torch.isfinite(norm)):
         worst = [n for n, p in module.named_parameters() if p.grad is not None and not local(p.grad).isfinite().all()]
         raise TrainingError(
-            f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in "
-            f"{worst[:3]}; the checkpoint in {run.folder} is from before"
+            f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in {worst[:3]}; "
+            f"{_way_out(run)}"
         )
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -737,17 +776,43 @@ def _signals_caught() -> Iterator[list[int]]:
 class _Log:
     """Means since the last line, to the terminal, `log.jsonl` and TensorBoard where it is installed."""
 
-    def __init__(self, task: Task, config: TrainConfig, folder: Path, quiet: bool, processes: Processes) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        folder: Path,
+        quiet: bool,
+        processes: Processes,
+        begin: int = 0,
+        owed: bool = False,
+    ) -> None:
+        """begin: the step that training goes on from; lines of later ones, and if it is still owed those of its
+        validation, are written again."""
         self.task, self.config, self.folder, self.processes = task, config, folder, processes
         self.quiet = quiet or not processes.leads
         self.values: dict[str, list[Tensor | float]] = defaultdict(list)
         self.clock, self.counted = time.monotonic(), 0
         self.board: Any = None
         if processes.leads:
+            self._cut(begin, owed)
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
                 self.board = SummaryWriter(str(folder / "tensorboard"))
+
+    def _cut(self, begin: int, owed: bool) -> None:
+        """A run that was killed had come further than its checkpoint, and its last line may be torn."""
+        path, kept = self.folder / LOG_FILE, []
+        before = path.read_text().splitlines() if path.exists() else []
+        for line in before:
+            try:
+                step, kind = int(json.loads(line)["step"]), json.loads(line)["kind"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if step <= begin and not (owed and step == begin and kind == "validation"):
+                kept.append(line)
+        if kept != before:
+            write_atomic(path, "".join(f"{line}\n" for line in kept))
 
     def add(self, update: Update, norm: Tensor | None = None) -> None:
         for name, value in {**update.log, self._name(update.group, "loss"): update.loss}.items():
@@ -793,7 +858,7 @@ class _Log:
     def _write(self, kind: str, step: int, figures: dict[str, float], more: dict[str, float]) -> None:
         if not self.processes.leads:
             return
-        with open(self.folder / "log.jsonl", "a") as file:
+        with open(self.folder / LOG_FILE, "a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **figures, **more}) + "\n")
         if self.board is not None:
             for name, value in {**figures, **more}.items():

@@ -7,7 +7,9 @@
 
 Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its
 stream of the token store, and a language model can begin as soon as the streams that it reads are there. One side of a
-bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one.
+bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one. The melody encoder
+learns from a folder of its own (musiclm corpus melodies) and is optional: only a semantic stage that is told of
+melodies needs it.
 """
 
 import functools
@@ -22,14 +24,28 @@ from typing import Any
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
+from musiclm.core.engines import Engine
 from musiclm.core.pretrained import take_in
-from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
+from musiclm.core.streams import (
+    ACOUSTIC,
+    ALL_STREAMS,
+    ENCODER_OF,
+    ENCODERS,
+    MELODY,
+    MODELS,
+    PARTS,
+    STAGES,
+    STREAMS,
+    TRAINABLES,
+)
+from musiclm.core.workers import digest_of_code
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import HEADER_FILE, TokenStore, read_header
+from musiclm.data.store import HEADER_FILE, TRACKS_PER_SHARD, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
+from musiclm.models.melody.task import MelodyTask
 from musiclm.models.mulan.task import MuLanTask, training_captions
 from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
@@ -43,13 +59,13 @@ from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
-from musiclm.train.card import describe_data, model_card
+from musiclm.train.card import describe_data, describe_melodies, model_card
 from musiclm.train.loop import ONE_PROCESS, Means, Task, TrainConfig, newest_checkpoint, train
-from musiclm.train.processes import digest_of_code
 from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
+CAN_LACK = [part for part in PARTS if part not in REQUIRED]
 
 
 def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
@@ -110,6 +126,10 @@ def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None)
     return MuLanTextTask(recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, start=start)
 
 
+def _melody(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    return MelodyTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
+
+
 def _lm(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     store = TokenStore(runs / "tokens", recipe.task.streams)
     return LmTask(recipe.task, store, recipe.train.batch_size, recipe.train.seed)
@@ -125,6 +145,7 @@ BUILDERS: dict[str, Callable[[Recipe[Any], Path, Path, Path | None], Task]] = {
     "soundstream": _soundstream,
     "w2vbert": _w2vbert,
     "mulan": _mulan,
+    "melody": _melody,
     "semantic": _lm,
     "storm": _storm,
     "coarse": _lm,
@@ -152,6 +173,15 @@ def same_sizes(config: dict[str, Any], model: Any) -> bool:
         return bool(from_json(type(model), config) == model)
     except ValueError:
         return False
+
+
+def same_run(before: dict[str, Any], recipe: dict[str, Any], task: Any) -> bool:
+    """Whether a recorded recipe is this one but for the number of steps.
+
+    Settings that it was written without have their defaults.
+    """
+    old, new = ({**one, "task": None, "train": {**one["train"], "steps": 0}} for one in (before, recipe))
+    return old == new and same_sizes(before["task"], task)
 
 
 def train_stage(
@@ -184,7 +214,7 @@ def train_stage(
     one = TRAINABLES[stage]
     if one.one_side and start is None:
         raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
-    if start is not None and not one.one_side and stage in ENCODERS:
+    if start is not None and not one.one_side and one.fills is not None:
         sides = [other.name for other in TRAINABLES.values() if other.one_side]
         raise ValueError(
             f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
@@ -192,24 +222,34 @@ def train_stage(
         )
     folder = runs / stage
     begin = part = None
+    new: list[str] = []
     if start is not None:
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
         if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            raise ArtifactError(
-                f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
-            )
+            new = parts_added(begin.config, preset.recipe(stage).task)
+            if not new:
+                raise ArtifactError(
+                    f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
+                )
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
-        before = json.loads(recorded.read_text())
-        # only the length of a run may change: everything else would make another model under the same name
-        if {**before, "train": {**before["train"], "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
+        try:
+            # only the length of a run may change: everything else would make another model under the same name
+            same = same_run(json.loads(recorded.read_text()), recipe, preset.recipe(stage).task)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
+            ) from None
+        if not same:
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
                 "remove it"
             )
     if finished(runs, stage, recipe["train"]["steps"]):
+        if processes.leads and not recorded.exists() and newest_checkpoint(folder) is not None:
+            write_atomic(recorded, json.dumps(recipe, indent=1))
         return folder / "artifact"
     if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
         raise ArtifactError(
@@ -222,7 +262,8 @@ def train_stage(
         )
     with processes.leader_first():  # which makes caches
         task, loop = build_task(stage, preset, data, runs, part)
-    info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
+    described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
+    info: dict[str, Any] = {"data": described, "recipe": recipe}
     if begin is not None:
         if isinstance(task, LmTask | StormTask):
             check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
@@ -240,6 +281,7 @@ def train_stage(
         max_minutes=max_minutes,
         info=info,
         begin=None if one.one_side else begin,  # a task of one side loads the weights itself
+        new=[name for name in task.groups[task.ema_group].state_dict() if name.startswith(tuple(new))],
         quiet=quiet,
         means=means,
     )
@@ -253,6 +295,22 @@ def digest_of_data(data: Path, runs: Path) -> str:
         if path.exists():
             digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+# settings of a model whose part begins at no effect, or almost none, and the prefix of its weights
+ADDABLE = {"melody_levels": "melody.", "pointer_heads": "pointer.", "history_layers": "history"}
+
+
+def parts_added(config: dict[str, Any], task: Any) -> list[str]:
+    """Prefixes of the weights that the model of `task` has and that of `config` has not, if it is else the same.
+
+    Only of parts that begin at no effect (`ADDABLE`). Empty if more differs.
+    """
+    model = task.model
+    new = [name for name in ADDABLE if getattr(model, name, 0) and not config.get(name, 0)]
+    if not new or not same_sizes(config, replace(model, **dict.fromkeys(new, 0))):
+        return []
+    return [ADDABLE[name] for name in new]
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
@@ -280,17 +338,19 @@ def tokenize(
     speeds: Sequence[float] = (),
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
+    engine: Engine | None = None,
+    tracks_per_shard: int = TRACKS_PER_SHARD,
 ) -> Path:
     """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle
     `start`.
 
-    max_seconds_per_track, speeds: as `musiclm.data.tokenize.tokenize_corpus`.
+    max_seconds_per_track, speeds, engine, tracks_per_shard: as `musiclm.data.tokenize.tokenize_corpus`.
     on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an
     unknown stream or a speed outside 0.5 to 2.
     """
     for stream in streams:
-        if stream not in STREAMS:
-            raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
+        if stream not in ALL_STREAMS:
+            raise ValueError(f"no stream {stream!r}; there are {', '.join(ALL_STREAMS)}")
     for stream in streams:
         encoder = Encoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
@@ -301,12 +361,17 @@ def tokenize(
             max_seconds_per_track=max_seconds_per_track,
             speeds=speeds,
             on_progress=told,
+            engine=engine,
+            tracks_per_shard=tracks_per_shard,
         )
     return runs / "tokens"
 
 
-def label(data: Path, say: Say, windows_per_track: int = 6) -> None:
-    """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept."""
+def label(data: Path, say: Say, windows_per_track: int = 6, engine: Engine | None = None) -> None:
+    """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept.
+
+    engine: as `musiclm.data.labels.label_corpus`.
+    """
     from musiclm.data.labels import label_corpus
     from musiclm.listen.tagger import Tagger
 
@@ -315,7 +380,7 @@ def label(data: Path, say: Say, windows_per_track: int = 6) -> None:
         tagger = Tagger.load()
     except ValueError as error:
         say(f"labels without instrument and mood tags: {error}")
-    for count, _ in enumerate(label_corpus(data, tagger, windows_per_track=windows_per_track), 1):
+    for count, _ in enumerate(label_corpus(data, tagger, windows_per_track=windows_per_track, engine=engine), 1):
         if count % 100 == 0:
             say(f"labelled {count} windows")
 
@@ -339,6 +404,9 @@ def train_all(
     """
     import time
 
+    melody = [MELODY.name] if MELODY.name in preset.semantic.task.streams else []
+    if melody:
+        artifact_of(runs, MELODY.name)  # it learns from other data, so it must be there
     deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
 
     def left() -> float | None:
@@ -346,7 +414,7 @@ def train_all(
 
     def make_tokens() -> None:
         own = device if means.processes.device is None else str(means.processes.device)
-        encoders = [name for name in STREAMS if name != ACOUSTIC.name]
+        encoders = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
         tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=own)
         longest = preset.max_seconds_per_track
         tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=own)
@@ -399,17 +467,14 @@ def make_bundle(
     needs. notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
     ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of Sampling, StormSampling and Steer).
     """
-    if needed := sorted(set(leave_out) - (set(MODELS) - REQUIRED)):
+    if needed := sorted(set(leave_out) - set(CAN_LACK)):
         raise ValueError(
-            f"{' and '.join(needed)} can't be left out of a bundle; "
-            f"only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+            f"{' and '.join(needed)} can't be left out of a bundle; only {', '.join(sorted(CAN_LACK))} can be left out"
         )
     there = set() if start is None else set(open_bundle(start).parts)
-    there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
+    there |= {stage for stage in PARTS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
     artifacts = {
-        stage: artifact_of(runs, stage, start)
-        for stage in (*ENCODERS, *MODELS)
-        if stage in (there | REQUIRED) - set(leave_out)
+        stage: artifact_of(runs, stage, start) for stage in PARTS if stage in (there | REQUIRED) - set(leave_out)
     }
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")

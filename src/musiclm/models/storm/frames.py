@@ -64,7 +64,7 @@ class FrameDrawer:
         own.index_add_(0, self.back, torch.einsum("bqc,qcd->qbd", embedded, self.beside[0, self.back]))
         told = torch.stack([later, later], 2)
         told[:, self.back, 0] = earlier
-        own, told_first, told = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
+        offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
 
         width, widths = state.shape[1:], (self.embedding.shape[1], 2)
         new: list[Tensor] = []
@@ -73,7 +73,7 @@ class FrameDrawer:
             if level:
                 below.append(self.tables[level - 1].index_select(0, new[-1]))
                 state = torch.addmm(state, below[-1], self.widen[level - 1])
-            x = state + own[level]
+            x = state + offsets[level]
             if not frames:
                 x = torch.addmm(x, below[other], self.told_before[level])
                 told_first[level].copy_(new[other])
@@ -82,5 +82,5 @@ class FrameDrawer:
             narrow = torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level])
             inner, gain = narrow.split(widths, 1)
             logits = torch.addmm(self.head_bias[level], inner, self.head[level]).float()
-            new.append(choose(level, logits.scatter_add_(1, told[level], gain.float())))
+            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain.float())))
         return torch.stack(new, 1)

@@ -131,6 +131,8 @@ def whole_frame_losses(
     codes = streams["acoustic"]
     known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
     hidden = model(known, streams["semantic"], streams.get("mulan"), real)
+    if model.config.history_layers:
+        hidden, _ = model.with_history(hidden, model.frames_before(codes if context is None else context))
     target = codes.transpose(1, 2)[masked]
     neighbours = None
     if model.config.series:
