@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from musiclm.core.bundle import Bundle
+from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.generate.session import MusicLM
 from tests.mock import mock_bundle
 from tests.serve.service import Service, SlowModel, serving, until
@@ -29,6 +29,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = pytest.mark.slow
 RATE_HZ = 24000  # of what the service makes
+MOST_PICTURE_BYTES = 150_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -368,6 +369,27 @@ def test_in_the_dark(browser: Any, service: Service) -> None:
     accessible(page)
     shot(page, "dark")
     context.close()
+
+
+def test_the_picture_of_the_readme(browser: Any, tmp_path: Path) -> None:
+    """Made again by MUSICLM_SCREENSHOTS=docs/images and this test alone."""
+    base = open_bundle("base")
+    with serving(base, tmp_path / "takes") as service:
+        first = service.made("generate", prompt="a celtic tune with harp and flute", duration_s=10, seed=1)
+        service.made("continue", take=first["id"], prompt="with drums", duration_s=5, seed=1)
+        service.made("vary", take=first["id"], strength=0.3, seed=2)
+        service.made("generate", prompt="house at 124 BPM in A minor", duration_s=4, seed=1)
+        for page in opened(browser, service, {"width": 1180, "height": 800}):
+            page.get_by_label("What is it like?").fill("a string quartet, solemn, in D minor")
+            page.locator("#tree .open").filter(has_text="with drums").click()
+            page.locator("#play[aria-label=Pause]").click()
+            page.wait_for_function("() => document.querySelector('#time').textContent.endsWith('0:15')")
+            page.keyboard.press("Escape")
+            page.evaluate("() => document.activeElement.blur()")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(1000)
+            assert len(page.screenshot(full_page=True)) < MOST_PICTURE_BYTES
+            shot(page, "studio")
 
 
 # -- a melody
