@@ -384,7 +384,6 @@ def test_the_picture_of_the_readme(browser: Any, tmp_path: Path) -> None:
             page.locator("#tree .open").filter(has_text="with drums").click()
             page.locator("#play[aria-label=Pause]").click()
             page.wait_for_function("() => document.querySelector('#time').textContent.endsWith('0:15')")
-            page.keyboard.press("Escape")
             page.evaluate("() => document.activeElement.blur()")
             page.keyboard.press("ArrowRight")
             page.wait_for_timeout(1000)
