@@ -7,14 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musiclm.core.audio import write_audio
 from musiclm.core.theory import PITCHES
-from musiclm.data.labels import (
-    WINDOW_S,
-    Labeller,
-    Labels,
-    load_labels,
-    window_starts,
-)
+from musiclm.data import labels as labels_module
+from musiclm.data.corpus.build import build_corpus
+from musiclm.data.labels import WINDOW_S, Labeller, Labels, label_corpus, load_labels, window_starts
 
 RATE = 24000
 
@@ -87,3 +84,29 @@ def test_label_file_skips_a_line_cut_short(tmp_path):
     path.write_text(json.dumps({"track": "a", "start_s": 0.0, "colour": "red"}) + "\n")
     with pytest.raises(ValueError, match="colour"):
         load_labels(path)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    (tmp_path / "music").mkdir()
+    for number in range(3):
+        audio = np.random.default_rng(number).normal(size=RATE * (25 + 20 * number)) * 0.1
+        write_audio(tmp_path / "music" / f"{number}.wav", audio)
+    build_corpus([str(tmp_path / "music")], tmp_path / "corpus", jobs=1, progress=False)
+    return tmp_path / "corpus"
+
+
+def test_labels_do_not_tell_how_often_they_were_stopped(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(labels_module, "WINDOWS_PER_UNIT", 2)
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "labels.jsonl"
+    made = list(label_corpus(corpus, None, windows_per_track=3, path=whole))
+    assert len(made) == 6 and load_labels(whole) == made
+    assert len({labels.track for labels in made[:3]}) == 3, "one window of every track first"
+    lines = whole.read_bytes()
+    first = lines.index(b"\n") + 1
+    for cut in (0, 10, first, first + 10, len(lines) - 1):
+        path.write_bytes(lines[:cut])
+        again = list(label_corpus(corpus, None, windows_per_track=3, path=path))
+        assert path.read_bytes() == lines
+        assert len(again) == 6 - lines[:cut].count(b"\n")
+    assert list(label_corpus(corpus, None, windows_per_track=3, path=path)) == []
