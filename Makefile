@@ -2,6 +2,7 @@
 # make test   sets everything up and runs the tests
 # make check  format, lint, types, tests
 # make slow   the tests that take minutes
+# make faults kills every command again and again, fills its disk, tears its files: nothing may be lost
 # make shapes tests of models, evaluation and command line with the shapes in signatures checked
 
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 PROMPT := The main soundtrack of an arcade game. It is fast-paced and upbeat, with a catchy electric guitar riff. The music is repetitive and easy to remember, but with unexpected sounds, like cymbal crashes or drum rolls.
 
-.PHONY: demo test slow shapes check format lint types tiny clean
+.PHONY: demo test slow faults shapes check format lint types tiny clean
 
 $(VENV)/base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "musiclm needs Python 3.11 or newer; set PYTHON=python3.11")'
@@ -33,6 +34,13 @@ test: $(VENV)/dev
 
 slow: $(VENV)/dev
 	$(BIN)/python -m pytest -q -m slow
+
+# COUNT kills in all; about half an hour on an idle core
+COUNT ?= 100
+SEED ?= 0
+faults: $(VENV)/dev
+	mkdir -p out
+	$(BIN)/python -m tests.faults --count $(COUNT) --seed $(SEED) --out out/faults.json
 
 # the same with the shapes and types in signatures checked at each call, where tensors and arrays go; twice as slow
 shapes: $(VENV)/dev

@@ -5,13 +5,17 @@ The child is a whole process from there on: it runs `main`, ends as an interpret
 shell would see.
 """
 
+import contextlib
 import gc
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +38,14 @@ class Server:
 
     environment: dict[str, str] = {}  # of the commands to come, beside the server's own
 
+    def __init__(self, *preload: str) -> None:
+        """preload: modules that are imported once for all commands, beside the package's own."""
+        self.preload = preload
+
     def __enter__(self) -> "Server":
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forked"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        command = [sys.executable, "-m", "tests.forked", *self.preload]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,11 +62,14 @@ class Server:
         umask: int = 0o022,
         stdout: str = "",
         file_limit: int = 0,
+        faults: Sequence[dict[str, Any]] = (),
+        kill_after_s: float | None = None,
     ) -> Ended:
         """`musiclm ARGUMENTS` in `cwd`.
 
         interrupt: a signal is sent when the command opens a file whose name ends so. stdout: a file in place of a pipe.
-        file_limit: no file may grow past so many bytes, as if the disk were full then.
+        file_limit: no file may grow past so many bytes, as if the disk were full then. faults: as
+        `tests.faults.inject` has them. kill_after_s: SIGKILL comes then, if the command has not ended.
         """
         assert self.process.stdin is not None and self.process.stdout is not None
         words = [os.fsencode(argument).hex() for argument in arguments]
@@ -67,7 +77,7 @@ class Server:
             request = {
                 "words": words, "cwd": str(cwd), "interrupt": interrupt, "number": int(number), "umask": umask,
                 "stdout": stdout or f"{folder}/out", "stderr": f"{folder}/err", "file_limit": file_limit,
-                "environment": self.environment,
+                "environment": self.environment, "faults": list(faults), "kill_after_s": kill_after_s,
             }  # fmt: skip
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
@@ -84,8 +94,21 @@ def serve() -> None:
         if child == 0:
             prepare(request)
             return
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(os.waitstatus_to_exitcode(wait(child, request["kill_after_s"])), flush=True)
     os._exit(0)
+
+
+def wait(child: int, kill_after_s: float | None) -> int:
+    """The status with which a child ends, killed after some time if it has not by then."""
+    if kill_after_s is not None:
+        deadline = time.monotonic() + kill_after_s
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
 
 
 def prepare(request: dict[str, Any]) -> None:
@@ -111,6 +134,10 @@ def prepare(request: dict[str, Any]) -> None:
                 os.kill(os.getpid(), request["number"])
 
         sys.addaudithook(hook)
+    if request["faults"]:
+        from tests.faults.inject import inject
+
+        inject(request["faults"])
 
 
 if __name__ == "__main__":
@@ -127,6 +154,9 @@ if __name__ == "__main__":
     import musiclm.train.pipeline  # noqa: F401
     from musiclm.cli import main
 
+    for name in sys.argv[1:]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # a child need not go through all that was imported when it ends

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -292,3 +293,42 @@ def test_a_report_or_a_cache_is_not_written_over_something_else(tmp_path: Path, 
         _known(tmp_path / "report.json")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert _known(tmp_path / "none.json") == {}
+
+
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def left_by(process: int, path: Path) -> Path:
+    """What a process would have left of a file or folder in the making."""
+    with replacing(path) as temporary:
+        return temporary.with_name(temporary.name.replace(f".{os.getpid()}-", f".{process}-"))
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    gone, alive = left_by(dead(), tmp_path / "a.txt"), left_by(os.getppid(), tmp_path / "a.txt")
+    other = left_by(dead(), tmp_path / "b.txt")
+    for path in (gone, alive, other):
+        path.write_text("half")
+    write_atomic(tmp_path / "a.txt", "new")
+    assert not gone.exists() and (tmp_path / "a.txt").read_text() == "new"
+    assert alive.exists(), "another process may be writing the same"
+    assert other.exists(), "who writes b.txt next removes it"
+
+
+def test_a_folder_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
+    """Killed between two renamings, a process leaves the old folder and the new one, both under other names."""
+    folder = tmp_path / "model"
+    new = left_by(dead(), folder)
+    old = new.with_name(f"{new.name}.old")
+    for path, text in ((new, "new"), (old, "old")):
+        path.mkdir()
+        (path / "weights").write_text(text)
+    folder.unlink()
+    with pytest.raises(RuntimeError), replacing_folder(folder):
+        assert (folder / "weights").read_text() == "old"
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["model"] and (folder / "weights").read_text() == "old"

@@ -280,3 +280,21 @@ def test_a_stream_alone_is_on_its_own_clock(tmp_path: Path) -> None:
         TokenStore(tmp_path)
     with pytest.raises(ValueError, match="by streams with frames, got mulan"):
         TokenStore(make_store(tmp_path / "all", 1).folder, ("mulan",))
+
+
+def test_a_lost_shard_comes_again_in_its_place(tmp_path: Path) -> None:
+    """So that tracks are in the same order, and crops the same."""
+
+    def fill() -> dict[str, bytes]:
+        writer = StreamWriter(tmp_path, HEADERS["semantic"], codebooks("semantic"), tracks_per_shard=2)
+        for number in range(5):
+            if f"t{number}" not in writer.done:
+                writer.add(f"t{number}", "train", 0.0, 4.0, make_track(0, 100, number)["semantic"])
+        writer.flush()
+        return {path.name: path.read_bytes() for path in sorted((tmp_path / "semantic").iterdir())}
+
+    whole = fill()
+    assert len(whole) == 5
+    for lost in ("shard-00000.safetensors", "shard-00001.safetensors", "shard-00002.safetensors"):
+        (tmp_path / "semantic" / lost).unlink()
+        assert fill() == whole

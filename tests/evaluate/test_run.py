@@ -266,3 +266,18 @@ def test_a_report_with_the_old_name_of_the_baseline_is_compared(tmp_path: Path) 
         (tmp_path / f"{name}.json").write_text(json.dumps(report))
     rows = compare(*(read_report(tmp_path / f"{name}.json") for name in ("chance", "baseline")))
     assert [(row["figure"], row["a"], row["b"]) for row in rows] == [("retrieval.rows.baseline.recall_1", 0.1, 0.2)]
+
+
+def test_a_torn_file_of_a_report_is_named(done: tuple[Path, dict], bundle: Bundle, corpus: Path) -> None:
+    folder = done[0]
+    for name in ("sections/health.json", "analyses/meter/real.json", "settings.json"):
+        path = folder / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        if name.startswith("analyses"):
+            (folder / "sections" / "health.json").rename(folder / "aside")
+        with pytest.raises(ValueError, match=f"{path} .*; delete {folder if name == 'settings.json' else path} and"):
+            Study(bundle.folder, folder, corpus=corpus, config=CONFIG, say=lambda _: None).run()
+        path.write_bytes(whole)
+        if (folder / "aside").exists():
+            (folder / "aside").rename(folder / "sections" / "health.json")

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,11 +22,15 @@ from torch import Tensor, nn
 
 from musiclm.core.artifact import ArtifactError, load_artifact, save_artifact
 from musiclm.core.interrupt import Interrupted
+from musiclm.train import loop
 from musiclm.train.loop import (
+    LOG_FILE,
+    ONE_PROCESS,
     Run,
     TrainConfig,
     TrainingError,
     Update,
+    check_weights,
     learning_rate,
     make_optimizer,
     pick_precision,
@@ -200,6 +205,31 @@ def test_nan_stops_with_its_place(tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
 
 
+def test_a_device_that_runs_ahead_is_looked_at_before_anything_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are looked at when a line is logged or a state saved: the checkpoint is from before the first bad one."""
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(loop, "runs_ahead", lambda device: True)
+    for poison_at, log_every in ((33, 7), (33, 100), (59, 100)):
+        config, run = replace(CONFIG, log_every=log_every), tmp_path / f"{poison_at}_{log_every}"
+        with pytest.raises(TrainingError, match=f"the loss of 'model' is nan at step {poison_at}; .* from before"):
+            train(Fit(poison_at=poison_at), config, run, quiet=True)
+        assert all(value.isfinite().all() for value in weights(run).values())
+        train(Fit(), config, run, quiet=True)
+        assert same(run, tmp_path / "whole")
+
+
+def test_batches_for_a_gpu_are_pinned_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor + 100)
+    task = Fit()
+    task.batch = lambda step: {"x": torch.ones(2), "rest": [torch.zeros(1), None, "name", True]}  # type: ignore[method-assign,assignment,return-value]
+    (on_cpu,) = loop.load_batches(task, 0, ONE_PROCESS, torch.device("cpu"))
+    (ahead,) = loop.load_batches(task, 0, ONE_PROCESS, torch.device("cuda"))
+    assert on_cpu["x"].tolist() == [1, 1] and ahead["x"].tolist() == [101, 101]
+    assert ahead["rest"][0].tolist() == [100] and ahead["rest"][1:] == [None, "name", True]
+
+
 def test_another_configuration_is_noticed(tmp_path: Path) -> None:
     train(Fit(width=4), CONFIG, tmp_path / "run", max_minutes=0.0001, quiet=True)
     with pytest.raises(ArtifactError, match="another configuration"):
@@ -276,3 +306,80 @@ def test_a_checkpoint_has_the_optimizer_of_a_network_that_is_held(tmp_path: Path
     train(InTurn(), CONFIG, tmp_path / "parts", max_minutes=0.02 / 60, quiet=True)
     train(InTurn(), CONFIG, tmp_path / "parts", quiet=True)
     assert same(tmp_path / "whole", tmp_path / "parts")
+
+
+def steps_logged(folder: Path, kind: str) -> list[int]:
+    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+    return [line["step"] for line in lines if line["kind"] == kind]
+
+
+class Killed(BaseException):
+    """As a kill: nothing is put away."""
+
+
+@pytest.mark.parametrize("after", [25, 50, 60])
+def test_killed_between_a_checkpoint_and_its_artifact(tmp_path: Path, after: int) -> None:
+    """The artifact of an earlier validation must not pass for the one that is due."""
+    config = replace(CONFIG, save_every=5)
+    train(Fit(), config, tmp_path / "whole", quiet=True)
+    task, plain = Fit(), Fit.export
+
+    def export(module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
+        if info["step"] == after:
+            raise Killed
+        plain(task, module, folder, info)
+
+    task.export = export  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        train(task, config, tmp_path / "killed", quiet=True)
+    train(Fit(), config, tmp_path / "killed", quiet=True)
+    assert same(tmp_path / "whole", tmp_path / "killed")
+    ended = [load_artifact(tmp_path / name / "artifact", "fit") for name in ("whole", "killed")]
+    assert ended[0].hash == ended[1].hash and ended[1].info["step"] == 60
+    for kind in ("train", "validation"):
+        assert steps_logged(tmp_path / "killed", kind) == steps_logged(tmp_path / "whole", kind)
+
+
+def test_the_log_of_a_killed_run_has_each_step_once(tmp_path: Path) -> None:
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    train(Fit(), replace(CONFIG, steps=20), tmp_path / "killed", quiet=True)  # to its checkpoint
+    with open(tmp_path / "killed" / LOG_FILE, "a") as file:
+        file.write(json.dumps({"kind": "train", "step": 21, "error": 1.0}) + '\n{"kind": "tra')
+    train(Fit(), CONFIG, tmp_path / "killed", quiet=True)
+    found = steps_logged(tmp_path / "killed", "train")
+    assert found == sorted(set(found)) and set(steps_logged(tmp_path / "whole", "train")) <= set(found)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 200, -1])
+def test_a_torn_checkpoint_says_what_to_do(tmp_path: Path, keep: int) -> None:
+    train(Fit(), CONFIG, tmp_path / "run", max_minutes=0.0001, quiet=True)
+    path = tmp_path / "run" / "state.safetensors"
+    with open(path, "r+b") as file:
+        file.truncate(keep % path.stat().st_size)
+    with pytest.raises(ArtifactError, match=f"checkpoint {path} is damaged .* delete {path.parent} and train again"):
+        train(Fit(), CONFIG, tmp_path / "run", quiet=True)
+
+
+def test_weights_that_are_no_numbers_replace_nothing(tmp_path: Path) -> None:
+    """A learning rate far too high: the step itself ruins the weights, and only the next loss would tell."""
+    train(Fit(), replace(CONFIG, steps=20), tmp_path / "run", quiet=True)
+    before = weights(tmp_path / "run")
+    task, plain = Fit(), Fit.updates
+
+    def updates(batch: Tensor, step: int) -> Iterator[Update]:
+        yield from plain(task, batch, step)
+
+    task.updates = updates  # type: ignore[method-assign]
+    task.batch = lambda step: (ruin(task.model) if step == 29 else None, Fit.batch(task, step))[1]  # type: ignore[method-assign]
+
+    def ruin(model: nn.Sequential) -> None:
+        with torch.no_grad():
+            model[3].bias.fill_(float("inf"))
+
+    with pytest.raises(TrainingError, match="at step .*checkpoint .* from before, and the same command goes on"):
+        train(task, CONFIG, tmp_path / "run", quiet=True)
+    now = weights(tmp_path / "run")
+    assert all(value.isfinite().all() for value in now.values()) and before.keys() == now.keys()
+    run = Run(task, CONFIG, tmp_path / "other", torch.device("cpu"))
+    with pytest.raises(TrainingError, match=r"weights of 'model' are not finite at step 0, first \['3.bias'\]"):
+        check_weights(run)

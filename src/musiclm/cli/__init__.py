@@ -1,6 +1,7 @@
 """`musiclm`: a thin command line over the package. Heavy modules are imported by the command that needs them."""
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -35,6 +36,7 @@ from musiclm.core.interrupt import Interrupted
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a file system's largest file
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(story.story, play.play, take.render, edit.repaint, edit.vary, edit.loop),
     *(train.train, plan.plan, train.label, train.tokenize, train.bundle, push.push),
@@ -120,7 +122,8 @@ def _complain(error: Exception) -> int:
     if isinstance(error, MemoryError):
         _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        _say_once(f"error: {error}")
+        full = isinstance(error, OSError) and error.errno in FULL
+        _say_once(f"error: {error}{'; make room, and the same command goes on' if full else ''}")
         if isinstance(error, OSError):
             _close_stdout()
     else:

@@ -138,7 +138,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is not readable JSON ({error}); the folder is damaged, copy it again") from None
+        raise ArtifactError(f"{path} is not readable JSON ({error}); {_again(folder)}") from None
     missing = {"format", "kind", "config", "hash", "info"} - set(document)
     if missing:
         raise ArtifactError(f"{path} lacks {', '.join(sorted(missing))}; it was not written by musiclm")
@@ -151,6 +151,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if document.get("config_hash", config_hash(document["config"])) != config_hash(document["config"]):
         raise ArtifactError(f"the configuration in {path} was changed after it was written; copy the folder again")
     return document
+
+
+def _again(folder: Path) -> str:
+    return f"copy the folder again, or delete {folder} and make it again by the command that made it"
 
 
 def codes_hash(document: Mapping[str, Any]) -> str:
@@ -203,7 +207,7 @@ def check_files(folder: Path) -> tuple[str, ...]:
         raise ArtifactError(f"{folder} has no {WEIGHTS_FILE}{hint}")
     for name, expected in {WEIGHTS_FILE: document["hash"], **document.get("files", {})}.items():
         if not (folder / name).is_file():
-            raise ArtifactError(f"{folder} has no {name}; the model is incomplete, copy it again")
+            raise ArtifactError(f"{folder} has no {name}; the model is incomplete, {_again(folder)}")
         with open(folder / name, "rb") as file:
             head = file.read(9)
         # safetensors: 8 bytes of header length, which may well begin with pickle's 0x80, then a JSON object
@@ -213,7 +217,7 @@ def check_files(folder: Path) -> tuple[str, ...]:
         if actual != expected:
             raise ArtifactError(
                 f"{folder / name} has hash {actual[:12]}… but its {CONFIG_FILE} says {expected[:12]}…; "
-                "the file is damaged or from another model, copy the folder again"
+                f"the file is damaged or from another model, {_again(folder)}"
             )
     return (WEIGHTS_FILE, *document.get("files", {}))
 

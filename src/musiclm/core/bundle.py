@@ -154,8 +154,8 @@ def assemble(
 
     copy: makes the folder of a part of that of an artifact.
 
-    Raises: ArtifactError for an unknown part or one that does not fit the others, and for an `out` that is there and no
-    bundle, or holds one of the artifacts.
+    Raises: ArtifactError for an unknown part, a damaged one or one that does not fit the others, and for an `out` that
+    is there and no bundle, or holds one of the artifacts.
     """
     unknown = set(artifacts) - set(PARTS)
     if unknown:
@@ -171,6 +171,7 @@ def assemble(
         parts = {}
         for part in PARTS:
             if part in artifacts:
+                check_files(artifacts[part])
                 parts[part] = {"folder": part, "hash": read_config(artifacts[part])["hash"]}
                 copy(artifacts[part], work / part)
         document = {"format": FORMAT, "name": name, "git_revision": git_revision(), **(facts or {}), "parts": parts}

@@ -7,13 +7,15 @@ it replaces hands its mode on, and what is no regular file (a device, a pipe) is
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-PART_SUFFIX = ".part"  # of files in the making
+PART_SUFFIX = ".part"  # of files and folders in the making
+OLD_SUFFIX = ".old"  # after that, of a folder that is being replaced
 
 
 class OutputError(ValueError):
@@ -84,9 +86,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             with open(temporary, "rb") as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target)
         return
-    # a name of its own, since one made of `path`'s may be too long
-    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:12]
-    temporary = real.with_name(f".{os.getpid()}-{digest}{PART_SUFFIX}")
+    temporary = _part_of(real)
+    _sweep(temporary)
     try:
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -109,17 +110,53 @@ def write_atomic(path: str | Path, data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def _part_of(path: Path) -> Path:
+    """What becomes `path`, beside it. A name of its own, since one made of `path`'s may be too long."""
+    return path.with_name(f".{os.getpid()}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{PART_SUFFIX}")
+
+
+def _sweep(part: Path, folder: Path | None = None) -> None:
+    """Removes what killed processes left of the file, or the `folder`, that `part` is to become.
+
+    Between two renamings there may be no such folder: then what was to be replaced is put back.
+    """
+    mine = part.name.split("-")[-1]
+    for left in sorted(part.parent.glob(f".*-{mine}*"), reverse=True):  # an old folder before the new one
+        found = re.fullmatch(rf"\.(\d+)-{re.escape(mine)}({re.escape(OLD_SUFFIX)})?", left.name)
+        if found is None or _lives(int(found[1])):
+            continue
+        if folder is not None and found[2] and not folder.exists():
+            os.replace(left, folder)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether another process of that number is there."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to be filled; without an error it becomes `folder` at the end, in place of what was there."""
     folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # made like any folder, for tempfile's are closed to others
-    work = folder.with_name(f".{os.getpid()}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}{PART_SUFFIX}")
-    old = work.with_name(f"{work.name}.old")
+    work = _part_of(folder)
+    old = work.with_name(f"{work.name}{OLD_SUFFIX}")
+    _sweep(work, folder)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
-    work.mkdir()
+    work.mkdir()  # like any folder, for tempfile's are closed to others
     try:
         yield work
         if folder.exists():

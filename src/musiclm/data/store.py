@@ -97,7 +97,9 @@ def read_header(folder: Path) -> StreamHeader:
             raise StoreError(f"{path} has format {data['format']}, this version reads {FORMAT}; tokenize again")
         return StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is not the header of a token stream ({error}); tokenize again") from None
+        raise StoreError(
+            f"{path} is not the header of a token stream ({error}); delete {folder} and tokenize again"
+        ) from None
 
 
 def list_shards(folder: Path) -> list[Path]:
@@ -138,13 +140,23 @@ class StreamWriter:
             write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
         shards = list_shards(self.folder)
         self.done = {segment.id for shard in shards for segment in shard_segments(shard)}
-        self.next_shard = 1 + _shard_number(shards[-1]) if shards else 0
+        self.numbers = {_shard_number(shard) for shard in shards}
+        self._next()
+
+    def _next(self) -> None:
+        """What is written next: first in the place of a shard that was lost, whose tracks come again; then the last
+        one, if it is not full; then a new one.
+        """
         self.pending: list[tuple[Segment, np.ndarray]] = []
         self.num_saved = 0  # of these
-        if shards and len(last := shard_segments(shards[-1])) < tracks_per_shard:
-            with tensors.reader(shards[-1], "np") as file:
-                self.pending = [(segment, file.get_tensor(segment.id)) for segment in last]
-            self.next_shard, self.num_saved = self.next_shard - 1, len(last)
+        self.next_shard = next(number for number in range(len(self.numbers) + 1) if number not in self.numbers)
+        if self.numbers and self.next_shard == len(self.numbers):
+            last = self.folder / f"shard-{self.next_shard - 1:05d}.safetensors"
+            segments = shard_segments(last)
+            if len(segments) < self.tracks_per_shard:
+                with tensors.reader(last, "np") as file:
+                    self.pending = [(segment, file.get_tensor(segment.id)) for segment in segments]
+                self.next_shard, self.num_saved = self.next_shard - 1, len(segments)
 
     def add(
         self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
@@ -179,9 +191,10 @@ class StreamWriter:
         records = [asdict(segment) for segment, _ in self.pending]
         arrays = {segment.id: array for segment, array in self.pending}
         _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
+        self.numbers.add(self.next_shard)
         self.num_saved = len(self.pending)
         if self.num_saved >= self.tracks_per_shard:
-            self.next_shard, self.num_saved, self.pending = self.next_shard + 1, 0, []
+            self._next()
 
 
 def shard_segments(path: Path) -> list[Segment]:
@@ -202,7 +215,9 @@ class TokenStream:
             with tensors.reader(folder / CODEBOOK_FILE) as file:
                 self.codebooks: Float[Tensor, "q v c"] = file.get_tensor("codebooks")
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{folder / CODEBOOK_FILE} can't be read ({error}); tokenize again") from None
+            raise StoreError(
+                f"{folder / CODEBOOK_FILE} can't be read ({error}); delete {folder} and tokenize again"
+            ) from None
         self.segments: dict[str, Segment] = {}
         self._files: dict[str, Any] = {}
         for shard in list_shards(folder):

@@ -48,7 +48,8 @@ class Analyses:
                     rows += pool.map(self._analysers[analyser], some)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(rows))
-        return json.loads(path.read_text())
+        rows = read_kept(path)
+        return rows
 
     def embeddings(self, analyser: str, clips: ClipSet) -> Float[np.ndarray, "n d"]:
         return np.array([row["embedding"] for row in self.of(analyser, clips)])
@@ -66,6 +67,14 @@ class Analyses:
     def analysers(self) -> list[str]:
         """Folder names of those that have analysed a set."""
         return sorted(path.name for path in self.folder.iterdir())
+
+
+def read_kept(path: Path) -> Any:
+    """What a report keeps as JSON. Raises: ValueError for a damaged file."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} can't be read ({error}); delete {path} and run again: it is made anew") from None
 
 
 def folder_name(analyser: str) -> str:

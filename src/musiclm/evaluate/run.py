@@ -27,7 +27,7 @@ from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.evaluate.adherence import Prompt, load_prompts
-from musiclm.evaluate.analyses import Analyses, folder_name
+from musiclm.evaluate.analyses import Analyses, folder_name, read_kept
 from musiclm.evaluate.bootstrap import Estimate
 from musiclm.evaluate.clipset import Say
 from musiclm.evaluate.config import EvaluateConfig
@@ -37,6 +37,7 @@ from musiclm.evaluate.section import Figures, Section
 from musiclm.evaluate.sections import SECTIONS
 from musiclm.evaluate.sets import ClipSets, spread
 
+PNG_END = b"IEND\xaeB`\x82"
 NUM_PICTURES = 10  # of generated clips, and as many of real ones
 
 
@@ -93,7 +94,12 @@ class Study:
             write_atomic(path, json.dumps(self.settings, indent=1))
             return
         # a setting that came after the report was begun had its default
-        before = {**asdict(EvaluateConfig()), **json.loads(path.read_text())}
+        try:
+            before = {**asdict(EvaluateConfig()), **json.loads(path.read_text())}
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); delete {self.folder} and measure again, or name another --report folder"
+            ) from None
         changed = sorted(name for name in self.settings if before.get(name) != self.settings[name])
         if changed:
             raise ValueError(
@@ -147,12 +153,13 @@ class Study:
             figures["reliable"] = reliable(section.orders, figures["rows"])
             path.parent.mkdir(exist_ok=True)
             write_atomic(path, json.dumps(figures, default=_plain, indent=1))
-        return json.loads(path.read_text())
+        figures = read_kept(path)
+        return figures
 
     def _pictures(self) -> dict[str, str]:
         """{"file": of the pictures}, drawn now if they are not there; or {"skipped": why}."""
         path = self.folder / PICTURES_FILE
-        if not path.exists():
+        if not path.exists() or not path.read_bytes().endswith(PNG_END):
             self.say("drawing pictures")
             try:
                 made = self.sets.generated

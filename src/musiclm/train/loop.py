@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_state, write_atomic
+from musiclm.core.artifact import Artifact, ArtifactError, git_revision, load_state, read_config, write_atomic
 from musiclm.core.config import to_json
 from musiclm.core.interrupt import Interrupted
 from musiclm.core.tensors import load, reader, save
@@ -46,6 +47,7 @@ from musiclm.train.processes import (
 STATE_FILE = "state.safetensors"  # of one process
 SHARDS = "state-"  # of several: a folder for each step, of which the newest whole one is kept
 RUN_FILE = "run.json"
+LOG_FILE = "log.jsonl"
 
 
 class TrainingError(RuntimeError):
@@ -155,13 +157,22 @@ def cpu_has_fast_bf16() -> bool:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves every tensor of a nest of dicts, lists and tuples."""
+    """Moves every tensor of a nest of dicts, lists and tuples; what is `pinned` on the way while others compute."""
+    return _each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def pinned(batch: Any) -> Any:
+    """The nest in memory that a GPU copies from without the CPU's help."""
+    return _each_tensor(batch, lambda tensor: tensor.pin_memory())
+
+
+def _each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: _each_tensor(value, change) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
+        return type(batch)(_each_tensor(value, change) for value in batch)
     return batch
 
 
@@ -230,6 +241,7 @@ class Run:
         self.seconds = 0.0
         self.precision: str | None = None  # with which it began
         self.wrapped: dict[nn.Module, nn.Module] = {}
+        self.unchecked: list[tuple[int, str, Tensor]] = []  # steps, and what must be finite there
         for module in task.groups.values():
             module.to(device)
         self.ema: nn.Module = copy.deepcopy(task.groups[task.ema_group]).eval().requires_grad_(False)
@@ -259,6 +271,21 @@ class Run:
             state = groups[self.task.ema_group].state_dict()
             self.average = {name: value.detach().clone() for name, value in state.items()}
             self.ema.to("cpu")
+
+    def look_later(self, what: str, number: Tensor) -> bool:
+        """Whether a number is looked at by `check` alone, since to look at it at once would hold the device up."""
+        if not runs_ahead(self.device):
+            return False
+        self.unchecked.append((self.step, what, number.detach()))
+        return True
+
+    def check(self) -> None:
+        """Raises: TrainingError if a loss or gradient since the last call was not finite."""
+        steps, self.unchecked = self.unchecked, []
+        if not steps or bool(torch.stack([number.float() for *_, number in steps]).isfinite().all()):
+            return
+        step, what, number = next(found for found in steps if not bool(found[2].isfinite()))
+        raise TrainingError(f"{self.task.name}: {what} is {float(number)} at step {step}; {_way_out(self)}")
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -381,6 +408,11 @@ class Run:
         self.ema.load_state_dict({n[4:]: v for n, v in tensors.items() if n.startswith("ema.")})
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the CPU asks a device for work before earlier work is done, as long as it looks at no result."""
+    return device.type != "cpu"
+
+
 def in_order(module: nn.Module) -> list[nn.Parameter]:
     """Trained parameters as checkpoints number them: matrices, then vectors."""
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -388,12 +420,17 @@ def in_order(module: nn.Module) -> list[nn.Parameter]:
 
 
 def read_scalars(path: Path) -> dict[str, Any]:
-    """Step, seconds and precision of a checkpoint."""
-    if path.is_dir():
-        found: dict[str, Any] = json.loads((path / RUN_FILE).read_text())
-        return found
-    with reader(path) as file:
-        return dict(json.loads(file.metadata()["run"]))
+    """Step, seconds and precision of a checkpoint. Raises: ArtifactError for a damaged one."""
+    try:
+        if path.is_dir():
+            return dict(json.loads((path / RUN_FILE).read_text()))
+        with reader(path) as file:
+            return dict(json.loads(file.metadata()["run"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"the checkpoint {path} is damaged ({error}); put a copy in its place, or delete {path.parent} and train "
+            "again from the start"
+        ) from None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -401,7 +438,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     found = [path.parent for path in folder.glob(f"{SHARDS}*/{RUN_FILE}")]
     if (folder / STATE_FILE).exists():
         found.append(folder / STATE_FILE)
-    return max(found, key=lambda path: int(read_scalars(path)["step"])) if found else None
+    if len(found) < 2:  # of one nothing is read: who has finished needs none
+        return found[0] if found else None
+    return max(found, key=lambda path: int(read_scalars(path)["step"]))
+
+
+def exported_step(folder: Path) -> int:
+    """Of which step the artifact in a run's folder is; -1 without one that can be read."""
+    try:
+        return int(read_config(folder / "artifact")["info"].get("step", 0))
+    except ArtifactError:
+        return -1
 
 
 def train(
@@ -464,17 +511,24 @@ def train(
     autocast_type = pick_precision(precision, torch_device)
     run.precision = "fp32" if autocast_type is None else "bf16"
     info = {"git_revision": git_revision(), **(info or {})}
-    log = _Log(task, config, folder, quiet, processes)
+    # what a kill between a checkpoint and its artifact left undone
+    due = run.step >= config.steps or run.step % config.validate_every == 0
+    owed = bool(processes.agree(int(found is not None and due and exported_step(folder) < run.step))[0])
+    log = _Log(task, config, folder, quiet, processes, run.step, owed)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
     deadline = time.monotonic() + max_minutes * 60 if max_minutes is not None else math.inf
     started, trained_before = time.monotonic(), run.seconds
 
     def checkpoint() -> None:
+        run.check()
+        check_weights(run)
         run.seconds = trained_before + time.monotonic() - started
         run.save()
 
     def validate() -> None:
+        run.check()
+        check_weights(run)
         average = run.whole_average()
         if processes.leads:
             with torch.no_grad():
@@ -486,19 +540,23 @@ def train(
 
     with _signals_caught() as caught, _losses_of_processes(run), ThreadPoolExecutor(1) as pool:
         queue: dict[int, Future[Any]] = {}
+        if owed:
+            validate()
         while True:
             stopping, late = processes.agree(caught[0] if caught else 0, int(time.monotonic() >= deadline))
             if run.step >= config.steps or stopping or late:
                 break
             for ahead in range(run.step, min(run.step + 3, config.steps)):
                 if ahead not in queue:
-                    queue[ahead] = pool.submit(batches, task, ahead, means)
+                    queue[ahead] = pool.submit(load_batches, task, ahead, means, torch_device)
             parts = [to_device(part, torch_device) for part in queue.pop(run.step).result()]
             rate = learning_rate(config, run.step)
             one_step(run, parts, rate, autocast_type, log)
             run.update_ema()
             run.step += 1
             run.seconds = trained_before + time.monotonic() - started
+            if run.step % config.log_every == 0:
+                run.check()
             log.step(run.step, rate, run.seconds)
             if run.step % config.save_every == 0 or run.step == config.steps:
                 checkpoint()
@@ -516,10 +574,14 @@ def train(
             if stopping:
                 raise Interrupted(f"{task.name} stopped {at}", stopping)
             return None
-    if not (folder / "artifact" / "config.json").exists():
-        validate()
     log.close()
     return folder / "artifact"
+
+
+def load_batches(task: Task, step: int, means: Means, device: torch.device) -> list[Any]:
+    """What this process works on in a step, ready to be copied to the device."""
+    found = batches(task, step, means)
+    return pinned(found) if device.type == "cuda" else found  # type: ignore[no-any-return]
 
 
 def batches(task: Task, step: int, means: Means) -> list[Any]:
@@ -617,25 +679,48 @@ def own_seed(seed: int, part: Part) -> int:
 
 
 def check_loss(run: Run, update: Update) -> None:
-    """Raises: TrainingError if it is not finite."""
+    """Raises: TrainingError if it is not finite; on a GPU `Run.check` does that later."""
+    if run.look_later(f"the loss of {update.group!r}", update.loss):
+        return
     if not bool(torch.isfinite(update.loss)):
         values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
         raise TrainingError(
-            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step "
-            f"{run.step} ({values}); "
-            f"the checkpoint in {run.folder} is from before: lower learning_rate or clip_norm and start again"
+            f"{run.task.name}: the loss of {update.group!r} is {float(update.loss.detach())} at step {run.step} "
+            f"({values}); {_way_out(run)}"
         )
 
 
+def check_weights(run: Run) -> None:
+    """Raises: TrainingError if a weight is not finite: then no checkpoint and no artifact takes the place of a sound
+    one."""
+    for group, module in run.task.groups.items():
+        wrong = [name for name, value in module.named_parameters() if not bool(local(value.detach()).isfinite().all())]
+        if wrong:
+            raise TrainingError(
+                f"{run.task.name}: weights of {group!r} are not finite at step {run.step}, first {wrong[:3]}; "
+                f"{_way_out(run)}"
+            )
+
+
+def _way_out(run: Run) -> str:
+    return (
+        f"any checkpoint in {run.folder} is from before, and the same command goes on from it; where it ends here "
+        "again, train in another --runs folder with a lower learning_rate or clip_norm"
+    )
+
+
 def move(run: Run, name: str, rate: float) -> Tensor:
-    """An optimiser's step with clipped gradients; their norm before. Raises: TrainingError if that is not finite."""
+    """An optimiser's step with clipped gradients; their norm before.
+
+    Raises: TrainingError if that is not finite; on a GPU `Run.check` does that later.
+    """
     optimizer, module = run.optimizers[name], run.task.groups[name]
     norm = run.means.processes.clip(module, run.config.clip_norm)
-    if not bool(torch.isfinite(norm)):
+    if not run.look_later(f"the gradient of {name!r}", norm) and not bool(torch.isfinite(norm)):
         worst = [n for n, p in module.named_parameters() if p.grad is not None and not local(p.grad).isfinite().all()]
         raise TrainingError(
-            f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in "
-            f"{worst[:3]}; the checkpoint in {run.folder} is from before"
+            f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in {worst[:3]}; "
+            f"{_way_out(run)}"
         )
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -691,17 +776,43 @@ def _signals_caught() -> Iterator[list[int]]:
 class _Log:
     """Means since the last line, to the terminal, `log.jsonl` and TensorBoard where it is installed."""
 
-    def __init__(self, task: Task, config: TrainConfig, folder: Path, quiet: bool, processes: Processes) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: TrainConfig,
+        folder: Path,
+        quiet: bool,
+        processes: Processes,
+        begin: int = 0,
+        owed: bool = False,
+    ) -> None:
+        """begin: the step that training goes on from; lines of later ones, and if it is still owed those of its
+        validation, are written again."""
         self.task, self.config, self.folder, self.processes = task, config, folder, processes
         self.quiet = quiet or not processes.leads
         self.values: dict[str, list[Tensor | float]] = defaultdict(list)
         self.clock, self.counted = time.monotonic(), 0
         self.board: Any = None
         if processes.leads:
+            self._cut(begin, owed)
             with contextlib.suppress(ImportError):
                 from torch.utils.tensorboard import SummaryWriter
 
                 self.board = SummaryWriter(str(folder / "tensorboard"))
+
+    def _cut(self, begin: int, owed: bool) -> None:
+        """A run that was killed had come further than its checkpoint, and its last line may be torn."""
+        path, kept = self.folder / LOG_FILE, []
+        before = path.read_text().splitlines() if path.exists() else []
+        for line in before:
+            try:
+                step, kind = int(json.loads(line)["step"]), json.loads(line)["kind"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            if step <= begin and not (owed and step == begin and kind == "validation"):
+                kept.append(line)
+        if kept != before:
+            write_atomic(path, "".join(f"{line}\n" for line in kept))
 
     def add(self, update: Update, norm: Tensor | None = None) -> None:
         for name, value in {**update.log, self._name(update.group, "loss"): update.loss}.items():
@@ -747,7 +858,7 @@ class _Log:
     def _write(self, kind: str, step: int, figures: dict[str, float], more: dict[str, float]) -> None:
         if not self.processes.leads:
             return
-        with open(self.folder / "log.jsonl", "a") as file:
+        with open(self.folder / LOG_FILE, "a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **figures, **more}) + "\n")
         if self.board is not None:
             for name, value in {**figures, **more}.items():

@@ -235,14 +235,21 @@ def train_stage(
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
-        before = json.loads(recorded.read_text())
-        # only the length of a run may change: everything else would make another model under the same name
-        if not same_run(before, recipe, preset.recipe(stage).task):
+        try:
+            # only the length of a run may change: everything else would make another model under the same name
+            same = same_run(json.loads(recorded.read_text()), recipe, preset.recipe(stage).task)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
+            ) from None
+        if not same:
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
                 "remove it"
             )
     if finished(runs, stage, recipe["train"]["steps"]):
+        if processes.leads and not recorded.exists() and newest_checkpoint(folder) is not None:
+            write_atomic(recorded, json.dumps(recipe, indent=1))
         return folder / "artifact"
     if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
         raise ArtifactError(

@@ -104,3 +104,12 @@ def test_what_can_not_be_sampled(tmp_path, corpus):
         ClipSampler(folder, tracks, 0.0)
     with pytest.raises(CorpusError, match="build the corpus again"):
         read_clip(tmp_path, tracks[0])
+
+
+def test_a_track_that_ends_too_soon_is_no_silence(tmp_path):
+    noise = np.random.default_rng(0).integers(-9000, 9000, 48000).astype(np.int16)
+    (track,) = make(tmp_path, [noise])
+    path = tmp_path / track.path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CorpusError, match=f"{path}: can't be read .*delete it and build the corpus again"):
+        read_clip(tmp_path, track)

@@ -18,7 +18,7 @@ from musiclm.data.labels import LABELS_FILE, Labels
 from musiclm.models.mulan.model import WINDOW_S, MuLan, contrastive_loss
 from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, spec_augment
 from musiclm.models.mulan.text import Pretrained, TextEncoder
-from musiclm.models.mulan.windows import WindowCache, load_windows
+from musiclm.models.mulan.windows import WindowCache, cached_rows, load_windows
 from musiclm.train.loop import TrainConfig, train
 from tests.models.mulan.test_model import SMALL
 from tests.models.mulan.test_text import small_tokenizer
@@ -306,3 +306,16 @@ def test_the_baseline_is_what_a_blind_model_gets(corpus, tmp_path):
     flat = torch.ones(n, 4) / 2
     loss = contrastive_loss(flat, flat, torch.tensor(1.0), torch.eye(n, dtype=torch.bool)).loss
     assert float(loss) == pytest.approx(task.baseline["loss_validation"], rel=1e-5)
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    def make_rows(missing):
+        return np.array([[i] for i in missing], np.float16)
+
+    path, keys = tmp_path / "cache.npz", ["a", "b", "c"]
+    rows = cached_rows(path, keys, make_rows)
+    whole = path.read_bytes()
+    for keep in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        np.testing.assert_array_equal(cached_rows(path, keys, make_rows), rows)
+        assert len(np.load(path)["keys"]) == 3 and [one.name for one in tmp_path.iterdir()] == ["cache.npz"]

@@ -208,3 +208,22 @@ def test_from_scratch_it_has_words_of_the_captions_and_keeps_them(tmp_path: Path
     other = first_encoder("scratch", sizes, lambda: CAPTIONS, kept, seed=2)
     assert not torch.equal(other.state["words.weight"], found.state["words.weight"])
     assert float(found.state["words.weight"].std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_the_same_captions_give_the_same_tokenizer() -> None:
+    """Hash tables are in another order each time, and many pairs of pieces are equally frequent."""
+    captions = [*CAPTIONS, "Café music: 音楽, émigré", "sitar and tabla", "a quick brown fox"]
+    made = {make_tokenizer(captions, 220) for _ in range(4)}
+    assert len(made) == 1
+    found = Tokenizer.from_str(made.pop())
+    assert [found.token_to_id(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")] == [0, 1, 2, 3]
+    assert found.encode("##a").tokens == ["[CLS]", "#", "#", "a", "[SEP]"], "pieces within words are no signs"
+
+
+def test_a_damaged_tokenizer_says_what_to_do(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    first_encoder("scratch", SIZES, lambda: CAPTIONS, kept)
+    whole = kept.read_text()
+    kept.write_text(whole[:100])
+    with pytest.raises(ValueError, match=f"{kept} is damaged .*; delete {kept} and start again"):
+        first_encoder("scratch", SIZES, lambda: CAPTIONS, kept)

@@ -37,10 +37,15 @@ def read_clip(
             out = np.zeros(num_samples, np.float32)
             if start < file.frames and num_samples:
                 file.seek(start)
-                read = file.read(min(num_samples, file.frames - start), dtype="float32")
+                wanted = min(num_samples, file.frames - start)
+                read = file.read(wanted, dtype="float32")
+                if len(read) < wanted:
+                    raise RuntimeError(f"it ends {(wanted - len(read)) / SAMPLE_RATE_HZ:.2f} s too soon")
                 out[: len(read)] = read
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise CorpusError(f"{path}: can't be read ({error}); build the corpus again") from error
+        raise CorpusError(
+            f"{path}: can't be read ({error}); delete it and build the corpus again: only what is missing is made"
+        ) from error
     return out
 
 

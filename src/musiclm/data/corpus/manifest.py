@@ -42,7 +42,8 @@ class Track:
 
 
 def load_manifest(folder: str | Path) -> list[Track]:
-    """The tracks of a corpus. Raises: CorpusError if the folder holds no manifest or a line of it is not a track."""
+    """The tracks of a corpus. Raises: CorpusError if the folder holds no manifest, or one without tracks or with
+    a line that is none."""
     path = Path(folder) / "manifest.jsonl"
     if not path.is_file():
         raise CorpusError(f"{folder}: no corpus here (no manifest.jsonl); make one with `musiclm corpus build`")
@@ -57,6 +58,8 @@ def load_manifest(folder: str | Path) -> list[Track]:
             except (ValueError, TypeError) as error:
                 raise CorpusError(f"{path}: line {number} is not a track; build the corpus again") from error
             tracks.append(Track(**record))
+    if not tracks:
+        raise CorpusError(f"{path}: lists no track; build the corpus again")
     return tracks
 
 

@@ -186,7 +186,10 @@ def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept, make_tokenizer(captions(), sizes.vocab_size))
     document = kept.read_text()
-    config = replace(sizes, vocab_size=Tokenizer.from_str(document).get_vocab_size())
+    try:
+        config = replace(sizes, vocab_size=Tokenizer.from_str(document).get_vocab_size())
+    except Exception as error:  # of no narrower kind
+        raise ValueError(f"{kept} is damaged ({error}); delete {kept} and start again") from None
     encoder = TextEncoder(config)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in encoder.named_parameters():
@@ -201,18 +204,30 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
     """A BERT tokenizer (WordPiece, lower case, accents folded) made of texts, as JSON. Any ASCII word can be spelled
     by it."""
     special = [PAD, UNKNOWN, START, END]
-    tokenizer = Tokenizer(WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]
-    tokenizer.normalizer = BertNormalizer(lowercase=True)  # type: ignore[assignment]
-    tokenizer.pre_tokenizer = BertPreTokenizer()  # type: ignore[assignment]
+    normalizer, texts = BertNormalizer(lowercase=True), sorted(set(texts))
     alphabet = [chr(code) for code in range(33, 127)]
-    inside = [f"a{letter}" for letter in string.ascii_lowercase + string.digits]  # a piece for each within a word
+    letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace()})
+    # a piece for each letter within a word. Named here, for the trainer numbers those that it finds in the order of a
+    # hash table, another one each time, and by these numbers it chooses between pairs that are equally frequent
+    inside = [f"##{letter}" for letter in dict.fromkeys([*string.ascii_lowercase, *string.digits, *letters])]
     trainer = WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size, special_tokens=special + inside, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator([*sorted(set(texts)), *inside], trainer)
+    learner = _word_pieces(WordPiece(unk_token=UNKNOWN))  # type: ignore[call-arg]
+    learner.train_from_iterator(texts, trainer)
+    # a tokenizer of its own: in the learner the pieces within words would be looked for in the text, as signs are
+    tokenizer = _word_pieces(WordPiece(learner.get_vocab(), unk_token=UNKNOWN))  # type: ignore[call-arg]
+    tokenizer.add_special_tokens(special)
     end, start = ((name, special.index(name)) for name in (END, START))
     tokenizer.post_processor = BertProcessing(end, start)  # type: ignore[assignment]
     return tokenizer.to_str()
+
+
+def _word_pieces(model: WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = BertNormalizer(lowercase=True)  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = BertPreTokenizer()  # type: ignore[assignment]
+    return tokenizer
 
 
 def _folder(source: str) -> Path:

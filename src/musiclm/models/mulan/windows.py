@@ -8,6 +8,8 @@ the text encoder is frozen so are its outputs for a pool of captions per window.
 import hashlib
 import math
 import random
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from musiclm.core.features import SAMPLE_RATE_HZ
+from musiclm.core.output import replacing
 from musiclm.data.captions.weak import captions
 from musiclm.data.corpus.captions import load_captions
 from musiclm.data.corpus.clips import read_clip
@@ -121,23 +124,28 @@ def cached_rows(
     path: Path, keys: list[str], make: Callable[[list[int]], NDArray[np.float16]], every: int = 1024
 ) -> NDArray[np.float16]:
     """A row for each key, from the file at `path`, or from `make(indices)` and kept there: no row is made twice."""
-    known: dict[str, int] = {}
-    stored: list[NDArray[np.float16]] = []
-    if path.exists():
-        with np.load(path) as file:
-            known = {key: i for i, key in enumerate(file["keys"].tolist())}
-            stored = [file["rows"]]
+    known, stored = _stored_rows(path)
     fresh = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}  # first place of each new key
     missing = sorted(fresh.values())
     for begin in range(0, len(missing), every):
         some = missing[begin : begin + every]
         stored.append(make(some))
         known |= {keys[i]: len(known) + place for place, i in enumerate(some)}
-        temporary = path.with_name(f".{path.name}.part.npz")
         stored = [np.concatenate(stored)]
-        np.savez(temporary, keys=np.array(list(known)), rows=stored[0])
-        temporary.replace(path)
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, keys=np.array(list(known)), rows=stored[0])
     return stored[0][[known[key] for key in keys]]
+
+
+def _stored_rows(path: Path) -> tuple[dict[str, int], list[NDArray[np.float16]]]:
+    """Places by key, and the rows; of a damaged file nothing, for all of it can be made again."""
+    if not path.exists():
+        return {}, []
+    try:
+        with np.load(path) as file:
+            return {key: i for i, key in enumerate(file["keys"].tolist())}, [file["rows"]]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return {}, []
 
 
 def _context_start(window: Window) -> float:
