@@ -8,8 +8,8 @@ from tests.models.storm.test_model import SERIES, make
 
 
 @pytest.mark.parametrize("known", ["both", "before", "none"])
-@pytest.mark.parametrize("code_width", [0, 6])
-def test_logits_are_those_of_the_model(code_width: int, known: str) -> None:
+@pytest.mark.parametrize(("code_width", "autocast"), [(0, False), (6, False), (6, True)])
+def test_logits_are_those_of_the_model(code_width: int, autocast: bool, known: str) -> None:
     """`depth_logits` and `depth_state` are the slow way. Every weight is random, so that nothing folded may be lost."""
     model = make(depth_width=24, code_width=code_width, series=SERIES)
     generator = torch.Generator().manual_seed(1)
@@ -29,8 +29,9 @@ def test_logits_are_those_of_the_model(code_width: int, known: str) -> None:
         seen.append(logits.clone())
         return drawn[:, level]
 
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         assert torch.equal(FrameDrawer(model)(state, earlier, later, choose), drawn)
+    with torch.inference_mode():
         for level in range(12):
             other, back = model.config.before[level]
             beside = ((earlier if back else drawn)[:, other], later[:, model.config.after[level]])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.models.storm.model import SoundStorm
+from musiclm.nn.precision import full_precision
 
 # the codes of a level, from its number and its logits; those of no code, which come last, are -inf
 Choose = Callable[[int, Float[Tensor, "b v+1"]], Int[Tensor, " b"]]
@@ -40,12 +41,12 @@ class FrameDrawer:
         self.told_before = model.beside[0].unbind()
 
         self.gate_up = (depth.gate_up.weight * depth.norm.weight).T.contiguous()
-        self.gate_up_bias = depth.gate_up.weight @ depth.norm.bias
+        self.gate_up_bias = (depth.gate_up.weight * depth.norm.bias).sum(1)  # no product: autocast would round it
         self.down = depth.down.weight.T.contiguous()
         # two more columns say how far the codes before and after are raised
         narrow = torch.cat([model.narrow if config.code_width else identity, model.stay.permute(1, 2, 0)], 2)
         self.narrow = (depth.out_norm.weight[:, None] * narrow).unbind()
-        self.narrow_bias = (depth.out_norm.bias @ narrow).unbind()
+        self.narrow_bias = (depth.out_norm.bias[:, None] * narrow).sum(1).unbind()
         # no code, which a code before or after may be, is raised in vain
         self.head = F.pad(model.head.transpose(1, 2), (0, 1)).unbind()
         self.head_bias = F.pad(model.head_bias, (0, 1), value=float("-inf")).unbind()
@@ -56,8 +57,12 @@ class FrameDrawer:
         """The codes of a frame.
 
         state: the Conformer's output. earlier, later: the codes of the frames before and after, `mask_code` where they
-        are not known.
+        are not known. Computed in float32, also under autocast: sums over two dozen levels are.
         """
+        with full_precision(state.device):
+            return self._drawn(state.float(), earlier, later, choose)
+
+    def _drawn(self, state: Tensor, earlier: Tensor, later: Tensor, choose: Choose) -> Tensor:
         earlier, later = earlier[:, self.back_from], later[:, self.after]
         own = torch.einsum("bqc,qcd->qbd", self.embedding[later + self.rows[1]], self.beside[1]) + self.level[:, None]
         embedded = self.embedding[earlier + self.rows[0, self.back]]
@@ -81,6 +86,6 @@ class FrameDrawer:
             x = torch.addmm(x, F.silu(gate) * up, self.down)
             narrow = torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level])
             inner, gain = narrow.split(widths, 1)
-            logits = torch.addmm(self.head_bias[level], inner, self.head[level]).float()
-            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain.float())))
+            logits = torch.addmm(self.head_bias[level], inner, self.head[level])
+            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain)))
         return torch.stack(new, 1)
