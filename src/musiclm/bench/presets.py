@@ -160,8 +160,7 @@ def _train(
     planned = plan_stage(stage, recipe.task, recipe.train, Machine(memory_gb=memory_gb))
     num_rows = planned.batch_size // planned.accumulate
     fitting = replace(recipe, train=replace(recipe.train, batch_size=num_rows))
-    changed: dict[str, Any] = {stage: fitting}
-    preset = replace(preset, **changed)
+    preset = replace(preset, **{stage: fitting})  # type: ignore[arg-type]
     task, loop = make_task(stage, preset, data, runs)
     run = Run(task, loop, runs, where, Means(recompute=planned.recompute, compiled=compiled))
     run.prepare()

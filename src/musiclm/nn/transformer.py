@@ -227,10 +227,10 @@ class StaticStep:
             self._record()
 
     def __call__(
-        self, x: Float[Tensor, "b 1 d"], positions: Float[Tensor, " 1"], cache: KvCache | None
+        self, x: Float[Tensor, "b 1 d"], positions: Float[Tensor, " 1"], cache: KvCache
     ) -> tuple[Float[Tensor, "b 1 d"], KvCache]:
         """See `Transformer.forward`; what is returned may be overwritten by the next call."""
-        assert cache is not None and cache.keys is self.cache.keys and cache.length < cache.max_length
+        assert cache.keys is self.cache.keys and cache.length < cache.max_length
         self.x.copy_(x)
         self.position.copy_(positions)
         self.place.fill_(cache.length)

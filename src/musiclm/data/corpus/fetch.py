@@ -80,7 +80,7 @@ def list_shard(shard: Item) -> dict[str, Any]:
             try:
                 with tarfile.open(fileobj=file, mode="r:") as tar:
                     while (member := tar.next()) is not None:
-                        tar.members = []  # type: ignore[assignment]  # it would keep them all
+                        tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                         name = member.name.removeprefix("./")
                         suffix = PurePosixPath(name).suffix.lower()
                         if not member.isfile() or member.issparse() or PurePosixPath(name).name.startswith("."):

@@ -130,7 +130,10 @@ class TokenLM(nn.Module):
         told: `told_of` the place after each id. step: computes them, in place of the transformer.
         """
         x = self.embed(ids, 0 if cache is None else cache.length)
-        return (step or self.transformer)(x if told is None else x + told, positions, cache)
+        x = x if told is None else x + told
+        if step is not None and cache is not None:
+            return step(x, positions, cache)
+        return self.transformer(x, positions, cache)
 
     def told_of(self, melody: Int[Tensor, "b q t"]) -> Float[Tensor, "b l d"]:
         """What a melody, codes by frame of the target (`by_frame`), adds to the place before each of the target's."""
