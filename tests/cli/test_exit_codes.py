@@ -54,6 +54,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "corpus render --hours 1 --works 0.5 --out x", "corpus render --hours 1 --jobs 2 --out x --no-progress",
         ".lock",
     ),
+    "corpus melodies": (
+        "corpus melodies --renditions 100000 --out x", "corpus melodies --num 50 --jobs 2 --out x --no-progress",
+        ".lock",
+    ),
     "corpus captions": ("corpus captions none", "corpus captions CORPUS", "manifest.jsonl"),
     "corpus audit": ("corpus audit none --out x.json", "corpus audit CORPUS --out x.json", "manifest.jsonl"),
     "corpus page": ("corpus page none --out x.html", "corpus page CORPUS --out x.html", "manifest.jsonl"),

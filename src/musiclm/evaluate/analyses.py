@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from musiclm.core.artifact import write_atomic
-from musiclm.evaluate.clipset import ClipSet, PickedSet, Say
+from musiclm.evaluate.clipset import ClipSet, DamagedError, PickedSet, Say
 from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, Analyser, make_analyser
 from musiclm.listen.music import Description
 
@@ -70,11 +70,11 @@ class Analyses:
 
 
 def read_kept(path: Path) -> Any:
-    """What a report keeps as JSON. Raises: ValueError for a damaged file."""
+    """What a report keeps as JSON. Raises: DamagedError."""
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} can't be read ({error}); delete {path} and run again: it is made anew") from None
+        raise DamagedError(f"{path} can't be read ({error}); delete {path} and run again: it is made anew") from None
 
 
 def folder_name(analyser: str) -> str:

@@ -16,6 +16,10 @@ Clip = Float[np.ndarray, " s"]
 Say = Callable[[str], None]
 
 
+class DamagedError(ValueError):
+    """A file of a report is no longer whole: nothing is measured from it, and nothing is left out because of it."""
+
+
 class ClipSet(ABC):
     """Clips of one kind and length, read or made one at a time whenever they are asked for."""
 
@@ -68,14 +72,14 @@ class KeptSet(ClipSet):
         return self.folder / self.name / f"{index:04d}.flac"
 
     def read(self, index: int) -> Clip:
-        """A clip, made now if it is not there. Raises: ValueError if the file is damaged."""
+        """A clip, made now if it is not there. Raises: DamagedError."""
         path = self.path(index)
         if not path.exists():
             self.write(index)
         try:
             return load(path)
         except AudioError as error:
-            raise ValueError(f"{path} can't be read ({error}); delete it and run again: it is made anew") from None
+            raise DamagedError(f"{path} can't be read ({error}); delete it and run again: it is made anew") from None
 
     def write(self, index: int) -> None:
         """Makes a clip and its file."""

@@ -29,7 +29,7 @@ from musiclm.data.corpus.manifest import load_manifest
 from musiclm.evaluate.adherence import Prompt, load_prompts
 from musiclm.evaluate.analyses import Analyses, folder_name, read_kept
 from musiclm.evaluate.bootstrap import Estimate
-from musiclm.evaluate.clipset import Say
+from musiclm.evaluate.clipset import DamagedError, Say
 from musiclm.evaluate.config import EvaluateConfig
 from musiclm.evaluate.controls import reliable
 from musiclm.evaluate.pictures import PICTURES_FILE, side_by_side
@@ -147,6 +147,8 @@ class Study:
             self.say(f"measuring {name}")
             try:
                 figures = measure()
+            except DamagedError:
+                raise
             except ValueError as error:  # a package or labels that are not there: the others go on
                 self.say(f"{name} left out: {error}")
                 return {"skipped": str(error)}
@@ -167,6 +169,8 @@ class Study:
                 generated = [(f"generated: {self.prompts[i].text}", made.read(i)) for i in chosen]
                 real = list(self.sets.real) if self.sets.has_corpus else []
                 picture = side_by_side(generated, [("real", real[i]) for i in spread(len(real), NUM_PICTURES)])
+            except DamagedError:
+                raise
             except ValueError as error:
                 self.say(f"pictures left out: {error}")
                 return {"skipped": str(error)}

@@ -656,7 +656,15 @@ def fit_to_streams(preset: Preset, specs: Mapping[str, TokenSpec]) -> Preset:
     acoustic, semantic = fitted(storm.acoustic), specs.get(SEMANTIC.name, storm.semantic)
     levels = min(storm.mulan_levels, joint.levels)
     series = storm.series if acoustic == storm.acoustic else ()  # nobody knows how levels of another codec follow
-    changed = replace(storm, acoustic=acoustic, semantic=semantic, mulan=joint, mulan_levels=levels, series=series)
+    changed = replace(
+        storm,
+        acoustic=acoustic,
+        semantic=semantic,
+        mulan=joint,
+        mulan_levels=levels,
+        series=series,
+        history_layers=storm.history_layers if series else 0,
+    )
     return replace(
         preset,
         semantic=lm(preset.semantic),
