@@ -13,6 +13,8 @@ from musiclm.core.bundle import Bundle, assemble
 from musiclm.core.streams import TokenSpec
 from musiclm.models.lm.model import KIND as LM_KIND
 from musiclm.models.lm.model import TokenLM, TokenLMConfig
+from musiclm.models.melody.model import KIND as MELODY_KIND
+from musiclm.models.melody.model import MelodyConfig, MelodyEncoder
 from musiclm.models.mulan.model import AudioConfig, MuLan, MuLanConfig
 from musiclm.models.mulan.text import TextConfig
 from musiclm.models.soundstream.config import SoundStreamConfig
@@ -34,11 +36,11 @@ SPECS = (
 )
 
 
-def mock_bundle(folder: Path, harmony: bool = False) -> Bundle:
+def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False) -> Bundle:
     """Random weights, but every part is real; two prompts give different tokens because nothing is zero.
 
     harmony: as the preset `bands` has it: semantic frames of four codes, read whole, and a codec of bands whose codes
-    hold.
+    hold. melody: with a melody encoder, and a semantic stage that reads its codes.
     """
     torch.manual_seed(0)
     work = folder / "parts"
@@ -67,9 +69,22 @@ def mock_bundle(folder: Path, harmony: bool = False) -> Bundle:
     mulan.memory.copy_(rows[:1].expand_as(mulan.memory))
     hashes["mulan"] = mulan.save(work / "mulan", {})
     info = {"encoders": hashes}
+    sizes = MelodyConfig(channels=(3, 4, 5), width=8, dim=6)
+    if melody:
+        encoder = MelodyEncoder(sizes)
+        encoder.rvq.fit_kmeans(F.normalize(torch.randn(300, sizes.dim), dim=-1))
+        save_artifact(work / "melody", MELODY_KIND, sizes, encoder, {})
     transformer = TransformerConfig(width=16, num_layers=1, num_heads=2, ff_width=32, dropout=0.0)
     for stage in ("semantic", "coarse", "fine"):
-        lm = TokenLM(TokenLMConfig(stage=stage, transformer=transformer, specs=specs, depth_width=24 if harmony else 0))
+        levels = 2 if melody and stage == "semantic" else 0
+        depth_width = 24 if harmony else 0
+        lm = TokenLM(
+            TokenLMConfig(
+                stage=stage, transformer=transformer, specs=specs, depth_width=depth_width, melody_levels=levels
+            )
+        )
+        if levels:
+            torch.nn.init.normal_(lm.melody.out.weight)
         for parameter in lm.parameters():
             parameter.data.mul_(4)  # random logits far from even, so that conditions show
         save_artifact(work / stage, LM_KIND, lm.config, lm, info)
@@ -101,5 +116,5 @@ def mock_bundle(folder: Path, harmony: bool = False) -> Bundle:
     if harmony:
         semantic.harmony.uniform_()
     save_artifact(work / "w2vbert", "semantic", tokenizer_config, semantic, {})
-    parts = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine")
+    parts = ("soundstream", "w2vbert", "mulan", "semantic", "storm", "coarse", "fine", *(("melody",) if melody else ()))
     return assemble(folder / "mock", {part: work / part for part in parts}, "mock", "# mock\n")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "musiclm"
-MODELS = ("soundstream", "w2vbert", "mulan", "lm", "storm")
+MODELS = ("soundstream", "w2vbert", "mulan", "melody", "lm", "storm")
 
 # What may import what: each row is a package, or one module that has a place of its own, with the rows above it that it
 # may use. A row stands for its modules without those that have a row of their own. An entry that is no row allows that
@@ -55,13 +55,14 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "nn", "data.corpus", "data.labels", "train.loop"),
         *("data.captions.weak", "data.captions.wrong"),
     ),
+    "models.melody": ("core", "nn", "data.corpus", "train.loop"),
     "models.lm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
     "models.storm": ("core", "nn", "data.store", "train.loop", "train.tokens"),
     "models.foreign": ("core", "nn"),
     # what each kind of encoder can do, and whose is in a folder
     "models.encoders": ("core", "models.foreign", *(f"models.{model}" for model in MODELS[:3])),
     "data.codes": ("core", "models.encoders"),
-    "data.tokenize": ("core", "data.corpus", "data.store", "models.encoders"),
+    "data.tokenize": ("core", "data.corpus", "data.store", "models.encoders", "models.melody"),
     "generate": ("core", "nn", "models.encoders", *(f"models.{model}" for model in MODELS)),
     "": ("generate",),  # musiclm itself: `from musiclm import MusicLM`
     "train": (

@@ -5,10 +5,12 @@ from hypothesis import strategies as st
 
 from musiclm.core.streams import (
     ACOUSTIC,
+    ALL_STREAMS,
     ENCODER_OF,
     ENCODERS,
     MODELS,
     MULAN,
+    PARTS,
     SEMANTIC,
     STAGES,
     STREAMS,
@@ -76,8 +78,9 @@ def test_slices_keep_the_rate() -> None:
 
 
 def test_every_stream_has_an_encoder_and_every_side_a_whole() -> None:
-    assert set(ENCODER_OF) == set(STREAMS)
+    assert set(ENCODER_OF) == set(ALL_STREAMS) and set(ALL_STREAMS) - set(STREAMS) == {"melody"}
     assert STAGES == (*ENCODERS, *MODELS) and len(set(STAGES)) == len(STAGES)
+    assert set(PARTS) - set(STAGES) == {"melody"} and PARTS.index("melody") < PARTS.index("semantic")
     sides = {name: one.part for name, one in TRAINABLES.items() if one.one_side}
     assert sides == {"soundstream-decoder": "soundstream", "mulan-text": "mulan"}
     assert set(sides.values()) <= set(ENCODERS)

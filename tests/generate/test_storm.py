@@ -20,7 +20,10 @@ def lively(depth_width: int = 0, **more: Any) -> SoundStorm:
 
 
 MODEL, DEEP, IN_ORDER = lively(), lively(24), lively(24, series=SERIES)
-BOTH = pytest.mark.parametrize("model", [MODEL, DEEP, IN_ORDER], ids=["published", "depth", "in order"])
+WITH_HISTORY = lively(24, series=SERIES, history_layers=1)
+BOTH = pytest.mark.parametrize(
+    "model", [MODEL, DEEP, IN_ORDER, WITH_HISTORY], ids=["published", "depth", "in order", "history"]
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -127,20 +130,23 @@ def test_whole_frames_are_fixed_and_kept() -> None:
             assert torch.equal(after[known], passes[index - 1][known])
 
 
-def test_frames_in_order_are_drawn_from_what_training_learned() -> None:
+@pytest.mark.parametrize("model", [IN_ORDER, WITH_HISTORY], ids=["in order", "history"])
+def test_frames_in_order_are_drawn_from_what_training_learned(model: SoundStorm) -> None:
     """Greedy codes are the likeliest ones by the losses' own logits, given all frames before and those known after."""
     streams = random_streams(1, 5)
     codes = streams["acoustic"].clone()
     sampling = StormSampling(rounds=(3,), temperature=0.0, rest_temperature=0.0)
     passes = [
-        out.clone() for out in fill(IN_ORDER, codes, slice(3, None), streams["semantic"], None, sampling, generators(1))
+        out.clone() for out in fill(model, codes, slice(3, None), streams["semantic"], None, sampling, generators(1))
     ]
-    assert [int((out == IN_ORDER.mask_code).any(1).sum()) for out in passes] == [5, 3, 0]
-    seen = torch.cat([codes[:, :, :3], torch.full((1, 12, 7), IN_ORDER.mask_code)], 2)
+    assert [int((out == model.mask_code).any(1).sum()) for out in passes] == [5, 3, 0]
+    seen = torch.cat([codes[:, :, :3], torch.full((1, 12, 7), model.mask_code)], 2)
     for out in passes:
-        hidden = IN_ORDER(seen, streams["semantic"], None)[0]
-        before, after = (part[0].T for part in IN_ORDER.neighbours(out, seen))
-        logits = IN_ORDER.all_depth_logits(hidden, out[0].T.clamp(max=15), (before, after))
+        hidden = model(seen, streams["semantic"], None)
+        if model.config.history_layers:
+            hidden, _ = model.with_history(hidden, model.frames_before(out))
+        before, after = (part[0].T for part in model.neighbours(out, seen))
+        logits = model.all_depth_logits(hidden[0], out[0].T.clamp(max=15), (before, after))
         new = ((out != seen).any(1))[0]
         assert new.any() and torch.equal(logits.argmax(-1)[new], out[0].T[new])
         seen = out

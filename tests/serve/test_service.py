@@ -16,6 +16,7 @@ import soundfile
 from musiclm.core.bundle import Bundle
 from musiclm.generate.session import MusicLM
 from tests.cli.test_cli import run
+from tests.mock import mock_bundle
 from tests.serve.service import Service, SlowModel, serving, until
 
 JSON = {"accept": "application/json"}
@@ -129,6 +130,30 @@ def test_a_story_and_edits_are_those_of_the_command_line(
         assert answer.content == Path(f"{verb}.wav").read_bytes(), verb
         made = service.made(verb, **request)
         assert made["verb"] == verb and made["parent"] == first["id"]
+
+
+def test_a_melody_is_followed_as_on_the_command_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    follows = mock_bundle(here / "follows", melody=True)
+    with serving(follows, here / "takes") as service:
+        sound = upload(service, tone()).json()
+        Path(f"{sound['id']}.wav").write_bytes(service.client.get(f"/v1/takes/{sound['id']}/sound.wav").content)
+        line = ["slow piano", "--melody", f"{sound['id']}.wav", "--duration", "1", "--take", "--model", follows.folder]
+        assert run(monkeypatch, "generate", *line, "-o", "told.wav") == 0
+        request = {"prompt": "slow piano", "duration_s": 1, "melody": sound["id"]}
+        assert service.client.post("/v1/generate", json=request).content == Path("told.wav").read_bytes()
+        take = service.made("generate", **request)
+        codes = service.client.get(f"/v1/takes/{take['id']}/codes.take").content
+        assert codes == Path("told.take").read_bytes()
+        silent = io.BytesIO()
+        soundfile.write(silent, np.zeros(24000), 24000, format="WAV")
+        for id, status, said in (
+            (take["id"], 422, "is a take; upload the sound whose melody is to be followed"),
+            ("0" * 16, 404, "there is no take or upload 0000000000000000"),
+            ((quiet := upload(service, silent.getvalue()).json()["id"]), 422, f"the upload {quiet}: is silent"),
+        ):
+            answer = service.client.post("/v1/generate", json={**request, "melody": id})
+            assert answer.status_code == status and said in answer.json()["detail"], answer.text
+            assert str(here) not in answer.text and "\n" not in answer.json()["detail"]
 
 
 def test_load_changes_no_byte(service: Service) -> None:
@@ -280,6 +305,8 @@ def test_fifty_clients_are_each_answered_or_refused_within_a_second(slow: Servic
         ("generate", {"guidance": 2}, 422, "guidance does nothing without a prompt"),
         ("generate", {"acoustic": "ar", "storm_temperature": 1}, 422, "the storm temperature does nothing here"),
         ("generate", {"tempo": 120}, 422, "tempo: Extra inputs are not permitted"),
+        ("generate", {"melody": "0" * 16}, 422, "the bundle mock can't follow a melody"),
+        ("generate", {"melody": "hum.wav"}, 422, "melody: String should match pattern"),
         ("generate", [], 422, "valid dictionary"),
         ("story", {"sections": []}, 422, "sections: List should have at least 1 item"),
         ("story", {"sections": [{"at_s": 3, "prompt": "a"}]}, 422, "the first section is at 0:03; it must be at 0:00"),

@@ -10,13 +10,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from musiclm.cli import app
-from musiclm.core.artifact import ArtifactError, codes_hash, read_config
+from musiclm.core.artifact import ArtifactError, codes_hash, read_config, save_artifact
 from musiclm.core.bundle import BUNDLED, open_bundle
 from musiclm.core.config import override
 from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
 from musiclm.data.store import HEADER_FILE
 from musiclm.generate.session import MusicLM
+from musiclm.models.melody.model import MelodyConfig, MelodyEncoder
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.loop import STATE_FILE
 from musiclm.train.pipeline import make_bundle, tokenize, train_stage
@@ -193,3 +194,39 @@ def test_what_does_not_fit_is_refused(corpus: Path, runs: Path) -> None:
     assert not (runs / "semantic").exists()
     with pytest.raises(ArtifactError, match="musiclm train mulan"):
         tokenize(corpus, runs, streams=("mulan",))
+
+
+def test_a_bundle_that_knows_no_melody_is_a_beginning(corpus: Path, runs: Path) -> None:
+    """The one setting `melody_levels`: what is new begins at no effect, and the bundle has the encoder with it."""
+    sizes = MelodyConfig(channels=(3, 4, 5), width=8, dim=6)
+    encoder = MelodyEncoder(sizes)
+    encoder.rvq.fit_kmeans(torch.randn(300, sizes.dim))
+    save_artifact(runs / "melody" / "artifact", "melody", sizes, encoder, {"step": 1})
+    tokenize(corpus, runs, streams=("melody",), max_seconds_per_track=10)
+    told = preset("semantic.task.model.melody_levels=4", "semantic.task.melody_dropout=0")
+    base = load_file(BUNDLED / "base" / "semantic" / "model.safetensors")
+    assert train_stage("semantic", told, corpus, runs, start="base", max_minutes=0, quiet=True) is None
+    begun = load_file(runs / "semantic" / STATE_FILE)
+    assert all(begun[f"ema.{name}"].equal(base[name].float()) for name in base)
+    assert begun["ema.melody.embedding.weight"].std() > 0.05 and not begun["ema.melody.out.weight"].any()
+    folder = train_stage("semantic", told, corpus, runs, start="base", quiet=True)
+    assert folder is not None and load_file(folder / "model.safetensors")["melody.out.weight"].any()
+    info = read_config(folder)["info"]
+    assert {"given_melody", "shuffled_melody"} <= set(info["metrics"]) and set(info["encoders"]) == {
+        *("mulan", "w2vbert", "melody"),
+    }
+    mine = make_bundle(runs, runs / "bundle", "mine", start="base")
+    assert set(mine.parts) == {*open_bundle("base").parts, "melody"}
+    MusicLM.from_pretrained(mine.folder).check_follows()
+    bare = make_bundle(runs, runs / "bare", "bare", start="base", leave_out=["melody"])
+    assert "melody" not in bare.parts
+    with pytest.raises(ValueError, match="the bundle bare can't follow a melody"):
+        MusicLM.from_pretrained(bare.folder).check_follows()
+    with pytest.raises(ArtifactError, match="other sizes than this preset's"):
+        train_stage(
+            "semantic",
+            preset("semantic.task.model.melody_levels=4", "semantic.task.model.crop_s=9"),
+            corpus,
+            runs / "b",
+            start="base",
+        )

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.bundle import open_bundle
+from musiclm.core.config import to_json
 from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
 from musiclm.data.store import StoreError
-from musiclm.train.pipeline import artifact_of, build_task, tokenize, train_stage
+from musiclm.train.pipeline import artifact_of, build_task, parts_added, same_run, tokenize, train_stage
 from musiclm.train.recipes import Preset, load_preset
 
 CLIPS = Path(__file__).parents[1] / "data" / "clips"
@@ -99,3 +100,35 @@ def test_two_runs_of_one_seed_end_with_the_same_bytes(corpus: Path, tmp_path: Pa
         assert folder is not None
         hashes.add((folder / "model.safetensors").read_bytes())
     assert len(hashes) == 1
+
+
+def test_a_run_goes_on_under_settings_that_were_added_since() -> None:
+    """What was recorded without them has their defaults; anything else would make another model under the same name."""
+    recipe = load_preset("tiny").semantic
+    now = to_json(recipe)
+    before = json.loads(json.dumps(now))
+    del before["task"]["melody_dropout"], before["task"]["model"]["melody_levels"]
+    before["train"]["steps"] = 7
+    assert same_run(before, now, recipe.task)
+    for change in (
+        lambda one: one["task"].update(context_noise=0.5),
+        lambda one: one["train"].update(seed=5),
+        lambda one: one.update({"from": "x"}),
+        lambda one: one["task"].update(unknown=1),
+    ):
+        other = json.loads(json.dumps(before))
+        change(other)
+        assert not same_run(other, now, recipe.task)
+
+
+def test_a_model_without_parts_that_begin_at_no_effect_is_a_beginning() -> None:
+    task = load_preset("tiny").recipe("semantic").task
+    with_all = replace(task, model=replace(task.model, pointer_heads=2, melody_levels=4))
+    for had, new in (
+        ({"melody_levels": 0}, ["melody."]),
+        ({"pointer_heads": 0}, ["pointer."]),
+        ({"pointer_heads": 0, "melody_levels": 0}, ["melody.", "pointer."]),
+        ({"pointer_heads": 0, "depth_width": 3}, []),
+        ({"pointer_heads": 3}, []),
+    ):
+        assert parts_added(to_json(replace(with_all.model, **had)), with_all) == new

@@ -22,7 +22,10 @@ from torch import Tensor
 
 from musiclm.bench.training import make_task, make_up
 from musiclm.core.artifact import save_artifact
+from musiclm.core.streams import MELODY
 from musiclm.data.corpus.captions import CAPTIONS_FILE
+from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.store import StreamHeader, StreamWriter
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.soundstream.config import Band, SoundStreamConfig
@@ -35,6 +38,7 @@ from musiclm.train.loop import Means, Task, TrainConfig, newest_checkpoint, trai
 from musiclm.train.pipeline import build_task
 from musiclm.train.processes import ALONE, join, load_shards
 from musiclm.train.recipes import Preset, Recipe, load_preset
+from tests.models.melody.toy import write_melodies
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["accelerate", "torch.distributed.fsdp", "torch.utils.tensorboard", __name__])
@@ -162,11 +166,14 @@ def small(stage: str) -> Preset:
         tiny.soundstream_decoder.task,  # type: ignore[union-attr]
         crop_s=0.96, adversary_crop_s=0.48, eval_clips=2, eval_clip_s=0.96, adversary_from_step=1,
     )  # fmt: skip
+    semantic = replace(tiny.semantic.task, context_noise=0.3, mulan_noise=0.3)
+    if stage == "told":
+        semantic = replace(semantic, model=replace(semantic.model, melody_levels=2))
     changed = replace(
         tiny,
         soundstream=Recipe(task=codecs.get(stage, bands), train=tiny.soundstream.train),
         mulan=replace(tiny.mulan, task=replace(mulan, model=model, stretch_s=0)),
-        semantic=replace(tiny.semantic, task=replace(tiny.semantic.task, context_noise=0.3, mulan_noise=0.3)),
+        semantic=replace(tiny.semantic, task=semantic),
         storm=replace(tiny.storm, task=storm),
         soundstream_decoder=Recipe(task=decoder if stage == "decoder" else bands_decoder, train=tiny.soundstream.train),
     )
@@ -185,11 +192,11 @@ STAGES = (
         "mulan-words",
         "mulan-text",
     ),
-    *("semantic", "storm", "storm-levels", "coarse", "fine"),
+    *("semantic", "told", "storm", "storm-levels", "coarse", "fine", "melody"),
 )
 NAMES = {
     "waveform": "soundstream", "spectrogram": "soundstream", "decoder": "soundstream-decoder",
-    "bands-decoder": "soundstream-decoder", "mulan-words": "mulan", "storm-levels": "storm",
+    "bands-decoder": "soundstream-decoder", "mulan-words": "mulan", "storm-levels": "storm", "told": "semantic",
 }  # fmt: skip
 
 
@@ -199,7 +206,7 @@ def build(stage: str, folder: Path) -> Task:
     recipe = preset.recipe(name)
     recipe = replace(recipe, train=replace(recipe.train, batch_size=BATCH))
     preset = replace(preset, **{name.replace("-", "_"): recipe})
-    data, runs = folder / "corpus", folder / "runs"
+    data, runs = folder / ("melodies" if name == "melody" else "corpus"), folder / "runs"
     torch.manual_seed(0)  # of the text encoder, which is none of the task's
     if name == "mulan":
         task, _ = make_task("mulan", preset, data, folder / "caches" / stage)
@@ -211,7 +218,13 @@ def build(stage: str, folder: Path) -> Task:
 def make_up_music(folder: Path) -> None:
     """A corpus and tokens of nothing but noise, and models to begin with."""
     torch.manual_seed(0)
-    data, _ = make_up(folder, small(""))
+    data, runs = make_up(folder, small(""))
+    write_melodies(folder / "melodies", num=7, renditions=2)
+    header = StreamHeader(spec=MELODY, encoder=MELODY.name)
+    melodies = StreamWriter(runs / "tokens", header, torch.randn(MELODY.levels, MELODY.codebook_size, 4))
+    for track in load_manifest(data):
+        melodies.add(track.id, track.split, 0.0, track.seconds, torch.randint(0, 256, (4, 100)).numpy())
+    melodies.flush()
     told = {"track": f"{0:016x}", "captions": ["piano at 120 BPM", "a sad piano"]}
     # windows of a track with captions have no labels to learn from
     lines = [json.dumps({**told, "start_s": start}) + "\n" for start in (1.0, 12.0, 25.0)]

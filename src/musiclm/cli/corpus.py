@@ -1,4 +1,4 @@
-"""`musiclm corpus build`, `show`, `merge`, `render`, `captions`, `audit` and `page`."""
+"""`musiclm corpus build`, `show`, `merge`, `render`, `melodies`, `captions`, `audit` and `page`."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from musiclm.cli.render import render
+from musiclm.cli.render import melodies, render
 from musiclm.core.interrupt import Interrupted
 
 app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_args_is_help=True)
@@ -61,6 +61,7 @@ def merge(
 
 
 app.command()(render)
+app.command()(melodies)
 
 
 @app.command()

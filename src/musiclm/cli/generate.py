@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
     from musiclm.generate.edit import OnTake
     from musiclm.generate.given import Given
+    from musiclm.generate.melody import Melody
     from musiclm.generate.session import MusicLM
     from musiclm.generate.session import Progress as OnProgress
     from musiclm.generate.splice import Blocks
@@ -198,11 +199,18 @@ def generate(
         ),
     ] = None,
     raw: Raw = False,
+    melody: Annotated[
+        Path | None,
+        typer.Option(
+            help="A sound file, hummed, whistled or played, or a MIDI file: the melody that the music follows."
+        ),
+    ] = None,
     take: KeepTake = False,
     progress: Bars = True,
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
+    from musiclm.generate.melody import check_melody_file
     from musiclm.generate.story import of_prompts
     from musiclm.generate.wishes import wished
 
@@ -220,7 +228,9 @@ def generate(
     elif blend:
         raise typer.BadParameter("--blend does nothing without --at")
     check_pipe(output, raw, num, take)
-    paths = free_paths(output, num, take)
+    if melody is not None:
+        check_melody_file(melody)
+    paths = free_paths(output, num, take, inputs=[] if melody is None else [melody])
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     wishes |= {"semantic.top_k": top_k, "semantic.top_p": top_p}
@@ -228,10 +238,25 @@ def generate(
         temperatures = (coarse_temperature, fine_temperature, storm_temperature)
         loaded, config = open_model(model, device, told, wishes, *temperatures)
         tell_understood(loaded, config, told)
+        tune = None if melody is None else loaded.melody(melody)
+        if tune is not None:
+            print(f"follows {melody}: {min(tune.seconds, duration):.1f} s of it")
         console = Console(stderr=True)
         for index, path in enumerate(paths):
             with progress_bar(console, progress) as bars:
-                line = make(loaded, told, duration, seed + index, config, path, bars, keep_take=take, out=out, raw=raw)
+                line = make(
+                    loaded,
+                    told,
+                    duration,
+                    seed + index,
+                    config,
+                    path,
+                    bars,
+                    keep_take=take,
+                    out=out,
+                    raw=raw,
+                    melody=tune,
+                )
             print(line)
 
 
@@ -323,6 +348,7 @@ def make(
     keep_take: bool = False,
     out: BinaryIO | None = None,
     raw: bool = False,
+    melody: "Melody | None" = None,
 ) -> str:
     """Writes a piece of music, block by block as it is made, and its take if it is to be kept; a line about it.
 
@@ -330,9 +356,9 @@ def make(
     """
 
     def run(report: "OnProgress", on_take: "OnTake | None") -> "Blocks":
-        return model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take)
+        return model.stream(prompt, duration_s, seed, config, report, given, new_only, on_take, melody)
 
-    about = model.about(prompt, duration_s, seed, config, given, new_only)
+    about = model.about(prompt, duration_s, seed, config, given, new_only, melody)
     return write_made(run, about, path, bars, keep_take, out=out, raw=raw)[0]
 
 

@@ -1,4 +1,4 @@
-"""`musiclm corpus render`."""
+"""`musiclm corpus render` and `melodies`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -85,3 +85,31 @@ def render(
         f"{report.hours:.2f} h in {report.num_tracks} pieces, {report.num_rendered} rendered now"
         f" at {report.times_real_time:.0f} x real time{skipped}; corpus in {out}"
     )
+
+
+def melodies(
+    out: Annotated[Path, typer.Option(help="Folder of the melodies; an unfinished run in it goes on.")],
+    num: Annotated[int, typer.Option(help="How many melodies; more add to those that are there.", min=1)] = 300,
+    renditions: Annotated[
+        int, typer.Option(help="Of each melody; every third is hummed, sung or whistled.", min=2)
+    ] = 6,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same melodies.", min=0)] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Processes that render; all cores by default.", min=1)] = None,
+    soundfonts: Annotated[
+        Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Render melodies, each in several sounds, octaves, tempi and accompaniments: what `train melody` learns from."""
+    import os
+
+    from musiclm.arrange.corpus.melodies import render_melodies
+    from musiclm.arrange.render.soundfonts import FOLDERS
+
+    folders = (soundfonts, *FOLDERS) if soundfonts else FOLDERS
+    try:
+        made = render_melodies(num, seed, out, renditions, jobs or os.cpu_count() or 1, folders, progress)
+    except KeyboardInterrupt:
+        raise Interrupted(f"the same command goes on where this one was ({out})") from None
+    hours = sum(one.seconds for one in made) / 3600
+    typer.echo(f"{len({one.melody for one in made})} melodies in {len(made)} renditions, {hours:.2f} h; in {out}")

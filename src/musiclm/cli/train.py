@@ -14,11 +14,13 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; soundstream-decoder or "
+            help="soundstream, w2vbert, mulan, semantic, storm, coarse, fine, or all; melody, soundstream-decoder or "
             "mulan-text."
         ),
     ],
-    data: DataDir,
+    data: Annotated[
+        Path, typer.Option(help="A corpus (musiclm corpus build); of `melody`, melodies (corpus melodies).")
+    ],
     runs: RunsDir,
     preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "base",
     settings: Annotated[
@@ -112,7 +114,10 @@ def tokenize(
     data: DataDir,
     runs: RunsDir,
     stream: Annotated[
-        list[str] | None, typer.Option(help="Only this one: mulan, semantic or acoustic. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Only this one: mulan, semantic, acoustic or melody. May be repeated; all but melody by default."
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="A bundle whose encoders are used where RUNS has none.")
@@ -159,7 +164,7 @@ def bundle(
     start: Annotated[str | None, typer.Option("--from", help="A bundle that has the stages which RUNS lacks.")] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option(help="A stage of --from that is not wanted: storm, coarse or fine. May be repeated."),
+        typer.Option(help="A stage of --from that is not wanted: storm, coarse, fine or melody. May be repeated."),
     ] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown for the head of the model card.")] = None,
     sampling: Annotated[

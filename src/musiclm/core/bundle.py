@@ -2,7 +2,7 @@
 
     bundle.json     format, name, version, licence, parts: {"soundstream": {"folder": ..., "hash": ...}, ...}
     README.md       the model card
-    soundstream/ w2vbert/ mulan/ semantic/ storm/ coarse/ fine/     artifacts, see musiclm.core.artifact
+    soundstream/ w2vbert/ mulan/ melody/ semantic/ storm/ coarse/ fine/     artifacts, see musiclm.core.artifact
 
 Language models know the hashes of the encoders whose tokens they learned; beside other encoders they are refused.
 """
@@ -26,7 +26,7 @@ from musiclm.core.artifact import (
 )
 from musiclm.core.hub import CARD_FILE, download, is_id
 from musiclm.core.output import replacing_folder
-from musiclm.core.streams import MODELS, STAGES
+from musiclm.core.streams import MODELS, PARTS
 
 FORMAT = 1
 INDEX_FILE = "bundle.json"
@@ -157,9 +157,9 @@ def assemble(
     Raises: ArtifactError for an unknown part, a damaged one or one that does not fit the others, and for an `out` that
     is there and no bundle, or holds one of the artifacts.
     """
-    unknown = set(artifacts) - set(STAGES)
+    unknown = set(artifacts) - set(PARTS)
     if unknown:
-        raise ArtifactError(f"unknown parts {', '.join(sorted(unknown))}; a bundle has {', '.join(STAGES)}")
+        raise ArtifactError(f"unknown parts {', '.join(sorted(unknown))}; a bundle has {', '.join(PARTS)}")
     out = Path(out)
     check_replaceable(out, INDEX_FILE, "a bundle")
     for part, folder in artifacts.items():
@@ -169,7 +169,7 @@ def assemble(
             )
     with replacing_folder(out) as work:
         parts = {}
-        for part in STAGES:
+        for part in PARTS:
             if part in artifacts:
                 check_files(artifacts[part])
                 parts[part] = {"folder": part, "hash": read_config(artifacts[part])["hash"]}

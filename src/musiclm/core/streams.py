@@ -132,7 +132,9 @@ class Pace:
 SEMANTIC = TokenSpec(name="semantic", codebook_size=1024, levels=1, frame_rate_hz=25.0)
 ACOUSTIC = TokenSpec(name="acoustic", codebook_size=1024, levels=12, frame_rate_hz=50.0)
 MULAN = TokenSpec(name="mulan", codebook_size=1024, levels=12, frame_rate_hz=None)
-STREAMS = {spec.name: spec for spec in (MULAN, SEMANTIC, ACOUSTIC)}  # as published
+MELODY = TokenSpec(name="melody", codebook_size=256, levels=4, frame_rate_hz=2.5)  # paper: 24 of 512, every 3 s
+STREAMS = {spec.name: spec for spec in (MULAN, SEMANTIC, ACOUSTIC)}  # as published, and in every bundle
+ALL_STREAMS = {**STREAMS, MELODY.name: MELODY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +144,7 @@ class Trainable:
     name: str  # and that of its folder in RUNS; its recipe in a preset has "_" for "-"
     part: str  # of a bundle that it makes
     fills: str | None = None  # the stream that it makes of recordings, if it is an encoder
+    optional: bool = False  # a part that a bundle may lack and `train all` leaves out
 
     @property
     def recipe(self) -> str:
@@ -160,6 +163,7 @@ TRAINABLES = {
         Trainable(name="soundstream", part="soundstream", fills=ACOUSTIC.name),
         Trainable(name="w2vbert", part="w2vbert", fills=SEMANTIC.name),
         Trainable(name="mulan", part="mulan", fills=MULAN.name),
+        Trainable(name="melody", part="melody", fills=MELODY.name, optional=True),
         Trainable(name="semantic", part="semantic"),
         Trainable(name="storm", part="storm"),
         Trainable(name="coarse", part="coarse"),
@@ -169,9 +173,10 @@ TRAINABLES = {
     )
 }
 # the parts of a bundle, in the order in which they are trained from nothing; what they learn from stands before them
-STAGES = tuple(name for name, one in TRAINABLES.items() if not one.one_side)
+PARTS = tuple(name for name, one in TRAINABLES.items() if not one.one_side)
+STAGES = tuple(name for name in PARTS if not TRAINABLES[name].optional)  # of `train all`
 ENCODER_OF = {one.fills: one.name for one in TRAINABLES.values() if one.fills}  # which model makes a stream
-ENCODERS = tuple(ENCODER_OF.values())
+ENCODERS = tuple(name for name in ENCODER_OF.values() if name in STAGES)
 MODELS = tuple(name for name in STAGES if name not in ENCODERS)  # they learn from streams
 
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from musiclm.core import tensors
 from musiclm.core.artifact import write_atomic
-from musiclm.core.streams import ENCODER_OF, MULAN, STREAMS, TokenSpec, common_rate_hz
+from musiclm.core.streams import ALL_STREAMS, ENCODER_OF, MULAN, STREAMS, TokenSpec, common_rate_hz
 from musiclm.data.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
 
@@ -218,7 +218,7 @@ class TokenStore:
 
     def __init__(self, folder: Path | str, streams: Sequence[str] = tuple(STREAMS)) -> None:
         self.folder = Path(folder)
-        self._streams = {name: TokenStream(self.folder / name) for name in STREAMS if name in streams}
+        self._streams = {name: TokenStream(self.folder / name) for name in ALL_STREAMS if name in streams}
         self.specs = tuple(stream.header.spec for stream in self._streams.values())
         self.encoders = {ENCODER_OF[name]: stream.header.encoder for name, stream in self._streams.items()}
         self.codebooks = {name: stream.codebooks for name, stream in self._streams.items()}

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MULAN, TokenSpec
+from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MELODY, MULAN, TokenSpec
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import StoreError, StreamHeader, StreamWriter
 from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder, load_codec, load_joint, load_semantic
+from musiclm.models.melody.model import MelodyEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class Encoder:
             return cls.of_codec(load_codec(folder), device)
         if stream == MULAN.name:
             return cls.of_joint(load_joint(folder), device)
+        if stream == MELODY.name:
+            return cls.of_melody(MelodyEncoder.from_artifact(folder), device)
         return cls.of_semantic(load_semantic(folder), device)
 
     @classmethod
@@ -63,6 +66,12 @@ class Encoder:
         spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
         encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
         return cls(encode=encode, header=_header(spec, model.codes_hash), codebooks=rvq.codebooks)
+
+    @classmethod
+    def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "Encoder":
+        model.eval().to(device)
+        encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
+        return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.rvq.codebooks)
 
 
 def _header(spec: TokenSpec, codes_hash: str) -> StreamHeader:

@@ -36,8 +36,9 @@ def decode(
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
-    `streams` holds the conditions; a missing "mulan" is the null condition. `u` decides the draws: (t - p) * q per row.
-    `steering`, one a row, has heard before what is given.
+    `streams` holds the conditions; a missing "mulan" is the null condition. A "melody" is by frame of the target, with
+    what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws:
+    (t - p) * q per row. `steering`, one a row, has heard before what is given.
     """
     layout = model.layout
     target = layout.target_spec
@@ -46,6 +47,9 @@ def decode(
     conditioned = "mulan" in streams
     streams = with_null(model, streams, batch)
     guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
+    told = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
+    if told is not None and guided:
+        told = torch.cat([told, torch.zeros_like(told)])
     device = model.embedding.weight.device
     null = torch.ones(batch, dtype=torch.bool, device=device)
     prefix, positions = layout.prefix(streams, None if conditioned else null)
@@ -56,15 +60,23 @@ def decode(
         frames = model.embed_codes(torch.cat([given, given]) if guided else given)
         x = torch.cat([x, frames], 1)
         positions = torch.cat([positions, layout.target_positions(0, frames.shape[1], device)])
+    if told is not None:
+        ahead = prefix.shape[1] - 1
+        x = torch.cat([x[:, :ahead], x[:, ahead:] + told[:, : x.shape[1] - ahead]], 1)
     first, total = known * levels, num_frames * levels
     cache = model.transformer.new_cache(x.shape[0], prefix.shape[1] + num_frames * layout.places_per_frame)
     times = layout.target_positions(0, total, device)
     assert u.shape[1] == total - first, (u.shape, total, first)
     hidden, moved = model.transformer(x, positions, cache)
     state, frame = hidden[:, -1], []
+    past = None
+    if model.config.pointer_heads:
+        known_codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
+        known_codes = torch.cat([known_codes, known_codes]) if guided else known_codes
+        past = model.pointer.begin(hidden[:, prefix.shape[1] - 1 :], known_codes, num_frames)
     for step in range(first, total):
         level = step % levels
-        logits = model.logits(state, level)
+        logits = model.logits(state, level, past)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
         if steering:
@@ -83,16 +95,23 @@ def decode(
             return
         ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
         if not layout.whole_frames:
-            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved)
+            next_told = None if told is None else told[:, step + 1 : step + 2]
+            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved, next_told)
             state = hidden[:, -1]
             continue
         frame.append(torch.cat([code, code]) if guided else code)
+        if past is not None:
+            model.pointer.hear(past, level, frame[-1])
         if len(frame) < levels:
             state = model.state_after(state, ids)
             continue
         assert moved is not None
-        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], step // levels, moved)
+        place = step // levels
+        next_told = None if told is None else told[:, place + 1 : place + 2]
+        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told)
         state, frame = hidden[:, -1], []
+        if past is not None:
+            model.pointer.next(past, state)
 
 
 def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
@@ -123,17 +142,20 @@ def stream_semantic(
     on_progress: Progress | None = None,
     chunk_s: float = 1.0,
     steering: Sequence[Guide] = (),
+    melody: Int[Tensor, "b r t"] | None = None,
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2); num_frames None: without end.
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix
     of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
     window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
-    nothing is steered.
+    nothing is steered. melody: codes by frame, of `num_frames`, the prompt's included
+    (`musiclm.models.lm.melody.by_frame`).
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
     batch, schedule = len(generators), Schedule.of(mulan)
+    assert melody is None or melody.shape[2] == num_frames
     for _, each_condition in schedule.changes:
         if each_condition.mulan is not None:
             check_generators(generators, each_condition.mulan.shape[0])
@@ -167,6 +189,9 @@ def stream_semantic(
         frame: list[Tensor] = []
         u = torch.cat([u, uniforms(generators, (length - held.shape[2]) * levels - u.shape[1], device)], 1)
         streams = {} if condition.mulan is None else {"mulan": condition.mulan}
+        if melody is not None:
+            start = done - held.shape[2]
+            streams["melody"] = melody[:, :, start : start + length]
         for code in decode(model, streams, length, sampling, u, held, steering):
             frame.append(code)
             if len(frame) < levels:
@@ -188,20 +213,26 @@ def stream_semantic(
 
 @torch.inference_mode()
 def log_likelihood(
-    model: TokenLM, mulan: Int[Tensor, "b m 1"] | None, codes: Int[Tensor, "b q t"], known: int
+    model: TokenLM,
+    mulan: Int[Tensor, "b m 1"] | None,
+    codes: Int[Tensor, "b q t"],
+    known: int,
+    melody: Int[Tensor, "b n t"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Mean log-probability, in nats, of the codes of frames from `known` on, each given all that is before it.
 
-    Of long codes the model reads the last crop. Raises: ValueError if no frame is left.
+    Of long codes the model reads the last crop. melody: of what they follow, by frame. Raises: ValueError if no frame
+    is left.
     """
     if known >= codes.shape[2]:
         raise ValueError(f"{codes.shape[2]} frames, of which {known} are known: none is left to be judged")
     cut = max(0, codes.shape[2] - model.layout.crop_frames())
     codes, known = codes[:, :, cut:].long(), max(0, known - cut)
+    melody = None if melody is None else melody[:, :, cut:]
     streams = with_null(model, {} if mulan is None else {"mulan": mulan}, codes.shape[0])
     null = torch.ones(codes.shape[0], dtype=torch.bool, device=codes.device) if mulan is None else None
     prefix, positions = model.layout.prefix(streams, null)
-    logits = model(prefix, positions, codes)[:, :, known:].log_softmax(-1)
+    logits = model(prefix, positions, codes, melody=melody)[:, :, known:].log_softmax(-1)
     return logits.gather(-1, codes[:, :, known:, None])[..., 0].mean(dim=(1, 2))
 
 

@@ -23,6 +23,7 @@ from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.autoregressive import log_likelihood, stream_semantic
 from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
 from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.melody import Melody
 from musiclm.generate.music import Music
 from musiclm.generate.pulse import measured_tempo
 from musiclm.generate.source import Codes, Source
@@ -149,10 +150,12 @@ def repaint(
         codes_start_samples=codes.start_samples,
         drafts=Drafts(num=drafts),
     )
-    about = _about(model, source, prompt, (stop - start) / rate, seed, settings, span)
+    melody = _melody(model, source)
+    about = _about(model, source, prompt, (stop - start) / rate, seed, settings, span, melody)
     before = codes.start_samples // unit
     gap = range(first - before, last - before)
-    return _filling(model, source, about, codes, gap, prompt, source.sound)
+    told = None if melody is None else model.followed(melody, codes.start_samples, codes.semantic.shape[2])
+    return _filling(model, source, about, codes, gap, prompt, source.sound, melody, told)
 
 
 # -- loop
@@ -196,7 +199,7 @@ def loop(
     settings = config or _settings(model, source)
     if model.steering(replace(settings.steer, tempo_bpm=None, key_name=None), ""):  # else nothing keeps time
         settings = replace(settings, steer=replace(settings.steer, tempo_bpm=bpm))
-    codes, gap = _around_joint(model, source, settings, start, length, redone)
+    codes, gap, again = _around_joint(model, source, settings, start, length, redone)
     bars_of = Loop(
         start_samples=start,
         redone_samples=redone,
@@ -206,8 +209,13 @@ def loop(
         beats_per_bar=beats_per_bar,
         drafts=Drafts(num=drafts),
     )
-    about = _about(model, source, prompt, length / rate, seed, settings, bars_of)
-    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()))
+    melody, told = _melody(model, source, start), None
+    about = _about(model, source, prompt, length / rate, seed, settings, bars_of, melody)
+    if melody is not None:
+        until = source.frames(gap.stop)[0]
+        after = model.followed(melody, again, codes.semantic.shape[2] - until)
+        told = torch.cat([model.followed(melody, 0, until), after], 2)
+    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()), melody, told)
 
 
 def _tempo(
@@ -251,8 +259,9 @@ def _whole_bars(
 
 def _around_joint(
     model: "MusicLM", source: Source, config: GenerateConfig, start: int, length: int, redone: int
-) -> tuple[Codes, range]:
-    """Codes of a loop and, after them, of its beginning again; the gap, in units.
+) -> tuple[Codes, range, int]:
+    """Codes of a loop and, after them, of its beginning again; the gap, in units; the sample of the loop from which its
+    beginning comes again.
 
     The loop is no whole number of frames. So its beginning comes again from within a frame on, in codes that the
     encoders make of the sound from there.
@@ -275,7 +284,7 @@ def _around_joint(
     semantic, acoustic = (
         torch.cat([a, a.new_zeros(1, a.shape[1], num), b], 2) for a, b, num in zip(left, right, gap, strict=True)
     )
-    return Codes(semantic, acoustic, 0, known.mulan), range(first, last)
+    return Codes(semantic, acoustic, 0, known.mulan), range(first, last), shift
 
 
 # -- what repaint and loop share
@@ -289,8 +298,10 @@ def _filling(
     gap: range,
     prompt: str | None,
     sound: Callable[[], Blocks],
+    melody: Melody | None,
+    told: Int[Tensor, "1 n t"] | None,
 ) -> Edit:
-    """The edit that fills a gap, in units, of known codes."""
+    """The edit that fills a gap, in units, of known codes. told: what they follow, codes of the melody by frame."""
     config = about.config
     decoder = model.acoustic_decoder(config)
     mulan = _condition(model, source, codes, prompt)
@@ -303,7 +314,7 @@ def _filling(
 
         def fresh() -> Blocks:
             semantic, found = _drafted(
-                model, about, codes.semantic, semantic_gap, mulan, _stage(on_progress, "semantic")
+                model, about, codes.semantic, semantic_gap, mulan, told, _stage(on_progress, "semantic")
             )
             filled = codes.acoustic[:, : decoder.levels].clone()
             generator = _generator(about, config.acoustic)
@@ -311,8 +322,8 @@ def _filling(
                 filled, acoustic_gap, semantic, mulan, [generator], _stage(on_progress, "acoustic")
             )
             pieces = filled.split(round(PIECE_S * (source.codec.spec.frame_rate_hz or 1.0)), 2)
-            told = replace(about.with_drafts(found), pieces=tuple(piece.shape[2] for piece in pieces))
-            made.append(Take.of(told, semantic, filled, mulan))
+            own = replace(about.with_drafts(found), pieces=tuple(piece.shape[2] for piece in pieces))
+            made.append(Take.of(own, semantic, filled, mulan, None if melody is None else melody.codes))
             yield from decoded(source.codec, (piece[:, : config.levels] for piece in pieces))
 
         yield from as_heard(fresh(), about, sound())
@@ -328,16 +339,21 @@ def _drafted(
     semantic: Int[Tensor, "1 q t"],
     gap: range,
     mulan: Int[Tensor, "1 m 1"] | None,
+    told: Int[Tensor, "1 n t"] | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Int[Tensor, "1 q t"], Drafts]:
     """Semantic codes with the gap filled by the draft that what follows fits best, and how the drafts did.
+
+    told: codes of the melody by frame.
 
     Where nothing follows there is nothing to judge by: one draft is made.
     """
     layout = model.semantic.layout
     window, rate = layout.crop_frames(), layout.target_spec.frame_rate_hz or 1.0
     after = semantic[:, :, gap.stop : gap.stop + round(JUDGED_S * rate)]
-    before = semantic[:, :, max(0, gap.start - (window - min(len(gap), window // 2))) : gap.start]
+    first_read = max(0, gap.start - (window - min(len(gap), window // 2)))
+    before = semantic[:, :, first_read : gap.start]
+    told = None if told is None else told[:, :, first_read : gap.stop + after.shape[2]]
     wanted = about.drafts
     num = wanted.num if wanted is not None and after.shape[2] else 1
     found: list[Tensor] = []
@@ -358,13 +374,14 @@ def _drafted(
             before.expand(len(group), -1, -1),
             _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
             steering=guides,
+            melody=None if told is None else told[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
         )
         found += torch.cat(list(pieces), 2).split(1)
     scores: list[float] = []
     if after.shape[2]:
         for row in found:
             whole = torch.cat([row, after], 2)
-            scores.append(float(log_likelihood(model.semantic, mulan, whole, row.shape[2])[0]))
+            scores.append(float(log_likelihood(model.semantic, mulan, whole, row.shape[2], told)[0]))
     best = int(np.argmax(scores)) if scores else 0
     filled = semantic.clone()
     filled[:, :, gap.start : gap.stop] = found[best][:, :, before.shape[2] :]
@@ -412,7 +429,8 @@ def vary(
     units = -(-source.num_samples // source.unit)
     codes = source.codes(0, units * source.unit, 1)
     mulan = _condition(model, source, codes, prompt)
-    about = _about(model, source, prompt, source.num_samples / rate, seed, settings, Vary(strength=strength))
+    melody = _melody(model, source)
+    about = _about(model, source, prompt, source.num_samples / rate, seed, settings, Vary(strength=strength), melody)
     skipped, num_frames = source.frames(-codes.start_samples // source.unit)[0], source.frames(units)[0]
     old = codes.semantic[:, :, skipped : skipped + num_frames]
 
@@ -429,9 +447,16 @@ def vary(
         size = model.semantic.layout.target_spec.codebook_size
         guide = Keeping(kept, size, steering[0] if steering else None)
         generators = [_generator(about, "semantic")]
-        told = _stage(on_progress, "semantic")
         yield from stream_semantic(
-            model.semantic, mulan, num_frames, settings.semantic, generators, None, told, steering=[guide]
+            model.semantic,
+            mulan,
+            num_frames,
+            settings.semantic,
+            generators,
+            None,
+            _stage(on_progress, "semantic"),
+            steering=[guide],
+            melody=None if melody is None else model.followed(melody, 0, num_frames),
         )
 
     def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
@@ -450,7 +475,7 @@ def vary(
             new = semantic[0:num_frames]
             kept = Vary(strength=strength, kept=round(float((new == old).float().mean()), 4))
             told = replace(about, vary=kept, pieces=tuple(piece.shape[2] for piece in acoustic))
-            on_take(Take.of(told, new, torch.cat(acoustic, 2), mulan))
+            on_take(Take.of(told, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
 
     return Edit(about, blocks)
 
@@ -504,9 +529,10 @@ def _about(
     seed: int,
     config: GenerateConfig,
     edit: Repaint | Vary | Loop,
+    melody: Melody | None,
 ) -> About:
     """What a take says of an edit, as far as it is known before it is made."""
-    about = model.about(prompt or source.prompt, duration_s, seed, config)
+    about = model.about(prompt or source.prompt, duration_s, seed, config, melody=melody)
     return replace(
         about,
         parent=source.parent,
@@ -515,6 +541,15 @@ def _about(
         vary=edit if isinstance(edit, Vary) else None,
         loop=edit if isinstance(edit, Loop) else None,
     )
+
+
+def _melody(model: "MusicLM", source: Source, skipped_samples: int = 0) -> Melody | None:
+    """What the take follows, so that what is new follows it too, in a sound without the first samples.
+
+    Raises: as `MusicLM.melody_of_take`.
+    """
+    found = None if source.take is None else model.melody_of_take(source.take)
+    return found and replace(found, file=found.file.later(-skipped_samples))
 
 
 def _condition(model: "MusicLM", source: Source, codes: Codes, prompt: str | None) -> Int[Tensor, "1 m 1"] | None:

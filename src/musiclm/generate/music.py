@@ -96,6 +96,8 @@ def tags_of(about: About) -> dict[str, str]:
     told |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
     told |= {} if about.story is None else {"story": str(about.story), "blend_s": f"{about.story.blend_s:g}"}
     told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
+    if about.melody is not None:
+        told |= {"melody": name_text(about.melody.name)}
     if about.parent is not None:
         verb = {"continue": "continues", "repaint": "repaints", "vary": "varies", "loop": "loops"}[about.verb]
         told |= {verb: name_text(about.parent.name) or about.parent.hash}

@@ -34,6 +34,7 @@ from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
 from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
 from musiclm.generate.live import DRAW_S, Live
+from musiclm.generate.melody import Melody, melody_of
 from musiclm.generate.music import Music
 from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
 from musiclm.generate.source import Source
@@ -52,6 +53,7 @@ from musiclm.models.encoders import (
     load_semantic,
 )
 from musiclm.models.lm.model import TokenLM
+from musiclm.models.melody.model import MelodyEncoder
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling
 
@@ -208,6 +210,7 @@ class MusicLM:
         config: GenerateConfig | None = None,
         given: Given | None = None,
         new_only: bool = False,
+        melody: Melody | None = None,
     ) -> About:
         """What a take says of the music that `stream` makes of the same arguments, before it is made.
 
@@ -239,6 +242,9 @@ class MusicLM:
             new_only=new_only,
             story=story,
         )
+        if melody is not None:
+            encoders = {**about.encoders, "melody": melody.encoder}
+            about = replace(about, melody=melody.file.later(about.given_samples), encoders=encoders)
         return from_json(About, to_json(about))  # as it is when it was written and read
 
     @cached_property
@@ -327,6 +333,41 @@ class MusicLM:
             return Schedule.of(self.text_codes(prompt))
         return Schedule.of(None if given is None else given.mulan)
 
+    @cached_property
+    def _melody_encoder(self) -> MelodyEncoder:
+        return MelodyEncoder.from_artifact(self.bundle.part("melody")).to(self.device)
+
+    def check_follows(self) -> None:
+        """Raises: ValueError for a bundle that can't follow a melody, which most can't."""
+        if self.semantic.config.melody is None or "melody" not in self.bundle.parts:
+            raise ValueError(
+                f"the bundle {self.bundle.name} can't follow a melody: its semantic model was trained without any; "
+                "leave the melody out, or choose another --model"
+            )
+
+    def melody(self, source: str | Path) -> Melody:
+        """What music is to follow: any sound file, hummed, whistled, sung or played, or a MIDI file.
+
+        Raises: ValueError for a bundle that can't follow melodies; as `musiclm.generate.melody.melody_of`.
+        """
+        self.check_follows()
+        return melody_of(source, self._melody_encoder)
+
+    def melody_of_take(self, take: Take) -> Melody | None:
+        """What a take follows, if it follows anything.
+
+        Raises: ValueError for a bundle that can't follow melodies; ArtifactError if it has another melody encoder.
+        """
+        if take.melody is None:
+            return None
+        self.check_follows()
+        check_encoders(take, {"melody": self._melody_encoder.codes_hash})
+        return Melody.of_take(take, self._melody_encoder)
+
+    def followed(self, melody: Melody, start_samples: int, num_frames: int) -> Int[Tensor, "1 q t"]:
+        """A melody's codes by semantic frame, the first of which is at a sample of the sound."""
+        return melody.frames(self.semantic.layout.target_spec, start_samples, num_frames, self.sample_rate_hz)
+
     @torch.inference_mode()
     def stream(
         self,
@@ -338,6 +379,7 @@ class MusicLM:
         given: Given | None = None,
         new_only: bool = False,
         on_take: Callable[[Take], None] | None = None,
+        melody: Melody | None = None,
     ) -> Iterator[Float[np.ndarray, " s"]]:
         """The music of one prompt in pieces, each as soon as it is final; together exactly round(duration_s * rate)
         samples.
@@ -345,10 +387,12 @@ class MusicLM:
         prompt: None is music of no prompt, of the null condition; a story, prompts by the time of what is new.
         given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
         condition holds. on_take: told of the take once all is made.
+        melody: what is new follows it from its beginning on (`melody`), as long as that lasts; with a story, through
+        all of its sections.
 
         Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
-        about = self.about(prompt, duration_s, seed, config, given, new_only)
+        about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
         steering = self.steering(config.steer, about.story or about.prompt or "")
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
@@ -368,6 +412,10 @@ class MusicLM:
         if given is not None:
             for each in steering:
                 each.align(given.semantic[0].T.flatten().tolist())
+        followed = None
+        if melody is not None and about.melody is not None:
+            melody = replace(melody, file=about.melody)
+            followed = self.followed(melody, about.codes_start_samples, num_frames)
         pieces = stream_semantic(
             self.semantic,
             schedule,
@@ -377,6 +425,7 @@ class MusicLM:
             None if given is None else given.semantic,
             on_progress=report("semantic"),
             steering=steering,
+            melody=followed,
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         acoustic: list[Tensor] = []
@@ -389,7 +438,8 @@ class MusicLM:
         yield from as_heard(made, about, iter(()) if given is None else given.sound())
         if on_take is not None:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
-            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan))
+            told = None if melody is None else melody.codes
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan, told))
 
     @torch.inference_mode()
     def render(
@@ -432,13 +482,14 @@ class MusicLM:
         seed: int = 0,
         config: GenerateConfig | None = None,
         on_progress: Progress | None = None,
+        melody: str | Path | None = None,
     ) -> Music:
         """Music for each prompt; item i has the seed `seed + i` and equals a single run with it, to the byte.
 
         A prompt of None is music of the models alone, without a condition. A story (`musiclm.generate.story`) has
-        prompts by time.
+        prompts by time. melody: a file whose melody all of it follows.
 
-        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
+        Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end; as `melody`.
         """
         prompts = (prompts,) if prompts is None or isinstance(prompts, str | Story) else tuple(prompts)
         if not prompts:
@@ -446,10 +497,13 @@ class MusicLM:
         for index, prompt in enumerate(prompts):
             self.about(prompt, duration_s, seed + index, config)
         started = time.perf_counter()
+        told = None if melody is None else self.melody(melody)
         rows: list[np.ndarray] = []
         takes: list[Take] = []
         for index, prompt in enumerate(prompts):
-            blocks = self.stream(prompt, duration_s, seed + index, config, on_progress, on_take=takes.append)
+            blocks = self.stream(
+                prompt, duration_s, seed + index, config, on_progress, on_take=takes.append, melody=told
+            )
             rows.append(np.concatenate(list(blocks)))
         return Music(np.stack(rows), self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 

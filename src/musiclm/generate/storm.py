@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Schedule
+from musiclm.models.storm.frames import FrameDrawer
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling as Drawing
 from musiclm.nn.sampling import check_generators, check_temperature, draw, probabilities, uniforms
@@ -202,25 +204,29 @@ def _fill_in_order(
         Drawing(temperature=sampling.temperature if level == 0 else sampling.rest_temperature, top_p=sampling.top_p)
         for level in range(levels)
     ]
-    before, after = model.config.before, model.config.after
-    edge = codes.new_full((b, levels), model.mask_code)
+
+    def choose(u: Float[Tensor, "b q"], level: int, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+        if drawing[level].temperature == 0:
+            return logits.argmax(-1)
+        return draw(probabilities(logits, drawing[level]), u[:, level])
+
+    drawer, edge = FrameDrawer(model), codes.new_full((b, levels), model.mask_code)
     for index in range(rounds):
         start, stop = (places.start + len(places) * i // rounds for i in (index, index + 1))
         hidden = model(codes, semantic, mulan) if stop > start else codes
+        cache = None
+        if model.config.history_layers and stop > start:
+            cache = model.history.new_cache(b, frames)
+            if start:
+                cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
-            state = hidden[:, frame]
-            new: list[Tensor] = []
-            for level in range(levels):
-                other, back = before[level]
-                beside = (earlier[:, other] if back else new[other], later[:, after[level]])
-                p = probabilities(model.depth_logits(state, level, beside), drawing[level])
-                greedy = drawing[level].temperature == 0
-                new.append(p.argmax(-1) if greedy else draw(p, u[:, frame - places.start, level]))
-                if level + 1 < levels:
-                    state = model.depth_state(state, level, new[-1])
-            codes[:, :, frame] = torch.stack(new, 1)
+            state = hidden[:, frame : frame + 1]
+            if cache is not None:
+                state, cache = model.with_history(state, earlier[..., None], frame, cache)
+            own = partial(choose, u[:, frame - places.start])
+            codes[:, :, frame] = drawer(state[:, 0], earlier, later, own)
         yield codes
 
 

@@ -2,7 +2,8 @@
 
 A file of a take is safetensors: `semantic` (q, t), `acoustic` (q, f) and, unless the music was made without a
 condition, `mulan` (q, 1), or (q, n) of a story with n steps (`Story.steps`), each in the smallest integer type that
-holds it. What made them is JSON in the metadata (`About`). The id of a take is a hash of both.
+holds it; and of music that follows a melody the codes of that, `melody` (q, m). What made them is JSON in the metadata
+(`About`). The id of a take is a hash of both.
 
 A take that goes on from something (its parent: a take or a sound file) holds codes of the last part of it, the context,
 and of what is new. The parent's sound itself is not in it: it is read again from the parent, which lies beside the
@@ -131,6 +132,25 @@ class Loop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MelodyFile:
+    """What a take was told to follow."""
+
+    name: str  # of the file, without its folder
+    hash: str  # its sha256
+    start_samples: int = 0  # where in the sound it begins; below 0 in a loop that begins later than the melody
+
+    def __post_init__(self) -> None:
+        if self.name != Path(self.name).name or "\0" in self.name:
+            raise ValueError(f"the melody's name is {self.name!r}, which is no name of a file")
+        if not -(2**53) < self.start_samples < 2**53:
+            raise ValueError(f"the melody begins at sample {self.start_samples}")
+
+    def later(self, num_samples: int) -> "MelodyFile":
+        """The same in a sound that has so much more before it."""
+        return replace(self, start_samples=self.start_samples + num_samples)
+
+
+@dataclass(frozen=True, kw_only=True)
 class About:
     """What made a take."""
 
@@ -147,6 +167,7 @@ class About:
     repaint: Repaint | None = None  # how the parent was edited; at most one of the three
     vary: Vary | None = None
     loop: Loop | None = None
+    melody: MelodyFile | None = None
     new_only: bool = False  # whether the sound begins at the joint
     story: Story | None = None  # prompts by the time of what is new
     pieces: tuple[int, ...] = ()  # frames that the codec decoded at a time: the last bits of its sound depend on them
@@ -259,6 +280,7 @@ class Take:
     acoustic: UInt[np.ndarray, "p f"]  # all levels that were drawn, heard or not
     mulan: UInt[np.ndarray, "m n"] | None  # of the condition, or of each step of the story that was reached
     document: dict[str, Any] = field(repr=False)  # `about` as JSON, as it was written
+    melody: UInt[np.ndarray, "r s"] | None = None  # codes of what it was told to follow, from its beginning
 
     @classmethod
     def of(
@@ -267,16 +289,17 @@ class Take:
         semantic: Int[Tensor, "1 q t"],
         acoustic: Int[Tensor, "1 p f"],
         mulan: Int[Tensor, "1 m n"] | None,
+        melody: Int[Tensor, "1 r s"] | None = None,
     ) -> "Take":
         """A take of one item."""
-        own = None if mulan is None else _smallest(mulan)
-        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about))
+        own, told = (None if codes is None else _smallest(codes) for codes in (mulan, melody))
+        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about), told)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The codes by their names in a file."""
-        found = {"semantic": self.semantic, "acoustic": self.acoustic}
-        return found if self.mulan is None else {**found, "mulan": self.mulan}
+        found = {"semantic": self.semantic, "acoustic": self.acoustic, "mulan": self.mulan, "melody": self.melody}
+        return {name: codes for name, codes in found.items() if codes is not None}
 
     def reaches(self, samples_per_frame: int) -> bool:
         """Whether the codes go on to the end of the sound."""
@@ -322,12 +345,13 @@ def load_take(path: str | Path) -> Take:
         raise ArtifactError(f"{path} says of itself what can't be ({error}); is it of another version?") from None
     with tensors.reader(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in shapes}
-    take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"])
+    take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"], arrays.get("melody"))
     if take.id != told["id"]:
         raise ArtifactError(f"{path} is damaged: its codes or what it says of them were changed; copy it again")
     conditions = 0 if take.mulan is None else take.mulan.shape[1]
     most = 0 if about.condition == "none" else 1 if about.story is None else len(about.story.steps())
-    if sum(about.pieces) != take.acoustic.shape[1] or not min(1, most) <= conditions <= most:
+    whole = sum(about.pieces) == take.acoustic.shape[1] and (take.melody is None) == (about.melody is None)
+    if not whole or not min(1, most) <= conditions <= most:
         raise ArtifactError(f"{path} is no whole take: its codes are not those that it tells of")
     return take
 
@@ -350,7 +374,7 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
         raise ArtifactError(f"{path}: no take; make one with --take")
     if told.get("format") != FORMAT:
         raise ArtifactError(f"{path} has format {told.get('format')}, this version of musiclm reads {FORMAT}")
-    right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan"}
+    right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan", "melody"}
     right &= types <= {"U8", "U16", "U32"}
     right &= all(len(s) == 2 and 1 <= s[0] <= MAX_LEVELS and 1 <= s[1] <= MAX_FRAMES for s in shapes.values())
     if not right or not isinstance(told.get("id"), str) or not isinstance(told.get("about"), dict):
@@ -437,8 +461,11 @@ def begin_at_joint(take: Take) -> Take:
     """
     if take.about.verb != "continue":
         raise ArtifactError(f"the take was made by {take.about.verb} and goes on from nothing; leave out --new-only")
-    about = replace(take.about, new_only=True)
-    return Take(about, take.semantic, take.acoustic, take.mulan, to_json(about))
+    melody = take.about.melody
+    if melody is not None:
+        melody = melody.later(-take.about.given_samples)
+    about = replace(take.about, new_only=True, melody=melody)
+    return replace(take, about=about, document=to_json(about))
 
 
 def _sound_of(take: Take, codec: Codec, folder: Path | None, depth: int) -> Iterator[Float[np.ndarray, " s"]]:

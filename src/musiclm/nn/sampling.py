@@ -64,8 +64,8 @@ def draw(p: Float[Tensor, "*b v"], u: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
     """The code at which the cumulative sum of `p` (any positive scale) first exceeds u * total; u in [0, 1)."""
     cumulative = p.cumsum(-1)
     total = cumulative[..., -1:]
-    # u * total may round up to total: stay below the last code that has any probability
-    goal = torch.minimum(u[..., None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    # u * total may round up to total, past the last code that has any probability; from this u on it can't
+    goal = u.clamp(max=1 - torch.finfo(p.dtype).eps)[..., None] * total
     return torch.searchsorted(cumulative, goal, right=True)[..., 0]
 
 

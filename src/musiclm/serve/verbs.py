@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from musiclm.core.audio import AudioError
 from musiclm.generate.checks import (
     MAX_DURATION_S,
     MAX_PROMPT_CHARACTERS,
@@ -22,6 +23,7 @@ from musiclm.generate.checks import (
 )
 from musiclm.generate.config import Acoustic, GenerateConfig
 from musiclm.generate.edit import BEATS_PER_BAR, NUM_DRAFTS, Edit, check_span, loop, repaint, vary
+from musiclm.generate.melody import Melody
 from musiclm.generate.music import tags_of
 from musiclm.generate.session import MusicLM, Progress
 from musiclm.generate.splice import Blocks
@@ -169,6 +171,9 @@ class Generate(Drawing):
     )
     prompt: Prompt | None = None
     duration_s: Duration = 10.0
+    melody: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = Field(
+        None, description="An upload, by its id, whose melody the music follows; of a bundle that can."
+    )
     top_k: Annotated[int, _setting("semantic.top_k")] | None = Field(None, description="Draw from the k likeliest.")
     top_p: Annotated[float, _setting("semantic.top_p")] | None = Field(None, description="Draw from this probability.")
     coarse_temperature: Annotated[float, _setting("coarse.temperature")] | None = Field(
@@ -188,16 +193,37 @@ class Generate(Drawing):
         context.check_length(self.duration_s)
         if self.prompt is None and self.guidance is not None:
             raise ValueError("guidance does nothing without a prompt")
-        self.piece(context)
+        if self.melody is not None:
+            context.model.check_follows()
+            self._upload(context, self.melody)
+        self._config(context)
+
+    def _config(self, context: Context) -> GenerateConfig:
+        temperatures = (self.coarse_temperature, self.fine_temperature, self.storm_temperature)
+        return configure(context.model, self.prompt, self.wishes(), *temperatures)
+
+    def _upload(self, context: Context, id: str) -> Path:
+        entry = context.store.find(id)
+        if entry.kind != "upload":
+            raise ValueError(f"{entry.id} is a take; upload the sound whose melody is to be followed")
+        return context.store.source(entry)
+
+    def _followed(self, context: Context, id: str) -> Melody:
+        path = self._upload(context, id)
+        try:
+            return context.model.melody(path)
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), f"the upload {id}")) from None
 
     def piece(self, context: Context) -> Piece:
-        temperatures = (self.coarse_temperature, self.fine_temperature, self.storm_temperature)
-        model, config = context.model, configure(context.model, self.prompt, self.wishes(), *temperatures)
+        model, config = context.model, self._config(context)
+        rest = (self.prompt, self.duration_s, self.seed, config)
+        melody = None if self.melody is None else self._followed(context, self.melody)
 
         def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
-            return model.stream(self.prompt, self.duration_s, self.seed, config, on_progress, on_take=on_take)
+            return model.stream(*rest, on_progress, on_take=on_take, melody=melody)
 
-        return Piece(model.about(self.prompt, self.duration_s, self.seed, config), blocks)
+        return Piece(model.about(*rest, melody=melody), blocks)
 
 
 class Continue(Drawing):

@@ -9,6 +9,7 @@ from musiclm.core.artifact import load_artifact, read_config
 from musiclm.core.bundle import Bundle
 from musiclm.core.hub import CARD_FILE
 from musiclm.data.corpus.manifest import load_manifest
+from musiclm.data.corpus.melodies import load_renditions, soundfonts_of
 
 
 def describe_data(data: Path) -> dict[str, Any]:
@@ -25,6 +26,20 @@ def describe_data(data: Path) -> dict[str, Any]:
         "tracks": len(tracks),
         "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
         "train_hours_by_licence": {name: round(value, 2) for name, value in sorted(licences.items())},
+    }
+
+
+def describe_melodies(data: Path) -> dict[str, Any]:
+    """The same of a folder of melodies in several renditions."""
+    renditions = load_renditions(data)
+    hours: dict[str, float] = {}
+    for one in renditions:
+        hours[one.split] = hours.get(one.split, 0.0) + one.seconds / 3600
+    return {
+        "sources": ["melodies made up and rendered by the arranger"],
+        "tracks": len(renditions),
+        "hours": {split: round(value, 2) for split, value in sorted(hours.items())},
+        "train_hours_by_licence": {"; ".join(soundfonts_of(data)): round(hours.get("train", 0.0), 2)},
     }
 
 

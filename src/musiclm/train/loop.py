@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -431,13 +431,15 @@ def train(
     max_minutes: float | None = None,
     info: dict[str, Any] | None = None,
     begin: Artifact | None = None,
+    new: Collection[str] = (),
     quiet: bool = False,
     means: Means = ONE_PROCESS,
 ) -> Path | None:
     """Trains a task in `folder`, going on from the checkpoint there; returns the artifact's folder, or None if
     `max_minutes` were up first.
 
-    begin: weights that a fresh run starts from instead of random ones, with a new optimizer.
+    begin: weights that a fresh run starts from instead of random ones, with a new optimizer. new: tensors that these
+    may lack.
     means: processes, accumulation and the like. Every process calls this; the leader prints and writes.
 
     After `max_minutes`, or at SIGTERM or Ctrl-C, it saves a checkpoint and stops; started again it goes on as if never
@@ -470,7 +472,7 @@ def train(
         if processes.leads:
             task.start(torch_device)
             if begin is not None:
-                load_state(task.groups[task.ema_group], begin)
+                load_state(task.groups[task.ema_group], begin, new)
         run.prepare()
         if not processes.sharded:
             run.ema.load_state_dict(task.groups[task.ema_group].state_dict())

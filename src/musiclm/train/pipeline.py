@@ -7,7 +7,9 @@
 
 Encoders come first: soundstream, w2vbert and mulan need audio only and do not wait for one another. Each then fills its
 stream of the token store, and a language model can begin as soon as the streams that it reads are there. One side of a
-bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one.
+bundle's codec or MuLan can be trained alone; the part with it takes the place of the whole one. The melody encoder
+learns from a folder of its own (musiclm corpus melodies) and is optional: only a semantic stage that is told of
+melodies needs it.
 """
 
 import functools
@@ -23,13 +25,25 @@ from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_a
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
 from musiclm.core.pretrained import take_in
-from musiclm.core.streams import ACOUSTIC, ENCODER_OF, ENCODERS, MODELS, STAGES, STREAMS, TRAINABLES
+from musiclm.core.streams import (
+    ACOUSTIC,
+    ALL_STREAMS,
+    ENCODER_OF,
+    ENCODERS,
+    MELODY,
+    MODELS,
+    PARTS,
+    STAGES,
+    STREAMS,
+    TRAINABLES,
+)
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import HEADER_FILE, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
+from musiclm.models.melody.task import MelodyTask
 from musiclm.models.mulan.task import MuLanTask, training_captions
 from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
@@ -43,13 +57,14 @@ from musiclm.models.soundstream.decoder_task import DecoderTask
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
-from musiclm.train.card import describe_data, model_card
+from musiclm.train.card import describe_data, describe_melodies, model_card
 from musiclm.train.loop import ONE_PROCESS, Means, Task, TrainConfig, newest_checkpoint, train
 from musiclm.train.processes import digest_of_code
 from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
 REQUIRED = {*ENCODERS, "semantic"}  # of a bundle
+CAN_LACK = [part for part in PARTS if part not in REQUIRED]
 
 
 def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
@@ -110,6 +125,10 @@ def _mulan_text(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None)
     return MuLanTextTask(recipe.task, data, batch_size=loop.batch_size, seed=loop.seed, cache_dir=cache, start=start)
 
 
+def _melody(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
+    return MelodyTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
+
+
 def _lm(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     store = TokenStore(runs / "tokens", recipe.task.streams)
     return LmTask(recipe.task, store, recipe.train.batch_size, recipe.train.seed)
@@ -125,6 +144,7 @@ BUILDERS: dict[str, Callable[[Recipe[Any], Path, Path, Path | None], Task]] = {
     "soundstream": _soundstream,
     "w2vbert": _w2vbert,
     "mulan": _mulan,
+    "melody": _melody,
     "semantic": _lm,
     "storm": _storm,
     "coarse": _lm,
@@ -152,6 +172,15 @@ def same_sizes(config: dict[str, Any], model: Any) -> bool:
         return bool(from_json(type(model), config) == model)
     except ValueError:
         return False
+
+
+def same_run(before: dict[str, Any], recipe: dict[str, Any], task: Any) -> bool:
+    """Whether a recorded recipe is this one but for the number of steps.
+
+    Settings that it was written without have their defaults.
+    """
+    old, new = ({**one, "task": None, "train": {**one["train"], "steps": 0}} for one in (before, recipe))
+    return old == new and same_sizes(before["task"], task)
 
 
 def train_stage(
@@ -184,7 +213,7 @@ def train_stage(
     one = TRAINABLES[stage]
     if one.one_side and start is None:
         raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
-    if start is not None and not one.one_side and stage in ENCODERS:
+    if start is not None and not one.one_side and one.fills is not None:
         sides = [other.name for other in TRAINABLES.values() if other.one_side]
         raise ValueError(
             f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
@@ -192,25 +221,27 @@ def train_stage(
         )
     folder = runs / stage
     begin = part = None
+    new: list[str] = []
     if start is not None:
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
         if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            raise ArtifactError(
-                f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
-            )
+            new = parts_added(begin.config, preset.recipe(stage).task)
+            if not new:
+                raise ArtifactError(
+                    f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
+                )
         recipe["from"] = begin.hash
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
         try:
             before = json.loads(recorded.read_text())
-            before_train = before["train"]
-        except (ValueError, KeyError, TypeError) as error:
+        except ValueError as error:
             raise ArtifactError(
                 f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
             ) from None
         # only the length of a run may change: everything else would make another model under the same name
-        if {**before, "train": {**before_train, "steps": 0}} != {**recipe, "train": {**recipe["train"], "steps": 0}}:
+        if not same_run(before, recipe, preset.recipe(stage).task):
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
                 "remove it"
@@ -230,7 +261,8 @@ def train_stage(
         )
     with processes.leader_first():  # which makes caches
         task, loop = build_task(stage, preset, data, runs, part)
-    info: dict[str, Any] = {"data": describe_data(data), "recipe": recipe}
+    described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
+    info: dict[str, Any] = {"data": described, "recipe": recipe}
     if begin is not None:
         if isinstance(task, LmTask | StormTask):
             check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
@@ -248,6 +280,7 @@ def train_stage(
         max_minutes=max_minutes,
         info=info,
         begin=None if one.one_side else begin,  # a task of one side loads the weights itself
+        new=[name for name in task.groups[task.ema_group].state_dict() if name.startswith(tuple(new))],
         quiet=quiet,
         means=means,
     )
@@ -261,6 +294,22 @@ def digest_of_data(data: Path, runs: Path) -> str:
         if path.exists():
             digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+# settings of a model whose part begins at no effect, or almost none, and the prefix of its weights
+ADDABLE = {"melody_levels": "melody.", "pointer_heads": "pointer.", "history_layers": "history"}
+
+
+def parts_added(config: dict[str, Any], task: Any) -> list[str]:
+    """Prefixes of the weights that the model of `task` has and that of `config` has not, if it is else the same.
+
+    Only of parts that begin at no effect (`ADDABLE`). Empty if more differs.
+    """
+    model = task.model
+    new = [name for name in ADDABLE if getattr(model, name, 0) and not config.get(name, 0)]
+    if not new or not same_sizes(config, replace(model, **dict.fromkeys(new, 0))):
+        return []
+    return [ADDABLE[name] for name in new]
 
 
 def finished(runs: Path, stage: str, steps: int) -> bool:
@@ -297,8 +346,8 @@ def tokenize(
     unknown stream or a speed outside 0.5 to 2.
     """
     for stream in streams:
-        if stream not in STREAMS:
-            raise ValueError(f"no stream {stream!r}; there are {', '.join(STREAMS)}")
+        if stream not in ALL_STREAMS:
+            raise ValueError(f"no stream {stream!r}; there are {', '.join(ALL_STREAMS)}")
     for stream in streams:
         encoder = Encoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
@@ -347,6 +396,9 @@ def train_all(
     """
     import time
 
+    melody = [MELODY.name] if MELODY.name in preset.semantic.task.streams else []
+    if melody:
+        artifact_of(runs, MELODY.name)  # it learns from other data, so it must be there
     deadline = None if max_minutes is None else time.monotonic() + max_minutes * 60
 
     def left() -> float | None:
@@ -354,7 +406,7 @@ def train_all(
 
     def make_tokens() -> None:
         own = device if means.processes.device is None else str(means.processes.device)
-        encoders = [name for name in STREAMS if name != ACOUSTIC.name]
+        encoders = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
         tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=own)
         longest = preset.max_seconds_per_track
         tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=own)
@@ -407,17 +459,14 @@ def make_bundle(
     needs. notes: Markdown at the head of the model card. sampling: settings that `musiclm generate` takes by default
     ({"semantic": {...}, "storm": {...}, "steer": {...}}, fields of Sampling, StormSampling and Steer).
     """
-    if needed := sorted(set(leave_out) - (set(MODELS) - REQUIRED)):
+    if needed := sorted(set(leave_out) - set(CAN_LACK)):
         raise ValueError(
-            f"{' and '.join(needed)} can't be left out of a bundle; "
-            f"only {', '.join(sorted(set(MODELS) - REQUIRED))} can be left out"
+            f"{' and '.join(needed)} can't be left out of a bundle; only {', '.join(sorted(CAN_LACK))} can be left out"
         )
     there = set() if start is None else set(open_bundle(start).parts)
-    there |= {stage for stage in MODELS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
+    there |= {stage for stage in PARTS if (runs / stage / "artifact" / CONFIG_FILE).exists()}
     artifacts = {
-        stage: artifact_of(runs, stage, start)
-        for stage in (*ENCODERS, *MODELS)
-        if stage in (there | REQUIRED) - set(leave_out)
+        stage: artifact_of(runs, stage, start) for stage in PARTS if stage in (there | REQUIRED) - set(leave_out)
     }
     if sampling is None and start is not None:
         sampling = open_bundle(start).document.get("sampling")

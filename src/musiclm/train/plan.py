@@ -159,6 +159,8 @@ def _storm(task: StormTaskConfig) -> Sketch:
     def losses(rows: int) -> list[Tensor]:
         mulan = _ids(rows, config.mulan.levels, 1) if config.mulan_levels else None
         hidden = model(_ids(rows, levels, frames), _ids(rows, config.semantic.levels, units), mulan)
+        if config.history_layers:
+            hidden, _ = model.with_history(hidden, _ids(rows, levels, frames))
         if config.depth_width:
             masked = round(rows * frames * STORM_MASKED)
             beside = (_ids(masked, levels), _ids(masked, levels)) if config.series else None

@@ -13,6 +13,8 @@ from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, STAGES, TRAINABLES, 
 from musiclm.models.lm.model import TokenLMConfig
 from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
+from musiclm.models.melody.model import MelodyConfig
+from musiclm.models.melody.task import MelodyTaskConfig
 from musiclm.models.mulan.model import AudioConfig, MuLanConfig
 from musiclm.models.mulan.task import MuLanTaskConfig
 from musiclm.models.mulan.text import TextConfig
@@ -53,6 +55,7 @@ class Preset:
     storm: Recipe[StormTaskConfig]
     coarse: Recipe[LmTaskConfig]
     fine: Recipe[LmTaskConfig]
+    melody: Recipe[MelodyTaskConfig] | None = None  # optional: for a semantic stage with `melody_levels`
     # one side of a bundle's model, every code as it was; None where the preset has no such recipe
     soundstream_decoder: Recipe[DecoderTaskConfig] | Recipe[BandsDecoderTaskConfig] | None = None
     mulan_text: Recipe[MuLanTextTaskConfig] | None = None
@@ -113,7 +116,13 @@ def tiny() -> Preset:
 
     def lm(stage: str, batch_size: int) -> Recipe[LmTaskConfig]:
         depth_width = 64 if stage == "semantic" else 0
-        model = TokenLMConfig(stage=stage, transformer=transformer, specs=specs, depth_width=depth_width)
+        model = TokenLMConfig(
+            stage=stage,
+            transformer=transformer,
+            specs=specs,
+            depth_width=depth_width,
+            pointer_heads=1 if depth_width else 0,
+        )
         return Recipe(task=LmTaskConfig(model=model, num_validation=4), train=loop(60, batch_size, 3e-3))
 
     return Preset(
@@ -156,6 +165,12 @@ def tiny() -> Preset:
             ),
             train=loop(60, 8, 2e-3),
         ),
+        melody=Recipe(
+            task=MelodyTaskConfig(
+                model=MelodyConfig(channels=(4, 6, 8), width=32, dim=16), num_validation=16, num_fit=256
+            ),
+            train=loop(30, 6, 3e-3),
+        ),
         semantic=lm("semantic", 4),
         storm=Recipe(
             task=StormTaskConfig(
@@ -165,6 +180,7 @@ def tiny() -> Preset:
                     depth_width=64,
                     code_width=32,
                     series=codec.series,
+                    history_layers=1,
                     acoustic=acoustic,
                     semantic=semantic,
                     mulan=mulan,
@@ -344,6 +360,20 @@ def base() -> Preset:
             task=MuLanTaskConfig(model=MuLanConfig(text=MINILM)),
             train=mulan_loop,
         ),
+        # docs/decisions/019-melody.md
+        melody=Recipe(
+            task=MelodyTaskConfig(),
+            train=TrainConfig(
+                steps=2000,
+                batch_size=48,
+                learning_rate=2e-3,
+                warmup_steps=50,
+                decay_fraction=0.4,
+                ema_decay=0.99,
+                validate_every=500,
+                save_every=100,
+            ),
+        ),
         # steps a second of all of these: `musiclm bench`
         # 15 s, not 30: a crop tells its own style after a second or two; MuLan's condition is learned at its beginning
         semantic=_lm(
@@ -409,11 +439,13 @@ def _lm(
     specs: tuple[TokenSpec, ...] = SPECS,
     coarse_levels: int = 4,
     depth_width: int = 0,
+    pointer_heads: int = 0,
+    dropout: float = 0.0,
 ) -> Recipe[LmTaskConfig]:
-    # no dropout: the run is shorter than an epoch. Four MuLan levels, and those noised: text agrees with audio on the
-    # first ones only, and all twelve name a training clip as a fingerprint would
+    # dropout only where a run is longer than an epoch. Four MuLan levels, and those noised: text agrees with audio on
+    # the first ones only, and all twelve name a training clip as a fingerprint would
     width = {"semantic": 256, "coarse": 192, "fine": 128}[stage]
-    transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=0.0)
+    transformer = TransformerConfig(width=width, num_layers=num_layers, num_heads=4, ff_width=ff_width, dropout=dropout)
     model = TokenLMConfig(
         stage=stage,
         transformer=transformer,
@@ -423,6 +455,7 @@ def _lm(
         specs=specs,
         coarse_levels=coarse_levels,
         depth_width=depth_width,
+        pointer_heads=pointer_heads,
     )
     return Recipe(
         task=LmTaskConfig(model=model, mulan_noise=mulan_noise, context_noise=context_noise),
@@ -461,6 +494,8 @@ def bands() -> Preset:
             context_noise=0.3,
             specs=specs,
             depth_width=512,
+            pointer_heads=2,
+            dropout=0.1,
         ),
         soundstream=Recipe(
             task=BandsTaskConfig(model=codec),
@@ -490,10 +525,12 @@ def bands() -> Preset:
                     acoustic=first,
                     semantic=semantic,
                     series=codec.series[:24],
+                    history_layers=3,
                 ),
                 crop_s=10.24,
                 level_power=0.0,
                 mulan_noise=0.3,
+                context_noise=0.3,
             ),
             train=TrainConfig(steps=40_000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
@@ -653,7 +690,7 @@ def configure(preset: str, stage: str, settings: Sequence[str]) -> Preset:
     """
     chosen = load_preset(preset)
     if stage == "all":
-        unread = {one.recipe for one in TRAINABLES.values() if one.one_side}
+        unread = {one.recipe for one in TRAINABLES.values() if one.name not in STAGES}
         read = "the stages " + ", ".join(STAGES)
     else:
         chosen.recipe(stage)

@@ -19,6 +19,7 @@ def make(
     code_width: int = 0,
     semantic: TokenSpec = SEMANTIC,
     series: tuple[int, ...] = (),
+    history_layers: int = 0,
 ) -> SoundStorm:
     torch.manual_seed(2)
     conformer = ConformerConfig(width=16, num_heads=2, num_layers=2, ff_width=24, dropout=0.0)
@@ -31,10 +32,13 @@ def make(
         semantic=semantic,
         mulan=MULAN,
         series=series,
+        history_layers=history_layers,
     )
     model = SoundStorm(config)
     for parameter in (model.beside, model.stay) if series else ():
         torch.nn.init.normal_(parameter, std=0.3)
+    if history_layers:
+        torch.nn.init.normal_(model.history_out.weight, std=0.5)
     return model.eval()
 
 
@@ -248,6 +252,31 @@ def test_a_code_can_be_told_to_stay() -> None:
     assert (raised.scatter(1, before[:, None], 0.0).abs() < 1e-6).all()
 
 
+def test_history_is_what_came_before() -> None:
+    """All frames before reach a state and none after; at once and frame by frame, behind frames that are given."""
+    model = make(depth_width=24, code_width=6, series=SERIES, history_layers=2)
+    streams = random_streams(2, 5)
+    codes, frames = streams["acoustic"], streams["acoustic"].shape[2]
+    hidden = torch.randn(2, frames, 16)
+    with torch.no_grad():
+        whole, _ = model.with_history(hidden, model.frames_before(codes))
+        for frame in range(frames):
+            other = codes.clone()
+            other[:, :, frame] = (other[:, :, frame] + 1) % 16
+            changed = (model.with_history(hidden, model.frames_before(other))[0] != whole).any(2)
+            assert not changed[:, : frame + 1].any() and changed[:, frame + 1 :].all()
+        for given in (0, 1, 4):
+            cache = model.history.new_cache(2, frames)
+            if given:
+                before = model.frames_before(codes[:, :, :given])
+                cache = model.with_history(hidden[:, :given], before, 0, cache)[1]
+            for frame in range(given, frames):
+                earlier = model.frames_before(codes)[:, :, frame : frame + 1]
+                state, cache = model.with_history(hidden[:, frame : frame + 1], earlier, frame, cache)
+                torch.testing.assert_close(state[:, 0], whole[:, frame])
+    assert torch.equal(SoundStorm(model.config).with_history(hidden, codes)[0], hidden), "at first it says nothing"
+
+
 @pytest.mark.parametrize("depth_width", [0, 24])
 def test_saved_and_loaded(depth_width: int, tmp_path: Path) -> None:
     model = make(2, depth_width, 6, FOUR, SERIES if depth_width else ())
@@ -278,6 +307,8 @@ def test_bad_settings_are_refused() -> None:
         SoundStormConfig(conformer=conformer, depth_width=16, series=(0, 1))
     with pytest.raises(ValueError, match="needs a depth_width"):
         SoundStormConfig(conformer=conformer, series=(0,) * 12)
+    with pytest.raises(ValueError, match="history_layers is 1; .*needs series"):
+        SoundStormConfig(conformer=conformer, depth_width=16, history_layers=1)
     with pytest.raises(ValueError, match="causal"):
         causal = ConformerConfig(width=16, num_heads=2, num_layers=1, ff_width=16, causal=True)
         SoundStormConfig(conformer=causal)

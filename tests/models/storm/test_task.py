@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import SoundStorm, SoundStormConfig
-from musiclm.models.storm.task import StormTask, StormTaskConfig, draw_masking, hide
+from musiclm.models.storm.task import StormTask, StormTaskConfig, draw_masking, hide, whole_frame_losses
 from musiclm.nn.conformer import ConformerConfig
+from musiclm.nn.parts import Part
 from musiclm.train.loop import TrainConfig, train
 from tests.toy import SPECS, make_store
 
@@ -25,6 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
 
 
 DEEP = replace(CONFIG, model=replace(MODEL, depth_width=32), level_power=0.0)
+IN_ORDER = replace(DEEP, model=replace(DEEP.model, series=tuple(range(12))))
 
 
 def run(task: StormTask, steps: int, batches: int | None = None) -> list[float]:
@@ -92,6 +94,32 @@ def test_beats_the_baseline_and_needs_its_condition(store: TokenStore, config: S
     assert {"loss", "first_round", "shuffled_semantic", "shuffled_mulan", *(f"level_{k}" for k in range(12))} == set(
         figures
     )
+
+
+def test_given_codes_are_partly_wrong(store: TokenStore) -> None:
+    """What is learned stays as it is; a part of a batch is wrong in the same places."""
+    task = StormTask(replace(IN_ORDER, context_noise=0.5), store, batch_size=6)
+    batch = task.batch(3)
+    codes, context = batch["streams"]["acoustic"], batch["context"]
+    wrong = (codes != context).float()
+    assert 0.05 < wrong.mean() < 0.5 and wrong.mean((1, 2)).max() < 0.6
+    for level in range(12):
+        assert set(context[:, level].unique().tolist()) <= set(codes[:, level].unique().tolist())
+    assert torch.equal(task.batch(3, Part(index=1, count=2))["context"], context[3:])
+    run(task, 1)  # away from tables that say nothing
+
+    masked, frames = batch["masking"]["masked"], batch["num_frames"]
+    with torch.no_grad():
+        losses = {
+            name: whole_frame_losses(task.model, batch["streams"], frames, masked, read)
+            for name, read in {"none": None, "same": codes, "wrong": context}.items()
+        }
+    assert torch.equal(losses["none"], losses["same"]) and not torch.equal(losses["none"], losses["wrong"])
+    # in a frame each level is told what was drawn in it, right in any case: only those of earlier frames may be wrong
+    before, after = task.model.neighbours(codes, context, context)
+    assert torch.equal(before[:, :, 1:], context[:, :, :-1]) and torch.equal(after[:, :, :-1], context[:, :, 1:])
+    with pytest.raises(ValueError, match="needs a model with series"):
+        replace(DEEP, context_noise=0.5)
 
 
 def test_batches_are_a_pure_function_of_the_step(store: TokenStore) -> None:

@@ -137,7 +137,7 @@ def mix(
     rest = np.zeros(num_samples, np.float32)  # all else, whose rumble is cut
     send = np.zeros(num_samples, np.float32)
     for part, stem in zip(score.parts, stems, strict=True):
-        levelled = stem * np.float32(10 ** (part.level_db / 20)) if score.as_written else _channel(part, stem)
+        levelled = stem * np.float32(10 ** (part.level_db / 20)) if score.as_written else channel(part, stem)
         bus = beats if part.role == "drums" else lows if part.role in ("bass", "percussion") else rest
         bus += levelled
         if part.role in _ROOM_SEND:
@@ -177,7 +177,7 @@ def loudness_lufs(audio: Float[np.ndarray, " s"]) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _channel(part: Part, stem: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+def channel(part: Part, stem: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """One part through its amplifier and fader. Its level is set once, so that its own dynamics stay."""
     instrument = INSTRUMENTS[part.instrument]
     audio = effects.distort(stem, instrument.drive)

@@ -20,7 +20,9 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
-from musiclm.core.streams import SEMANTIC, TokenSpec
+from musiclm.core.streams import MELODY, SEMANTIC, TokenSpec
+from musiclm.models.lm.melody import MelodyCondition, by_frame
+from musiclm.models.lm.pointer import Past, Pointer
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
 from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
@@ -44,6 +46,8 @@ class TokenLMConfig:
     crop_s: float | None = None  # longest sequence in training and at generation; None is the stage's, as published
     coarse_levels: int = 4  # acoustic levels of the coarse stage; the fine stage has the rest
     specs: tuple[TokenSpec, ...] = field(default=SPECS)  # the streams the model was trained on
+    pointer_heads: int = 0  # of the pointer to earlier frames (`musiclm.models.lm.pointer`); 0 is none, as published
+    melody_levels: int = 0  # of the melody that the target can be told of, frame by frame; 0: of none. Semantic stage
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -54,7 +58,12 @@ class TokenLMConfig:
             raise ValueError(f"crop_s is {self.crop_s}; it must lie in 1..600 s, or be None for the stage's own")
         if self.depth_width < 0:
             raise ValueError(f"depth_width is {self.depth_width}; it must be 0 or more")
+        if self.pointer_heads < 0 or (self.pointer_heads and not self.depth_width):
+            raise ValueError(f"pointer_heads is {self.pointer_heads}; it must be 0 or more, and needs a depth_width")
         _ = self.layout  # raises if the streams do not fit
+        if self.melody_levels and self.stage != SEMANTIC.name:
+            raise ValueError(f"melody_levels is {self.melody_levels}; only the semantic stage is told of a melody")
+        _ = self.melody  # raises if there are not as many levels
 
     @property
     def layout(self) -> Layout:
@@ -62,6 +71,13 @@ class TokenLMConfig:
         if self.crop_s is not None:
             stage = replace(stage, crop_s=self.crop_s)
         return Layout(stage, self.specs, self.mulan_levels, whole_frames=self.depth_width > 0)
+
+    @property
+    def melody(self) -> TokenSpec | None:
+        """The levels of the melody's codes that the model reads; None: it reads none."""
+        if not self.melody_levels:
+            return None
+        return next((spec for spec in self.specs if spec.name == MELODY.name), MELODY).slice(0, self.melody_levels)
 
 
 @dataclass(frozen=True)
@@ -86,6 +102,10 @@ class TokenLM(nn.Module):
         nn.init.normal_(self.head, std=0.02)
         if config.depth_width:
             self.depth = Depth(width, config.depth_width, target.levels)
+        if config.pointer_heads:
+            self.pointer = Pointer(width, target.levels, config.pointer_heads)
+        if config.melody is not None:
+            self.melody = MelodyCondition(config.melody, width)
         self.artifact_hash = ""
 
     @classmethod
@@ -98,10 +118,20 @@ class TokenLM(nn.Module):
         return model
 
     def read(
-        self, ids: Int[Tensor, "b l"], positions: Float[Tensor, " l"], cache: KvCache | None = None
+        self,
+        ids: Int[Tensor, "b l"],
+        positions: Float[Tensor, " l"],
+        cache: KvCache | None = None,
+        told: Float[Tensor, "b l d"] | None = None,
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
-        """Hidden states after each id, and the cache moved on."""
-        return self.transformer(self.embed(ids, 0 if cache is None else cache.length), positions, cache)
+        """Hidden states after each id, and the cache moved on. told: `told_of` the place after each id."""
+        x = self.embed(ids, 0 if cache is None else cache.length)
+        return self.transformer(x if told is None else x + told, positions, cache)
+
+    def told_of(self, melody: Int[Tensor, "b q t"]) -> Float[Tensor, "b l d"]:
+        """What a melody, codes by frame of the target (`by_frame`), adds to the place before each of the target's."""
+        assert self.config.melody is not None, "this model reads no melody"
+        return self.melody(melody[:, : self.config.melody_levels]).repeat_interleave(self.layout.places_per_frame, 1)
 
     def embed(self, ids: Int[Tensor, "b l"], start: int = 0) -> Float[Tensor, "b l d"]:
         """Embeddings of ids that begin at place `start` of the sequence.
@@ -117,10 +147,11 @@ class TokenLM(nn.Module):
         return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
     def read_codes(
-        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache
+        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache, told: Float[Tensor, "b l d"] | None = None
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
         """`read` of whole target frames, the first of which is frame `start`."""
         x = self.embed_codes(codes)
+        x = x if told is None else x + told
         first = start * self.layout.places_per_frame
         positions = self.layout.target_positions(first, first + x.shape[1], x.device)
         return self.transformer(x, positions, cache)
@@ -134,11 +165,12 @@ class TokenLM(nn.Module):
         """With `depth_width`: what the next level of a frame is predicted from, an id of it being known."""
         return state + self.embedding(ids)
 
-    def logits(self, hidden: Float[Tensor, "*b d"], level: int) -> Float[Tensor, "*b v"]:
-        """Logits of the codes of a target level, float32."""
+    def logits(self, hidden: Float[Tensor, "*b d"], level: int, past: Past | None = None) -> Float[Tensor, "*b v"]:
+        """Logits of the codes of a target level, float32. past: what a model with a pointer may point to."""
         if self.config.depth_width:
             hidden = self.depth(hidden[..., None, :], slice(level, level + 1))[..., 0, :]
-        return F.linear(hidden, self.head[level]).float()
+        logits = F.linear(hidden, self.head[level]).float()
+        return logits if past is None else self.pointer.mix(past, logits, hidden, level)
 
     def forward(
         self,
@@ -146,22 +178,29 @@ class TokenLM(nn.Module):
         prefix_positions: Float[Tensor, " c"],
         target: Int[Tensor, "b q t"],
         context: Int[Tensor, "b q t"] | None = None,
+        melody: Int[Tensor, "b m t"] | None = None,
     ) -> Float[Tensor, "b q t v"]:
         """Logits for every target code given the prefix (`Layout.prefix`) and the codes before it, those of `context`
-        if it is given.
+        if it is given, and the melody's codes, by frame of the target (`by_frame`).
 
         With `depth_width` the lower levels of the same frame are always those of `target`.
         """
         levels = target.shape[1]
         x = torch.cat([self.embed(prefix), self.embed_codes(target if context is None else context)[:, :-1]], 1)
         positions = self.layout.target_positions(0, x.shape[1] - prefix.shape[1], x.device)
+        if melody is not None:
+            told = self.told_of(melody)
+            x = torch.cat([x[:, : prefix.shape[1] - 1], x[:, prefix.shape[1] - 1 :] + told], 1)
         hidden, _ = self.transformer(x, torch.cat([prefix_positions, positions]))
         hidden = hidden[:, prefix.shape[1] - 1 :]  # what comes before each place
         if self.config.depth_width:
             own = self.embedding(self.layout.target_ids(target)).unflatten(1, (-1, levels))
             below = torch.cat([torch.zeros_like(own[:, :, :1]), own[:, :, :-1].cumsum(2)], 2)
             states = self.depth(hidden[:, :, None] + below, slice(None))  # b t q d
-            return torch.einsum("btqd,qvd->bqtv", states, self.head).float()
+            logits = torch.einsum("btqd,qvd->bqtv", states, self.head).float()
+            if not self.config.pointer_heads:
+                return logits
+            return self.pointer(hidden, states, logits, target, target if context is None else context)
         hidden = hidden.unflatten(1, (-1, levels))
         return torch.stack([self.logits(hidden[:, :, level], level) for level in range(levels)], dim=1)
 
@@ -175,13 +214,21 @@ class TokenLM(nn.Module):
     ) -> LmLoss:
         """Cross-entropy of the target's levels (`Layout.target_codes`) given the conditions (whole streams by name).
 
+        A melody among them, at its own rate, is read if the model reads melodies; `NO_MELODY` stands where there is
+        none.
+
         num_frames: real frames of each item by stream; later ones do not count. drop: items whose MuLan condition is
         left out.
         context: what the model reads in the target's place; the target itself if None.
         """
         prefix, positions = self.layout.prefix(conditions, drop, num_frames)
         target = target.long()
-        logits = self(prefix, positions, target, None if context is None else context.long())
+        melody = None if self.config.melody is None else conditions.get(MELODY.name)
+        if melody is not None:
+            assert self.config.melody is not None
+            rates = (self.config.melody.frame_rate_hz or 0.0, self.layout.target_spec.frame_rate_hz or 0.0)
+            melody = by_frame(melody, *rates, target.shape[2])
+        logits = self(prefix, positions, target, None if context is None else context.long(), melody)
         losses = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         name = self.layout.target_spec.name
         if num_frames is None or name not in num_frames:
@@ -197,6 +244,8 @@ class TokenLM(nn.Module):
         See `project_codebooks`; MuLan's levels are all scaled as the first is where they are summed. A no-op for a
         stage without that stream.
         """
+        if stream == MELODY.name and self.config.melody is not None:
+            self.melody.start(vectors, seed)
         for index, part in enumerate(self.layout.parts):
             if part.stream != stream:
                 continue

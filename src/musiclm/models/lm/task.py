@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from musiclm.core.artifact import save_artifact
 from musiclm.core.config import check_shares
-from musiclm.core.streams import MULAN
+from musiclm.core.streams import MELODY, MULAN
 from musiclm.data.store import StoreError, TokenStore
+from musiclm.models.lm.melody import NO_MELODY, some_of_it
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
 from musiclm.nn.parts import WHOLE, Part, through
 from musiclm.train.loop import Update
@@ -36,15 +37,20 @@ class LmTaskConfig(TokenTaskConfig):
     # up to this share of the codes that later ones are predicted from are others of the batch, a share drawn for each
     # item: what a model reads of its own past when it makes music is never all right
     context_noise: float = 0.0
+    # of a model that reads melodies: items that learn without, so that it stays as good for them, and of the others
+    # those that are told of one stretch alone, as of music that is longer than its melody
+    melody_dropout: float = 0.5
+    melody_span_share: float = 0.5
     num_validation: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_shares(self, "context_noise")
+        check_shares(self, "context_noise", "melody_dropout", "melody_span_share")
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return self.model.layout.streams
+        melody = () if self.model.melody is None else (MELODY.name,)
+        return (*self.model.layout.streams, *melody)
 
 
 class LmTask:
@@ -52,7 +58,9 @@ class LmTask:
 
     Figures: `loss`, `level_K` (nats per id; `baseline` holds what code frequencies alone score), for each condition
     `shuffled_STREAM`: how much the loss rises when the crop gets the condition of another crop; and `dropped_mulan`:
-    how much it rises when the crop gets no MuLan condition.
+    how much it rises when the crop gets no MuLan condition. All of these without a melody; of a model that reads
+    melodies, `given_melody` and `shuffled_melody`: by how much the loss changes when the crop gets its own melody, or
+    another crop's.
     """
 
     ema_group = "model"
@@ -71,6 +79,12 @@ class LmTask:
             raise StoreError(
                 f"{store.folder} holds streams {store.specs}, the model reads {config.model.specs}; set `specs` to "
                 "match"
+            )
+        melody = config.model.melody
+        if melody is not None and store.spec(MELODY.name).slice(0, melody.levels) != melody:
+            raise StoreError(
+                f"{store.folder} holds {store.spec(MELODY.name)}, the model reads {melody}; "
+                "set melody_levels or specs to match"
             )
         torch.manual_seed(seed)
         self.model = TokenLM(config.model)
@@ -101,6 +115,10 @@ class LmTask:
         if config.context_noise:
             target = self.layout.target_codes(whole.streams)
             batch["context"] = noised(target, config.context_noise, drawn.generator)[rows]
+        if config.model.melody is not None:
+            shares = (config.melody_dropout, config.melody_span_share)
+            melody = some_of_it(drawn.streams[MELODY.name], *shares, drawn.generator, rows, self.batch_size)
+            batch["streams"] = {**drawn.streams, MELODY.name: melody}
         return batch | part.weight(drawn.all_frames)
 
     def start(self, device: torch.device) -> None:
@@ -121,6 +139,9 @@ class LmTask:
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert isinstance(module, TokenLM)
         streams = self.validation["streams"]
+        melody = streams.get(MELODY.name)
+        if melody is not None:
+            streams = {**streams, MELODY.name: torch.full_like(melody, NO_MELODY)}
         loss, per_level = self._loss(module, streams, None)
         figures = {"loss": loss} | {name: float(value) for name, value in self._levels(per_level).items()}
         conditions = [part.stream for part in self.layout.parts[:-1]]
@@ -128,6 +149,9 @@ class LmTask:
         if MULAN.name in conditions:
             drop = torch.ones(self.config.num_validation, dtype=torch.bool)
             figures["dropped_mulan"] = self._loss(module, streams, drop)[0] - loss
+        if melody is not None:
+            for name, told in (("given", melody), ("shuffled", melody.roll(1, 0))):
+                figures[f"{name}_melody"] = self._loss(module, {**streams, MELODY.name: told}, None)[0] - loss
         return figures
 
     @torch.no_grad()

@@ -13,7 +13,8 @@ rounds of the first level alone.
 
 `series` tells the network per frame which codes were drawn just before. A sum of two dozen embeddings does not tell it
 which code of a group sounded last, and codes that hold then change in every frame. Frames are drawn in order, so the
-codes before are always known.
+codes before are always known. `history_layers` adds what a frame's network is to know of all frames before: causal
+layers behind the Conformer, which read each frame as soon as it is drawn, and in training all of them.
 
 `code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
 each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
@@ -34,6 +35,7 @@ from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
 from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
+from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
 
 KIND = "storm"
 
@@ -49,6 +51,7 @@ class SoundStormConfig:
     # which levels follow one another in time, within a frame and from frame to frame: levels of one number do. With
     # `depth_width`, a level is then told the code before it, and the one after it where that is known; () tells nothing
     series: tuple[int, ...] = ()
+    history_layers: int = 0  # causal layers that read the frames drawn before, for a model with `series`
     acoustic: TokenSpec = field(default=ACOUSTIC)
     semantic: TokenSpec = field(default=SEMANTIC)
     mulan: TokenSpec = field(default=MULAN)
@@ -64,6 +67,8 @@ class SoundStormConfig:
                 f"series must number {self.acoustic.levels} levels, and needs a depth_width; got {len(self.series)} "
                 f"and {self.depth_width}"
             )
+        if self.history_layers < 0 or (self.history_layers and not self.series):
+            raise ValueError(f"history_layers is {self.history_layers}; it must be 0 or more, and needs series")
         if self.conformer.causal:
             raise ValueError("SoundStorm's conformer sees both sides; set causal to false")
 
@@ -129,6 +134,19 @@ class SoundStorm(nn.Module):
             levels = torch.tensor([[level for level, _ in config.before], config.after])
             self.register_buffer("beside_rows", levels * (acoustic.codebook_size + 1), persistent=False)
         self.conformer = Conformer(config.conformer)
+        if config.history_layers:
+            sizes = config.conformer
+            self.history = Transformer(
+                TransformerConfig(
+                    width=width,
+                    num_layers=config.history_layers,
+                    num_heads=sizes.num_heads,
+                    ff_width=sizes.ff_width // 2,
+                    dropout=sizes.dropout,
+                )
+            )
+            self.history_out = nn.Linear(width, width, bias=False)
+            nn.init.zeros_(self.history_out.weight)  # at first nothing
         self.head = nn.Parameter(torch.empty(acoustic.levels, acoustic.codebook_size, inner))
         nn.init.normal_(self.head, std=0.02)
         self.head_bias = nn.Parameter(torch.zeros(acoustic.levels, acoustic.codebook_size))
@@ -169,14 +187,8 @@ class SoundStorm(nn.Module):
     ) -> Float[Tensor, "b f d"]:
         """The input of the Conformer: a sum per frame."""
         config = self.config
-        b, levels, num_frames = codes.shape
-        base = torch.arange(levels, device=codes.device) * (config.acoustic.codebook_size + 1)
-        rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
-        if config.code_width:
-            x = self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)  # `_widened` of all levels, and their sum
-        else:
-            x = F.embedding_bag(rows, self.embedding.weight, mode="sum")
-        x = x.view(b, num_frames, -1)
+        b, _, num_frames = codes.shape
+        x = self.embed_frames(codes)
         count = config.semantic_codes
         own = torch.arange(count, device=codes.device) * config.semantic.codebook_size
         pace = config.pace
@@ -191,6 +203,37 @@ class SoundStorm(nn.Module):
         if config.mulan_levels:
             x = x + self.condition(mulan, b)[:, None]
         return x
+
+    def embed_frames(self, codes: Int[Tensor, "b q f"]) -> Float[Tensor, "b f d"]:
+        """The sum of each frame's codes."""
+        b, levels, num_frames = codes.shape
+        base = torch.arange(levels, device=codes.device) * (self.config.acoustic.codebook_size + 1)
+        rows = (codes.transpose(1, 2) + base).reshape(b * num_frames, levels)
+        if self.config.code_width:
+            x = self.embedding(rows).flatten(1) @ self.widen.flatten(0, 1)  # `_widened` of all levels, and their sum
+        else:
+            x = F.embedding_bag(rows, self.embedding.weight, mode="sum")
+        return x.view(b, num_frames, -1)
+
+    def with_history(
+        self,
+        hidden: Float[Tensor, "b f d"],
+        earlier: Int[Tensor, "b q f"],
+        first: int = 0,
+        cache: KvCache | None = None,
+    ) -> tuple[Float[Tensor, "b f d"], KvCache | None]:
+        """States that know the codes of all frames before, and the cache moved on; for a model with `history_layers`.
+
+        hidden: the Conformer's. earlier: the codes of the frame before each, `mask_code` before the first. first: which
+        frame of the window is the first here; with a cache, frames follow one another.
+        """
+        places = torch.arange(first, first + hidden.shape[1], device=hidden.device, dtype=torch.float32)
+        read, moved = self.history(hidden + self.embed_frames(earlier), places, cache)
+        return hidden + self.history_out(read), moved
+
+    def frames_before(self, codes: Int[Tensor, "b q f"]) -> Int[Tensor, "b q f"]:
+        """The codes of the frame before each; `mask_code` before the first."""
+        return torch.cat([torch.full_like(codes[:, :, :1], self.mask_code), codes[:, :, :-1]], 2)
 
     def condition(self, mulan: Int[Tensor, "b m 1"] | None, batch: int) -> Float[Tensor, "b d"]:
         """Sum of the MuLan embeddings; a code below 0 at the first level, or None, is no condition."""
@@ -225,9 +268,8 @@ class SoundStorm(nn.Module):
         codes: those before are taken from these, for frames are drawn in order. known: those after, from these. given:
         those of the frames before, if not from `codes`.
         """
-        edge = torch.full_like(codes[:, :, :1], self.mask_code)
-        earlier = torch.cat([edge, (codes if given is None else given)[:, :, :-1]], 2)
-        later = torch.cat([known[:, :, 1:], edge], 2)
+        earlier = self.frames_before(codes if given is None else given)
+        later = torch.cat([known[:, :, 1:], torch.full_like(codes[:, :, :1], self.mask_code)], 2)
         before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
         return torch.stack(before, 1), torch.stack([later[:, level] for level in self.config.after], 1)
 

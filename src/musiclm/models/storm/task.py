@@ -126,6 +126,8 @@ def whole_frame_losses(
     real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
     known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
     hidden = model(known, streams["semantic"], streams.get("mulan"), None if bool(real.all()) else real)
+    if model.config.history_layers:
+        hidden, _ = model.with_history(hidden, model.frames_before(codes if context is None else context))
     target = codes.transpose(1, 2)[masked]
     neighbours = None
     if model.config.series:
