@@ -24,6 +24,7 @@ from typing import Any
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
+from musiclm.core.output import sweep
 from musiclm.core.pretrained import take_in
 from musiclm.core.streams import (
     ACOUSTIC,
@@ -220,6 +221,8 @@ def train_stage(
             f"{', '.join((*MODELS, *sides))}"
         )
     folder = runs / stage
+    if processes.leads:
+        sweep(folder / "artifact")
     begin = part = None
     new: list[str] = []
     if start is not None:
