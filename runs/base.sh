@@ -18,13 +18,13 @@ sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window
 stage() { "$musiclm" train "$1" --preset base "${@:2}" --threads 1; }
 # whole tracks, and recordings two semitones down and up as well: the semantic stage learns by heart what it has too little of
 tokens() {
-    "$musiclm" tokenize "${both[@]}" --stream "$1"
-    "$musiclm" tokenize "${real[@]}" --stream "$1" --speed 0.8909 --speed 1.1225
+    "$musiclm" tokenize --jobs 1 "${both[@]}" --stream "$1"
+    "$musiclm" tokenize --jobs 1 "${real[@]}" --stream "$1" --speed 0.8909 --speed 1.1225
 }
 # the codec and w2v-BERT learn from recordings alone; MuLan and the language models from rendered music as well
 sound() {
     stage soundstream "${real[@]}"
-    "$musiclm" tokenize "${both[@]}" --stream acoustic --max-seconds 90
+    "$musiclm" tokenize --jobs 1 "${both[@]}" --stream acoustic --max-seconds 90
 }
 meaning() {
     stage w2vbert "${real[@]}"
@@ -54,7 +54,7 @@ lanes() {
 # shellcheck disable=SC2086  # $sources is two words, or none
 "$musiclm" corpus render --hours 20 --seed 0 --out "$folder/rendered" $sources
 export OMP_NUM_THREADS=1
-"$musiclm" label "$folder/corpus" --windows-per-track 3 --threads 1
+"$musiclm" label "$folder/corpus" --windows-per-track 3
 "$musiclm" corpus merge "$folder/corpus" "$folder/rendered" --out "$folder/both"
 lanes sound meaning
 lanes decoders language

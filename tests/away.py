@@ -1,5 +1,5 @@
 """A device that isn't there: tensors that say they lie on it, refuse to meet CPU tensors as a GPU's do, and compute on
-the CPU.
+the CPU. There is no float64 on it, as on Apple's GPUs.
 
 What runs on it puts every tensor where it belongs, which is most of what can be wrong with `--device cuda` where no GPU
 is at hand. The kernels, bf16 and speed of a GPU are not tested.
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 AWAY = torch.device("lazy:0")
 aten = torch.ops.aten
+WIDE = (torch.float64, torch.complex128)
 # what a GPU does with tensors of the CPU too: copies, and looking things up by their indices
 MIXED = {aten.copy_, aten.index, aten.index_put_, aten.index_put, aten._index_put_impl_}
 
@@ -87,4 +88,7 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         if not target:
             return result
+        doubles = [x for x in tree_flatten(result)[0] if isinstance(x, torch.Tensor) and x.dtype in WIDE]
+        if doubles:
+            raise TypeError(f"{func}: {AWAY} has no {doubles[0].dtype}, as mps has none")
         return tree_map_only(torch.Tensor, lambda x: wrapped[id(x)] if id(x) in wrapped else Away(x), result)

@@ -1,5 +1,6 @@
 """Every stage trains (bf16 too), tokenizes and generates on a device other than the CPU (see `tests.away`)."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from musiclm.data.corpus.build import build_corpus
 from musiclm.data.labels import label_corpus
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.session import MusicLM
+from musiclm.models.soundstream.model import SoundStream
+from musiclm.nn.precision import double
 from musiclm.train.pipeline import make_bundle, tokenize, train_stage
 from musiclm.train.recipes import STAGES, Preset, load_preset
 from tests.away import AWAY, Away, AwayDevice
+from tests.models.soundstream.test_model import NETWORKS
 
 CLIPS = Path(__file__).parent / "data" / "clips"
 DEVICE = str(AWAY)
@@ -49,8 +53,27 @@ def test_the_device_is_strict(away: None) -> None:
         there + torch.ones(2, 3)
     with pytest.raises(RuntimeError, match="generator"):
         torch.rand(2, device=AWAY, generator=torch.Generator())
+    with pytest.raises(TypeError, match="no torch.float64"):
+        there.double()
+    with pytest.raises(TypeError, match="no torch.float64"):
+        torch.zeros(2, dtype=torch.float64).to(AWAY)
+    assert double(there).dtype == torch.float64 and double(there).device.type == "cpu"
     with pytest.raises(TypeError, match="copy it"):
         there.numpy()
+
+
+@pytest.mark.parametrize("network", ["spectrogram", "bands"])
+def test_codecs_make_their_phases_there(away: None, network: str) -> None:
+    """Phases add up in float64, which the device has not. The sound is that of the CPU."""
+    torch.manual_seed(0)
+    codec, audio = SoundStream(NETWORKS[network]), 0.2 * torch.randn(2, 1, 24000)
+    with torch.no_grad():
+        codec.rvq.fit_kmeans(codec.latents(audio).transpose(1, 2).flatten(0, 1))
+        codes = codec.eval().encode(audio)
+        here = codec.decode(codes)
+        there = copy.deepcopy(codec).to(AWAY).decode(codes.to(AWAY))
+    assert there.device == AWAY and here.std() > 0
+    torch.testing.assert_close(there.cpu(), here)
 
 
 def test_the_whole_chain_on_another_device(away: None, corpus: Path, tmp_path: Path) -> None:

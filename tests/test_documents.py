@@ -201,6 +201,13 @@ def test_licence_and_notice_are_in_the_package() -> None:
         assert (ROOT / path).exists(), f"NOTICE names {path}"
 
 
+def test_pictures_are_there_and_small() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert pictures, "the README shows the studio, in words as well"
+    for path in pictures:
+        assert (ROOT / path).stat().st_size < 150_000, path
+
+
 def test_code_in_documents_fits_a_screen() -> None:
     """Lines of prose may be long, since they wrap; those of code may not."""
     seen = 0

@@ -101,7 +101,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.inspect": ("core", "data.codes", "generate", "cli.codec"),
     "cli.render": ("core", "arrange.render", "arrange.corpus"),
     "cli.push": ("core", "train", "cli.options"),
-    "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.render"),
+    "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.options", "cli.render"),
     "cli": (
         *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.edit", "cli.codec", "cli.train"),
         *("cli.evaluate", "cli.bench", "cli.inspect", "cli.corpus", "cli.serve", "cli.push", "cli.encoder", "cli.plan"),

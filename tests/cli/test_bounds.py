@@ -83,8 +83,6 @@ def test_the_last_seed_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     "command",
     [
         "train storm --data d --runs r",
-        "label d",
-        "tokenize --data d --runs r",
         "evaluate base --report r",
         "match base --data d",
         "bench no-such",

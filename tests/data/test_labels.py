@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from musiclm.core.audio import write_audio
 from musiclm.core.theory import PITCHES
-from musiclm.data.corpus import build_corpus
-from musiclm.data.labels import (
-    WINDOW_S,
-    Labeller,
-    Labels,
-    label_corpus,
-    load_labels,
-    window_starts,
-)
+from musiclm.data import labels as labels_module
+from musiclm.data.corpus.build import build_corpus
+from musiclm.data.labels import WINDOW_S, Labeller, Labels, label_corpus, load_labels, window_starts
 
 RATE = 24000
 
@@ -92,16 +86,27 @@ def test_label_file_skips_a_line_cut_short(tmp_path):
         load_labels(path)
 
 
-def test_a_line_cut_short_is_made_again(tmp_path):
-    piece = 0.3 * np.sin(np.arange(3 * RATE) / 20) * np.linspace(0.5, 1, 3 * RATE)
+@pytest.fixture
+def corpus(tmp_path):
     (tmp_path / "music").mkdir()
     for number in range(3):
-        write_audio(tmp_path / "music" / f"{number}.wav", piece[: len(piece) - 9000 * number])
+        audio = np.random.default_rng(number).normal(size=RATE * (25 + 20 * number)) * 0.1
+        write_audio(tmp_path / "music" / f"{number}.wav", audio)
     build_corpus([str(tmp_path / "music")], tmp_path / "corpus", jobs=1, progress=False)
-    path = tmp_path / "corpus" / "labels.jsonl"
-    assert len(list(label_corpus(tmp_path / "corpus", None))) == 3
-    whole = path.read_bytes()
-    for keep in (0, 1, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:keep])
-        list(label_corpus(tmp_path / "corpus", None))
-        assert path.read_bytes() == whole
+    return tmp_path / "corpus"
+
+
+def test_labels_do_not_tell_how_often_they_were_stopped(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(labels_module, "WINDOWS_PER_UNIT", 2)
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "labels.jsonl"
+    made = list(label_corpus(corpus, None, windows_per_track=3, path=whole))
+    assert len(made) == 6 and load_labels(whole) == made
+    assert len({labels.track for labels in made[:3]}) == 3, "one window of every track first"
+    lines = whole.read_bytes()
+    first = lines.index(b"\n") + 1
+    for cut in (0, 10, first, first + 10, len(lines) - 1):
+        path.write_bytes(lines[:cut])
+        again = list(label_corpus(corpus, None, windows_per_track=3, path=path))
+        assert path.read_bytes() == lines
+        assert len(again) == 6 - lines[:cut].count(b"\n")
+    assert list(label_corpus(corpus, None, windows_per_track=3, path=path)) == []

@@ -1,5 +1,8 @@
+import contextlib
+import itertools
+import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,9 @@ import pytest
 import soundfile
 import torch
 
+from musiclm.core.bundle import Bundle
 from musiclm.data.corpus.manifest import Track, save_manifest
-from musiclm.data.store import StoreError, StreamHeader, TokenStore
+from musiclm.data.store import StoreError, StreamHeader, TokenStore, list_shards, shard_segments
 from musiclm.data.tokenize import Encoder, encode_long, tokenize_corpus
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.recipes import tiny
@@ -147,6 +151,50 @@ def test_goes_on_where_it_stopped(corpus: Path, tmp_path: Path) -> None:
     tokenize_corpus(corpus, replace(good, encode=counting), tmp_path / "store")
     assert again == [5 * RATE, 2 * RATE]
     assert [track.id for track in fill(corpus, tmp_path / "store").tracks] == ["a", "b", "c", "d"]
+
+
+def test_shards_do_not_tell_how_often_they_were_stopped(corpus: Path, tmp_path: Path) -> None:
+    """Nor in how many tracks at a time they were made, and no shard is written again that is full."""
+    good, speeds = fake_encoder("semantic"), (0.5, 0.8, 1.2)
+    whole = tokenize_corpus(corpus, good, tmp_path / "whole", speeds=speeds, tracks_per_shard=3)
+    out = tmp_path / "store"
+    written: dict[str, int] = {}
+    for left in itertools.count():
+        stops = iter([good.encode] * (left % 3))
+
+        def stopping(audio: torch.Tensor, stops: Iterator[Any] = stops) -> torch.Tensor:
+            if (encode := next(stops, None)) is None:
+                raise KeyboardInterrupt
+            return encode(audio)  # type: ignore[no-any-return]
+
+        with contextlib.suppress(KeyboardInterrupt):
+            tokenize_corpus(corpus, replace(good, encode=stopping), out, speeds=speeds, tracks_per_shard=3)
+            break
+        for shard in list_shards(out / "semantic"):
+            full = len(shard_segments(shard)) == 3
+            assert not full or written.setdefault(shard.name, shard.stat().st_mtime_ns) == shard.stat().st_mtime_ns
+    names = [path.name for path in list_shards(whole / "semantic")]
+    assert len(names) == 4 and [path.name for path in list_shards(out / "semantic")] == names
+    for name in names:
+        assert (out / "semantic" / name).read_bytes() == (whole / "semantic" / name).read_bytes()
+
+
+def test_an_encoder_of_no_artifact_stays_in_its_process() -> None:
+    with pytest.raises(StoreError, match="w2vbert encoder of no artifact"):
+        pickle.dumps(fake_encoder("semantic"))
+
+
+def test_a_loaded_encoder_travels_as_its_place(bundle: Bundle) -> None:
+    encoder = Encoder.load("acoustic", bundle.part("soundstream"))
+    data = pickle.dumps(encoder)
+    assert len(data) < 2000
+    again = pickle.loads(data)
+    assert pickle.loads(data) is again, "loaded once"
+    audio = torch.randn(1, 1, RATE) * 0.1
+    assert torch.equal(again.encode(audio), encoder.encode(audio))
+    other = replace(encoder, header=StreamHeader(spec=encoder.header.spec, encoder="e" * 64))
+    with pytest.raises(StoreError, match="another soundstream on this machine"):
+        pickle.loads(pickle.dumps(other))
 
 
 def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from musiclm.generate import autoregressive
 from musiclm.generate.autoregressive import ArAcoustic, decode, generate_semantic, stream_semantic
 from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.nn.sampling import Sampling, draw, probabilities
@@ -92,6 +93,19 @@ def test_long_audio_slides_by_half_a_window(semantic: TokenLM) -> None:
         semantic, MULAN[:1], 425, Sampling(temperature=0.0), generators(0), prompt=long[..., 375:750]
     )
     assert torch.equal(tail, long[..., 375:])
+
+
+def test_recorded_steps_make_the_same_codes(semantic: TokenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU records is computed here: guided, in several windows, and in frames of four codes."""
+    models = (semantic, make_deep(depth_width=0), make_deep(depth_width=24))
+    made = {}
+    for static in (False, True):
+        monkeypatch.setattr(autoregressive, "steps_are_static", lambda device, static=static: static)
+        monkeypatch.setattr(autoregressive, "STATIC_STEPS", 3)
+        made[static] = [
+            generate_semantic(model, MULAN[:2], 40, Sampling(guidance=2.0), generators(1, 2)) for model in models
+        ]
+    assert all(torch.equal(a, b) for a, b in zip(made[False], made[True], strict=True))
 
 
 def test_a_prompt_is_kept_and_continued(semantic: TokenLM) -> None:

@@ -18,6 +18,7 @@ from musiclm.generate.music import Music, read_tags
 from musiclm.generate.pulse import measured_tempo
 from musiclm.generate.session import MusicLM
 from musiclm.generate.splice import circular, spliced
+from musiclm.generate.story import Story
 from musiclm.generate.take import About, Drafts, Loop, Parent, Repaint, begin_at_joint, describe_take, load_take
 from musiclm.nn.sampling import Sampling
 from tests.mock import mock_bundle
@@ -56,6 +57,22 @@ def change(audio: np.ndarray) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(audio, np.float64), 512)[::512]
     spectra = np.log(np.abs(np.fft.rfft(frames * np.hanning(512))) + 1e-3)
     return np.linalg.norm(np.diff(spectra, axis=0), axis=1)
+
+
+# -- stories
+
+
+def test_edits_of_a_story_need_a_prompt(model: MusicLM) -> None:
+    """A take of two prompts does not say which of them the edit is to follow."""
+    told = model.generate(Story.parse("0:00 calm piano\n0:02 loud drums"), 3.33, 1)
+    for make in (
+        lambda prompt: model.repaint(told, 1.0, 2.0, prompt),
+        lambda prompt: model.vary(told, 0.5, prompt),
+        lambda prompt: model.loop(told, 2.0, tempo_bpm=120, prompt=prompt),
+    ):
+        with pytest.raises(ValueError, match="is a story, .* give this edit one"):
+            make(None)
+        assert make("slow music").audio.any()
 
 
 # -- repaint

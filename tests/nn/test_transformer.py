@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from musiclm.nn.transformer import Transformer, TransformerConfig, t5_bucket
+from musiclm.nn.transformer import StaticStep, Transformer, TransformerConfig, t5_bucket
 
 
 def make(positions: str, **changes: int | float) -> Transformer:
@@ -88,3 +88,24 @@ def test_a_cache_that_is_too_short_says_so() -> None:
 def test_bad_sizes_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make("rotary", **changes)
+
+
+@BOTH
+@torch.inference_mode()
+def test_steps_of_fixed_shape_are_those_of_the_cache(positions: str) -> None:
+    """Also where the buffers hold rubbish before they are filled."""
+    model, x, where = make(positions), torch.randn(2, 9, 16), torch.linspace(0, 3, 9)
+    plain, fixed = model.new_cache(2, 9), model.new_cache(2, 9)
+    for buffer in (fixed.keys, fixed.values):
+        buffer.fill_(float("nan"))
+    (_, known), (_, held) = (model(x[:, :4], where[:4], cache) for cache in (plain, fixed))
+    assert known is not None and held is not None
+    step = StaticStep(model, held)
+    for place in range(4, 9):
+        part, at = x[:, place : place + 1], where[place : place + 1]
+        wanted, known = model(part, at, known)
+        found, held = step(part, at, held)
+        torch.testing.assert_close(found, wanted)
+        assert known is not None and held.length == known.length == place + 1
+    with pytest.raises(AssertionError):
+        step(part, at, held)

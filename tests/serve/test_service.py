@@ -35,8 +35,8 @@ def slow(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield running
 
 
-def tone(seconds: float = 1.5, rate_hz: int = 22050, kind: str = "WAV") -> bytes:
-    audio = 0.3 * np.sin(2 * np.pi * 330 * np.arange(round(seconds * rate_hz)) / rate_hz)
+def tone(seconds: float = 1.5, rate_hz: int = 22050, kind: str = "WAV", level: float = 0.3) -> bytes:
+    audio = level * np.sin(2 * np.pi * 330 * np.arange(round(seconds * rate_hz)) / rate_hz)
     file = io.BytesIO()
     soundfile.write(file, np.stack([audio, audio], 1), rate_hz, format=kind)
     return file.getvalue()
@@ -135,6 +135,7 @@ def test_a_story_and_edits_are_those_of_the_command_line(
 def test_a_melody_is_followed_as_on_the_command_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     follows = mock_bundle(here / "follows", melody=True)
     with serving(follows, here / "takes") as service:
+        assert service.client.get("/v1/about").json()["can_follow"] is True
         sound = upload(service, tone()).json()
         Path(f"{sound['id']}.wav").write_bytes(service.client.get(f"/v1/takes/{sound['id']}/sound.wav").content)
         line = ["slow piano", "--melody", f"{sound['id']}.wav", "--duration", "1", "--take", "--model", follows.folder]
@@ -284,6 +285,17 @@ def test_fifty_clients_are_each_answered_or_refused_within_a_second(slow: Servic
 
 
 # -- what is wrong
+
+
+def test_a_bundle_without_melodies_says_so(service: Service) -> None:
+    """Before a melody is looked for, and whether sound or a job is asked for."""
+    told = service.client.get("/v1/about").json()
+    assert told["can_follow"] is False
+    sound = upload(service, tone()).json()
+    for headers in (JSON, {"accept": "audio/wav"}):
+        answer = service.client.post("/v1/generate", json={"melody": sound["id"]}, headers=headers)
+        assert answer.status_code == 422 and "\n" not in answer.json()["detail"]
+        assert answer.json()["detail"].startswith("the bundle mock can't follow a melody")
 
 
 @pytest.mark.parametrize(

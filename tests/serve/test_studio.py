@@ -3,6 +3,7 @@
 Slow, and not for a busy machine: `make slow`.
 """
 
+import io
 import os
 import re
 import shutil
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
-from musiclm.core.bundle import Bundle
+from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.generate.session import MusicLM
+from tests.mock import mock_bundle
 from tests.serve.service import Service, SlowModel, serving, until
 from tests.serve.test_service import tone
 
@@ -24,13 +28,19 @@ if not CHROMIUM:
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 pytestmark = pytest.mark.slow
+RATE_HZ = 24000  # of what the service makes
+MOST_PICTURE_BYTES = 150_000
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Its microphone hears a tone of 330 Hz."""
+    hummed = tmp_path_factory.mktemp("microphone") / "hummed.wav"
+    hummed.write_bytes(tone(60, 48000))
     with sync_api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio"]
+        flags += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={hummed}"]
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield running
         running.close()
@@ -41,6 +51,20 @@ def service(bundle: Bundle, tmp_path: Path) -> Iterator[Service]:
     model: Any = SlowModel(MusicLM.from_pretrained(bundle.folder), 0.002)
     with serving(bundle, tmp_path / "takes", model, capacity=3) as running:
         yield running
+
+
+@pytest.fixture
+def follower(tmp_path: Path) -> Iterator[Service]:
+    """A service of a bundle that can follow a melody."""
+    follows = mock_bundle(tmp_path / "follows", melody=True)
+    with serving(follows, tmp_path / "takes", capacity=3) as running:
+        yield running
+
+
+@pytest.fixture
+def hearing(browser: Any, follower: Service) -> Iterator[Any]:
+    """The page with a microphone."""
+    yield from opened(browser, follower, DESKTOP, permissions=["microphone"])
 
 
 @pytest.fixture
@@ -345,3 +369,172 @@ def test_in_the_dark(browser: Any, service: Service) -> None:
     accessible(page)
     shot(page, "dark")
     context.close()
+
+
+def test_the_picture_of_the_readme(browser: Any, tmp_path: Path) -> None:
+    """Made again by MUSICLM_SCREENSHOTS=docs/images and this test alone."""
+    base = open_bundle("base")
+    with serving(base, tmp_path / "takes") as service:
+        first = service.made("generate", prompt="a celtic tune with harp and flute", duration_s=10, seed=1)
+        service.made("continue", take=first["id"], prompt="with drums", duration_s=5, seed=1)
+        service.made("vary", take=first["id"], strength=0.3, seed=2)
+        service.made("generate", prompt="house at 124 BPM in A minor", duration_s=4, seed=1)
+        for page in opened(browser, service, {"width": 1180, "height": 800}):
+            page.get_by_label("What is it like?").fill("a string quartet, solemn, in D minor")
+            page.locator("#tree .open").filter(has_text="with drums").click()
+            page.locator("#play[aria-label=Pause]").click()
+            page.wait_for_function("() => document.querySelector('#time').textContent.endsWith('0:15')")
+            page.evaluate("() => document.activeElement.blur()")
+            page.keyboard.press("ArrowRight")
+            page.wait_for_timeout(1000)
+            assert len(page.screenshot(full_page=True)) < MOST_PICTURE_BYTES
+            shot(page, "studio")
+
+
+# -- a melody
+
+
+def open_melody(page: Any) -> None:
+    page.locator("#melody > summary").click()
+
+
+def made_with_melody(page: Any, service: Service, name: str) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """The take that the form makes, and the sound that it follows: mono, 24 kHz."""
+    make(page, name, "1")
+    take_row(page, name).wait_for()
+    takes = service.client.get("/v1/takes").json()["takes"]
+    (take,) = [one for one in takes if one["name"] == name]
+    (sound,) = [one for one in takes if take["about"]["melody"]["hash"].startswith(one["id"])]
+    assert sound["kind"] == "upload"
+    take_row(page, name).click()
+    page.locator("#about-take").get_by_text(f"follows {sound['name']}").wait_for()
+    data = service.client.get(f"/v1/takes/{sound['id']}/sound.flac").content
+    samples, rate_hz = soundfile.read(io.BytesIO(data))
+    assert rate_hz == RATE_HZ and samples.ndim == 1
+    return sound, samples
+
+
+def loudest_hz(samples: np.ndarray[Any, Any]) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(np.argmax(spectrum) * RATE_HZ / len(samples))
+
+
+def test_a_melody_is_hummed(hearing: Any, follower: Service) -> None:
+    page = hearing
+    open_melody(page)
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_function("() => document.querySelector('#recording output').textContent === '0:02 of 0:30'")
+    assert 0.6 < float(page.get_by_label("Level of the microphone").evaluate("meter => meter.value")) < 1
+    page.get_by_role("button", name="Stop recording").click()
+    page.locator("#melody-shown").get_by_text(re.compile("^Hummed at .*, 0:[0-3][0-9]$")).wait_for()
+    page.get_by_role("button", name="Play the melody").click()
+    page.get_by_role("button", name="Stop the melody").click()
+    assert follower.client.get("/v1/takes").json()["takes"] == [], "it is sent when it is needed"
+    sound, samples = made_with_melody(page, follower, "slow piano")
+    assert sound["name"].startswith("Hummed at ") and 2 <= sound["duration_s"] <= 30
+    assert loudest_hz(samples) == pytest.approx(330, abs=2), "what the microphone heard"
+    page.get_by_role("button", name="Remove the melody").click()
+    make(page, "no melody", "1")
+    take_row(page, "no melody").wait_for()
+    (other,) = [take for take in follower.client.get("/v1/takes").json()["takes"] if take["name"] == "no melody"]
+    assert not other["about"].get("melody")
+    take_row(page, sound["name"]).click()
+    page.get_by_role("button", name="Follow its melody").click()
+    assert page.locator("#melody-short").inner_text().startswith(": Hummed at ")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete").click()
+    page.locator("#melody-shown").wait_for(state="hidden")
+
+
+def test_a_melody_is_played_on_keys(hearing: Any, follower: Service) -> None:
+    page = hearing
+    open_melody(page)
+    page.get_by_role("button", name="Keys", exact=True).click()
+    assert page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "C 4"
+    assert page.get_by_role("button", name="Use these notes").is_disabled()
+    for key, steps in ((" ", 0), (" ", 9)):  # C4, then by arrows A4, which is 440 Hz
+        for _ in range(steps):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.down(key)
+        page.wait_for_timeout(800)
+        page.keyboard.up(key)
+    page.keyboard.down("y")  # the computer's key of A5
+    page.wait_for_timeout(800)
+    assert page.get_by_role("button", name="A 5", exact=True).get_attribute("data-down") == "true"
+    page.keyboard.up("y")
+    key = page.get_by_role("button", name="D sharp 4").bounding_box()
+    page.mouse.move(key["x"] + key["width"] / 2, key["y"] + 10)
+    page.mouse.down()
+    page.wait_for_timeout(800)
+    page.mouse.up()
+    page.locator("#keys output").get_by_text(re.compile("^4 notes, 0:0[3-9] of 0:30$")).wait_for()
+    accessible(page)
+    shot(page, "melody-keys")
+    page.get_by_role("button", name="Use these notes").click()
+    page.locator("#melody-shown").get_by_text(re.compile("^Played at ")).wait_for()
+    assert page.locator("#keys").is_hidden()
+    accessible(page)
+    shot(page, "melody")
+    _, samples = made_with_melody(page, follower, "slow piano")
+    heard = [loudest_hz(samples[at : at + 4800]) for at in range(0, len(samples) - 4800, 4800)]
+    places = [
+        min((at for at, hz in enumerate(heard) if abs(hz - note) < 6), default=-1) for note in (262, 440, 880, 311)
+    ]
+    assert places[0] >= 0 and places == sorted(places) and len(set(places)) == 4, heard
+
+
+def test_a_melody_comes_from_a_file(hearing: Any, follower: Service, tmp_path: Path) -> None:
+    page = hearing
+    (tmp_path / "humming.mp3").write_bytes(tone(1.5, kind="MP3"))
+    (tmp_path / "letter.mp3").write_bytes(b"Dear sound file")
+    (tmp_path / "silence.wav").write_bytes(tone(1.5, level=0.0))
+    open_melody(page)
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "letter.mp3")
+    page.get_by_role("alert").get_by_text("The upload is no sound that can be read here").wait_for()
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "silence.wav")
+    page.locator("#melody-shown").get_by_text("silence.wav, 0:01").wait_for()
+    make(page, "slow piano", "1")
+    page.get_by_role("alert").get_by_text("is silent; there is no melody to follow").wait_for()
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "humming.mp3")
+    page.locator("#melody-shown").get_by_text("humming.mp3, 0:01").wait_for()
+    sound, samples = made_with_melody(page, follower, "slow piano")
+    assert sound["name"] == "humming.mp3" and loudest_hz(samples) == pytest.approx(330, abs=2)
+
+
+def test_without_a_microphone_the_page_says_so(browser: Any, follower: Service) -> None:
+    for refused, line in (
+        ("", "The microphone is not allowed here."),  # nobody has allowed it
+        (
+            "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }",
+            "There is no",
+        ),
+        ("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})", "at localhost or over https only"),
+    ):
+        for page in opened(browser, follower, DESKTOP):
+            page.evaluate(f"() => {{ {refused} }}")
+            open_melody(page)
+            page.get_by_role("button", name="Record", exact=True).click()
+            page.get_by_role("alert").get_by_text(line).wait_for()
+            assert page.locator("#recording").is_hidden()
+
+
+def test_keys_are_wide_enough_for_fingers(browser: Any, follower: Service) -> None:
+    for phone in opened(browser, follower, PHONE, has_touch=True, is_mobile=True, device_scale_factor=2):
+        open_melody(phone)
+        phone.get_by_role("button", name="Keys", exact=True).tap()
+        for name in ("C 4", "B 5"):
+            phone.get_by_role("button", name=name, exact=True).tap()
+        phone.locator("#keys output").get_by_text("2 notes").wait_for()
+        assert phone.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+        widths = phone.locator(".octave .white").evaluate_all("keys => keys.map(key => key.clientWidth)")
+        assert len(widths) == 14 and min(widths) >= 36
+        accessible(phone)
+        shot(phone, "melody-phone")
+
+
+def test_a_model_that_follows_none_says_so(page: Any) -> None:
+    open_melody(page)
+    page.get_by_text("The model mock can't follow a melody.").wait_for()
+    assert page.get_by_role("button", name="Record", exact=True).count() == 0
+    assert page.get_by_label("Choose a file").is_hidden()
+    accessible(page)

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from musiclm.core.artifact import ArtifactError, load_artifact, save_artifact
 from musiclm.core.interrupt import Interrupted
+from musiclm.train import loop
 from musiclm.train.loop import (
     LOG_FILE,
+    ONE_PROCESS,
     Run,
     TrainConfig,
     TrainingError,
@@ -201,6 +203,31 @@ def test_nan_stops_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"fit: the loss of 'model' is nan at step 33 .*checkpoint .* from before"):
         train(Fit(poison_at=33), CONFIG, tmp_path / "run", quiet=True)
     assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_a_device_that_runs_ahead_is_looked_at_before_anything_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are looked at when a line is logged or a state saved: the checkpoint is from before the first bad one."""
+    train(Fit(), CONFIG, tmp_path / "whole", quiet=True)
+    monkeypatch.setattr(loop, "runs_ahead", lambda device: True)
+    for poison_at, log_every in ((33, 7), (33, 100), (59, 100)):
+        config, run = replace(CONFIG, log_every=log_every), tmp_path / f"{poison_at}_{log_every}"
+        with pytest.raises(TrainingError, match=f"the loss of 'model' is nan at step {poison_at}; .* from before"):
+            train(Fit(poison_at=poison_at), config, run, quiet=True)
+        assert all(value.isfinite().all() for value in weights(run).values())
+        train(Fit(), config, run, quiet=True)
+        assert same(run, tmp_path / "whole")
+
+
+def test_batches_for_a_gpu_are_pinned_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor + 100)
+    task = Fit()
+    task.batch = lambda step: {"x": torch.ones(2), "rest": [torch.zeros(1), None, "name", True]}  # type: ignore[method-assign,assignment,return-value]
+    (on_cpu,) = loop.load_batches(task, 0, ONE_PROCESS, torch.device("cpu"))
+    (ahead,) = loop.load_batches(task, 0, ONE_PROCESS, torch.device("cuda"))
+    assert on_cpu["x"].tolist() == [1, 1] and ahead["x"].tolist() == [101, 101]
+    assert ahead["rest"][0].tolist() == [100] and ahead["rest"][1:] == [None, "name", True]
 
 
 def test_another_configuration_is_noticed(tmp_path: Path) -> None:

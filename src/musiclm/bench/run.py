@@ -13,6 +13,7 @@ from musiclm import __version__
 from musiclm.bench import speed
 from musiclm.bench.measure import machine, use_threads
 from musiclm.bench.peers import PeersConfig, load_transformers, peers
+from musiclm.bench.presets import NOT_MEASURED, PresetsConfig, presets
 from musiclm.bench.training import training
 from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
@@ -92,7 +93,14 @@ def bench(bundle: str | Path, config: BenchConfig, device: str = "cpu", say: Say
             figures["training"] = {
                 precision: training(preset, repeats, device, precision, say=say) for precision in config.precisions
             }
-    return document(bundle, device, figures, threads=list(config.threads), repeats=repeats, left_out=config.left_out)
+    return document(
+        open_bundle(bundle).hash,
+        device,
+        figures,
+        threads=list(config.threads),
+        repeats=repeats,
+        left_out=config.left_out,
+    )
 
 
 def bench_peers(
@@ -113,15 +121,25 @@ def bench_peers(
     if not isinstance(model.soundstream, SoundStream):
         raise ValueError(f"the codec of {model.bundle.name} was made by others; compare a bundle with a codec of ours")
     figures = peers(model, config, device, threads, say)
-    made = document(bundle, device, figures, threads=[threads], settings=dataclasses.asdict(config))
+    made = document(model.bundle.hash, device, figures, threads=[threads], settings=dataclasses.asdict(config))
     made["machine"]["transformers"] = library.__version__
     return made
 
 
-def document(bundle: str | Path, device: str, figures: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    """Figures with what made them: bundle, machine, versions, revision, date and settings."""
+def bench_presets(config: PresetsConfig, device: str, say: Say = print) -> dict[str, Any]:
+    """The networks of presets with random weights: training of each stage, generation, codec.
+
+    On a device that is not there every figure says `NOT_MEASURED`. Raises: ValueError for an unknown preset.
+    """
+    figures = presets(config, device, say)
+    there = NOT_MEASURED not in figures["matrix_product"]
+    return document(None, device if there else "cpu", figures, settings=dataclasses.asdict(config)) | {"device": device}
+
+
+def document(bundle: str | None, device: str, figures: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """Figures with what made them: hash of the bundle, machine, versions, revision, date and settings."""
     return {
-        "bundle": open_bundle(bundle).hash,
+        "bundle": bundle,
         "device": device,
         "machine": machine(device),
         "musiclm": __version__,

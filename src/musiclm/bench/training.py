@@ -91,15 +91,7 @@ def _row(
     run: Run, first_step: int, repeats: int, device: str, precision: str, num_batches: int, rate: float
 ) -> dict[str, float]:
     task, loop = run.task, run.config
-    dtype = pick_precision(precision, run.device)
-    batches = [to_device(task.batch(first_step + i), run.device) for i in range(num_batches)]
-    run.step = first_step
-
-    def steps() -> None:
-        for batch in batches:
-            one_step(run, [batch], loop.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
-            run.update_ema()
-
+    steps = step_of(run, first_step, precision, num_batches)
     flop = count_flop(steps) / num_batches  # and so the warm-up
     seconds = timed(steps, repeats, device, warm_up=False) / num_batches
     return {
@@ -109,6 +101,20 @@ def _row(
         "gflop_per_step": flop / 1e9,
         "flop_utilisation": flop / seconds / rate,
     }
+
+
+def step_of(run: Run, first_step: int, precision: str, num_batches: int) -> Callable[[], None]:
+    """What is timed: so many steps of the loop, on batches that lie on the device."""
+    dtype = pick_precision(precision, run.device)
+    batches = [to_device(run.task.batch(first_step + i), run.device) for i in range(num_batches)]
+    run.step = first_step
+
+    def steps() -> None:
+        for batch in batches:
+            one_step(run, [batch], run.config.learning_rate, dtype, _NoLog())  # type: ignore[arg-type]
+            run.update_ema()
+
+    return steps
 
 
 def count_flop(work: Callable[[], Any]) -> int:

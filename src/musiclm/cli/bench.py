@@ -23,6 +23,25 @@ def bench(
         bool,
         typer.Option("--peers", help="MusicGen, EnCodec, DAC and Mimi beside ours instead, random weights, in turn."),
     ] = False,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The networks of this preset with random weights instead: training and generation (repeatable)."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.0, help="With --preset: what has not begun by then is not measured.")
+    ] = 12.0,
+    gpu_tflops: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="With --preset: of the device, dense bf16 (an H100: 989); else what a matrix product reaches."
+        ),
+    ] = None,
+    duration: Annotated[float, typer.Option(min=0.5, help="With --preset: seconds of music that are made.")] = 30.0,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="With --preset: pieces made at once; 1, 8 and 32 by default.")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
     ] = None,
@@ -34,7 +53,8 @@ def bench(
 ) -> None:
     """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
     from musiclm.bench.compare import table
-    from musiclm.bench.run import BenchConfig, bench_peers, save
+    from musiclm.bench.presets import PresetsConfig
+    from musiclm.bench.run import BenchConfig, bench_peers, bench_presets, save
     from musiclm.bench.run import bench as measure
     from musiclm.core.output import check_output
     from musiclm.generate.checks import check_device
@@ -47,19 +67,31 @@ def bench(
         return
     if peers and quick:
         raise ValueError("--peers has no quick form; give one of --peers and --quick")
-    check_device(device)
+    if preset and (peers or quick):
+        raise ValueError("--preset measures other things than --peers and --quick; give one of the three")
+    if not preset:  # of presets, what is missing says why
+        check_device(device)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         check_output(out, option="another --out")
-    if peers:
+    if preset:
+        config = PresetsConfig(
+            presets=tuple(preset),
+            minutes=minutes,
+            tflops=gpu_tflops,
+            duration_s=duration,
+            batches=tuple(batch or PresetsConfig.batches),
+        )
+        result = bench_presets(config, device, say)
+    elif peers:
         result = bench_peers(model, device, threads, say)
     else:
-        config = BenchConfig.quick() if quick else BenchConfig()
+        chosen = BenchConfig.quick() if quick else BenchConfig()
         if threads is not None:
-            config = replace(config, threads=(threads,))
-        if config.left_out:
-            say(f"quick: without {config.left_out}")
-        result = measure(model, config, device, say)
+            chosen = replace(chosen, threads=(threads,))
+        if chosen.left_out:
+            say(f"quick: without {chosen.left_out}")
+        result = measure(model, chosen, device, say)
     if out is not None:
         save(result, out)
     print(json.dumps(result["figures"], indent=1))

@@ -1,5 +1,6 @@
 """`musiclm corpus build`, `show`, `merge`, `render`, `melodies`, `captions`, `audit` and `page`."""
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from musiclm.cli.options import Address, EngineName, Jobs
 from musiclm.cli.render import melodies, render
 from musiclm.core.interrupt import Interrupted
 
@@ -17,21 +19,29 @@ app = typer.Typer(help="Make a corpus from recordings, and look at one.", no_arg
 def build(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Folders of audio (any depth), or the named source debian-games."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders of audio or of WebDataset shards (.tar), at any depth; URLs of such (s3://bucket/music); or "
+            "the named source debian-games.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the corpus; an unfinished build in it goes on.")],
-    jobs: Annotated[int, typer.Option(help="Processes that decode.", min=1)] = 2,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
     cache: Annotated[Path | None, typer.Option(help="Where downloaded packages are kept.")] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Decode, trim, deduplicate and split music into a corpus. May be stopped and started again at any time."""
     from rich.console import Console
 
+    from musiclm.core.engines import open_engine
     from musiclm.data.corpus.build import build_corpus
     from musiclm.data.corpus.show import describe_corpus
 
     try:
-        report = build_corpus(sources, out, jobs=jobs, cache=cache, progress=progress)
+        with open_engine(engine, jobs, address) or contextlib.nullcontext() as chosen:
+            report = build_corpus(sources, out, cache=cache, progress=progress, engine=chosen)
     except KeyboardInterrupt:
         raise Interrupted(f"the same command goes on where this one was ({out})") from None
     Console().print(describe_corpus(out))

@@ -46,6 +46,16 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads; all cores by default.", min=1, callback=checked_by(check_threads))
 ]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where the work is done: local, or ray, a cluster. The files are the same.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster: HOST:PORT, auto or local; by default Ray's own choice.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pieces of work at a time; all cores of the machine or the cluster by default."),
+]
 DataDir = Annotated[Path, typer.Option(help="A corpus (musiclm corpus build).")]
 RunsDir = Annotated[Path, typer.Option(help="Where runs, tokens and the bundle lie.")]
 

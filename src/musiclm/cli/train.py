@@ -1,5 +1,6 @@
 """`musiclm train`, `label`, `tokenize` and `bundle`: from a corpus to a bundle."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from musiclm.cli.options import DataDir, Device, RunsDir, Threads, progress_bar, use_threads
+from musiclm.cli.options import Address, DataDir, Device, EngineName, Jobs, RunsDir, Threads, progress_bar, use_threads
 
 
 def train(
@@ -101,13 +102,16 @@ def train(
 def label(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="A corpus.")],
     windows_per_track: Annotated[int, typer.Option(min=1, help="At most so many 10 s windows of a track.")] = 6,
-    threads: Threads = None,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
 ) -> None:
     """Write weak labels (tags, tempo, key, level) of a corpus, from which MuLan's training captions are made."""
+    from musiclm.core.engines import open_engine
     from musiclm.train.pipeline import label as label_data
 
-    use_threads(threads)
-    label_data(data, print, windows_per_track)
+    with open_engine(engine, jobs, address) or contextlib.nullcontext() as chosen:
+        label_data(data, print, windows_per_track, chosen)
 
 
 def tokenize(
@@ -134,15 +138,23 @@ def tokenize(
         ),
     ] = None,
     device: Device = "cpu",
-    threads: Threads = None,
+    jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    tracks_per_shard: Annotated[
+        int, typer.Option(min=1, help="Of a file of tokens; more for corpora of a million tracks.")
+    ] = 16,
 ) -> None:
     """Fill RUNS/tokens with the tokens of the trained encoders."""
+    from musiclm.core.engines import open_engine
     from musiclm.core.streams import STREAMS
     from musiclm.train.pipeline import tokenize as fill
 
-    use_threads(threads)
     console = Console(stderr=True)
-    with progress_bar(console, True) as bars:
+    with (
+        open_engine(engine, jobs, address, device) or contextlib.nullcontext() as chosen,
+        progress_bar(console, True) as bars,
+    ):
         tasks = {name: bars.add_task(f"{name} tokens") for name in stream or STREAMS}
         store = fill(
             data,
@@ -153,6 +165,8 @@ def tokenize(
             speeds=tuple(speed or ()),
             device=device,
             on_progress=lambda name, done, total: bars.update(tasks[name], completed=done, total=total),
+            engine=chosen,
+            tracks_per_shard=tracks_per_shard,
         )
     print(store)
 

@@ -6,10 +6,13 @@ writer drops what is uncertain. Labels are kept as JSON lines beside the corpus,
 they are made, so that an interrupted run goes on where it stopped.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from musiclm.core.engines import Engine, LocalEngine, jobs_for, one_thread, run_in_order
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.core.theory import estimate_key
+from musiclm.data.corpus.clips import read_clip
+from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces
 
 WINDOW_S = 10.0
+WINDOWS_PER_UNIT = 16  # a unit of work: seconds of one core
+LONGEST_LINE = 1 << 20  # bytes, in the file of labels
 LABELS_FILE = "labels.jsonl"
 
 
@@ -151,59 +159,85 @@ def window_starts(seconds: float, most: int, every_s: float = 20.0) -> list[floa
 
 def load_labels(path: Path) -> list[Labels]:
     """The labels written so far; a last line cut short by a crash is left out. An absent file is no labels."""
+    return list(_read_labels(path))
+
+
+def _read_labels(path: Path) -> Iterator[Labels]:
     if not Path(path).is_file():
-        return []
+        return
     known = {f.name for f in dataclasses.fields(Labels)}
-    found = []
-    for line in Path(path).read_text().splitlines():
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if set(values) - known:
-            raise ValueError(f"{path} has labels {sorted(set(values) - known)} this version does not know; label again")
-        found.append(Labels(**values))
-    return found
-
-
-def _cut_last_line(path: Path) -> None:
-    """Takes away a last line that a kill cut short: its window is labelled again."""
-    data = path.read_bytes() if path.is_file() else b""
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with open(path, "r+b") as file:
-            file.truncate(whole)
+    with open(path) as lines:
+        for line in lines:
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if unknown := sorted(set(values) - known):
+                raise ValueError(f"{path} has labels {unknown} this version does not know; label again")
+            yield Labels(**values)
 
 
 def label_corpus(
-    corpus_dir: Path, tagger: Tagger | None, *, windows_per_track: int = 6, path: Path | None = None
-) -> Iterable[Labels]:
+    corpus_dir: Path,
+    tagger: Tagger | None,
+    *,
+    windows_per_track: int = 6,
+    path: Path | None = None,
+    engine: Engine | None = None,
+) -> Iterator[Labels]:
     """Labels the windows of a corpus that have no labels yet and appends them to `labels.jsonl`; yields each as it is
     written.
 
     Without a tagger the labels are what can be measured: tempo, key, level, brightness and the like.
 
-    Goes round by round, one window of every track first, so that a run cut short has seen all the music.
+    Goes round by round, one window of every track first, so that a run cut short has seen all the music. The file is
+    the same wherever `engine` works, and however often it was stopped; by default a process a core, if there is enough
+    to do.
     """
-    from musiclm.data.corpus.clips import read_clip
-    from musiclm.data.corpus.manifest import load_manifest
-
-    path = Path(path) if path is not None else Path(corpus_dir) / LABELS_FILE
-    _cut_last_line(path)
-    done = {(labels.track, labels.start_s) for labels in load_labels(path)}
-    labeller = Labeller(tagger)
+    corpus_dir = Path(corpus_dir).absolute()
+    path = Path(path) if path is not None else corpus_dir / LABELS_FILE
     tracks = load_manifest(corpus_dir)
-    starts = {track.id: window_starts(track.seconds, windows_per_track) for track in tracks}
-    with open(path, "a") as file:
-        for place in range(windows_per_track):
-            for track in tracks:
-                if place >= len(starts[track.id]) or (track.id, starts[track.id][place]) in done:
-                    continue
-                start = starts[track.id][place]
-                labels = labeller(read_clip(corpus_dir, track, start, WINDOW_S), track.id, start)
-                labels = dataclasses.replace(
-                    labels, title=track.title, genre=track.genre, package=track.package, origin=track.origin
-                )
+    _drop_cut_line(path)
+    done = {(labels.track, labels.start_s) for labels in _read_labels(path)}
+    todo = [
+        (track, starts[place])
+        for place in range(windows_per_track)
+        for track in tracks
+        if place < len(starts := window_starts(track.seconds, windows_per_track))
+        and (track.id, starts[place]) not in done
+    ]
+    units = [todo[first : first + WINDOWS_PER_UNIT] for first in range(0, len(todo), WINDOWS_PER_UNIT)]
+    work = functools.partial(_label, Labeller(tagger), corpus_dir)
+    with contextlib.ExitStack() as stack:
+        chosen = engine or stack.enter_context(LocalEngine(jobs_for(len(units))))
+        file = stack.enter_context(open(path, "a"))
+        for _, found in run_in_order(chosen, work, units, lambda unit: f"track {unit[0][0].id}"):
+            for labels in found:
                 file.write(json.dumps(dataclasses.asdict(labels)) + "\n")
                 file.flush()
                 yield labels
+
+
+def _label(labeller: Labeller, corpus_dir: Path, windows: list[tuple[Track, float]]) -> list[Labels]:
+    with one_thread():
+        return [
+            dataclasses.replace(
+                labeller(read_clip(corpus_dir, track, start_s, WINDOW_S), track.id, start_s),
+                title=track.title,
+                genre=track.genre,
+                package=track.package,
+                origin=track.origin,
+            )
+            for track, start_s in windows
+        ]
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Takes off a last line that was cut short, so that the next one stands alone."""
+    if path.is_file():
+        with open(path, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LONGEST_LINE))
+            tail = file.read()
+            if not tail.endswith(b"\n"):
+                file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)

@@ -35,6 +35,7 @@ FORMAT = 2
 HEADER_FILE = "header.json"
 CODEBOOK_FILE = "codebooks.safetensors"
 LARGEST_CODEBOOK = 1 << 15  # what int16 holds
+TRACKS_PER_SHARD = 16
 MULAN_WINDOW_S = 10  # of audio behind one MuLan embedding; the next begins a second later
 
 
@@ -102,17 +103,26 @@ def read_header(folder: Path) -> StreamHeader:
 
 
 def list_shards(folder: Path) -> list[Path]:
-    return sorted(Path(folder).glob("shard-*.safetensors"))
+    return sorted(Path(folder).glob("shard-*.safetensors"), key=_shard_number)
+
+
+def _shard_number(path: Path) -> int:
+    return int(path.stem.split("-")[1])
 
 
 class StreamWriter:
-    """Adds tracks to a stream of a store, new or begun before.
+    """Adds tracks to a stream of a store, new or begun before. A last shard that is not full is filled first: the files
+    are those of a writer that was never stopped.
 
     Raises: StoreError if the folder holds tokens of another encoder.
     """
 
     def __init__(
-        self, store: Path, header: StreamHeader, codebooks: Float[Tensor, "q v c"], tracks_per_shard: int = 16
+        self,
+        store: Path,
+        header: StreamHeader,
+        codebooks: Float[Tensor, "q v c"],
+        tracks_per_shard: int = TRACKS_PER_SHARD,
     ):
         self.header, self.tracks_per_shard = header, tracks_per_shard
         self.folder = Path(store) / header.spec.name
@@ -130,8 +140,23 @@ class StreamWriter:
             write_atomic(self.folder / HEADER_FILE, json.dumps(document, indent=1) + "\n")
         shards = list_shards(self.folder)
         self.done = {segment.id for shard in shards for segment in shard_segments(shard)}
-        self.numbers = {int(shard.stem.split("-")[1]) for shard in shards}
+        self.numbers = {_shard_number(shard) for shard in shards}
+        self._next()
+
+    def _next(self) -> None:
+        """What is written next: first in the place of a shard that was lost, whose tracks come again; then the last
+        one, if it is not full; then a new one.
+        """
         self.pending: list[tuple[Segment, np.ndarray]] = []
+        self.num_saved = 0  # of these
+        self.next_shard = next(number for number in range(len(self.numbers) + 1) if number not in self.numbers)
+        if self.numbers and self.next_shard == len(self.numbers):
+            last = self.folder / f"shard-{self.next_shard - 1:05d}.safetensors"
+            segments = shard_segments(last)
+            if len(segments) < self.tracks_per_shard:
+                with tensors.reader(last, "np") as file:
+                    self.pending = [(segment, file.get_tensor(segment.id)) for segment in segments]
+                self.next_shard, self.num_saved = self.next_shard - 1, len(segments)
 
     def add(
         self, id: str, split: str, start_s: float, seconds: float, tokens: Shaped[np.ndarray, "_ _"], source: str = ""
@@ -161,15 +186,15 @@ class StreamWriter:
 
     def flush(self) -> None:
         """Writes what is pending as a shard."""
-        if not self.pending:
+        if len(self.pending) == self.num_saved:
             return
         records = [asdict(segment) for segment, _ in self.pending]
         arrays = {segment.id: array for segment, array in self.pending}
-        # the first that is free: of a shard that was lost, its tracks come again in their place
-        number = next(number for number in range(len(self.numbers) + 1) if number not in self.numbers)
-        _save(self.folder / f"shard-{number:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
-        self.numbers.add(number)
-        self.pending = []
+        _save(self.folder / f"shard-{self.next_shard:05d}.safetensors", arrays, {"tracks": json.dumps(records)})
+        self.numbers.add(self.next_shard)
+        self.num_saved = len(self.pending)
+        if self.num_saved >= self.tracks_per_shard:
+            self._next()
 
 
 def shard_segments(path: Path) -> list[Segment]:

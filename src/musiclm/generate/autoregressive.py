@@ -22,6 +22,14 @@ from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.steer import Guide
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
+from musiclm.nn.transformer import StaticStep
+
+STATIC_STEPS = 50  # from so many on, recording one is worth its time
+
+
+def steps_are_static(device: torch.device) -> bool:
+    """Whether steps are recorded (`StaticStep`): on CUDA, without autocast, which has copies of weights of its own."""
+    return device.type == "cuda" and not torch.is_autocast_enabled(device.type)
 
 
 @torch.inference_mode()
@@ -68,6 +76,10 @@ def decode(
     times = layout.target_positions(0, total, device)
     assert u.shape[1] == total - first, (u.shape, total, first)
     hidden, moved = model.transformer(x, positions, cache)
+    assert moved is not None
+    # a place of the sequence is an id, or a frame
+    static = (total - first) // levels * layout.places_per_frame >= STATIC_STEPS and steps_are_static(device)
+    one = StaticStep(model.transformer, moved) if static else None
     state, frame = hidden[:, -1], []
     past = None
     if model.config.pointer_heads:
@@ -96,7 +108,7 @@ def decode(
         ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
         if not layout.whole_frames:
             next_told = None if told is None else told[:, step + 1 : step + 2]
-            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved, next_told)
+            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved, next_told, one)
             state = hidden[:, -1]
             continue
         frame.append(torch.cat([code, code]) if guided else code)
@@ -108,7 +120,7 @@ def decode(
         assert moved is not None
         place = step // levels
         next_told = None if told is None else told[:, place + 1 : place + 2]
-        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told)
+        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told, one)
         state, frame = hidden[:, -1], []
         if past is not None:
             model.pointer.next(past, state)

@@ -553,11 +553,14 @@ def _melody(model: "MusicLM", source: Source, skipped_samples: int = 0) -> Melod
 
 
 def _condition(model: "MusicLM", source: Source, codes: Codes, prompt: str | None) -> Int[Tensor, "1 m 1"] | None:
-    """MuLan codes of the prompt; of none those of the take, or those of the sound around."""
+    """MuLan codes of the prompt; of none those of the take, or those of the sound around. Raises: ValueError for a
+    story's take without a prompt."""
     if prompt is not None:
         return model.text_codes(prompt)
     if source.take is None:
         return codes.mulan
+    if source.take.about.story is not None:
+        raise ValueError(f"{source.name} is a story, which has several prompts; give this edit one of its own")
     own = source.take.mulan
     return None if own is None else torch.from_numpy(own.astype(np.int64))[None].to(model.device)
 

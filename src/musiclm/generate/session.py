@@ -337,9 +337,14 @@ class MusicLM:
     def _melody_encoder(self) -> MelodyEncoder:
         return MelodyEncoder.from_artifact(self.bundle.part("melody")).to(self.device)
 
+    @property
+    def can_follow(self) -> bool:
+        """Whether the bundle can follow a melody, which most can't."""
+        return self.semantic.config.melody is not None and "melody" in self.bundle.parts
+
     def check_follows(self) -> None:
-        """Raises: ValueError for a bundle that can't follow a melody, which most can't."""
-        if self.semantic.config.melody is None or "melody" not in self.bundle.parts:
+        """Raises: ValueError for a bundle that can't follow a melody."""
+        if not self.can_follow:
             raise ValueError(
                 f"the bundle {self.bundle.name} can't follow a melody: its semantic model was trained without any; "
                 "leave the melody out, or choose another --model"

@@ -6,7 +6,7 @@ A layer keeps its own projections, whose names are those of its checkpoints; `at
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Complex, Float
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,20 +51,25 @@ def attention(
     causal: bool = False,
     dropout: float = 0.0,
     cache: tuple[Tensor, Tensor] | None = None,
-    start: int = 0,
+    start: int | Int[Tensor, " 1"] = 0,
 ) -> Float[Tensor, "b l d"]:
     """Scaled dot-product attention of every position to the others, heads joined again.
 
     qkv: queries, keys and values side by side, each `num_heads` heads wide. angles: rotary angles of queries and keys.
     mask: what a query sees (true), or what is added to the logits; broadcast to b h l k, and then `causal` is the
     mask's affair. cache: buffers b h k c of keys and values, filled up to `start`; the new ones are written behind.
+    start: as a tensor, of one position, which then is given all of the buffers: shapes are the same at every place, and
+    the mask hides what is not filled.
     """
     b, length, _ = qkv.shape
     split = qkv.view(b, length, 3, num_heads, -1)
     turned = split[:, :, :2] if angles is None else rotate(split[:, :, :2], angles, pairs)
     query, key = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2)
     value = split[:, :, 2].transpose(1, 2)
-    if cache is not None:
+    if cache is not None and isinstance(start, Tensor):
+        assert length == 1 and mask is not None
+        key, value = (held.index_copy_(2, start, new) for held, new in zip(cache, (key, value), strict=True))
+    elif cache is not None:
         stop = start + length
         cache[0][:, :, start:stop] = key
         cache[1][:, :, start:stop] = value

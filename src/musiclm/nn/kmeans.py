@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm.nn.parts import all_rows
+from musiclm.nn.precision import double
 
 
 def assign(data: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"], chunk: int = 16384) -> Int[Tensor, " n"]:
@@ -63,7 +64,7 @@ def _spread(data: Float[Tensor, "n d"], num: int, generator: torch.Generator) ->
     rows = [data[0]]
     distance = distances(rows[0])
     for draw in torch.rand(num - 1, generator=generator, dtype=torch.float64).tolist():
-        total = distance.double().cumsum(0)
+        total = double(distance).cumsum(0)
         index = int(torch.searchsorted(total, draw * total[-1]).clamp(max=data.shape[0] - 1))
         rows.append(data[index])
         distance = torch.minimum(distance, distances(rows[-1]))

@@ -1,8 +1,9 @@
-"""Where a computation must stay in float32 whatever the training's precision is."""
+"""Where a computation must stay in float32 whatever the training's precision is, or needs float64."""
 
 import contextlib
 
 import torch
+from torch import Tensor
 
 
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -10,3 +11,8 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager[ob
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
+
+
+def double(x: Tensor) -> Tensor:
+    """`x` in float64: where it lies, if there is such a type there; Apple's GPUs (mps) have none, then on the CPU."""
+    return x.double() if x.device.type in ("cpu", "cuda", "meta") else x.cpu().double()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from musiclm.nn.kmeans import assign, kmeans
 from musiclm.nn.parts import all_rows, at_the_end, draw, draw_once
-from musiclm.nn.precision import full_precision
+from musiclm.nn.precision import double, full_precision
 
 
 @dataclass(frozen=True)
@@ -316,10 +316,10 @@ def perplexity(codes: Int[Tensor, "b q t"], codebook_size: int) -> Float[Tensor,
     """exp(entropy) of code use per level: 1 (one code only) to `codebook_size` (even use)."""
     values = []
     for level in codes.transpose(0, 1):
-        p = torch.bincount(level.flatten(), minlength=codebook_size).double()
+        p = double(torch.bincount(level.flatten(), minlength=codebook_size))
         p = p / p.sum().clamp(min=1)
         values.append(torch.exp(-(p * torch.log(p.clamp(min=1e-12))).sum()))
-    return torch.stack(values).float()
+    return torch.stack(values).float().to(codes.device)
 
 
 def random_num_levels(batch: int, levels: int, share_full: float = 0.25) -> Int[Tensor, " b"]:

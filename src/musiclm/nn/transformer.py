@@ -119,7 +119,7 @@ class Layer(Block):
         angles: Complex[Tensor, "l half"] | None,
         bias: Float[Tensor, "1 h l k"] | None,
         cache: tuple[Tensor, Tensor] | None,
-        start: int,
+        start: int | Int[Tensor, " 1"],
     ) -> Float[Tensor, "b l d"]:
         qkv = self.qkv(self.attention_norm(x))
         mixed = attention(qkv, self.num_heads, angles=angles, mask=bias, causal=True, cache=cache, start=start)
@@ -187,14 +187,78 @@ class Transformer(nn.Module):
         if not t5 and (start == 0 or length == 1):
             return None
         queries = torch.arange(start, start + length, device=like.device)
-        distance = queries[:, None] - torch.arange(start + length, device=like.device)
+        return self.bias_of(queries[:, None] - torch.arange(start + length, device=like.device), like)
+
+    def bias_of(self, distance: Int[Tensor, "l k"], like: Tensor) -> Float[Tensor, "1 h l k"]:
+        """What is added to the attention logits of queries that come so many places after keys."""
         later = distance < 0
-        if t5:
+        if self.config.positions == "t5":
             bucket = t5_bucket(distance.clamp(min=0), self.config.t5_buckets, self.config.t5_max_distance)
             bias = self.distance_bias(bucket).permute(2, 0, 1)[None]
         else:
-            bias = torch.zeros(1, 1, length, start + length, device=like.device)
+            bias = torch.zeros(1, 1, *distance.shape, device=like.device)
         dtype = (
             torch.get_autocast_dtype(like.device.type) if torch.is_autocast_enabled(like.device.type) else like.dtype
         )
         return bias.masked_fill(later, float("-inf")).to(dtype)
+
+
+class StaticStep:
+    """`Transformer.forward` of one position after the other, with shapes that never change.
+
+    A step at width 1024 is some hundred small kernels, and a CPU takes longer to ask a GPU for them than it takes to
+    compute them. So on CUDA the step is recorded once, as a graph that is asked for as a whole. Elsewhere it is
+    computed each time, and slower than without this, since every step reads the whole cache.
+    """
+
+    def __init__(self, transformer: Transformer, cache: KvCache) -> None:
+        """cache: what has been read so far; its buffers are used from now on."""
+        self.transformer, self.cache = transformer, cache
+        for buffer in (cache.keys, cache.values):
+            buffer[:, :, :, cache.length :].zero_()  # nothing, rather than what 0 times it may not be
+        device = buffer.device
+        self.x = transformer.norm.weight.new_zeros(cache.keys.shape[1], 1, transformer.config.width)
+        self.position = torch.zeros(1, device=device)
+        self.place = torch.full((1,), cache.length, device=device)
+        self.keys = torch.arange(cache.max_length, device=device)
+        self.hidden: Tensor | None = None
+        self.graph: torch.cuda.CUDAGraph | None = None
+        if device.type == "cuda":
+            self._record()
+
+    def __call__(
+        self, x: Float[Tensor, "b 1 d"], positions: Float[Tensor, " 1"], cache: KvCache
+    ) -> tuple[Float[Tensor, "b 1 d"], KvCache]:
+        """See `Transformer.forward`; what is returned may be overwritten by the next call."""
+        assert cache.keys is self.cache.keys and cache.length < cache.max_length
+        self.x.copy_(x)
+        self.position.copy_(positions)
+        self.place.fill_(cache.length)
+        if self.graph is None:
+            self.hidden = self._compute()
+        else:
+            self.graph.replay()
+        assert self.hidden is not None
+        return self.hidden, KvCache(cache.keys, cache.values, cache.length + 1)
+
+    def _compute(self) -> Float[Tensor, "b 1 d"]:
+        transformer, config, x = self.transformer, self.transformer.config, self.x
+        angles = None
+        if config.positions == "rotary":
+            angles = rotation(self.position, config.width // config.num_heads, config.rotary_base)
+        bias = transformer.bias_of(self.place[:, None] - self.keys, x)
+        for index, layer in enumerate(transformer.layers):
+            x = layer(x, angles, bias, (self.cache.keys[index], self.cache.values[index]), self.place)
+        return transformer.norm(x)  # type: ignore[no-any-return]
+
+    def _record(self) -> None:
+        """A few runs first, on a stream of their own: kernels are chosen, and work space is taken, then."""
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):
+                self._compute()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.hidden = self._compute()

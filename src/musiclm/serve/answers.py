@@ -98,6 +98,7 @@ class AboutAnswer(BaseModel):
     bundle_hash: str
     sample_rate_hz: int
     can_steer: bool  # whether a tempo and a key may be asked for
+    can_follow: bool  # whether a melody may be given
     verbs: list[VerbAnswer]
     limits: Limits
 

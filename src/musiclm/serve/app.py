@@ -480,6 +480,7 @@ def _add_rest(app: FastAPI) -> None:
             bundle_hash=model.bundle.hash,
             sample_rate_hz=model.sample_rate_hz,
             can_steer=bool(model.steering(model.default_config().steer, "")),
+            can_follow=model.can_follow,
             verbs=[VerbAnswer(name=name, summary=str(request.__doc__)) for name, request in VERBS.items()],
             limits=Limits(
                 duration_s=settings.max_duration_s,

@@ -157,13 +157,22 @@ def cpu_has_fast_bf16() -> bool:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves every tensor of a nest of dicts, lists and tuples."""
+    """Moves every tensor of a nest of dicts, lists and tuples; what is `pinned` on the way while others compute."""
+    return _each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def pinned(batch: Any) -> Any:
+    """The nest in memory that a GPU copies from without the CPU's help."""
+    return _each_tensor(batch, lambda tensor: tensor.pin_memory())
+
+
+def _each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return change(batch)
     if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: _each_tensor(value, change) for key, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
+        return type(batch)(_each_tensor(value, change) for value in batch)
     return batch
 
 
@@ -232,6 +241,7 @@ class Run:
         self.seconds = 0.0
         self.precision: str | None = None  # with which it began
         self.wrapped: dict[nn.Module, nn.Module] = {}
+        self.unchecked: list[tuple[int, str, Tensor]] = []  # steps, and what must be finite there
         for module in task.groups.values():
             module.to(device)
         self.ema: nn.Module = copy.deepcopy(task.groups[task.ema_group]).eval().requires_grad_(False)
@@ -261,6 +271,21 @@ class Run:
             state = groups[self.task.ema_group].state_dict()
             self.average = {name: value.detach().clone() for name, value in state.items()}
             self.ema.to("cpu")
+
+    def look_later(self, what: str, number: Tensor) -> bool:
+        """Whether a number is looked at by `check` alone, since to look at it at once would hold the device up."""
+        if not runs_ahead(self.device):
+            return False
+        self.unchecked.append((self.step, what, number.detach()))
+        return True
+
+    def check(self) -> None:
+        """Raises: TrainingError if a loss or gradient since the last call was not finite."""
+        steps, self.unchecked = self.unchecked, []
+        if not steps or bool(torch.stack([number.float() for *_, number in steps]).isfinite().all()):
+            return
+        step, what, number = next(found for found in steps if not bool(found[2].isfinite()))
+        raise TrainingError(f"{self.task.name}: {what} is {float(number)} at step {step}; {_way_out(self)}")
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -383,6 +408,11 @@ class Run:
         self.ema.load_state_dict({n[4:]: v for n, v in tensors.items() if n.startswith("ema.")})
 
 
+def runs_ahead(device: torch.device) -> bool:
+    """Whether the CPU asks a device for work before earlier work is done, as long as it looks at no result."""
+    return device.type != "cpu"
+
+
 def in_order(module: nn.Module) -> list[nn.Parameter]:
     """Trained parameters as checkpoints number them: matrices, then vectors."""
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -491,11 +521,13 @@ def train(
     started, trained_before = time.monotonic(), run.seconds
 
     def checkpoint() -> None:
+        run.check()
         check_weights(run)
         run.seconds = trained_before + time.monotonic() - started
         run.save()
 
     def validate() -> None:
+        run.check()
         check_weights(run)
         average = run.whole_average()
         if processes.leads:
@@ -516,13 +548,15 @@ def train(
                 break
             for ahead in range(run.step, min(run.step + 3, config.steps)):
                 if ahead not in queue:
-                    queue[ahead] = pool.submit(batches, task, ahead, means)
+                    queue[ahead] = pool.submit(load_batches, task, ahead, means, torch_device)
             parts = [to_device(part, torch_device) for part in queue.pop(run.step).result()]
             rate = learning_rate(config, run.step)
             one_step(run, parts, rate, autocast_type, log)
             run.update_ema()
             run.step += 1
             run.seconds = trained_before + time.monotonic() - started
+            if run.step % config.log_every == 0:
+                run.check()
             log.step(run.step, rate, run.seconds)
             if run.step % config.save_every == 0 or run.step == config.steps:
                 checkpoint()
@@ -542,6 +576,12 @@ def train(
             return None
     log.close()
     return folder / "artifact"
+
+
+def load_batches(task: Task, step: int, means: Means, device: torch.device) -> list[Any]:
+    """What this process works on in a step, ready to be copied to the device."""
+    found = batches(task, step, means)
+    return pinned(found) if device.type == "cuda" else found  # type: ignore[no-any-return]
 
 
 def batches(task: Task, step: int, means: Means) -> list[Any]:
@@ -639,7 +679,9 @@ def own_seed(seed: int, part: Part) -> int:
 
 
 def check_loss(run: Run, update: Update) -> None:
-    """Raises: TrainingError if it is not finite."""
+    """Raises: TrainingError if it is not finite; on a GPU `Run.check` does that later."""
+    if run.look_later(f"the loss of {update.group!r}", update.loss):
+        return
     if not bool(torch.isfinite(update.loss)):
         values = {name: float(torch.as_tensor(value).detach()) for name, value in update.log.items()}
         raise TrainingError(
@@ -668,10 +710,13 @@ def _way_out(run: Run) -> str:
 
 
 def move(run: Run, name: str, rate: float) -> Tensor:
-    """An optimiser's step with clipped gradients; their norm before. Raises: TrainingError if that is not finite."""
+    """An optimiser's step with clipped gradients; their norm before.
+
+    Raises: TrainingError if that is not finite; on a GPU `Run.check` does that later.
+    """
     optimizer, module = run.optimizers[name], run.task.groups[name]
     norm = run.means.processes.clip(module, run.config.clip_norm)
-    if not bool(torch.isfinite(norm)):
+    if not run.look_later(f"the gradient of {name!r}", norm) and not bool(torch.isfinite(norm)):
         worst = [n for n, p in module.named_parameters() if p.grad is not None and not local(p.grad).isfinite().all()]
         raise TrainingError(
             f"{run.task.name}: the gradient of {name!r} is not finite at step {run.step}, first in {worst[:3]}; "

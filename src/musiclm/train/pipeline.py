@@ -24,6 +24,7 @@ from typing import Any
 from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
+from musiclm.core.engines import Engine
 from musiclm.core.output import sweep
 from musiclm.core.pretrained import take_in
 from musiclm.core.streams import (
@@ -38,9 +39,10 @@ from musiclm.core.streams import (
     STREAMS,
     TRAINABLES,
 )
+from musiclm.core.workers import digest_of_code
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
-from musiclm.data.store import HEADER_FILE, TokenStore, read_header
+from musiclm.data.store import HEADER_FILE, TRACKS_PER_SHARD, TokenStore, read_header
 from musiclm.data.tokenize import Encoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
@@ -60,7 +62,6 @@ from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
 from musiclm.train.card import describe_data, describe_melodies, model_card
 from musiclm.train.loop import ONE_PROCESS, Means, Task, TrainConfig, newest_checkpoint, train
-from musiclm.train.processes import digest_of_code
 from musiclm.train.recipes import Preset, Recipe, fit_to_streams, num_fine_levels
 
 Say = Callable[[str], None]
@@ -238,13 +239,13 @@ def train_stage(
     recorded = folder / "recipe.json"
     if recorded.exists() and newest_checkpoint(folder) is not None:
         try:
-            before = json.loads(recorded.read_text())
-        except ValueError as error:
+            # only the length of a run may change: everything else would make another model under the same name
+            same = same_run(json.loads(recorded.read_text()), recipe, preset.recipe(stage).task)
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
             ) from None
-        # only the length of a run may change: everything else would make another model under the same name
-        if not same_run(before, recipe, preset.recipe(stage).task):
+        if not same:
             raise ArtifactError(
                 f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
                 "remove it"
@@ -340,11 +341,13 @@ def tokenize(
     speeds: Sequence[float] = (),
     device: str = "cpu",
     on_progress: Callable[[str, int, int], None] | None = None,
+    engine: Engine | None = None,
+    tracks_per_shard: int = TRACKS_PER_SHARD,
 ) -> Path:
     """Fills streams of RUNS/tokens, each with the encoder trained in RUNS, or, where there is none, that of the bundle
     `start`.
 
-    max_seconds_per_track, speeds: as `musiclm.data.tokenize.tokenize_corpus`.
+    max_seconds_per_track, speeds, engine, tracks_per_shard: as `musiclm.data.tokenize.tokenize_corpus`.
     on_progress: (stream, tracks done, tracks in all). Raises: ArtifactError if an encoder is missing, ValueError for an
     unknown stream or a speed outside 0.5 to 2.
     """
@@ -361,12 +364,17 @@ def tokenize(
             max_seconds_per_track=max_seconds_per_track,
             speeds=speeds,
             on_progress=told,
+            engine=engine,
+            tracks_per_shard=tracks_per_shard,
         )
     return runs / "tokens"
 
 
-def label(data: Path, say: Say, windows_per_track: int = 6) -> None:
-    """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept."""
+def label(data: Path, say: Say, windows_per_track: int = 6, engine: Engine | None = None) -> None:
+    """Weak labels for MuLan's captions, into DATA/labels.jsonl; what is there is kept.
+
+    engine: as `musiclm.data.labels.label_corpus`.
+    """
     from musiclm.data.labels import label_corpus
     from musiclm.listen.tagger import Tagger
 
@@ -375,7 +383,7 @@ def label(data: Path, say: Say, windows_per_track: int = 6) -> None:
         tagger = Tagger.load()
     except ValueError as error:
         say(f"labels without instrument and mood tags: {error}")
-    for count, _ in enumerate(label_corpus(data, tagger, windows_per_track=windows_per_track), 1):
+    for count, _ in enumerate(label_corpus(data, tagger, windows_per_track=windows_per_track, engine=engine), 1):
         if count % 100 == 0:
             say(f"labelled {count} windows")
 

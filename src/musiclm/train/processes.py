@@ -8,7 +8,6 @@ validates and writes artifacts. A single process needs none of this and is `ALON
 
 import contextlib
 import datetime
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -249,15 +248,6 @@ def fill(tensor: Any, value: Tensor) -> None:
 
         value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
     local(tensor).copy_(local(value))
-
-
-def digest_of_code() -> str:
-    """Which code this is: a hash of the package's files."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def save_shards(tensors: dict[str, Tensor], folder: Path, processes: Processes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musiclm.data.corpus.assemble import TEST_SHARE, VALIDATION_SHARE, assemble, piece_share
+from musiclm.data.corpus.assemble import NEAR_SECONDS, TEST_SHARE, VALIDATION_SHARE, assemble, is_near, piece_share
 from musiclm.data.corpus.sources import HELD_OUT_PACKAGES, Item, debian_items, piece_name
 
 
@@ -63,6 +63,29 @@ def test_nearly_equal_audio_is_dropped_and_other_lengths_are_not():
     tracks, skipped = assemble(items, records, final=True)
     assert [track.origin for track in tracks] == ["a", "c", "d"]
     assert skipped == [{"source": "s", "package": "p", "origin": "b", "reason": "nearly the same audio as p/a"}]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_what_is_compared_in_outline_is_what_is_compared_as_a_whole(seed, num):
+    """Copies of five recordings, as far from them as counts as near, and farther."""
+    random = np.random.default_rng(seed)
+    originals = random.integers(80, 180, (5, 128))
+    items, records = [item(f"{number:02}") for number in range(num)], {}
+    for number, each in enumerate(items):
+        noise = np.repeat(random.normal(size=128 // 4), 4) if number % 2 else random.normal(size=128)
+        noise = noise * random.uniform(0.0, 2.5) + random.integers(-20, 20) * (np.arange(128) < 64)
+        levels = np.clip(np.rint(originals[random.integers(5)] + noise), 0, 255)
+        records[each.key] = record(number, 60 + random.uniform(0, 0.6), levels)
+    kept: list[tuple[float, np.ndarray]] = []
+    for each in items:
+        seconds = records[each.key]["seconds"]
+        mine = np.frombuffer(base64.b64decode(records[each.key]["fingerprint"]), np.uint8).astype(np.float32) * 0.375
+        if not any(abs(seconds - other) <= NEAR_SECONDS and is_near(mine, levels) for other, levels in kept):
+            kept.append((seconds, mine))
+    tracks, skipped = assemble(items, records, final=True)
+    assert len(tracks) == len(kept) and len(skipped) == num - len(kept)
+    assert [track.seconds for track in tracks] == [round(seconds, 4) for seconds, _ in kept]
 
 
 @settings(max_examples=40)

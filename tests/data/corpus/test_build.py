@@ -16,6 +16,7 @@ import soundfile
 
 from musiclm import cli
 from musiclm.core.audio import write_audio
+from musiclm.core.engines import LocalEngine
 from musiclm.data.corpus import CorpusError, build_corpus, load_manifest
 from musiclm.data.corpus import build as build_module
 from musiclm.data.corpus import sources as sources_module
@@ -153,11 +154,11 @@ def _kill_process(item, audio_dir):
 def test_a_decoder_that_crashes_costs_its_own_track_only(music, tmp_path):
     items = sources_module.folder_items(music)
     (tmp_path / "audio").mkdir()
-    with build_module._Workers(2) as workers:
+    with LocalEngine(2) as workers:
         ended = []
         for item in items[:6]:
             workers.submit(item.origin, _kill_process, item, tmp_path / "audio")
-        while workers.pending:
+        while workers.num_pending:
             ended += workers.wait()
     assert len(ended) == 6
     assert [name for name, _, crash in ended if crash] == ["album 0/piece c.ogg"]

@@ -17,7 +17,7 @@ from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
 from musiclm.models.lm.task import LmTask, LmTaskConfig
 from musiclm.nn.parts import Part
 from musiclm.nn.transformer import TransformerConfig
-from musiclm.train.pipeline import _is_new_to_melodies
+from musiclm.train.pipeline import parts_added
 from tests.models.lm.test_depth import FOUR, four_streams
 from tests.toy import SPECS, Writers, make_track, random_streams
 
@@ -143,8 +143,8 @@ def test_weights_that_know_no_melody_are_a_beginning(tmp_path: Path) -> None:
     before, after = make(True, melody_levels=0), make(True, deaf=True)
     save_artifact(tmp_path / "lm", KIND, before.config, before, {})
     artifact = load_artifact(tmp_path / "lm", KIND)
-    assert _is_new_to_melodies(to_json(before.config), LmTaskConfig(model=after.config))
-    assert not _is_new_to_melodies(to_json(make(False, 0).config), LmTaskConfig(model=after.config))
+    assert parts_added(to_json(before.config), LmTaskConfig(model=after.config)) == ["melody."]
+    assert not parts_added(to_json(make(False, 0).config), LmTaskConfig(model=after.config))
     load_state(after, artifact, [name for name in after.state_dict() if name.startswith("melody.")])
     streams = streams_of(True)
     loss = {

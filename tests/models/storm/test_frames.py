@@ -3,6 +3,7 @@ import torch
 from torch import Tensor
 
 from musiclm.models.storm.frames import FrameDrawer
+from tests.away import AWAY, AwayDevice
 from tests.models.storm.test_model import SERIES, make
 
 
@@ -57,3 +58,15 @@ def test_what_was_drawn_decides_what_follows() -> None:
     one, two = logits_after(3), logits_after(4)
     assert all(torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
     assert torch.equal(one[0], two[0]) and not torch.allclose(one[1][1], two[1][1])
+
+
+@torch.inference_mode()
+def test_on_another_device() -> None:
+    model = make(depth_width=24, code_width=6, series=SERIES)
+    state, edge = torch.randn(2, 16), torch.full((2, 12), model.mask_code)
+    here = FrameDrawer(model)(state, edge, edge, lambda level, logits: logits.argmax(-1))
+    with AwayDevice():
+        model.to(AWAY)
+        drawer = FrameDrawer(model)
+        there = drawer(state.to(AWAY), edge.to(AWAY), edge.to(AWAY), lambda level, logits: logits.argmax(-1))
+        assert there.device == AWAY and torch.equal(there.cpu(), here)

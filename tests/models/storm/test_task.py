@@ -108,10 +108,10 @@ def test_given_codes_are_partly_wrong(store: TokenStore) -> None:
     assert torch.equal(task.batch(3, Part(index=1, count=2))["context"], context[3:])
     run(task, 1)  # away from tables that say nothing
 
-    masked, frames = batch["masking"]["masked"], batch["num_frames"]
+    masked, real = batch["masking"]["masked"], batch["real"]
     with torch.no_grad():
         losses = {
-            name: whole_frame_losses(task.model, batch["streams"], frames, masked, read)
+            name: whole_frame_losses(task.model, batch["streams"], real, masked, read)
             for name, read in {"none": None, "same": codes, "wrong": context}.items()
         }
     assert torch.equal(losses["none"], losses["same"]) and not torch.equal(losses["none"], losses["wrong"])
@@ -140,7 +140,7 @@ def test_without_mulan_none_is_read(store: TokenStore) -> None:
 def test_crops_longer_than_the_tracks(store: TokenStore) -> None:
     task = StormTask(replace(CONFIG, crop_s=13.0), store, 2)
     batch = task.batch(0)
-    assert batch["streams"]["acoustic"].shape[2] == 650 and int(batch["num_frames"].max()) < 650
+    assert batch["streams"]["acoustic"].shape[2] == 650 and int(batch["real"].sum(1).max()) < 650
     assert all(torch.isfinite(update.loss) for update in task.updates(batch, 0))
 
 

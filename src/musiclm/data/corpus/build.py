@@ -6,16 +6,15 @@ computed from the journal and the sources alone, never from the order in which t
 while the build goes on, so training can start on what is there.
 """
 
-import concurrent.futures
 import fcntl
 import heapq
 import json
 import os
 import re
 import shutil
+import socket
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,12 +23,22 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from musiclm.core.audio import AudioError
+from musiclm.core.engines import UNITS_PER_PROCESS, Engine, LocalEngine, jobs_for, run_in_order
 from musiclm.core.unicode import name_text
-from musiclm.core.workers import new_pool, pool, stop
 from musiclm.data.corpus.assemble import assemble
+from musiclm.data.corpus.fetch import Unreachable, is_url, list_shard, on_this_machine, shard_items, url_items
 from musiclm.data.corpus.ingest import FORMAT_VERSION, Silent, ingest
 from musiclm.data.corpus.manifest import RENDERED, CorpusError, load_manifest, save_manifest
-from musiclm.data.corpus.sources import DEBIAN_GAMES, Item, check_tools, debian_items, find_deb, folder_items, unpack
+from musiclm.data.corpus.sources import (
+    DEBIAN_GAMES,
+    SHARD,
+    Item,
+    check_tools,
+    debian_items,
+    find_deb,
+    folder_items,
+    unpack,
+)
 
 _MANIFEST_EVERY_S = 20.0
 _TRACK_PART = re.compile(r"\.\d+-[0-9a-f]{12}\.flac")  # names of tracks and packages in the making
@@ -53,22 +62,32 @@ def default_cache() -> Path:
 
 
 def build_corpus(
-    sources: list[str], out: Path, jobs: int = 2, cache: Path | None = None, progress: bool = True
+    sources: list[str],
+    out: Path,
+    jobs: int | None = None,
+    cache: Path | None = None,
+    progress: bool = True,
+    engine: Engine | None = None,
 ) -> BuildReport:
-    """Builds (or goes on building) the corpus `out` from folders and named sources.
+    """Builds (or goes on building) the corpus `out` from folders, URLs, tar shards and named sources.
 
     Files that can't be used are listed with their reason in out/skipped.jsonl and never stop the build. The manifest
-    holds exactly what the given sources hold. `jobs` processes decode; with 1 it all happens in this one.
+    holds exactly what the given sources hold.
+
+    jobs: processes that decode; with 1 it all happens in this one. By default one a core, if there is enough to do.
+    engine: where it is done instead; the files are the same. Of a cluster every machine has to see `out`, and folders
+    and `cache`, under the same names.
 
     Raises: CorpusError if a source is missing, `out` can't be written or is being built by another process, or nothing
     at all could be used.
     """
     if not sources:
         raise CorpusError(f"no source given; name a folder of audio, or '{DEBIAN_GAMES}'")
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise CorpusError(f"jobs is {jobs}; it must be at least 1")
     started_s = time.monotonic()
-    out, cache = Path(out), Path(cache) if cache else default_cache()
+    # machines of a cluster have working folders of their own
+    out, cache = Path(out).absolute(), Path(cache).absolute() if cache else default_cache()
     items = _collect(sources, cache, out)
     with ExitStack() as locks:
         locks.enter_context(locked(out, "--out"))
@@ -78,12 +97,20 @@ def build_corpus(
             locks.enter_context(locked(cache, "--cache"))
             _sweep(cache / "unpacked", _PACKAGE_PART)
         journal = Journal(out)
+
+        def engine_for(num_units: int) -> Engine:
+            return engine or locks.enter_context(LocalEngine(jobs or jobs_for(num_units)))
+
+        items = _open_shards(items, journal, engine_for)
         todo = [item for item in items if item.use == "music" and not journal.has(item)]
         done = set(items).difference(todo)
         hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
         saved_s = time.monotonic()
         # closed with the block: an error or Ctrl-C in it ends the processes too
-        with _progress(progress) as bar, closing(_decode_all(todo, out / "audio", cache, jobs)) as decoded:
+        with (
+            _progress(progress) as bar,
+            closing(_decode_all(todo, out / "audio", cache, engine_for(len(todo)))) as decoded,
+        ):
             task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
             for item, record in decoded:
                 journal.add(item, record)
@@ -123,12 +150,13 @@ class Journal:
         self.audio_dir = out / "audio"
         self.records: dict[str, dict[str, Any]] = {}
         if self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    record = json.loads(line)
-                    self.records[record["key"]] = record
-                except (ValueError, KeyError, TypeError):
-                    continue
+            with open(self.path, encoding="utf-8", errors="replace") as lines:
+                for line in lines:
+                    try:
+                        record = json.loads(line)
+                        self.records[record["key"]] = record
+                    except (ValueError, KeyError, TypeError):
+                        continue
         try:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (open as long as the journal)
             self._file.write(b"\n")  # ends a line that a kill may have cut
@@ -139,7 +167,7 @@ class Journal:
         record = self.records.get(item.key)
         if record is None or record["stamp"] != _stamp(item):
             return False
-        # A package that could not be fetched may be there today.
+        # A package or an original that could not be fetched may be there today.
         if "id" not in record:
             return not record.get("again", False)
         return (self.audio_dir / f"{record['id']}.flac").is_file()
@@ -165,12 +193,34 @@ def _collect(sources: list[str], cache: Path, out: Path) -> list[Item]:
         if source == DEBIAN_GAMES:
             check_tools(cache)
             found = debian_items(cache)
+        elif is_url(source):
+            found = url_items(source)
         else:
             if Path(source).resolve() == out.resolve():
                 raise CorpusError(f"{out}: is one of the sources; choose another --out")
             found = folder_items(Path(source), leave_out=out)
         items.update((item.key, item) for item in found)
-    return sorted(items.values(), key=lambda item: (item.source, item.package, item.origin, item.key))
+    return sorted(items.values(), key=_place)
+
+
+def _open_shards(items: list[Item], journal: Journal, engine_for: Callable[[int], Engine]) -> list[Item]:
+    """The items with those in shards in place of the shards; of a shard that was listed before nothing is read."""
+    shards = [item for item in items if item.use == SHARD]
+    new = [shard for shard in shards if not journal.has(shard)]
+    engine = engine_for(UNITS_PER_PROCESS * len(new))
+    for shard, record in run_in_order(engine, list_shard, new, lambda shard: shard.origin):
+        journal.add(shard, record)
+    opened = [item for item in items if item.use != SHARD]
+    for shard in shards:
+        record = journal.records[shard.key]
+        opened += shard_items(shard, record["members"])
+        if "skipped" in record:  # it stays, to be listed with its reason
+            opened.append(shard)
+    return sorted({item.key: item for item in opened}.values(), key=_place)
+
+
+def _place(item: Item) -> tuple[str, ...]:
+    return (item.source, item.package, item.origin, item.key)
 
 
 @contextmanager
@@ -230,11 +280,16 @@ def _progress(visible: bool) -> Progress:
 
 def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
     """A journal record: what was made, or the reason why nothing was."""
-    files = [item.root / part for part in item.parts]
+    files: list[Path] = []
+    if isinstance(item.root, Path) and not item.root.is_dir():
+        raise CorpusError(f"{item.root}: not there on {socket.gethostname()}; all machines must see it, or give a URL")
     try:
-        return asdict(ingest(files, audio_dir))
+        with on_this_machine(item) as files:
+            return asdict(ingest(files, audio_dir))
     except CorpusError:
         raise
+    except Unreachable as error:
+        return {"skipped": name_text(str(error)), "again": True}
     except (AudioError, Silent) as error:
         reason = str(error)
         for path in files:
@@ -249,7 +304,7 @@ def _decode_item(item: Item, audio_dir: Path) -> dict[str, Any]:
 
 
 def _decode_all(
-    todo: list[Item], audio_dir: Path, cache: Path, jobs: int
+    todo: list[Item], audio_dir: Path, cache: Path, engine: Engine
 ) -> Generator[tuple[Item, dict[str, Any]], None, None]:
     """Yields each item with its record, in the order of finishing.
 
@@ -259,6 +314,7 @@ def _decode_all(
     packages: dict[str, list[Item]] = {}
     for each in todo:
         packages.setdefault(f"{each.source}:{each.package}", []).append(each)
+    jobs = engine.slots
     remaining = {name: len(items) for name, items in packages.items()}
     # Entries are (round, place, ...): an entry of an earlier round goes first. Small packages come first, and one is
     # opened per round, or the first tracks would wait until everything is unpacked.
@@ -279,26 +335,25 @@ def _decode_all(
         if remaining[name] == 0 and first.source == DEBIAN_GAMES:
             shutil.rmtree(first.root, ignore_errors=True)
 
-    with _Workers(jobs) as workers:
-        while queue or workers.pending:
-            while queue and len(workers.pending) < 2 * jobs:
-                _, _, _, name, item = heapq.heappop(queue)
-                if item is None:
-                    parts = sorted({part for each in packages[name] for part in each.parts})
-                    workers.submit((name, None), unpack, packages[name][0].package, parts, cache)
-                else:
-                    workers.submit((name, item), _decode_item, item, audio_dir)
-            for (name, item), result, crash in workers.wait():
-                if item is not None:
-                    yield item, {"skipped": crash} if crash else result
+    while queue or engine.num_pending:
+        while queue and engine.num_pending < 2 * engine.slots:
+            _, _, _, name, item = heapq.heappop(queue)
+            if item is None:
+                parts = sorted({part for each in packages[name] for part in each.parts})
+                engine.submit((name, None), unpack, packages[name][0].package, parts, cache)
+            else:
+                engine.submit((name, item), _decode_item, item, audio_dir)
+        for (name, item), result, crash in engine.wait():
+            if item is not None:
+                yield item, {"skipped": "the decoder crashed on it; convert it to wav"} if crash else result
+                finished(name)
+            elif crash or result:
+                for each in packages[name]:
+                    yield each, {"skipped": crash or result, "again": True}
                     finished(name)
-                elif crash or result:
-                    for each in packages[name]:
-                        yield each, {"skipped": crash or result, "again": True}
-                        finished(name)
-                else:
-                    for number, each in enumerate(packages[name]):
-                        heapq.heappush(queue, (places[name] // jobs + number, places[name], 1 + number, name, each))
+            else:
+                for number, each in enumerate(packages[name]):
+                    heapq.heappush(queue, (places[name] // jobs + number, places[name], 1 + number, name, each))
 
 
 def _unpack_cost(items: list[Item], cache: Path) -> int:
@@ -307,63 +362,3 @@ def _unpack_cost(items: list[Item], cache: Path) -> int:
         return 0
     deb = find_deb(items[0].package, cache)
     return deb.stat().st_size if deb else 3_000_000 * len(items)
-
-
-class _Workers:
-    """A process pool that survives its processes: a job that kills one is reported, and the others are run again."""
-
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self.pending: dict[concurrent.futures.Future[Any], tuple[Any, Any]] = {}
-        self.pool: concurrent.futures.ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "_Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.pool is not None and error[0] is None:
-            self.pool.shutdown()
-        elif self.pool is not None:
-            stop(self.pool)
-
-    def submit(self, name: Any, function: Any, *arguments: Any) -> None:
-        if self.jobs == 1:
-            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-            try:
-                future.set_result(function(*arguments))
-            except Exception as error:
-                future.set_exception(error)
-        else:
-            if self.pool is None:
-                self.pool = new_pool(self.jobs)
-            try:
-                future = self.pool.submit(function, *arguments)
-            except BrokenProcessPool as error:
-                future = concurrent.futures.Future()
-                future.set_exception(error)
-        self.pending[future] = (name, (function, arguments))
-
-    def wait(self) -> list[tuple[Any, Any, str]]:
-        """(name, result, "") of the jobs that ended; (name, None, reason) of one that killed its process."""
-        done, _ = concurrent.futures.wait(self.pending, return_when=concurrent.futures.FIRST_COMPLETED)
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-            return self._one_by_one()
-        return [(self.pending.pop(future)[0], future.result(), "") for future in done]
-
-    def _one_by_one(self) -> list[tuple[Any, Any, str]]:
-        """A process died and took the pool with it; nobody knows whose job it was, so each runs alone."""
-        suspects, self.pending = self.pending, {}
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
-            self.pool = None
-        ended = []
-        for future, (name, (function, arguments)) in suspects.items():
-            if future.done() and not future.cancelled() and future.exception() is None:
-                ended.append((name, future.result(), ""))
-                continue
-            with pool(1) as alone:
-                try:
-                    ended.append((name, alone.submit(function, *arguments).result(), ""))
-                except BrokenProcessPool:
-                    ended.append((name, None, "the decoder crashed on it; convert it to wav"))
-        return ended

@@ -49,14 +49,15 @@ def load_manifest(folder: str | Path) -> list[Track]:
         raise CorpusError(f"{folder}: no corpus here (no manifest.jsonl); make one with `musiclm corpus build`")
     names = {field.name for field in fields(Track)}
     tracks = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            if set(record) != names or record["split"] not in SPLITS:
-                raise ValueError
-        except (ValueError, TypeError) as error:
-            raise CorpusError(f"{path}: line {number} is not a track; build the corpus again") from error
-        tracks.append(Track(**record))
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                if set(record) != names or record["split"] not in SPLITS:
+                    raise ValueError
+            except (ValueError, TypeError) as error:
+                raise CorpusError(f"{path}: line {number} is not a track; build the corpus again") from error
+            tracks.append(Track(**record))
     if not tracks:
         raise CorpusError(f"{path}: lists no track; build the corpus again")
     return tracks
@@ -65,7 +66,10 @@ def load_manifest(folder: str | Path) -> list[Track]:
 def load_skipped(folder: str | Path) -> list[dict[str, str]]:
     """What a build left out: records of source, package, origin and reason; [] if there is no such file."""
     path = Path(folder) / "skipped.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def save_manifest(folder: Path, tracks: Iterable[Track], skipped: Iterable[Mapping[str, str]]) -> None:

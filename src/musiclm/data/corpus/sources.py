@@ -1,4 +1,4 @@
-"""Where music comes from: any folder of audio, or the named source `debian-games`.
+"""Where music comes from: any folder of audio, a URL or tar shards (fetch.py), or the named source `debian-games`.
 
 `debian-games` is the music of free games in Debian's main section. Its table (debian_games.tsv) is ours: package, path,
 piece, title, artist, genre, licence (matched against each package's debian/copyright by file name), and what kind of
@@ -15,7 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,8 @@ from musiclm.core.unicode import name_text
 from musiclm.data.corpus.manifest import CorpusError
 
 DEBIAN_GAMES = "debian-games"
+SHARD = "shard"  # the use of an item that stands for all originals in a tar archive (fetch.py)
+SHARD_SUFFIX = ".tar"
 # Whole packages kept for testing: orchestral and metal, electronic, ambient, and hours nobody trains on.
 HELD_OUT_PACKAGES = frozenset({"marsshooter-data", "hyperrogue-music", "zaz-data", "asc-music"})
 
@@ -45,7 +47,7 @@ class Item:
     package: str
     origin: str
     parts: tuple[str, ...]  # relative to `root`; more than one are stems to be added
-    root: Path  # the folder, or where the package is unpacked
+    root: Path | str  # the folder, or where the package is unpacked; a URL
     stamp: str  # changes when the original does: then it is decoded again
     title: str = ""
     artist: str = ""
@@ -54,11 +56,27 @@ class Item:
     piece: str
     held_out: bool = False
     use: str = "music"  # anything else is listed as skipped, with this reason
+    span: tuple[int, int] | None = None  # of the one part: offset and bytes, where the original is not all of it
 
     @property
     def key(self) -> str:
         """The item's name in the journal: survives moving the corpus, not the source."""
         return f"{self.source}:{name_text(self.root) if self.source != DEBIAN_GAMES else self.package}:{self.origin}"
+
+
+def file_item(source: str, root: Path | str, part: str, origin: str, stamp: str) -> Item:
+    """A file of a folder or URL as an item: audio, or a shard."""
+    path = PurePosixPath(origin)
+    return Item(
+        source=source,
+        package=origin.split("/")[0] if "/" in origin else "",
+        origin=origin,
+        parts=(part,),
+        root=root,
+        stamp=stamp,
+        piece=f"{source}/{path.parent}/{piece_name(path.stem)}".replace("/./", "/"),
+        use=SHARD if part.lower().endswith(SHARD_SUFFIX) else "music",
+    )
 
 
 def piece_name(name: str) -> str:
@@ -70,15 +88,37 @@ def piece_name(name: str) -> str:
 
 
 def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
-    """Every file below `root` whose suffix says audio, sorted, but none below `leave_out`.
+    """Every file below `root` whose suffix says audio or shard, sorted, but none below `leave_out`; or the one shard
+    that `root` is.
 
     Raises: CorpusError if there is no folder or no audio.
     """
+    one = root.name if root.is_file() and root.suffix.lower() == SHARD_SUFFIX else None
+    root = root.parent if one else root
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder; give a folder of audio files or '{DEBIAN_GAMES}'")
     items = []
     seen: set[str] = set()
     source = name_text(root.resolve().name)
+    for part in [one] if one else _files(root, leave_out):
+        origin = name_text(part)
+        while origin in seen:  # two names that are written alike, one of them no UTF-8
+            origin += "'"
+        seen.add(origin)
+        try:
+            stat = (root / part).stat()
+            stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
+        except OSError:  # a dangling link: decoding says what is wrong with it
+            stamp = "unreadable"
+        items.append(file_item(source, root.resolve(), part, origin, stamp))
+    if not items:
+        kinds = "wav, flac, ogg, opus, mp3, trackers, ..."
+        raise CorpusError(f"{root}: no audio files in this folder ({kinds}); give another")
+    return items
+
+
+def _files(root: Path, leave_out: Path | None) -> Iterator[str]:
+    """Paths of audio and shards below a folder, relative to it."""
     for parent, folders, names in os.walk(root, onerror=None):
         folders[:] = sorted(
             name
@@ -87,34 +127,8 @@ def folder_items(root: Path, leave_out: Path | None = None) -> list[Item]:
         )
         for name in sorted(names):
             path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
-                continue
-            part = path.relative_to(root).as_posix()
-            origin = name_text(part)
-            while origin in seen:  # two names that are written alike, one of them no UTF-8
-                origin += "'"
-            seen.add(origin)
-            try:
-                stat = path.stat()
-                stamp = f"{stat.st_size}:{stat.st_mtime_ns}"
-            except OSError:  # a dangling link: decoding says what is wrong with it
-                stamp = "unreadable"
-            folder = PurePosixPath(origin).parent.as_posix()
-            items.append(
-                Item(
-                    source=source,
-                    package=origin.split("/")[0] if "/" in origin else "",
-                    origin=origin,
-                    parts=(part,),
-                    root=root.resolve(),
-                    stamp=stamp,
-                    piece=f"{source}/{folder}/{piece_name(name_text(path.stem))}".replace("/./", "/"),
-                )
-            )
-    if not items:
-        kinds = "wav, flac, ogg, opus, mp3, trackers, ..."
-        raise CorpusError(f"{root}: no audio files in this folder ({kinds}); give another")
-    return items
+            if not name.startswith(".") and path.suffix.lower() in {*AUDIO_SUFFIXES, SHARD_SUFFIX}:
+                yield path.relative_to(root).as_posix()
 
 
 def debian_items(cache: Path, packages: Iterable[str] | None = None) -> list[Item]:

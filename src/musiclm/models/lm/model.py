@@ -26,7 +26,7 @@ from musiclm.models.lm.pointer import Past, Pointer
 from musiclm.models.lm.stages import SPECS, STAGES, Layout, split_levels
 from musiclm.nn.depth import Depth
 from musiclm.nn.embedding import project_codebooks
-from musiclm.nn.transformer import KvCache, Transformer, TransformerConfig
+from musiclm.nn.transformer import KvCache, StaticStep, Transformer, TransformerConfig
 
 KIND = "lm"
 
@@ -123,10 +123,14 @@ class TokenLM(nn.Module):
         positions: Float[Tensor, " l"],
         cache: KvCache | None = None,
         told: Float[Tensor, "b l d"] | None = None,
+        step: StaticStep | None = None,
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
-        """Hidden states after each id, and the cache moved on. told: `told_of` the place after each id."""
+        """Hidden states after each id, and the cache moved on.
+
+        told: `told_of` the place after each id. step: computes them, in place of the transformer.
+        """
         x = self.embed(ids, 0 if cache is None else cache.length)
-        return self.transformer(x if told is None else x + told, positions, cache)
+        return (step or self.transformer)(x if told is None else x + told, positions, cache)
 
     def told_of(self, melody: Int[Tensor, "b q t"]) -> Float[Tensor, "b l d"]:
         """What a melody, codes by frame of the target (`by_frame`), adds to the place before each of the target's."""
@@ -147,14 +151,19 @@ class TokenLM(nn.Module):
         return torch.cat([x[:, :1], x[:, 1:stop].cumsum(1), x[:, stop:]], 1)
 
     def read_codes(
-        self, codes: Int[Tensor, "b q n"], start: int, cache: KvCache, told: Float[Tensor, "b l d"] | None = None
+        self,
+        codes: Int[Tensor, "b q n"],
+        start: int,
+        cache: KvCache,
+        told: Float[Tensor, "b l d"] | None = None,
+        step: StaticStep | None = None,
     ) -> tuple[Float[Tensor, "b l d"], KvCache | None]:
         """`read` of whole target frames, the first of which is frame `start`."""
         x = self.embed_codes(codes)
         x = x if told is None else x + told
         first = start * self.layout.places_per_frame
         positions = self.layout.target_positions(first, first + x.shape[1], x.device)
-        return self.transformer(x, positions, cache)
+        return (step or self.transformer)(x, positions, cache)
 
     def embed_codes(self, codes: Int[Tensor, "b q n"]) -> Float[Tensor, "b l d"]:
         """Embeddings of target frames, one a place."""

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from musiclm.models.mulan.model import MuLan
 from musiclm.nn.kmeans import assign, kmeans
+from musiclm.nn.precision import double
 from musiclm.nn.rvq import ResidualVQ
 
 
@@ -46,7 +47,7 @@ def rank_of_pair(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]
 
 def retrieval(queries: Float[Tensor, "n d"], candidates: Float[Tensor, "n d"]) -> Retrieval:
     """Recall at 1 and 10, median rank and mean reciprocal rank, each beside what guessing scores."""
-    ranks = rank_of_pair(queries, candidates).double()
+    ranks = double(rank_of_pair(queries, candidates))
     n = ranks.numel()
     return Retrieval(
         num=n,
@@ -95,8 +96,8 @@ def measure_gap(
         mean_distance=float((audio.mean(0) - text.mean(0)).norm()),
         paired_cosine=float((audio * text).sum(1).mean()),
         shuffled_cosine=float((audio[other] * text).sum(1).mean()),
-        agreement=[round(float(x), 4) for x in (codes_audio == codes_text).double().mean(0)],
-        agreement_shuffled=[round(float(x), 4) for x in (codes_audio[other] == codes_text).double().mean(0)],
+        agreement=[round(float(x), 4) for x in double(codes_audio == codes_text).mean(0)],
+        agreement_shuffled=[round(float(x), 4) for x in double(codes_audio[other] == codes_text).mean(0)],
         decoded_cosine=float((decoded * audio).sum(1).mean()),
         decoded_cosine_shuffled=float((decoded * audio[other]).sum(1).mean()),
         decoded_reciprocal_rank=retrieval(decoded, decoded_audio).mean_reciprocal_rank,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.models.soundstream.config import Band, SoundStreamConfig
+from musiclm.nn.precision import double
 from musiclm.nn.stream import StreamState, left_context
 
 POWER = 0.3  # of magnitudes, a full-scale sine having 1
@@ -278,7 +279,7 @@ def fit_linear_path(
     shares = []
     for number, (band_encoder, basis) in enumerate(zip(encoder.encoders, decoder.bases, strict=True)):
         assert isinstance(band_encoder, BandEncoder) and isinstance(basis, GroupBasis)
-        rows = torch.cat([band_encoder.rows(piece[number]).flatten(0, 1) for piece in spectra]).double()
+        rows = double(torch.cat([band_encoder.rows(piece[number]).flatten(0, 1) for piece in spectra]))
         offset = rows.mean(0)
         centred = (rows - offset).transpose(0, 1)
         variances, directions = torch.linalg.eigh(centred.transpose(1, 2) @ centred / centred.shape[1])

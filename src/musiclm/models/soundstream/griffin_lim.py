@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from musiclm.models.soundstream.bands import POWER, BandsDecoder
 from musiclm.models.soundstream.config import HALF_TAPS, Band, SoundStreamConfig
+from musiclm.nn.precision import double
 from musiclm.nn.stream import StreamState
 
 MOMENTUM = 0.99
@@ -87,14 +88,14 @@ class BandSynthesis(nn.Module):
     ) -> Float[Tensor, "b t k"]:
         """Phases that follow the peaks, from those of the spectrum before."""
         nearest, hz = self.peaks(magnitude)
-        cycles = hz.double() * self.hop
+        cycles = double(hz) * self.hop
         if before is None:
             # at a window's first sample the bins of one sine have the same phase but for a sign that alternates
             bins = torch.arange(magnitude.shape[-1], device=magnitude.device)
-            cycles[:, 0] = self.draws[nearest[:, 0]] + bins * 0.5
+            cycles[:, 0] = (self.draws[nearest[:, 0]] + bins * 0.5).to(cycles.device)
         else:
-            cycles[:, 0] += before.double() / (2 * math.pi)
-        return (cycles.cumsum(1) % 1.0 * (2 * math.pi)).float()
+            cycles[:, 0] += double(before) / (2 * math.pi)
+        return (cycles.cumsum(1) % 1.0 * (2 * math.pi)).float().to(magnitude.device)
 
     def _overlap_add(self, frames: Float[Tensor, "b t n"]) -> Float[Tensor, "b s"]:
         """Sum of frames, each `hop` samples after the one before: (t - 1) * hop + n_fft samples."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.spectrogram import FLOOR, Spectra
+from musiclm.nn.precision import double
 
 MOMENTUM = 0.99
 CIRCLE = 1 << 24  # phases are summed as whole numbers of 2 pi / CIRCLE: exact in any grouping
@@ -59,7 +60,7 @@ class PhaseSynthesis(nn.Module):
         circles = torch.atan2(phase_advance[..., 1], phase_advance[..., 0]) / (2 * math.pi) + self.draws[index] * (
             1 - sureness
         )
-        steps = (circles.double() * CIRCLE).round().long() + self.advance
+        steps = (double(circles) * CIRCLE).round().long().to(circles.device) + self.advance
         steps[:, 0] += self.start if before is None else before
         return steps.cumsum(1) % CIRCLE
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.nn.precision import double
 from musiclm.nn.stream import CausalConv1d, CausalConvTranspose1d, StreamState, left_context
 
 FLOOR = 1e-4  # -80 dB of a full-scale sine, whose magnitude is 1
@@ -162,7 +163,7 @@ def fit_linear_path(
 
     Latents get a mean square of 1.
     """
-    rows = torch.cat([encoder.codewise(encoder.features(piece)).flatten(0, 1) for piece in spectra]).double()
+    rows = double(torch.cat([encoder.codewise(encoder.features(piece)).flatten(0, 1) for piece in spectra]))
     hz = torch.linspace(0, sample_rate_hz / 2, decoder.num_bins, dtype=torch.float64, device=rows.device)
     weight = (1 + hz / 700) ** -0.5  # root of mels per Hz
     weight = torch.cat([weight, weight[: encoder.tonal_bins].repeat_interleave(2)]).repeat(encoder.stride)

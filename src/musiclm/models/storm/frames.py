@@ -28,9 +28,11 @@ class FrameDrawer:
         config, depth = model.config, model.depth
         levels, width = config.acoustic.levels, config.conformer.width
         assert config.series
-        self.before, self.after, self.rows = config.before, config.after, model.beside_rows
-        self.back = [level for level, (_, frames) in enumerate(self.before) if frames]  # told by the frame before
-        self.back_from = [self.before[level][0] for level in self.back]
+        self.before, self.rows, device = config.before, model.beside_rows, model.head.device
+        back = [level for level, (_, frames) in enumerate(self.before) if frames]
+        self.after = torch.tensor(config.after).to(device)
+        self.back = torch.tensor(back).to(device)  # levels told by the frame before, and by which level of it
+        self.back_from = torch.tensor([self.before[level][0] for level in back]).to(device)
         self.level, self.embedding, self.beside = depth.level, model.embedding.weight, model.beside
         self.tables = self.embedding.view(levels, config.acoustic.codebook_size + 1, -1).unbind()
         identity = torch.eye(width, out=model.head.new_empty(width, width)).expand(levels, -1, -1)
@@ -59,7 +61,7 @@ class FrameDrawer:
         earlier, later = earlier[:, self.back_from], later[:, self.after]
         own = torch.einsum("bqc,qcd->qbd", self.embedding[later + self.rows[1]], self.beside[1]) + self.level[:, None]
         embedded = self.embedding[earlier + self.rows[0, self.back]]
-        own[self.back] += torch.einsum("bqc,qcd->qbd", embedded, self.beside[0, self.back])
+        own.index_add_(0, self.back, torch.einsum("bqc,qcd->qbd", embedded, self.beside[0, self.back]))
         told = torch.stack([later, later], 2)
         told[:, self.back, 0] = earlier
         offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)

@@ -111,21 +111,26 @@ def hide(codes: Int[Tensor, "b q f"], masking: Masking, mask_code: int) -> Int[T
     return codes.masked_fill(above | ((level == own) & masking.masked[:, None]), mask_code)
 
 
+def real_frames(num_frames: Int[Tensor, " b"], length: int) -> Bool[Tensor, "b f"] | None:
+    """Which frames of crops are real; None if all are. Of tensors of the CPU, for it looks at them."""
+    real = torch.arange(length) < num_frames[:, None]
+    return None if bool(real.all()) else real
+
+
 def whole_frame_losses(
     model: SoundStorm,
     streams: dict[str, Tensor],
-    num_frames: Int[Tensor, " b"],
+    real: Bool[Tensor, "b f"] | None,
     masked: Bool[Tensor, "b f"],
     context: Int[Tensor, "b q f"] | None = None,
 ) -> Float[Tensor, "n q"]:
     """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`.
 
-    context: what stands in the place of the codes that are given; those themselves if None.
+    real: see `real_frames`. context: what stands in the place of the codes that are given; those themselves if None.
     """
     codes = streams["acoustic"]
-    real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
     known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
-    hidden = model(known, streams["semantic"], streams.get("mulan"), None if bool(real.all()) else real)
+    hidden = model(known, streams["semantic"], streams.get("mulan"), real)
     if model.config.history_layers:
         hidden, _ = model.with_history(hidden, model.frames_before(codes if context is None else context))
     target = codes.transpose(1, 2)[masked]
@@ -140,18 +145,12 @@ def whole_frame_losses(
 def masked_losses(
     model: SoundStorm,
     streams: dict[str, Tensor],
-    num_frames: Int[Tensor, " b"],
+    real: Bool[Tensor, "b f"] | None,
     masking: Masking,
 ) -> Float[Tensor, "b f"]:
-    """Cross-entropy in nats at the masked codes of each item's level, 0 elsewhere."""
+    """Cross-entropy in nats at the masked codes of each item's level, 0 elsewhere. real: see `real_frames`."""
     codes = streams["acoustic"]
-    real = torch.arange(codes.shape[2], device=codes.device) < num_frames[:, None]
-    hidden = model(
-        hide(codes, masking, model.mask_code),
-        streams["semantic"],
-        streams.get("mulan"),
-        None if bool(real.all()) else real,
-    )
+    hidden = model(hide(codes, masking, model.mask_code), streams["semantic"], streams.get("mulan"), real)
     logits = model.logits_per_row(hidden, masking.level)
     target = codes.gather(1, masking.level[:, None, None].expand(-1, 1, codes.shape[2]))[:, 0]
     losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
@@ -217,7 +216,8 @@ class StormTask:
         masking = draw_masking(all_frames, length, levels, self.config, drawn.generator)
         return {
             "streams": streams,
-            "num_frames": num_frames,
+            "real": real_frames(num_frames, length),
+            "has_level_0": bool((masking.level[rows] == 0).any()),
             "masking": {"level": masking.level[rows], "cut": masking.cut[rows], "masked": masking.masked[rows]},
             **({} if context is None else {"context": context}),
             **part.weight(masking.masked),
@@ -236,7 +236,7 @@ class StormTask:
                 whole_frame_losses,
                 self.model,
                 batch["streams"],
-                batch["num_frames"],
+                batch["real"],
                 masked,
                 batch.get("context"),
             )
@@ -248,12 +248,13 @@ class StormTask:
             }
             yield Update(group="model", loss=(losses * weight).sum() / weight.sum(), log=levels)
             return
-        losses = through(self.model, masked_losses, self.model, batch["streams"], batch["num_frames"], masking)
+        losses = through(self.model, masked_losses, self.model, batch["streams"], batch["real"], masking)
         loss = losses.sum() / masked.sum() * share
-        with torch.no_grad():
-            rows, per_row = masking.level.tolist(), losses.sum(1) / masked.sum(1)
-            first = [value for level, value in zip(rows, per_row, strict=True) if level == 0]
-        yield Update(group="model", loss=loss, log={"level_0": torch.stack(first).mean()} if first else {})
+        log: dict[str, float | Tensor] = {}
+        if batch["has_level_0"]:  # known beforehand: to look at the levels would wait for a GPU
+            first = masking.level == 0
+            log = {"level_0": ((losses.detach().sum(1) / masked.sum(1)) * first).sum() / first.sum()}
+        yield Update(group="model", loss=loss, log=log)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert isinstance(module, SoundStorm)
@@ -285,7 +286,8 @@ class StormTask:
         totals, counts = torch.zeros(len(levels)), torch.zeros(len(levels))
         for start in range(0, b, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            own = num_frames[rows].to(device)
+            real_here = real_frames(num_frames[rows], length)
+            own = None if real_here is None else real_here.to(device)
             part = {name: codes[rows].to(device) for name, codes in streams.items()}
             if module.config.depth_width:
                 losses = whole_frame_losses(module, part, own, first[rows].to(device))
@@ -294,7 +296,8 @@ class StormTask:
                 continue
             for index, level in enumerate(levels):
                 masked = (first if level == 0 else real)[rows].to(device)
-                masking = Masking(torch.full_like(own, level), torch.zeros_like(own), masked)
+                where = torch.full_like(num_frames[rows], level).to(device)
+                masking = Masking(where, torch.zeros_like(where), masked)
                 totals[index] += float(masked_losses(module, part, own, masking).sum())
                 counts[index] += int(masked.sum())
         return (totals / counts).tolist()

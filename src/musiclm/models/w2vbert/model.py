@@ -27,6 +27,7 @@ from musiclm.models.w2vbert.loss import W2vBertLoss, contrastive_loss, diversity
 from musiclm.nn.conformer import Conformer, ConformerConfig
 from musiclm.nn.kmeans import assign, kmeans
 from musiclm.nn.parts import draw, mean
+from musiclm.nn.precision import double
 
 FRAME_RATE_HZ = 25
 
@@ -173,7 +174,7 @@ class GumbelQuantizer(nn.Module):
         """Whitening and k-means from the mel columns of some clips (`stack_mel`), before training."""
         data = mel.flatten(0, 1)
         self.mean.copy_(data.mean(0))
-        values, vectors = torch.linalg.eigh(torch.cov((data - self.mean).T.double()))
+        values, vectors = torch.linalg.eigh(torch.cov(double((data - self.mean).T)))
         strongest = values.flip(0)[: self.components.shape[1]].clamp(min=1e-4).float()
         scale = strongest ** (-0.5 * self.whitening)
         scale /= (strongest * scale.square()).mean().sqrt()

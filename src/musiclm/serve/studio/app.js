@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Compose } from "./compose.js";
 import { $, clock, complain, make, say } from "./dom.js";
+import { Melody } from "./melody.js";
 import { Player, wake } from "./player.js";
 import { Takes } from "./takes.js";
 import { VERBS } from "./verbs.js";
@@ -21,6 +22,7 @@ const wave = new Wave((span) => {
   if (compose.verb !== "repaint" && service && offers("repaint") && heard?.take) compose.use("repaint", heard.take);
 });
 const compose = new Compose(ask, (span) => wave.setSpan(span));
+const melody = new Melody(attempt, upload, () => player?.pause());
 const takes = new Takes((take) => attempt(() => open(take, true)), (take) => attempt(() => keep(take)));
 const work = new Work((job) => listen(job, true), ended, complain);
 
@@ -44,7 +46,8 @@ function ask(verb, request) {
     const button = $("#make");
     button.disabled = true;
     try {
-      const job = await api.start(verb, request);
+      const followed = verb === "generate" && (await melody.send());
+      const job = await api.start(verb, followed ? { ...request, melody: followed } : request);
       say(job.state === "waiting" && job.ahead ? "It waits for its turn." : "It is being made.");
       work.add(job);
       if (!player || player.paused) listen(job, true);
@@ -130,6 +133,7 @@ function tell(take) {
   if (take.kind === "take") facts.push(`seed ${about.seed}`, about.bundle);
   const steer = about.config?.steer ?? {};
   facts.push(steer.tempo_bpm && `${steer.tempo_bpm} BPM`, steer.key_name);
+  if (about.melody) facts.push(`follows ${takes.find(about.melody.hash.slice(0, take.id.length))?.name ?? "a melody"}`);
   describe(take.name, take.kind === "upload" ? "sound file" : null, facts.filter(Boolean).join(" · "));
   takes.mark(take.id);
   $("#rename").hidden = true;
@@ -142,6 +146,9 @@ function tell(take) {
   };
   const verbs = Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
   const buttons = verbs.map(([verb, told]) => button(told.action, () => { compose.use(verb, take); compose.reveal(); }));
+  if (take.kind === "upload" && service.can_follow) {
+    buttons.push(button("Follow its melody", () => { compose.use("generate"); melody.follow(take); compose.reveal(); }));
+  }
   const kept = button(take.kept ? "★ Kept" : "☆ Keep", () => attempt(() => keep(takes.find(take.id))));
   kept.setAttribute("aria-pressed", String(take.kept));
   buttons.push(kept, button("Rename", () => rename(take)), downloads(take));
@@ -194,10 +201,23 @@ function rename(take) {
 async function remove(take) {
   if (!confirm(`Delete “${take.name}” for good?`)) return;
   await api.remove(take.id);
+  melody.forget(take.id);
   stop();
   if (compose.take?.id === take.id) compose.use("generate");
   await refresh();
   $("#takes-title").scrollIntoView({ block: "nearest" });
+}
+
+/** Sends a sound file; its entry among the takes. */
+async function upload(file) {
+  const { upload_bytes: most } = service.limits;
+  if (file.size > most) {
+    throw new Error(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; ${Math.floor(most / 1e6)} MB are taken at most.`);
+  }
+  say("The file is being sent.");
+  const take = await api.upload(file);
+  await refresh();
+  return take;
 }
 
 async function refresh() {
@@ -215,14 +235,7 @@ $("#spectrogram").addEventListener("change", (event) => {
 $("#upload").addEventListener("change", (event) => attempt(async () => {
   const [file] = event.target.files;
   event.target.value = "";
-  if (!file) return;
-  if (file.size > service.limits.upload_bytes) {
-    throw new Error(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; ${Math.floor(service.limits.upload_bytes / 1e6)} MB are taken at most.`);
-  }
-  say("The file is being sent.");
-  const take = await api.upload(file);
-  await refresh();
-  open(take, false);
+  if (file) open(await upload(file), false);
 }));
 document.addEventListener("keydown", (event) => {
   const where = event.target;
@@ -239,6 +252,7 @@ await attempt(async () => {
   service = await api.about();
   $("#model").textContent = `model ${service.bundle} ${service.bundle_hash}`;
   compose.setUp(service);
+  melody.setUp(service);
   let wanted = false;
   try { wanted = localStorage.getItem("spectrogram") === "true"; } catch { /* not kept */ }
   $("#spectrogram").checked = wave.wanted = wanted;

@@ -11,7 +11,7 @@ const NUM_PEAKS = 2400;
 
 let context = null;
 
-function audio() {
+export function audio() {
   if (!context) {
     if (navigator.audioSession) navigator.audioSession.type = "playback"; // a phone's silent switch is for calls
     context = new AudioContext({ sampleRate: RATE_HZ });

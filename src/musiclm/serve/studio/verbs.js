@@ -3,7 +3,7 @@
 export const VERBS = {
   generate: {
     title: "New music", button: "Make music",
-    fields: ["prompt", "duration_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
+    fields: ["prompt", "melody", "duration_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
   },
   story: {
     title: "New music", button: "Tell the story",
