@@ -1,5 +1,6 @@
 """What commands write: whole, with the umask's mode, in place where it must be, and never over what was not meant."""
 
+import json
 import os
 import shutil
 import stat
@@ -332,3 +333,24 @@ def test_a_folder_that_was_being_replaced_is_put_back(tmp_path: Path) -> None:
         assert (folder / "weights").read_text() == "old"
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["model"] and (folder / "weights").read_text() == "old"
+
+
+def test_a_finished_stage_is_swept_too(bundle: Bundle, tmp_path: Path) -> None:
+    """Killed when the last artifact was in its place and the one before not yet removed."""
+    from musiclm.train.pipeline import train_stage
+    from musiclm.train.recipes import load_preset
+
+    folder = tmp_path / "storm" / "artifact"
+    folder.parent.mkdir()
+    left = left_by(dead(), folder)
+    folder.unlink()
+    shutil.copytree(bundle.part("storm"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["info"]["step"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    old = left.with_name(f"{left.name}.old")
+    old.mkdir()
+    assert train_stage("storm", load_preset("tiny"), tmp_path, tmp_path) == folder
+    assert [path.name for path in folder.parent.iterdir()] == ["artifact"]
+    folder.rename(old)
+    assert train_stage("storm", load_preset("tiny"), tmp_path, tmp_path) == folder, "put back"

@@ -87,7 +87,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 shutil.copyfileobj(source, target)
         return
     temporary = _part_of(real)
-    _sweep(temporary)
+    sweep(real)
     try:
         temporary.unlink(missing_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -115,18 +115,18 @@ def _part_of(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}{PART_SUFFIX}")
 
 
-def _sweep(part: Path, folder: Path | None = None) -> None:
-    """Removes what killed processes left of the file, or the `folder`, that `part` is to become.
+def sweep(path: Path) -> None:
+    """Removes what killed processes left of a file or folder in the making.
 
     Between two renamings there may be no such folder: then what was to be replaced is put back.
     """
-    mine = part.name.split("-")[-1]
-    for left in sorted(part.parent.glob(f".*-{mine}*"), reverse=True):  # an old folder before the new one
+    mine = _part_of(path).name.split("-")[-1]
+    for left in sorted(path.parent.glob(f".*-{mine}*"), reverse=True):  # an old folder before the new one
         found = re.fullmatch(rf"\.(\d+)-{re.escape(mine)}({re.escape(OLD_SUFFIX)})?", left.name)
         if found is None or _lives(int(found[1])):
             continue
-        if folder is not None and found[2] and not folder.exists():
-            os.replace(left, folder)
+        if found[2] and not path.exists():
+            os.replace(left, path)
         elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -153,7 +153,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = _part_of(folder)
     old = work.with_name(f"{work.name}{OLD_SUFFIX}")
-    _sweep(work, folder)
+    sweep(folder)
     for left in (work, old):
         shutil.rmtree(left, ignore_errors=True)
     work.mkdir()  # like any folder, for tempfile's are closed to others

@@ -25,6 +25,7 @@ from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_a
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
 from musiclm.core.engines import Engine
+from musiclm.core.output import sweep
 from musiclm.core.pretrained import take_in
 from musiclm.core.streams import (
     ACOUSTIC,
@@ -221,6 +222,8 @@ def train_stage(
             f"{', '.join((*MODELS, *sides))}"
         )
     folder = runs / stage
+    if processes.leads:
+        sweep(folder / "artifact")
     begin = part = None
     new: list[str] = []
     if start is not None:
