@@ -18,7 +18,7 @@ def harness(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     streams = "--stream mulan --stream semantic"
     commands = {
         "build": COMMANDS["build"],
-        "tokenize": f"tokenize --data corpus --runs runs --from {bundle.folder} {streams} --speed 0.9 --speed 1.1",
+        "tokenize": f"tokenize --data corpus --runs runs --from {bundle.folder} {streams}",
         "semantic": COMMANDS["semantic"],
     }
     with Server("torch._dynamo", "torch.utils.tensorboard") as server:
@@ -32,10 +32,9 @@ def moments(harness: Harness, command: str, event: str, name: str) -> list[int]:
 
 
 def test_killed_while_tokens_are_written(harness: Harness) -> None:
-    first, second = moments(harness, "tokenize", "os.rename", "tokens/semantic/.")[1:3]
-    for at in ([first], [second, second]):
-        outcome = harness.kill("tokenize", at)
-        assert outcome.result == "same" and outcome.kills >= 1, outcome
+    header, shard = moments(harness, "tokenize", "os.rename", "tokens/semantic/.")[1:]
+    outcome = harness.kill("tokenize", [header, shard])
+    assert outcome.result == "same" and outcome.kills, outcome
 
 
 def test_killed_while_a_stage_saves_and_exports(harness: Harness) -> None:
@@ -51,11 +50,10 @@ def test_killed_while_a_stage_saves_and_exports(harness: Harness) -> None:
 def test_other_faults_end_in_one_line(harness: Harness) -> None:
     outcomes = [
         harness.torn("tokenize", "semantic", "runs/tokens/semantic/shard-00000.safetensors"),
-        harness.not_a_number("semantic", "gradient"),
         harness.stopped_by("semantic", "disk full", file_limit=20_000),
     ]
     assert all(one.result == "one line" for one in outcomes), outcomes
-    assert "make room" in outcomes[2].told or "free space" in outcomes[2].told
+    assert "make room" in outcomes[1].told or "free space" in outcomes[1].told
 
 
 def test_the_harness_sees_what_is_wrong(harness: Harness, tmp_path: Path) -> None:
