@@ -665,12 +665,13 @@ def fit_to_streams(preset: Preset, specs: Mapping[str, TokenSpec]) -> Preset:
         series=series,
         history_layers=storm.history_layers if series else 0,
     )
+    noise = preset.storm.task.context_noise if series else 0.0
     return replace(
         preset,
         semantic=lm(preset.semantic),
         coarse=lm(preset.coarse),
         fine=lm(preset.fine),
-        storm=replace(preset.storm, task=replace(preset.storm.task, model=changed)),
+        storm=replace(preset.storm, task=replace(preset.storm.task, model=changed, context_noise=noise)),
     )
 
 
