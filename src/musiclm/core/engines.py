@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from musiclm.core.workers import new_pool, pool, stop
 
@@ -26,6 +26,7 @@ class EngineError(ValueError):
     """Work that an engine could not do. The message is one line: what is wrong, and what to do."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Does units of work; use as a context. Functions and arguments have to be picklable, functions importable."""
 
