@@ -28,7 +28,7 @@ class Past:
     keys: Float[Tensor, "b h l c"]  # of the states before each frame, in a buffer of fixed size
     codes: Int[Tensor, "b q l"]
     length: int
-    scores: Float[Tensor, "b h l"]  # of the frame that is drawn next, with what its lower levels have added
+    scores: Float[Tensor, "b h n"]  # to each of the frames so far; with what levels drawn have added
 
 
 class Pointer(nn.Module):
