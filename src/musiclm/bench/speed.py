@@ -166,12 +166,20 @@ def memory(bundle: Path, durations_s: Sequence[float], device: str, threads: int
 
 
 def in_fresh_process(
-    bundle: Path, duration_s: float, device: str, threads: int, mode: str = "stream"
+    bundle: Path,
+    duration_s: float,
+    device: str,
+    threads: int,
+    mode: str = "stream",
+    environment: dict[str, str] | None = None,
 ) -> dict[str, float]:
-    """What `musiclm.bench.fresh` prints. Raises: RuntimeError with the last line of its errors if it fails."""
+    """What `musiclm.bench.fresh` prints. environment: of the process, if not that of this one.
+
+    Raises: RuntimeError with the last line of its errors if it fails.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "musiclm.bench.fresh"]
     arguments = [str(bundle), str(duration_s), device, str(threads), mode]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)

@@ -32,6 +32,7 @@ from musiclm.cli import (
     train,
 )
 from musiclm.core.interrupt import Interrupted
+from musiclm.core.threads import wait_briefly
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -57,6 +58,7 @@ def main() -> None:
     It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a
     line.
     """
+    wait_briefly()
     warnings.showwarning = lambda message, *_: None if _one_of_many() else _say(f"note: {message}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from musiclm.core.audio import resample
-from musiclm.core.engines import Engine, LocalEngine, jobs_for, one_thread, run_in_order
+from musiclm.core.engines import Engine, LocalEngine, jobs_for, run_in_order
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MELODY, MULAN, TokenSpec
+from musiclm.core.threads import num_threads
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.store import TRACKS_PER_SHARD, StoreError, StreamHeader, StreamWriter
@@ -191,5 +192,5 @@ def encode_play(
     audio = read_clip(corpus_dir, play.track, start_s * play.speed, length_s * play.speed)
     if play.speed != 1:
         audio = resample(audio[None], SAMPLE_RATE_HZ * play.speed, SAMPLE_RATE_HZ)[0]
-    with one_thread():
+    with num_threads(1):  # processes share the cores, and results are the same in every process
         return start_s, length_s, encoder.encode(torch.from_numpy(audio)[None, None]).cpu().numpy()

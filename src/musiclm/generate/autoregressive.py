@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm.core.streams import Pace
+from musiclm.core.threads import on_threads, threads_for
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.steer import Guide
@@ -32,6 +33,12 @@ def steps_are_static(device: torch.device) -> bool:
     return device.type == "cuda" and not torch.is_autocast_enabled(device.type)
 
 
+def _threads_of(model: TokenLM, streams: object, num_frames: int, sampling: Sampling, u: Tensor, *_: object) -> int:
+    """Threads that share a step of `decode`: it multiplies every weight, for every row."""
+    return threads_for(u.shape[0] * sum(weight.numel() for weight in model.parameters()))
+
+
+@on_threads(_threads_of)
 @torch.inference_mode()
 def decode(
     model: TokenLM,
