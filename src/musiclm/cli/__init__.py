@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -124,13 +125,21 @@ def _complain(error: Exception) -> int:
     if isinstance(error, MemoryError):
         _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        full = isinstance(error, OSError) and error.errno in FULL
-        _say_once(f"error: {error}{'; make room, and the same command goes on' if full else ''}")
+        told, full = _told(error)
+        _say_once(f"error: {told}{'; make room, and the same command goes on' if full else ''}")
         if isinstance(error, OSError):
             _close_stdout()
     else:
         raise error
     return 1
+
+
+def _told(error: Exception) -> tuple[str, bool]:
+    """What an error says, and whether a disk is full."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a folder: (from, to, why) by file
+        _, _, why = error.args[0][0]
+        return str(why), any(f"[Errno {number}]" in str(why) for number in FULL)
+    return str(error), isinstance(error, OSError) and error.errno in FULL
 
 
 def _say(text: str) -> None:

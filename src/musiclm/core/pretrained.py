@@ -38,17 +38,26 @@ class Source:
     hash: str  # of its files
 
 
+def find_folder(name: str | Path) -> Path:
+    """The folder of a model by folder or hub id, `owner/name` or `owner/name@revision`.
+
+    Raises: ArtifactError if it is not there.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not is_id(str(name)):
+        raise ArtifactError(f"no model {str(name)!r}: it is no folder here; a Hugging Face model is named owner/name")
+    return download(str(name), FILES)
+
+
 def find_source(name: str) -> tuple[Source, Path]:
-    """A model by folder or hub id, `owner/name` or `owner/name@revision`, and the folder that its files lie in.
+    """A model by folder or hub id, and the folder that its files lie in.
 
     Raises: ArtifactError if it is not there or has no safetensors.
     """
-    folder = Path(name)
-    if folder.is_dir():
+    folder = find_folder(name)
+    if Path(name).is_dir():
         return Source(name=str(folder.resolve()), hash=_hash(folder)), folder
-    if not is_id(name):
-        raise ArtifactError(f"no model {name!r}: it is no folder here; a Hugging Face model is named owner/name")
-    folder = download(name, FILES)
     return Source(name=parse_id(name).repo, revision=folder.name, hash=_hash(folder)), folder
 
 
@@ -117,11 +126,11 @@ def model_type(folder: str | Path) -> str:
     return str(loading(folder, lambda library: library.PretrainedConfig.get_config_dict(str(folder))[0])["model_type"])
 
 
-def load_pretrained(name: str | Path, what: str = "the model") -> Any:
+def load_pretrained(folder: Path, what: str = "the model") -> Any:
     """A model, in eval mode and float32. Raises: ArtifactError in a line that says why it can't be loaded."""
 
     def build(library: Any) -> nn.Module:
-        settings, _ = library.PretrainedConfig.get_config_dict(str(name))
+        settings, _ = library.PretrainedConfig.get_config_dict(str(folder))
         if settings.get("model_type") == "mert_model":  # HuBERT's layers under a name that transformers does not know
             others = [key for key in ("feature_extractor_cqt", "deepnorm") if settings.get(key)]
             if others or float(settings.get("attention_relax", -1)) > 0:
@@ -131,7 +140,7 @@ def load_pretrained(name: str | Path, what: str = "the model") -> Any:
             load, options = library.HubertModel.from_pretrained, {"config": config}
         else:
             load, options = library.AutoModel.from_pretrained, {}
-        model, told = load(name, use_safetensors=True, output_loading_info=True, **options)
+        model, told = load(str(folder), use_safetensors=True, output_loading_info=True, **options)
         # what only masks inputs in pretraining is missing in some published models
         lost = sorted(key for key in told["missing_keys"] if "masked_spec_embed" not in key)
         if lost:
@@ -139,7 +148,7 @@ def load_pretrained(name: str | Path, what: str = "the model") -> Any:
         found: nn.Module = model.float().eval()
         return found
 
-    return loading(name, build, what)
+    return loading(folder, build, what)
 
 
 def loading(name: str | Path, load: Callable[[Any], Any], what: str = "the model") -> Any:

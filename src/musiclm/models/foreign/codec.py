@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.core.artifact import ArtifactError
-from musiclm.core.pretrained import Source, find_source, load_pretrained
+from musiclm.core.pretrained import Source, find_folder, find_source, load_pretrained
 from musiclm.core.streams import ACOUSTIC, TokenSpec
 from musiclm.models.foreign.artifact import Foreign, read_foreign
 
@@ -250,7 +250,7 @@ def load_codec(name: str | Path) -> Any:
 
     Raises: ArtifactError if it can't be loaded; ValueError if it is none, of two channels, or keeps levels of sound.
     """
-    model = load_pretrained(name, "the codec")
+    model = load_pretrained(find_folder(name), "the codec")
     kind, settings = model.config.model_type, model.config
     if kind not in ("encodec", "dac", "mimi"):
         raise ValueError(f"{name} is a model of type {kind}; wanted encodec, dac or mimi")

@@ -29,7 +29,7 @@ from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.labels import MTT_TAGS, Labels
 from musiclm.models.mulan.gap import Pairs, fit_space
 from musiclm.models.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
-from musiclm.models.mulan.text import MINILM, SCRATCH, Pretrained, tokenize
+from musiclm.models.mulan.text import MINILM, SCRATCH, PretrainedBert, tokenize
 from musiclm.models.mulan.windows import CaptionedWindows, load_windows
 from musiclm.nn.parts import WHOLE, Part, draw, gather, through
 from musiclm.train.loop import Update
@@ -124,7 +124,7 @@ class MuLanTask:
         *,
         batch_size: int,
         seed: int = 0,
-        pretrained: Pretrained,
+        pretrained: PretrainedBert,
         cache_dir: Path | None = None,
     ) -> None:
         if asdict(pretrained.config) != asdict(config.model.text):
