@@ -3,10 +3,10 @@
     python benchmarks/stories.py base [--stories 60] [--live 3600] [--keep out/stories] [--out benchmarks/stories.json]
 
 A story has three sections of 15 s, of prompts of `musiclm evaluate` drawn without return, neighbours naming different
-concepts. Of each section the last 10 s are judged, by listeners that had no part in training. Beside stories stand
+concepts. Of each section the last 10 s are judged, by programs that had no part in training. Beside stories stand
 `plain`, the same with the first prompt throughout, and `glued`, sections of different stories set side by side.
 
-- auc: of each concept among the sections of one story (`musiclm.evaluate.adherence.within_groups`), and the mean.
+- auc: of each concept among the sections of one story (`within_groups`), and the mean.
 - seam_ratio: change of the spectrum where the prompt changes over that elsewhere (`musiclm.listen.signal`).
 - chroma: likeness of the notes in 8 s before and after a change, at the best lag; tempo: share of changes with the same
   tempo, its half or double, on both sides; key: MIREX score of the key after to the key before.
@@ -24,15 +24,17 @@ import json
 import random
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from musiclm.core.artifact import git_revision
 from musiclm.core.audio import load, write_audio
-from musiclm.evaluate.adherence import Prompt, concept_scores, load_prompts, within_groups
+from musiclm.evaluate.adherence import CONCEPTS, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.generate.session import MusicLM
 from musiclm.generate.story import Section, Story
@@ -43,6 +45,26 @@ from musiclm.listen.signal import sanity, seam_ratio
 SECTION_S, SECTIONS, JUDGED_S, SIDE_S = 15.0, 3, 10.0, 8.0
 ASK_EVERY_S = 30.0
 RATE = 24000
+
+
+def within_groups(
+    prompts: Sequence[Prompt], scores: dict[str, Float[np.ndarray, " n"]], groups: Sequence[int]
+) -> dict[str, tuple[float, int]]:
+    """AUC of each concept among clips of the same group alone, such as sections of a story, and of how many pairs.
+
+    A pair is a clip whose prompt names the concept and one of its group whose prompt does not; the AUC is the share of
+    pairs in which the first scores higher, ties half: 0.5 is the baseline. Concepts without a pair are left out.
+    """
+    found = {}
+    for name in CONCEPTS:
+        named, pairs = np.array([name in prompt.concepts for prompt in prompts]), []
+        for group in dict.fromkeys(groups):
+            inside = np.array([other == group for other in groups])
+            for yes in scores[name][inside & named]:
+                pairs += [1.0 if yes > no else 0.5 if yes == no else 0.0 for no in scores[name][inside & ~named]]
+        if pairs:
+            found[name] = float(np.mean(pairs)), len(pairs)
+    return found
 
 
 def main() -> None:

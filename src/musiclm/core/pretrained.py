@@ -1,7 +1,7 @@
 """Models made by others, of the library transformers, by folder or hub id: safetensors only; no code of theirs runs.
 
-An artifact that uses one holds a `Source`: the name, the hub's commit and a hash of all files that matter. The files
-are read from there each time and compared with the hash, or from the artifact itself if it has taken them in
+An artifact that uses one holds a `PretrainedSource`: the name, the hub's commit and a hash of all files that matter.
+The files are read from there each time and compared with the hash, or from the artifact itself if it has taken them in
 (`take_in`), in its folder `source/`.
 """
 
@@ -30,7 +30,7 @@ FILES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PretrainedSource:
     """Where a model made by others lies, and what it is by hash."""
 
     name: str  # a folder, or owner/name on the hub
@@ -50,18 +50,18 @@ def find_folder(name: str | Path) -> Path:
     return download(str(name), FILES)
 
 
-def find_source(name: str) -> tuple[Source, Path]:
+def find_source(name: str) -> tuple[PretrainedSource, Path]:
     """A model by folder or hub id, and the folder that its files lie in.
 
     Raises: ArtifactError if it is not there or has no safetensors.
     """
     folder = find_folder(name)
     if Path(name).is_dir():
-        return Source(name=str(folder.resolve()), hash=_hash(folder)), folder
-    return Source(name=parse_id(name).repo, revision=folder.name, hash=_hash(folder)), folder
+        return PretrainedSource(name=str(folder.resolve()), hash=_hash(folder)), folder
+    return PretrainedSource(name=parse_id(name).repo, revision=folder.name, hash=_hash(folder)), folder
 
 
-def open_source(source: Source, artifact: Path) -> Path:
+def open_source(source: PretrainedSource, artifact: Path) -> Path:
     """The folder with the files of the source of an artifact. Raises: ArtifactError if they are gone or others."""
     folder = artifact / SOURCE_FOLDER
     if not folder.is_dir():
@@ -87,7 +87,7 @@ def take_in(artifact: Path, target: Path) -> None:
     Raises: as `open_source`.
     """
     document = read_config(artifact)
-    source = Source(**document["config"]["source"])
+    source = PretrainedSource(**document["config"]["source"])
     folder = open_source(source, artifact)
     named = source if source.revision else replace(source, name=Path(source.name).name)  # no path of this machine
     with replacing_folder(target) as work:

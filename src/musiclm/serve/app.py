@@ -68,7 +68,7 @@ class Change(BaseModel):
     kept: bool | None = None
 
 
-class Key(BaseModel):
+class ApiKey(BaseModel):
     key: Annotated[str, Field(max_length=1000)]
 
 
@@ -517,7 +517,7 @@ def _add_rest(app: FastAPI) -> None:
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/v1/session", tags=["service"], operation_id="sign_in", status_code=204)
-    def sign_in(key: Key, request: Request, response: Response) -> None:
+    def sign_in(key: ApiKey, request: Request, response: Response) -> None:
         """Takes the API key, and gives a cookie for it, so that a browser may play and download."""
         import hmac
 

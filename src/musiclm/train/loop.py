@@ -31,7 +31,7 @@ from musiclm.core.config import to_json
 from musiclm.core.interrupt import Interrupted
 from musiclm.core.tensors import load, reader, save
 from musiclm.nn.block import blocks, recompute
-from musiclm.nn.parts import WHOLE, Part, Work, working
+from musiclm.nn.parts import WHOLE, BatchPart, Work, working
 from musiclm.train.processes import (
     ALONE,
     Processes,
@@ -73,7 +73,7 @@ class Task(Protocol):
     # optional, `whole_batch`: whether losses look across the batch, so that accumulation takes two passes
     baseline: dict[str, float]  # log name -> what a model that knows nothing scores, printed beside the value
 
-    def batch(self, step: int, part: Part = WHOLE) -> Any:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> Any:
         """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`,
         whose rows it holds."""
 
@@ -589,7 +589,7 @@ def batches(task: Task, step: int, means: Means) -> list[Any]:
     if means.parts == 1:
         return [task.batch(step)]
     first = means.processes.rank * means.accumulate
-    return [task.batch(step, Part(index=first + micro, count=means.parts)) for micro in range(means.accumulate)]
+    return [task.batch(step, BatchPart(index=first + micro, count=means.parts)) for micro in range(means.accumulate)]
 
 
 def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
@@ -606,7 +606,7 @@ def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype
 
     work = None
     if means.parts > 1:
-        first = Part(index=means.processes.rank * means.accumulate, count=means.parts)
+        first = BatchPart(index=means.processes.rank * means.accumulate, count=means.parts)
         group = torch.distributed.group.WORLD if means.processes.many else None
         work = Work(first, 0, means.accumulate, seed, group, run.wrapped)
     if means.accumulate > 1:
@@ -673,7 +673,7 @@ def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: C
             finish()
 
 
-def own_seed(seed: int, part: Part) -> int:
+def own_seed(seed: int, part: BatchPart) -> int:
     """Of what is drawn for one part alone; of the first, that of the whole batch."""
     return (seed + part.index * 1_000_000_007) % 2**63
 

@@ -29,7 +29,7 @@ from musiclm.models.soundstream.loss import (
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.phase import PhaseSynthesis
 from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
-from musiclm.nn.parts import WHOLE, Part, draw_once, own_batches, through
+from musiclm.nn.parts import WHOLE, BatchPart, draw_once, own_batches, through
 from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
 from musiclm.train.loop import Update
 
@@ -136,7 +136,7 @@ class CodecTask:
         """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
         raise NotImplementedError
 
-    def batch(self, step: int, part: Part = WHOLE) -> Float[Tensor, "b 1 s"]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
         rows, num = part.rows(self.batch_size), self.batch_size
         audio = self.sampler.batch(step, num, rows)[0]
