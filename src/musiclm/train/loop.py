@@ -451,6 +451,29 @@ def exported_step(folder: Path) -> int:
         return -1
 
 
+def _set_up(run: Run, begin: Artifact | None, new: Collection[str]) -> bool:
+    """Weights and state for the next step, of the newest checkpoint or new ones; whether there is a checkpoint."""
+    task, processes = run.task, run.means.processes
+    found = newest_checkpoint(run.folder)
+    processes.check_same({"checkpoint": "none" if found is None else found.name})
+    if found is not None:
+        if processes.sharded:
+            run.prepare()
+        run.load()
+        if not processes.sharded:
+            run.prepare()
+        return True
+    torch.manual_seed(run.config.seed)
+    if processes.leads:
+        task.start(run.device)
+        if begin is not None:
+            load_state(task.groups[task.ema_group], begin, new)
+    run.prepare()
+    if not processes.sharded:
+        run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+    return False
+
+
 def train(
     task: Task,
     config: TrainConfig,
@@ -489,23 +512,7 @@ def train(
     torch_device = processes.device or torch.device(device)
     run = Run(task, config, folder, torch_device, means)
     processes.wait()
-    found = newest_checkpoint(folder)
-    processes.check_same({"checkpoint": "none" if found is None else found.name})
-    if found is not None:
-        if processes.sharded:
-            run.prepare()
-        run.load()
-        if not processes.sharded:
-            run.prepare()
-    else:
-        torch.manual_seed(config.seed)
-        if processes.leads:
-            task.start(torch_device)
-            if begin is not None:
-                load_state(task.groups[task.ema_group], begin, new)
-        run.prepare()
-        if not processes.sharded:
-            run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+    goes_on = _set_up(run, begin, new)
     if precision == "auto" and run.precision is not None:
         precision = run.precision  # what this machine would choose is no matter: a run ends as it began
     autocast_type = pick_precision(precision, torch_device)
@@ -513,7 +520,7 @@ def train(
     info = {"git_revision": git_revision(), **(info or {})}
     # what a kill between a checkpoint and its artifact left undone
     due = run.step >= config.steps or run.step % config.validate_every == 0
-    owed = bool(processes.agree(int(found is not None and due and exported_step(folder) < run.step))[0])
+    owed = bool(processes.agree(int(goes_on and due and exported_step(folder) < run.step))[0])
     log = _Log(task, config, folder, quiet, processes, run.step, owed)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
