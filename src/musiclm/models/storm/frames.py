@@ -15,10 +15,44 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.models.storm.model import SoundStorm
+from musiclm.nn.lean import LeanStep, LeanTransformer
 from musiclm.nn.precision import full_precision
+from musiclm.nn.transformer import KvCache
 
 # the codes of a level, from its number and its logits; those of no code, which come last, are -inf
 Choose = Callable[[int, Float[Tensor, "b v+1"]], Int[Tensor, " b"]]
+
+
+class FrameHistory:
+    """`SoundStorm.with_history` of one frame after the other, for a model with `history_layers` on a CPU, as its
+    weights are when this is made."""
+
+    @staticmethod
+    def fits(model: SoundStorm) -> bool:
+        """Whether there is one."""
+        return model.config.history_layers > 0 and LeanTransformer.fits(model.history)
+
+    @torch.no_grad()
+    def __init__(self, model: SoundStorm) -> None:
+        levels = model.config.acoustic.levels
+        self.lean, self.embedding = LeanTransformer(model.history), model.embedding.weight
+        self.rows = torch.arange(levels) * (model.config.acoustic.codebook_size + 1)
+        identity = torch.eye(self.embedding.shape[1]).expand(levels, -1, -1)
+        self.widen = (model.widen.detach() if model.config.code_width else identity).flatten(0, 1)
+        self.out = model.history_out.weight.T.contiguous()
+        self.step: LeanStep | None = None
+
+    @torch.no_grad()
+    def __call__(
+        self, hidden: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], frame: int, cache: KvCache
+    ) -> tuple[Float[Tensor, "b d"], KvCache]:
+        """The state of a frame, and the cache moved on."""
+        if self.step is None or self.step.cache.keys is not cache.keys:
+            self.step = LeanStep(self.lean, cache)
+        embedded = self.embedding[earlier + self.rows].flatten(1)
+        read = torch.addmm(hidden, embedded, self.widen)
+        read, cache = self.step(read[:, None], hidden.new_full((1,), frame), cache)
+        return torch.addmm(hidden, read[:, 0], self.out), cache
 
 
 class FrameDrawer:
@@ -26,6 +60,7 @@ class FrameDrawer:
 
     @torch.no_grad()
     def __init__(self, model: SoundStorm) -> None:
+        self.history = FrameHistory(model) if FrameHistory.fits(model) else None
         config, depth = model.config, model.depth
         levels, width = config.acoustic.levels, config.conformer.width
         assert config.series
@@ -50,6 +85,7 @@ class FrameDrawer:
         # no code, which a code before or after may be, is raised in vain
         self.head = F.pad(model.head.transpose(1, 2), (0, 1)).unbind()
         self.head_bias = F.pad(model.head_bias, (0, 1), value=float("-inf")).unbind()
+        self.gate_up_out = self.gate_up.new_empty(0)  # what products are written to, and its parts
 
     def __call__(
         self, state: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], later: Int[Tensor, "b q"], choose: Choose
@@ -71,7 +107,13 @@ class FrameDrawer:
         told[:, self.back, 0] = earlier
         offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
 
-        width, widths = state.shape[1:], (self.embedding.shape[1], 2)
+        width, inner_width = state.shape[1:], self.embedding.shape[1]
+        if len(self.gate_up_out) != len(state):
+            self.gate_up_out = state.new_empty(len(state), self.gate_up.shape[1])
+            self.gate, self.up = self.gate_up_out.chunk(2, 1)
+            self.raised = state.new_empty(len(state), self.down.shape[0])
+            self.narrow_out = state.new_empty(len(state), inner_width + 2)
+            self.inner, self.gain = self.narrow_out.split((inner_width, 2), 1)
         new: list[Tensor] = []
         below: list[Tensor] = []
         for level, (other, frames) in enumerate(self.before):
@@ -82,10 +124,10 @@ class FrameDrawer:
             if not frames:
                 x = torch.addmm(x, below[other], self.told_before[level])
                 told_first[level].copy_(new[other])
-            gate, up = torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up).chunk(2, 1)
-            x = torch.addmm(x, F.silu(gate) * up, self.down)
-            narrow = torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level])
-            inner, gain = narrow.split(widths, 1)
-            logits = torch.addmm(self.head_bias[level], inner, self.head[level])
-            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain)))
+            torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up, out=self.gate_up_out)
+            torch.mul(F.silu(self.gate), self.up, out=self.raised)
+            x = torch.addmm(x, self.raised, self.down)
+            torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level], out=self.narrow_out)
+            logits = torch.addmm(self.head_bias[level], self.inner, self.head[level])
+            new.append(choose(level, logits.scatter_add_(1, told_of[level], self.gain)))
         return torch.stack(new, 1)
