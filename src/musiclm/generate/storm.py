@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -216,17 +216,18 @@ def _fill_in_order(
     for index in range(rounds):
         start, stop = (places.start + len(places) * i // rounds for i in (index, index + 1))
         hidden = model(codes, semantic, mulan) if stop > start else codes
-        cache = None
+        cache = step = None
         if model.config.history_layers and stop > start:
             cache = model.history.new_cache(b, frames)
             if start:
                 cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
+            step = None if drawer.history is None else drawer.history.begin(cache)
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
             state = hidden[:, frame]
-            if cache is not None and drawer.history is not None:
-                state, cache = drawer.history(state, earlier, frame, cache)
+            if cache is not None and drawer.history is not None and step is not None:
+                state, cache = drawer.history(state, earlier, frame, cache, step)
             elif cache is not None:
                 states, cache = model.with_history(state[:, None], earlier[..., None], frame, cache)
                 state = states[:, 0]
@@ -238,8 +239,12 @@ def _fill_in_order(
 class StormAcoustic(AcousticDecoder):
     """SoundStorm as an `AcousticDecoder`."""
 
-    def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
+    def __init__(
+        self, model: SoundStorm, sampling: StormSampling | None = None, drawer: FrameDrawer | None = None
+    ) -> None:
+        """drawer: that of a model with `series`, if it is at hand."""
         self.model = model
+        self._drawer = FrameDrawer(model) if drawer is None and model.config.series else drawer
         self.sampling = sampling or StormSampling()
         config = model.config
         unit = config.pace.unit
@@ -250,10 +255,6 @@ class StormAcoustic(AcousticDecoder):
         self.prompt = round(self.sampling.prompt_s * units_hz) * unit
         draw_s = self.sampling.draw_s
         self.draw = None if draw_s is None else max(1, round(draw_s * units_hz)) * unit
-
-    @cached_property
-    def _drawer(self) -> FrameDrawer | None:
-        return FrameDrawer(self.model) if self.model.config.series else None
 
     @property
     def levels(self) -> int:

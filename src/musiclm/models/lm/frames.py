@@ -15,7 +15,7 @@ from musiclm.nn.transformer import KvCache
 
 
 class LeanLM:
-    """A model's weights for `Frames`, as they are when this is made. Needs no gradients."""
+    """A model's weights for `Frames`, as they are when this is made. Needs no gradients; nothing in it changes."""
 
     @staticmethod
     def fits(model: TokenLM) -> bool:

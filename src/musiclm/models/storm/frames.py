@@ -40,23 +40,27 @@ class FrameHistory:
         identity = torch.eye(self.embedding.shape[1]).expand(levels, -1, -1)
         self.widen = (model.widen.detach() if model.config.code_width else identity).flatten(0, 1)
         self.out = model.history_out.weight.T.contiguous()
-        self.step: LeanStep | None = None
+
+    def begin(self, cache: KvCache) -> LeanStep:
+        """What reads the frames of a cache from now on."""
+        return LeanStep(self.lean, cache)
 
     @torch.no_grad()
     def __call__(
-        self, hidden: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], frame: int, cache: KvCache
+        self, hidden: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], frame: int, cache: KvCache, step: LeanStep
     ) -> tuple[Float[Tensor, "b d"], KvCache]:
-        """The state of a frame, and the cache moved on."""
-        if self.step is None or self.step.cache.keys is not cache.keys:
-            self.step = LeanStep(self.lean, cache)
+        """The state of a frame, and the cache moved on. step: `begin` of the cache."""
         embedded = self.embedding[earlier + self.rows].flatten(1)
         read = torch.addmm(hidden, embedded, self.widen)
-        read, cache = self.step(read[:, None], hidden.new_full((1,), frame), cache)
+        read, cache = step(read[:, None], hidden.new_full((1,), frame), cache)
         return torch.addmm(hidden, read[:, 0], self.out), cache
 
 
 class FrameDrawer:
-    """Draws frames from a model with `series`, as its weights are when this is made. Needs no gradients."""
+    """Draws frames from a model with `series`, as its weights are when this is made. Needs no gradients.
+
+    Nothing in it changes, so that several pieces may be drawn with one at a time.
+    """
 
     @torch.no_grad()
     def __init__(self, model: SoundStorm) -> None:
@@ -85,8 +89,6 @@ class FrameDrawer:
         # no code, which a code before or after may be, is raised in vain
         self.head = F.pad(model.head.transpose(1, 2), (0, 1)).unbind()
         self.head_bias = F.pad(model.head_bias, (0, 1), value=float("-inf")).unbind()
-        self.gate_up_out = self.gate_up.new_empty(0)  # what products are written to, and its parts
-
     def __call__(
         self, state: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], later: Int[Tensor, "b q"], choose: Choose
     ) -> Int[Tensor, "b q"]:
@@ -108,12 +110,11 @@ class FrameDrawer:
         offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
 
         width, inner_width = state.shape[1:], self.embedding.shape[1]
-        if len(self.gate_up_out) != len(state):
-            self.gate_up_out = state.new_empty(len(state), self.gate_up.shape[1])
-            self.gate, self.up = self.gate_up_out.chunk(2, 1)
-            self.raised = state.new_empty(len(state), self.down.shape[0])
-            self.narrow_out = state.new_empty(len(state), inner_width + 2)
-            self.inner, self.gain = self.narrow_out.split((inner_width, 2), 1)
+        # what products are written to, and its parts
+        gate_up = state.new_empty(len(state), self.gate_up.shape[1])
+        narrow = state.new_empty(len(state), inner_width + 2)
+        raised = state.new_empty(len(state), self.down.shape[0])
+        gate, up, inner, gain = *gate_up.chunk(2, 1), *narrow.split((inner_width, 2), 1)
         new: list[Tensor] = []
         below: list[Tensor] = []
         for level, (other, frames) in enumerate(self.before):
@@ -124,10 +125,10 @@ class FrameDrawer:
             if not frames:
                 x = torch.addmm(x, below[other], self.told_before[level])
                 told_first[level].copy_(new[other])
-            torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up, out=self.gate_up_out)
-            torch.mul(F.silu(self.gate), self.up, out=self.raised)
-            x = torch.addmm(x, self.raised, self.down)
-            torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level], out=self.narrow_out)
-            logits = torch.addmm(self.head_bias[level], self.inner, self.head[level])
-            new.append(choose(level, logits.scatter_add_(1, told_of[level], self.gain)))
+            torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up, out=gate_up)
+            torch.mul(F.silu(gate), up, out=raised)
+            x = torch.addmm(x, raised, self.down)
+            torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level], out=narrow)
+            logits = torch.addmm(self.head_bias[level], inner, self.head[level])
+            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain)))
         return torch.stack(new, 1)
