@@ -24,7 +24,7 @@ from torch import Tensor
 
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Schedule
-from musiclm.models.storm.frames import FrameDrawer
+from musiclm.models.storm.frames import FrameDrawer, FrameHistory
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling as Drawing
 from musiclm.nn.sampling import at, below_one, check_generators, check_temperature, draw, probabilities, uniforms
@@ -221,7 +221,8 @@ def _fill_in_order(
             cache = model.history.new_cache(b, frames)
             if start:
                 cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
-            step = None if drawer.history is None else drawer.history.begin(cache)
+            if drawer.history is not None and FrameHistory.fits(model):  # autocast may have come since
+                step = drawer.history.begin(cache)
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
@@ -302,7 +303,9 @@ class StormAcoustic(AcousticDecoder):
             condition, stop = self._told(schedule, start + known, stop)
             part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frame_of(start)]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            for filled in fill(self.model, codes, slice(known, None), part, condition, self.sampling, generators, self._drawer):
+            for filled in fill(
+                self.model, codes, slice(known, None), part, condition, self.sampling, generators, self._drawer
+            ):
                 held = filled
                 done += 1
                 if on_progress is not None and total:

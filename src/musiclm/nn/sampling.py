@@ -74,7 +74,7 @@ def below_one(u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 def at(p: Float[Tensor, "*b v"], u: Float[Tensor, "*b 1"]) -> Int[Tensor, "*b 1"]:
     """`draw`, of u that is `below_one`."""
     cumulative = p.cumsum(-1)
-    return torch.searchsorted(cumulative, u * cumulative[..., -1:], right=True)
+    return torch.searchsorted(cumulative, u * cumulative.narrow(-1, -1, 1), right=True)
 
 
 def check_generators(generators: Sequence[torch.Generator], batch: int) -> None:

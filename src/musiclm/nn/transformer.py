@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from musiclm.nn.attention import attention, rotation
 from musiclm.nn.block import Block
 
-
 SMALLEST_RMS = 1e-6
 
 

@@ -47,9 +47,7 @@ def test_logits_are_those_of_the_model(pointer_heads: int, known: int) -> None:
 
 @pytest.mark.parametrize("pointer_heads", [0, 2])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-def test_codes_are_those_of_the_plain_way(
-    pointer_heads: int, guidance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_codes_are_those_of_the_plain_way(pointer_heads: int, guidance: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same draws: what differs are last bits, which decide one draw in a million."""
     model, streams, u = lively(pointer_heads), four_streams(2, 8), torch.rand(2, 80)
 

@@ -59,7 +59,7 @@ class FrameHistory:
 class FrameDrawer:
     """Draws frames from a model with `series`, as its weights are when this is made. Needs no gradients.
 
-    Nothing in it changes, so that several pieces may be drawn with one at a time.
+    Nothing in it changes, so that one may serve several threads.
     """
 
     @torch.no_grad()
@@ -89,6 +89,7 @@ class FrameDrawer:
         # no code, which a code before or after may be, is raised in vain
         self.head = F.pad(model.head.transpose(1, 2), (0, 1)).unbind()
         self.head_bias = F.pad(model.head_bias, (0, 1), value=float("-inf")).unbind()
+
     def __call__(
         self, state: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], later: Int[Tensor, "b q"], choose: Choose
     ) -> Int[Tensor, "b q"]:
