@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.nn.attention import rotation
-from musiclm.nn.transformer import SMALLEST_RMS, KvCache, Transformer
+from musiclm.nn.transformer import SMALLEST_RMS, KvCache, Layer, Transformer
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class LeanTransformer:
         self.smallest = SMALLEST_RMS * root
         self.layers = []
         for layer in transformer.layers:
+            assert isinstance(layer, Layer)
             qkv = layer.qkv.weight * layer.attention_norm.weight * root
             qkv[:width] *= head_width**-0.5
             gate_up = layer.gate_up.weight * layer.ff_norm.weight * root
