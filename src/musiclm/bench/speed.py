@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
-from musiclm.generate.autoregressive import ArAcoustic, collect, decode, generate_semantic
+from musiclm.generate.autoregressive import ArAcoustic, collect, decode, stream_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
 from musiclm.generate.session import MusicLM
 from musiclm.models.lm.model import TokenLM
@@ -84,7 +85,9 @@ def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision:
     text_s = timed(lambda: model.text_codes(PROMPT), repeats, device)
 
     def semantic() -> Tensor:
-        return generate_semantic(model.semantic, mulan, frames, config.semantic, [item_generator(0, "semantic")])
+        generators = [item_generator(0, "semantic")]
+        pieces = stream_semantic(model.semantic, mulan, frames, config.semantic, generators, lean=model.lean)
+        return torch.cat(list(pieces), 2)
 
     def acoustic() -> Tensor:
         generators = [item_generator(0, config.acoustic)]

@@ -375,6 +375,7 @@ def _drafted(
             _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
             steering=guides,
             melody=None if told is None else told[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
+            lean=model.lean,
         )
         found += torch.cat(list(pieces), 2).split(1)
     scores: list[float] = []
@@ -457,6 +458,7 @@ def vary(
             _stage(on_progress, "semantic"),
             steering=[guide],
             melody=None if melody is None else model.followed(melody, 0, num_frames),
+            lean=model.lean,
         )
 
     def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:

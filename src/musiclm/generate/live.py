@@ -116,6 +116,7 @@ class Live:
             [item_generator(self.seed, "semantic")],
             chunk_s=1 / self.model.clock.unit_hz,  # no frame before it is needed
             steering=self._steering,
+            lean=self.model.lean,
         )
         source = SemanticSource(codes, 1, None, forgets=True)
         yield from self.model.render(source, self._schedule, self.seed, self.config)

@@ -52,8 +52,10 @@ from musiclm.models.encoders import (
     load_joint,
     load_semantic,
 )
+from musiclm.models.lm.frames import LeanLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
+from musiclm.models.storm.frames import FrameDrawer
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling
 
@@ -77,6 +79,7 @@ class MusicLM:
         self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
         self._storm: SoundStorm | None = None
+        self._drawer: FrameDrawer | None = None
         self._coarse: TokenLM | None = None
         self._fine: TokenLM | None = None
 
@@ -111,6 +114,11 @@ class MusicLM:
             levels=chosen.get("levels"),
             steer=from_json(Steer, chosen.get("steer", {})),
         )
+
+    @cached_property
+    def lean(self) -> LeanLM | None:
+        """The semantic model's weights as they are read fastest, where there is such a way."""
+        return LeanLM(self.semantic) if LeanLM.fits(self.semantic) else None
 
     @cached_property
     def _traits(self) -> CodeTraits | None:
@@ -156,7 +164,8 @@ class MusicLM:
         if config.acoustic == "storm":
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
-            return StormAcoustic(self._storm, config.storm)
+                self._drawer = FrameDrawer(self._storm) if self._storm.config.series else None
+            return StormAcoustic(self._storm, config.storm, self._drawer)
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
         num_levels = config.levels or self.soundstream.spec.levels
@@ -431,6 +440,8 @@ class MusicLM:
             on_progress=report("semantic"),
             steering=steering,
             melody=followed,
+            chunk_s=1 / self.clock.unit_hz,  # no frame before it is needed
+            lean=self.lean,
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         acoustic: list[Tensor] = []
