@@ -1,7 +1,7 @@
 """A melody to follow (MusicLM, section 3.4), as codes: of a sound file, hummed, sung or played, or a MIDI file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,12 @@ class Melody:
         check_fit(take.melody, encoder.spec)
         codes = torch.from_numpy(take.melody.astype(np.int64))[None].to(encoder.register_bias.device)
         return cls(take.about.melody, codes, encoder.spec, encoder.codes_hash)
+
+    def after(self, num_samples: int, sample_rate_hz: int) -> "Melody | None":
+        """What is left of it after so many samples of the sound, as seen from there; None if nothing is."""
+        file = self.file.later(-num_samples)
+        left = file.start_samples + self.seconds * sample_rate_hz > 0
+        return replace(self, file=file) if left else None
 
     @property
     def seconds(self) -> float:
