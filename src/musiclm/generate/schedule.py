@@ -150,7 +150,7 @@ def of_story(story: Story, whole: Steer, mulan: JointEmbedding, clock: Clock, be
     out.
     """
     asked = [Asked.of(mulan, section.prompt, section.set_in(whole)) for section in story.sections]
-    changes = []
+    changes: list[tuple[int, Condition]] = []
     for frame, step in steps_of(story, clock):
         if changes and before + frame >= stop:
             break
