@@ -25,11 +25,11 @@ from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.checks import check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.melody import Melody
 from musiclm.generate.schedule import Asked, Condition, Schedule
 from musiclm.generate.story import blend, check_blend
 
 if TYPE_CHECKING:
-    from musiclm.generate.melody import Melody
     from musiclm.generate.session import MusicLM
 
 DRAW_S = 0.5  # of music that is drawn at a time
@@ -48,7 +48,7 @@ class Live:
         seed: int = 0,
         config: GenerateConfig | None = None,
         draw_s: float = DRAW_S,
-        melody: "Melody | None" = None,
+        melody: Melody | None = None,
     ) -> None:
         """draw_s: how much is drawn at a time; the less, the sooner a new prompt is heard, and the more work it is.
 
