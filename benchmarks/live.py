@@ -7,8 +7,9 @@ The music is made as `musiclm play` makes it, as fast as it can be, and nothing 
 music its last 30 s are listened to by librosa, which had no part in training.
 
 - real_time_factor: seconds of work for a second of music.
-- underruns: how often the sound would have broken off, had it been played from the second block on with `--ahead`
-  seconds ready; missing_s: for how long. By the time that the work took, on a clock that stands while we listen.
+- underruns: how often the sound would have broken off on a device that plays at real time, with the maker held back as
+  `musiclm.core.speakers` does by `--ahead`; missing_s: for how long. By the time that the work took, on a clock that
+  stands while we listen.
 - memory_mb: of the process. growth_mb_an_hour: the median slope between any two minutes after the fifth.
 - pulse: octaves_an_hour, the median slope of log2 of the pulse (0: it keeps its speed), and octaves_off, the mean
   distance of the last ten minutes from the first ten, whichever way. tempo_kept and key_kept: share of minutes with the
@@ -106,17 +107,19 @@ class Played:
     underruns: int = 0
     missing_s: float = 0.0
     _clock_s: float = 0.0
-    _began_s: float = 0.0  # when sample 0 would have been played, had there been no gap
+    _began_s: float = 0.0  # when sample 0 would have been played, but for gaps so far
 
     def add(self, block_s: float, work_s: float) -> None:
         """A block that took so long to make."""
-        first, before_s = self.made_s == 0, self.made_s
-        self._clock_s = max(self._clock_s, self._began_s + before_s - self.ahead_s) + work_s
-        if first:
-            self._began_s = self._clock_s
-        elif (late_s := self._clock_s - self._began_s - before_s) > 0:  # all before it has been played
+        self._clock_s += work_s
+        if not self.made_s:
+            self._began_s = self._clock_s  # with the first block
+        late_s = self._clock_s - self._began_s - self.made_s
+        if late_s > 0:  # all before it has been played
             self.underruns, self.missing_s = self.underruns + 1, self.missing_s + late_s
             self._began_s += late_s
+        # it waits here until no more than so much is ready before it
+        self._clock_s = max(self._clock_s, self._began_s + self.made_s - self.ahead_s)
         self.made_s += block_s
         self.worked_s += work_s
 
