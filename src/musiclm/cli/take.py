@@ -113,7 +113,7 @@ def continue_(
     tune = followed(loaded, melody, duration)
     given = loaded.given(file)
     config = loaded.about(prompt, duration, seed, config, given, new_only).config
-    print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
+    print(f"understood: {loaded.understood(config.steer, prompt or given.prompt or '')}")
     rate = loaded.sample_rate_hz
     print(
         f"goes on after {given.parent.joint_samples / rate:.2f} s of {file}, the last whole frame; "
