@@ -20,7 +20,7 @@ from musiclm.core.streams import Pace
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.steer import Guide
-from musiclm.models.lm.melody import stretch
+from musiclm.models.lm.melody import part_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 from musiclm.nn.transformer import StaticStep
@@ -203,7 +203,7 @@ def stream_semantic(
         streams = {} if condition.mulan is None else {"mulan": condition.mulan}
         if melody is not None:
             start = done - held.shape[2]
-            streams["melody"] = stretch(melody, start, length)
+            streams["melody"] = part_of(melody, start, length)
         for code in decode(model, streams, length, sampling, u, held, steering):
             frame.append(code)
             if len(frame) < levels:

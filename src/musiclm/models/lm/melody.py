@@ -56,7 +56,7 @@ def by_frame(
     return torch.where((index >= 0) & (index < codes.shape[2]), known, NO_MELODY)
 
 
-def stretch(codes: Int[Tensor, "b q t"], first: int, num_frames: int) -> Int[Tensor, "b q n"]:
+def part_of(codes: Int[Tensor, "b q t"], first: int, num_frames: int) -> Int[Tensor, "b q n"]:
     """Frames of codes by frame, `NO_MELODY` after their end."""
     part = codes[:, :, first : first + num_frames]
     return F.pad(part, (0, num_frames - part.shape[2]), value=NO_MELODY)
