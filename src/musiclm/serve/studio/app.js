@@ -129,6 +129,7 @@ function open(take, playing) {
 /** What is known of a take, and what can be done with it. */
 function tell(take) {
   const { about } = take;
+  const midi = take.verb === "midi"; // notes to follow, and no sound to go on from
   const facts = [about.prompt && about.prompt !== take.name && `“${about.prompt}”`, clock(take.duration_s)];
   if (take.kind === "take") facts.push(`seed ${about.seed}`, about.bundle);
   const steer = about.config?.steer ?? {};
@@ -144,7 +145,6 @@ function tell(take) {
     element.addEventListener("click", action);
     return element;
   };
-  const midi = take.verb === "midi"; // notes to follow, and no sound to go on from
   const verbs = midi ? [] : Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
   const buttons = verbs.map(([verb, told]) => button(told.action, () => { compose.use(verb, take); compose.reveal(); }));
   if (take.kind === "upload" && service.can_follow) {
