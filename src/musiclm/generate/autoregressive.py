@@ -22,6 +22,7 @@ from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.steer import Guide
 from musiclm.models.lm.frames import Frames, LeanLM
+from musiclm.models.lm.melody import part_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 from musiclm.nn.transformer import StaticStep
@@ -180,13 +181,13 @@ def stream_semantic(
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix
     of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
     window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
-    nothing is steered. melody: codes by frame, of `num_frames`, the prompt's included
-    (`musiclm.models.lm.melody.by_frame`). lean: the model's, if it `fits` and is at hand.
+    nothing is steered. melody: codes by frame from the first, the prompt's included
+    (`musiclm.models.lm.melody.by_frame`); after their end there is none. lean: the model's, if it `fits` and is at
+    hand.
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
     batch, schedule = len(generators), Schedule.of(mulan)
-    assert melody is None or melody.shape[2] == num_frames
     for _, each_condition in schedule.changes:
         if each_condition.mulan is not None:
             check_generators(generators, each_condition.mulan.shape[0])
@@ -224,7 +225,7 @@ def stream_semantic(
         streams = {} if condition.mulan is None else {"mulan": condition.mulan}
         if melody is not None:
             start = done - held.shape[2]
-            streams["melody"] = melody[:, :, start : start + length]
+            streams["melody"] = part_of(melody, start, length)
         for code in decode(model, streams, length, sampling, u, held, steering, lean):
             frame.append(code)
             if len(frame) < levels:
