@@ -11,6 +11,7 @@ from musiclm.core.artifact import (
     ArtifactError,
     build,
     config_hash,
+    large_matrices,
     load_artifact,
     load_state,
     save_artifact,
@@ -45,6 +46,22 @@ def test_half_precision_is_read_back_as_float32(tmp_path: Path) -> None:
     state = load_artifact(tmp_path / "m", "thing").state
     assert state["weight"].dtype == torch.float32
     torch.testing.assert_close(state["weight"], model.weight.detach(), atol=1e-3, rtol=1e-3)
+
+
+def test_rows_of_int8_come_back_within_half_a_step(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(200, 96), nn.Linear(96, 4))
+    assert large_matrices(model) == ["0.weight"]
+    folder = tmp_path / "m"
+    save_artifact(folder, "thing", Config(), model, {}, torch.float16, int8_rows=large_matrices(model))
+    assert (folder / "model.safetensors").stat().st_size < 200 * 96 + 200 * 2 + 2000
+    state = load_artifact(folder, "thing").state
+    assert set(state) == set(model.state_dict())
+    whole = model[0].weight.detach()
+    step = whole.abs().amax(1, keepdim=True) / 127
+    assert bool(((state["0.weight"] - whole).abs() <= 0.51 * step + 1e-4).all())
+    assert not torch.equal(state["0.weight"], whole)
+    torch.testing.assert_close(state["1.weight"], model[1].weight.detach(), atol=1e-3, rtol=1e-3)
 
 
 def test_a_flipped_bit_is_noticed(folder: Path) -> None:

@@ -26,6 +26,8 @@ from musiclm.core.output import write_atomic as write_atomic
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+INT8, ROW_PEAK = ".int8", ".peak"  # what a tensor stored in rows is called
+SMALL = 2**14  # entries of a matrix that is stored as it is
 LARGEST_SIZE = 2**20  # of any number in a configuration
 REPEATED = ("layers", "blocks", "groups")  # sizes whose names end so are of parts with weights of their own
 
@@ -86,19 +88,21 @@ def save_artifact(
     dtype: torch.dtype = torch.float32,
     files: Mapping[str, Path | bytes] | None = None,
     skip: Collection[str] = (),
+    int8_rows: Collection[str] = (),
 ) -> str:
     """Writes a model folder under its name only when it is whole; an older model there is replaced.
 
-    Returns the hash of the weights. Floating tensors are stored as `dtype`; `files` are further files by name, each
-    kept with its hash. Tensors named in `skip` are left out: what training needs and use does not. Raises:
-    ArtifactError if the folder holds something else than a model.
+    Returns the hash of the weights. Floating tensors are stored as `dtype`, those named in `int8_rows` as `in_rows`
+    gives them; `files` are further files by name, each kept with its hash. Tensors named in `skip` are left out: what
+    training needs and use does not. Raises: ArtifactError if the folder holds something else than a model.
     """
     check_replaceable(Path(folder), CONFIG_FILE, "a trained model")
     with replacing_folder(Path(folder)) as work:
+        own = {name: value.detach().cpu() for name, value in module.state_dict().items() if name not in skip}
         state = {
-            name: (value.detach().cpu().to(dtype) if value.is_floating_point() else value.detach().cpu()).contiguous()
-            for name, value in module.state_dict().items()
-            if name not in skip
+            stored: (part.to(dtype) if part.is_floating_point() else part).contiguous()
+            for name, value in own.items()
+            for stored, part in (in_rows(name, value) if name in int8_rows else {name: value}).items()
         }
         tensors.save(state, work / WEIGHTS_FILE)
         digest = file_hash(work / WEIGHTS_FILE)
@@ -117,6 +121,28 @@ def save_artifact(
         }
         (work / CONFIG_FILE).write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return digest
+
+
+def in_rows(name: str, value: Tensor) -> dict[str, Tensor]:
+    """A tensor as rows of int8, along its last dimension, times the row's peak / 127: a quarter of float32."""
+    peak = value.float().abs().amax(-1, keepdim=True).half().float().clamp(min=1e-6)
+    rows = (value.float() / peak * 127).round().clamp(-127, 127).to(torch.int8)
+    return {name + INT8: rows, name + ROW_PEAK: peak}
+
+
+def out_of_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Stored tensors as float32, with those that `in_rows` took apart made whole."""
+    own = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    for stored in [name for name in own if name.endswith(INT8)]:
+        name = stored.removesuffix(INT8)
+        if name + ROW_PEAK in own:
+            own[name] = own.pop(stored).float() * own.pop(name + ROW_PEAK) / 127
+    return own
+
+
+def large_matrices(module: nn.Module) -> list[str]:
+    """Names of the parameters with two dimensions or more whose bytes count."""
+    return [name for name, value in module.named_parameters() if value.ndim > 1 and value.numel() >= SMALL]
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -183,11 +209,10 @@ def load_artifact(folder: Path, kind: str) -> Artifact:
     except SafetensorError as error:
         raise ArtifactError(f"{weights} is not a safetensors file ({error})") from None
     _check_sizes(folder, document["config"], len(state))
-    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     return Artifact(
         kind=kind,
         config=document["config"],
-        state=state,
+        state=out_of_rows(state),
         info=document["info"],
         hash=document["hash"],
         folder=folder,

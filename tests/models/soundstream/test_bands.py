@@ -248,3 +248,32 @@ def test_two_partials_within_a_pooled_band_come_back_where_every_bin_is_told() -
     found = peaks_hz(model.phase(model.magnitudes(audio)), 4800, 5300, 2)
     assert found == pytest.approx([5000.0, 5080.0], abs=4)
     assert peaks_hz(through_magnitudes(audio), 4800, 5300, 2) != pytest.approx([5000.0, 5080.0], abs=4)
+
+
+@pytest.mark.parametrize("every_bin", [False, True])
+def test_calibration_gives_magnitudes_the_mean_and_spread_of_originals(every_bin: bool) -> None:
+    torch.manual_seed(0)
+    model = SoundStream(replace(BASE, every_bin=every_bin)).eval()
+    decoder = model.decoder
+    assert isinstance(decoder, BandsDecoder)
+    for basis in decoder.bases:
+        basis.inverse.normal_(std=0.1)
+        basis.offset.normal_(std=0.05)
+    torch.nn.init.normal_(decoder.head.weight, std=0.02)
+    latent = torch.randn(2, 768, 12)
+    with torch.no_grad():
+        told = [part.clone() for part in decoder(latent)]
+        true = [1.2 * (part - part.mean()) + 0.1 * torch.rand(part.shape[-1]) + 0.5 for part in told]
+        factors = decoder.calibrate([told], [true])
+        after = decoder(latent)
+    assert factors == pytest.approx([1.2, 1.2, 1.2], abs=1e-3)
+    for own, wanted in zip(after, true, strict=True):
+        torch.testing.assert_close(own, wanted, atol=2e-4, rtol=1e-3)
+
+
+def test_calibration_stays_within_bounds() -> None:
+    """Of a magnitude that is told as a constant no factor makes anything."""
+    decoder = BandsDecoder(BASE).eval()
+    with torch.no_grad():
+        told = decoder(torch.zeros(1, 768, 6))
+        assert decoder.calibrate([told], [[torch.rand_like(part) for part in told]]) == [2.0, 2.0, 2.0]

@@ -12,6 +12,7 @@ Magnitudes are handled to the power `POWER`: errors then weigh by how loud a par
 the noise floor.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,6 +25,7 @@ from musiclm.nn.precision import double
 from musiclm.nn.stream import StreamState, left_context
 
 POWER = 0.3  # of magnitudes, a full-scale sine having 1
+MOST_FACTOR = 2.0  # of a magnitude's spread that `BandsDecoder.calibrate` makes up for
 
 
 class BandAnalysis(nn.Module):
@@ -190,6 +192,15 @@ class GroupBasis(nn.Module):
         out = rows.reshape(b, u, g, self.fold, -1).transpose(2, 3).reshape(b, u * self.fold, -1)[..., : self.width]
         return out if self.member is None else out[..., self.member]
 
+    @torch.no_grad()
+    def scale(self, factor: Float[Tensor, " f"]) -> None:
+        """Multiplies each magnitude of the band, pooled as they are coded."""
+        groups = self.inverse.shape[0]
+        padded = F.pad(factor.to(self.inverse), (0, self.inverse.shape[2] // self.fold * groups - self.width), value=1)
+        own = padded.view(groups, 1, -1).expand(-1, self.fold, -1).flatten(1)
+        self.inverse *= own[:, None]
+        self.offset *= own
+
 
 class BandsDecoder(nn.Module):
     """Latents -> magnitudes of each band, to the power `POWER`: principal components, and what a network over all
@@ -265,6 +276,37 @@ class BandsDecoder(nn.Module):
             state[name] = state[name][torch.cat(rows)]
         model.load_state_dict(state)
         return model
+
+    @torch.no_grad()
+    def calibrate(
+        self, told: Sequence[list[Float[Tensor, "b _ _"]]], true: Sequence[list[Float[Tensor, "b _ _"]]]
+    ) -> list[float]:
+        """Gives each magnitude the mean and, by pooled magnitude, the spread of the originals' over clips and time: a
+        factor and an offset, which become part of the last layer. What is learned by regression is drawn to the mean.
+
+        told: magnitudes that this decoder gave, in pieces. true: those of the originals. Returns: the mean factor of
+        each band.
+        """
+        first = 0
+        factors = []
+        for number, (basis, num, width) in enumerate(zip(self.bases, self.spectra, self.widths, strict=True)):
+            assert isinstance(basis, GroupBasis)
+            own, other = (double(torch.cat([piece[number].flatten(0, 1) for piece in some])) for some in (told, true))
+            member = torch.arange(width, device=own.device) if basis.member is None else basis.member.to(own.device)
+            spread, wanted = (
+                torch.zeros(basis.width, dtype=own.dtype, device=own.device).index_add(0, member, part.var(0))
+                for part in (own, other)
+            )
+            factor = (wanted / spread.clamp(min=1e-12)).sqrt().clamp(1 / MOST_FACTOR, MOST_FACTOR)
+            offset = other.mean(0) - factor[member] * own.mean(0)
+            basis.scale(factor)
+            rows = slice(first, first + num * width)
+            each, added = (part.repeat(num).to(self.head.weight) for part in (factor[member], offset))
+            self.head.weight[rows] *= each[:, None]
+            self.head.bias[rows] = self.head.bias[rows] * each + added
+            first += num * width
+            factors.append(float(factor.mean()))
+        return factors
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ codes as they are, against discriminators that look at pieces of each band's mag
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,11 @@ class BandsDecoderTaskConfig(BandsCodecConfig):
     adversary_crop_s: float = 1.28
     adversarial_weight: float = 0.6
     feature_weight: float = 4.0
+    calibration_batches: int = 32  # that `BandsDecoder.calibrate` compares with originals at the end; 0: none
 
     def __post_init__(self) -> None:
+        if self.calibration_batches < 0:
+            raise ValueError(f"calibration_batches is {self.calibration_batches}; it must be 0 or more")
         if self.adversary_crop_s > self.crop_s:
             raise ValueError(f"adversary_crop_s is {self.adversary_crop_s}, longer than crop_s, {self.crop_s}")
 
@@ -374,7 +378,25 @@ class BandsDecoderTask(BandsCodecTask):
         return [t[:, s] for t, s in zip(target, own, strict=True)], [o[:, s] for o, s in zip(output, own, strict=True)]
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the codec in half precision, with the hash of the one whose codes it gives."""
+        """Writes the codec in half precision, calibrated, with the hash of the one whose codes it gives."""
+        assert isinstance(module, SoundStream)
+        module = deepcopy(module)
         facts = {**info, "baseline": self.baseline, "codes_of": self.codes_of}
+        if self.config.calibration_batches:
+            facts["calibration"] = self.calibrate(module)
         skip = training_state(module)
         save_artifact(folder, "soundstream", self.model.config, module, facts, torch.float16, skip=skip)
+
+    @torch.no_grad()
+    def calibrate(self, module: SoundStream) -> list[float]:
+        """`BandsDecoder.calibrate` on training music, decoded from the codes of the first level alone."""
+        assert isinstance(module.decoder, BandsDecoder)
+        first = module.config.levels // module.config.group_levels
+        device = next(module.parameters()).device
+        told, true = [], []
+        with full_precision(device):
+            for step in range(self.config.calibration_batches):
+                batch = self.batch(step).to(device)
+                true.append(module.magnitudes(batch))
+                told.append(module.decoder(module.dequantize(module.encode(batch, first))))
+        return module.decoder.calibrate(told, true)

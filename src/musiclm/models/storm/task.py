@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import save_artifact
+from musiclm.core.artifact import large_matrices, save_artifact
 from musiclm.core.config import check_shares
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
@@ -303,6 +303,9 @@ class StormTask:
         return (totals / counts).tolist()
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the artifact (kind "storm"), half precision, with the hashes of the encoders behind its tokens."""
+        """Writes the artifact (kind "storm"), large matrices as rows of int8 and the rest in half precision, with the
+        hashes of the encoders behind its tokens.
+        """
         facts = {"crop_s": self.config.crop_s, **token_facts(self.store, self.config, self.baseline)}
-        save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, dtype=torch.float16)
+        rows = large_matrices(module)
+        save_artifact(folder, KIND, self.config.model, module, {**info, **facts}, torch.float16, int8_rows=rows)
