@@ -157,6 +157,11 @@ class MusicLM:
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
             return StormAcoustic(self._storm, config.storm)
+        if "coarse" not in self.bundle.parts:
+            raise ArtifactError(
+                f"the bundle {self.bundle.name} has no coarse and fine stages, which the decoder ar needs; leave the "
+                "decoder out, or train them: musiclm train coarse, musiclm train fine"
+            )
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
         num_levels = config.levels or self.soundstream.spec.levels
