@@ -1,4 +1,4 @@
-"""The recipe of `base` as a script: every command that it gives is one that the program takes, in an order that works."""
+"""The recipe of `base` as a script: it gives commands that the program takes, in an order that works."""
 
 import json
 import os

@@ -65,8 +65,8 @@ def training(
     num_batches: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """A row for each stage, the published codec with two: medians over `repeats` passes through `num_batches` batches, after one
-    that warms up.
+    """A row for each stage, the published codec with two: medians over `repeats` passes through `num_batches` batches,
+    after one that warms up.
 
     A stage that can't take a step in this precision has its error for a row.
     """
