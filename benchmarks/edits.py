@@ -10,8 +10,12 @@ Each piece is generated from a prompt with a tempo and a key; the next piece is 
   the outside, and against another piece's outside; `fit`, the mean log-probability of the codes that follow, beside
   that after the piece's own codes and after another's. With one draft and with several.
 - vary, by strength: semantic codes kept, agreement of chroma and of onsets with the parent, beside another piece.
-- loop: `seam` at the joint of the loop played twice; `pulse`, the onsets' autocorrelation a bar apart in the two bars
-  around the joint; both beside the same length cut off without an edit, and beside ordinary places.
+- loop: `seam`, the change of the spectrum at the joint of the loop played twice over that at ordinary places; `pulse`,
+  the onsets' autocorrelation a bar apart in the two bars around the joint. Both beside plain cuts of the same music
+  played twice, at the same bars (`cut_at_bars`) and within one (`cut_anywhere`), and beside places of the piece as it
+  was: one, and for the seam all bar lines, where music changes more than elsewhere. `begins`: the seam where what is
+  new begins, for a joint could be moved there. `less_than_cut`: by how much the seam is below that of the cut at bars
+  of the same piece; a loop that is no better than a cut has 0 in its interval.
 - tempo, with --scores: rendered pieces of a corpus whose tempo `musiclm.generate.pulse` measures within 0.2 %.
 
 Each figure is a mean over pieces with the interval of 95 of 100 draws of them. The file is written after each piece,
@@ -183,8 +187,14 @@ def looped(model: MusicLM, piece: Music, drafts: int, seed: int) -> dict[str, An
         assert told is not None
         found[f"loop/drafts_{num}/fit"] = max(told.drafts.scores)
         found |= joint(f"loop/drafts_{num}", np.tile(loop.audio[0], 2), loop.audio.shape[1], bar_s)
+        redone_s = (loop.audio.shape[1] - told.redone_samples) / loop.sample_rate_hz
+        found[f"loop/drafts_{num}/begins"] = seam_ratio(loop.audio[0], (redone_s,))
     length = loop.audio.shape[1]
     found |= joint("loop/cut_at_bars", np.tile(piece.audio[0, :length], 2), length, bar_s)
+    for num in {1, drafts}:
+        found[f"loop/drafts_{num}/less_than_cut"] = found["loop/cut_at_bars/seam"] - found[f"loop/drafts_{num}/seam"]
+    lines_s = [bar * bar_s for bar in range(1, bars) if bar * bar_s < piece.duration_s - 0.1]
+    found["loop/bar_lines/seam"] = seam_ratio(piece.audio[0], lines_s)
     ragged = length - round(0.37 * bar_s * piece.sample_rate_hz)
     found |= joint("loop/cut_anywhere", np.tile(piece.audio[0, :ragged], 2), ragged, bar_s)
     found |= joint("loop/inside_the_piece", piece.audio[0], length // 2, bar_s)

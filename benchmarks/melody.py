@@ -8,7 +8,7 @@ r"""Does the melody encoder hear melodies, and does music follow the one that it
 
 encoder: retrieval. A window of one rendition asks for the same moment of the same melody among windows of other
 renditions, one of each melody, six a melody; windows that play the same notes are no rivals. recall: how often it comes
-first, with chance and with what pitch classes in time give that nothing learned from.
+first, with the baseline that guessing gives and with what pitch classes in time give that nothing learned from.
 
 follow: each melody, hummed, sung or whistled, and each of five prompts of different style. chroma: likeness of the
 music's pitch classes, each 200 ms, to the notes of the melody; contour: correlation of its highest strong line with
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Heard:
+class EncodedRendition:
     """Windows of a rendition, one a place of the melody."""
 
     one: Rendition
@@ -113,7 +113,9 @@ class Heard:
 
 
 @torch.inference_mode()
-def listen(encoder: MelodyEncoder, folder: Path, one: Rendition, backing_db: float | None) -> Heard:
+def encode_rendition(
+    encoder: MelodyEncoder, folder: Path, one: Rendition, backing_db: float | None
+) -> EncodedRendition:
     sides = read_rendition(folder, one, 0.0, one.seconds)
     audio, level = sides[0].copy(), float(np.sqrt(np.mean(sides[0] ** 2)))
     beside = float(np.sqrt(np.mean(sides[1] ** 2)))
@@ -127,7 +129,7 @@ def listen(encoder: MelodyEncoder, folder: Path, one: Rendition, backing_db: flo
     vectors = encoder(windows)
     folded = levelled(windows)[:, BELOW : BELOW + NUM_BINS].unflatten(1, (OCTAVES, 12 * PER_SEMITONE)).sum(1)
     folded = folded - folded.mean(1, keepdim=True)
-    return Heard(
+    return EncodedRendition(
         one,
         vectors.numpy(),
         encoder.rvq.encode(vectors).numpy(),
@@ -139,13 +141,13 @@ def listen(encoder: MelodyEncoder, folder: Path, one: Rendition, backing_db: flo
 def retrieval(
     encoder: MelodyEncoder, folder: Path, renditions: Sequence[Rendition], backing_db: Sequence[float]
 ) -> dict[str, Any]:
-    heard = {db: [listen(encoder, folder, one, db) for one in renditions] for db in (None, *backing_db)}
+    encoded = {db: [encode_rendition(encoder, folder, one, db) for one in renditions] for db in (None, *backing_db)}
     codebooks = encoder.rvq
 
-    def decoded(levels: int) -> Callable[[Heard], np.ndarray]:
+    def decoded(levels: int) -> Callable[[EncodedRendition], np.ndarray]:
         return lambda x: codebooks.decode(torch.from_numpy(x.codes[:, :levels])).numpy()
 
-    def vectors(x: Heard) -> np.ndarray:
+    def vectors(x: EncodedRendition) -> np.ndarray:
         return x.vectors
 
     def is_voice(one: Rendition) -> bool:
@@ -161,9 +163,9 @@ def retrieval(
         fits: Callable[[Rendition, Rendition], bool],
         asked_db: float | None = None,
         found_db: float | None = None,
-        see: Callable[[Heard], np.ndarray] = vectors,
+        see: Callable[[EncodedRendition], np.ndarray] = vectors,
     ) -> None:
-        rows[name] = recall(heard[asked_db], heard[found_db], fits, see)
+        rows[name] = recall(encoded[asked_db], encoded[found_db], fits, see)
 
     add("other sound", any_two)
     add("other sound, pitch classes alone", any_two, see=lambda x: x.chroma)
@@ -196,15 +198,15 @@ def retrieval(
 
 
 def recall(
-    asking: Sequence[Heard],
-    answering: Sequence[Heard],
+    asking: Sequence[EncodedRendition],
+    answering: Sequence[EncodedRendition],
     fits: Callable[[Rendition, Rendition], bool],
-    see: Callable[[Heard], np.ndarray],
+    see: Callable[[EncodedRendition], np.ndarray],
 ) -> dict[str, Any] | None:
-    """Recall at 1, its interval over melodies, and chance; None where no two renditions fit."""
+    """Recall at 1, its interval over melodies, and the baseline of guessing; None where no two renditions fit."""
     hits: dict[int, list[float]] = {}
-    chances = []
-    by_melody: dict[int, list[Heard]] = {}
+    guesses = []
+    by_melody: dict[int, list[EncodedRendition]] = {}
     for one in answering:
         by_melody.setdefault(one.one.melody, []).append(one)
     for query in asking:
@@ -222,14 +224,14 @@ def recall(
                 rivals[place] = True
                 best = int(np.where(rivals, likeness[place], -np.inf).argmax())
                 hits.setdefault(query.one.melody, []).append(float(best == place))
-                chances.append(1 / int(rivals.sum()))
+                guesses.append(1 / int(rivals.sum()))
     if not hits:
         return None
     means = np.array([np.mean(each) for each in hits.values()])
     return {
         "recall": asdict(bootstrap(mean, means)),
-        "chance": float(np.mean(chances)),
-        "queries": len(chances),
+        "baseline": float(np.mean(guesses)),
+        "queries": len(guesses),
         "melodies": len(hits),
     }
 
@@ -303,10 +305,10 @@ def sung_blocks(one: Rendition, num: int) -> tuple[np.ndarray, np.ndarray]:
 
 def chroma_likeness(audio: np.ndarray, one: Rendition) -> float:
     """-1 to 1, over the blocks in which the melody sounds."""
-    heard = chroma_blocks(audio, BLOCK_S)
-    classes, pitch = sung_blocks(one, len(heard))
+    sound = chroma_blocks(audio, BLOCK_S)
+    classes, pitch = sung_blocks(one, len(sound))
     sounding = ~np.isnan(pitch)
-    return float((heard * classes).sum(1)[sounding].mean()) if sounding.any() else 0.0
+    return float((sound * classes).sum(1)[sounding].mean()) if sounding.any() else 0.0
 
 
 def contour_likeness(audio: np.ndarray, one: Rendition) -> float:

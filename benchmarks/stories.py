@@ -1,38 +1,34 @@
-"""Do stories tell what they are told to, as one piece? And does live music keep up, keep its size and its pulse?
+"""Do stories tell what they are told to, as one piece?
 
-    python benchmarks/stories.py base [--stories 60] [--live 3600] [--keep out/stories] [--out benchmarks/stories.json]
+    python benchmarks/stories.py base [--stories 60] [--keep out/stories] [--out benchmarks/stories.json]
 
 A story has three sections of 15 s, of prompts of `musiclm evaluate` drawn without return, neighbours naming different
-concepts. Of each section the last 10 s are judged, by listeners that had no part in training. Beside stories stand
+concepts. Of each section the last 10 s are judged, by programs that had no part in training. Beside stories stand
 `plain`, the same with the first prompt throughout, and `glued`, sections of different stories set side by side.
 
-- auc: of each concept among the sections of one story (`musiclm.evaluate.adherence.within_groups`), and the mean.
+- auc: of each concept among the sections of one story (`within_groups`), and the mean.
 - seam_ratio: change of the spectrum where the prompt changes over that elsewhere (`musiclm.listen.signal`).
 - chroma: likeness of the notes in 8 s before and after a change, at the best lag; tempo: share of changes with the same
   tempo, its half or double, on both sides; key: MIREX score of the key after to the key before.
 
-Live music is made as fast as it can be, and a new prompt asked for every 30 s after what was handed out by then.
-latency_s: from there to where it holds, in seconds of music. underruns: how often the sound would have broken off, had
-it been played from the second block on with `--ahead` seconds ready. memory_mb: of the process, each minute.
-pulse_bpm and key: of 20 s from the middle of each prompt. Nothing is kept of the sound.
-
-What is made is kept in --keep, so a killed run goes on. Only an idle machine tells real-time factors and underruns.
+What is made is kept in --keep, so a killed run goes on. Of live music: `benchmarks/live.py`.
 """
 
 import argparse
 import json
 import random
-import resource
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from musiclm.core.artifact import git_revision
 from musiclm.core.audio import load, write_audio
-from musiclm.evaluate.adherence import Prompt, concept_scores, load_prompts, within_groups
+from musiclm.evaluate.adherence import CONCEPTS, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.generate.session import MusicLM
 from musiclm.generate.story import Section, Story
@@ -41,8 +37,27 @@ from musiclm.listen.music import chroma_blocks, describe, key_score, passage_lik
 from musiclm.listen.signal import sanity, seam_ratio
 
 SECTION_S, SECTIONS, JUDGED_S, SIDE_S = 15.0, 3, 10.0, 8.0
-ASK_EVERY_S = 30.0
 RATE = 24000
+
+
+def within_groups(
+    prompts: Sequence[Prompt], scores: dict[str, Float[np.ndarray, " n"]], groups: Sequence[int]
+) -> dict[str, tuple[float, int]]:
+    """AUC of each concept among clips of the same group alone, such as sections of a story, and of how many pairs.
+
+    A pair is a clip whose prompt names the concept and one of its group whose prompt does not; the AUC is the share of
+    pairs in which the first scores higher, ties half: 0.5 is the baseline. Concepts without a pair are left out.
+    """
+    found = {}
+    for name in CONCEPTS:
+        named, pairs = np.array([name in prompt.concepts for prompt in prompts]), []
+        for group in dict.fromkeys(groups):
+            inside = np.array([other == group for other in groups])
+            for yes in scores[name][inside & named]:
+                pairs += [1.0 if yes > no else 0.5 if yes == no else 0.0 for no in scores[name][inside & ~named]]
+        if pairs:
+            found[name] = float(np.mean(pairs)), len(pairs)
+    return found
 
 
 def main() -> None:
@@ -50,8 +65,6 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--stories", type=int, default=60)
     parser.add_argument("--blend", type=float, default=0.0)
-    parser.add_argument("--live", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--ahead", type=float, default=0.4)
     parser.add_argument("--keep", type=Path, default=Path("out/stories"))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -63,10 +76,7 @@ def main() -> None:
         "git_revision": git_revision(),
         "bundle": model.bundle.hash,
     }
-    if arguments.stories:
-        document["stories"] = stories(model, arguments.stories, arguments.blend, folder)
-    if arguments.live:
-        document["live"] = live(model, arguments.live, arguments.ahead, folder / "live.jsonl")
+    document["stories"] = stories(model, arguments.stories, arguments.blend, folder)
     text = json.dumps(document, indent=1)
     print(text)
     if arguments.out:
@@ -147,85 +157,6 @@ def across(clips: list[np.ndarray]) -> dict[str, Any]:
             key.append(key_score(one.key, other.key) if one.key else 0.0)
     figures = {"seam_ratio": seams, "chroma": chroma, "tempo": tempo, "key": key}
     return {name: asdict(bootstrap(mean, np.array(values))) for name, values in figures.items()}
-
-
-# -- live
-
-
-def live(model: MusicLM, length_s: float, ahead_s: float, path: Path) -> dict[str, Any]:
-    """A row a prompt, each written as soon as it is there."""
-    rows: list[dict[str, Any]] = []
-    prompts = [prompt.text.strip() for prompt in load_prompts()]
-    random.Random("live").shuffle(prompts)
-    music = model.live(prompts[0], seed=1)
-    asked_s, asked = 0.0, 0
-    window: list[np.ndarray] = []
-    missing, dry, clock_s, played_from = 0, 0.0, 0.0, 0.0
-    worked_s = 0.0
-    with open(path, "w") as file:
-        while music.made_s < length_s:
-            begun = time.perf_counter()
-            before_s = music.made_s
-            block = next(music)
-            work_s = time.perf_counter() - begun
-            worked_s += work_s
-            # a clock that stands while enough is ready: when this block is there, is the one before still being played?
-            clock_s = max(clock_s, played_from + before_s - ahead_s) + work_s
-            if before_s == 0:
-                played_from = clock_s
-            elif clock_s > played_from + before_s:
-                missing, dry = missing + 1, dry + clock_s - played_from - before_s
-                played_from = clock_s - before_s
-            if asked_s + 7 <= music.made_s <= asked_s + 27:
-                window.append(block)
-            if music.made_s >= asked_s + ASK_EVERY_S:
-                heard = describe(np.concatenate(window))
-                at_s, prompt = music.played[-1]
-                rows.append(
-                    {
-                        "prompt": prompt,
-                        "asked_s": asked_s,
-                        "latency_s": at_s - asked_s,
-                        "memory_mb": memory_mb(),
-                        "pulse_bpm": heard.pulse_bpm,
-                        "beat_strength": heard.beat_strength,
-                        "periodicity_8s": heard.periodicity_8s,
-                        "key": heard.key,
-                    }
-                )
-                file.write(json.dumps(rows[-1]) + "\n")
-                file.flush()
-                asked, asked_s, window = asked + 1, music.made_s, []
-                # every other prompt stays, so that drift without a change is seen
-                if asked % 2 == 0:
-                    music.change(prompts[asked // 2 % len(prompts)])
-    pairs = [(a, b) for a, b in zip(rows, rows[1:], strict=False) if a["prompt"] == b["prompt"]]
-    drift = [abs(np.log2(b["pulse_bpm"] / a["pulse_bpm"])) for a, b in pairs if a["pulse_bpm"] and b["pulse_bpm"]]
-    keys = [key_score(a["key"], b["key"]) for a, b in pairs if a["key"]]
-    latencies = [row["latency_s"] for row in rows if row["asked_s"] and row["latency_s"] >= 0]
-    return {
-        "length_s": music.made_s,
-        "changes": len(latencies),
-        "latency_s": {"median": float(np.median(latencies)), "most": max(latencies)} if latencies else None,
-        "real_time_factor": worked_s / music.made_s,
-        "ahead_s": ahead_s,
-        "underruns": missing,
-        "missing_s": dry,
-        "memory_mb": [row["memory_mb"] for row in rows][:: max(1, len(rows) // 20)],
-        "beat_strength": float(np.mean([row["beat_strength"] for row in rows])) if rows else None,
-        "pulse_drift_octaves": float(np.mean(drift)) if drift else None,
-        "key_kept": float(np.mean(keys)) if keys else None,
-        "rows": rows,
-    }
-
-
-def memory_mb() -> float:
-    """Of this process now, where the system says so; else at its most."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return pages * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

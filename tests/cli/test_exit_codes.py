@@ -166,6 +166,17 @@ def test_an_output_that_takes_nothing_is_an_error(server: Server, tmp_path: Path
     assert ended.code == 1 and "No space left" in one_line(ended)
 
 
+def test_a_full_disk_says_what_to_do(server: Server, given: dict[str, str], tmp_path: Path) -> None:
+    """Where a file is written, and where a folder is copied."""
+    ended = server.run("label", given["OTHER"], cwd=tmp_path, file_limit=600)
+    assert ended.code == 1 and "make room, and the same command goes on" in ended.err.decode().splitlines()[-1], ended
+    line = "bundle --runs r --out b --from BUNDLE"
+    ended = server.run(*words(line, given), cwd=tmp_path, file_limit=3000)
+    said = one_line(ended)
+    assert ended.code == 1 and said.startswith("error: [Errno 27] File too large: ") and "make room" in said, ended
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_script_that_stops_at_errors_stops_at_ctrl_c(given: dict[str, str], tmp_path: Path) -> None:
     """As at a terminal: the signal reaches shell and training alike; the run goes on from its checkpoint later."""
     script = "set -e\n$PYTHON -m musiclm.cli train soundstream --preset tiny --data $CORPUS --runs r\ntouch went-on\n"

@@ -4,9 +4,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from musiclm.cli.play import typed_lines
 from musiclm.core.bundle import Bundle
@@ -14,6 +16,7 @@ from musiclm.generate.live import Live
 from tests.cli.test_cli import run
 from tests.core import test_speakers
 from tests.core.test_speakers import device  # noqa: F401
+from tests.mock import mock_bundle
 
 
 @pytest.fixture
@@ -89,6 +92,39 @@ def test_ctrl_c_ends_it_well(
     said = capsys.readouterr()
     assert "played " in said.out and "understood: no prompt, " in said.out and said.err == ""
     assert test_speakers.made[0].closed
+
+
+@pytest.mark.usefixtures("device", "typist")
+def test_a_device_that_goes_away_ends_it_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bundle: Bundle
+) -> None:
+    monkeypatch.setattr(test_speakers.FakeDevice, "unplugged_after", 20)
+    assert run(monkeypatch, "play", "slow piano", "--model", bundle.folder) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the sound device takes no more sound; was it unplugged?") and error.count("\n") == 1
+
+
+def test_music_begins_with_a_melody(
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    bundle: Bundle,
+    typist: int,
+    tmp_path: Path,
+) -> None:
+    follows = mock_bundle(tmp_path / "follows", melody=True).folder
+    soundfile.write(tmp_path / "hum.wav", 0.3 * np.sin(2 * np.pi * 220 * np.arange(24000) / 24000), 24000)
+    line = ["play", "slow piano", "--duration", "1", "--seed", "3", "-o", "-", "--raw", "--model"]
+    assert run(monkeypatch, *line, follows) == 0
+    plain = capfdbinary.readouterr().out
+    assert run(monkeypatch, *line, follows, "--melody", tmp_path / "hum.wav") == 0
+    told = capfdbinary.readouterr()
+    assert len(told.out) == len(plain) and told.out != plain and b"hum.wav: 1.0 s of it" in told.err
+    for melody, model, message in (
+        (tmp_path / "none.mid", follows, b"none.mid: no such file"),
+        (tmp_path / "hum.wav", bundle.folder, b"the bundle mock can't follow a melody"),
+    ):
+        assert run(monkeypatch, *line, model, "--melody", melody) == 1
+        assert message in capfdbinary.readouterr().err
 
 
 def test_raw_samples_into_a_pipe(

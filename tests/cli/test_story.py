@@ -65,6 +65,7 @@ def test_words_of_an_option_are_joined() -> None:
         (["story", "tale.txt", "--blend", "61"], 2, "the blend is 61.0 s; it must lie between 0 and 60 s"),
         (["story", "tale.txt", "--raw"], 2, "--raw does nothing without -o -"),
         (["story", "tale.txt", "-o", "-", "--take"], 2, "-o - sends one piece of music"),
+        (["story", "tale.txt", "--melody", "none.mid"], 1, "none.mid: no such file"),
         (["story"], 2, "Missing argument"),
         (
             ["generate", "piano", "--at", "0:30", "metal"],

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musiclm.core import audio
-from musiclm.core.audio import AudioError, load, probe, read_audio, read_blocks, resample, write_audio
+from musiclm.core.audio import AudioError, load, probe, read_blocks, resample, write_audio
+from tests.files import read_audio
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 

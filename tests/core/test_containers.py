@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from musiclm.core import containers
-from musiclm.core.audio import AudioError, load, probe, read_audio, read_blocks, write_audio
+from musiclm.core.audio import AudioError, load, probe, read_blocks, write_audio
 from musiclm.data.corpus import build_corpus, load_manifest
+from tests.files import read_audio
 
 RATE = 44100
 

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +22,15 @@ class FakeDevice:
     """A sounddevice.OutputStream that asks for 10 ms at a time, as fast as it may, and keeps what it gets."""
 
     pace_s = 0.0005
+    unplugged_after: int | None = None  # periods
+    late: tuple[int, ...] = ()  # periods before which the device had to wait
 
-    def __init__(self, samplerate: int, channels: int, dtype: str, callback: Any) -> None:
+    def __init__(
+        self, samplerate: int, channels: int, dtype: str, callback: Any, finished_callback: Callable[[], None]
+    ) -> None:
         assert (samplerate, channels, dtype) == (RATE, 1, "float32")
         self.callback, self.played, self.stopped = callback, [], threading.Event()
+        self.finished = finished_callback
         self.thread = threading.Thread(target=self._run)
         self.latency = 0.01
         self.closed = False
@@ -35,11 +40,13 @@ class FakeDevice:
         self.thread.start()
 
     def _run(self) -> None:
-        while not self.stopped.is_set():
+        while not self.stopped.is_set() and len(self.played) != self.unplugged_after:
             out = np.full((RATE // 100, 1), np.nan, np.float32)
-            self.callback(out, len(out), None, None)
+            status = SimpleNamespace(output_underflow=len(self.played) in self.late)
+            self.callback(out, len(out), None, status)
             self.played.append(out[:, 0])
             time.sleep(self.pace_s)
+        self.finished()
 
     def abort(self) -> None:
         self.stopped.set()
@@ -114,6 +121,43 @@ def test_a_device_that_stands_still_is_noticed(device: list[FakeDevice], monkeyp
             speakers.write(np.ones(RATE, np.float32))
 
 
+@pytest.mark.parametrize("then", ["write", "drain"])
+def test_a_device_that_goes_away_is_noticed_at_once(
+    device: list[FakeDevice], monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    monkeypatch.setattr(FakeDevice, "unplugged_after", 3)
+    begun = time.monotonic()
+    with Speakers(RATE, 0.1) as speakers:
+        speakers.write(np.ones(RATE, np.float32))
+        with pytest.raises(DeviceError, match="takes no more sound; was it unplugged") as refused:
+            speakers.write(np.ones(RATE, np.float32)) if then == "write" else speakers.drain()
+    assert time.monotonic() - begun < 10 and device[0].closed and "\n" not in str(refused.value)
+
+
+def test_a_device_that_is_served_late_is_an_underrun(device: list[FakeDevice], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what PortAudio says: the samples were there, and came too late."""
+    monkeypatch.setattr(FakeDevice, "late", (2, 5))
+    with Speakers(RATE, 0.1) as speakers:
+        speakers.write(np.ones(RATE // 5, np.float32))
+        speakers.drain()
+    assert speakers.underruns == 2 and speakers.missing_samples == 0
+
+
+def test_a_device_that_another_program_has_is_said_in_a_line(
+    device: list[FakeDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FakeDevice) -> None:
+        raise PortAudioError("Device unavailable [PaErrorCode -9985]")
+
+    monkeypatch.setattr(FakeDevice, "start", refuse)
+    with (
+        Speakers(RATE, 0.1) as speakers,
+        pytest.raises(DeviceError, match="can't begin .Device unavailable .*using it"),
+    ):
+        speakers.write(np.ones(RATE, np.float32))
+    assert device[0].closed
+
+
 def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(DeviceError, match="needs the library sounddevice; run: pip install 'musiclm"):
@@ -122,12 +166,20 @@ def test_what_is_missing_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> N
     class Broken:
         def find_spec(self, name: str, *_: object) -> None:
             if name == "sounddevice":
-                raise OSError("PortAudio library not found")
+                raise self.error
 
-    monkeypatch.delitem(sys.modules, "sounddevice")
-    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(DeviceError, match=r"needs PortAudio \(PortAudio library not found\); install it"):
-        Speakers(RATE, 0.1)
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+    for error, message in (
+        (OSError("PortAudio library not found"), r"needs PortAudio \(PortAudio library not found\); install it"),
+        (PortAudioError("Error initializing PortAudio"), r"PortAudio can't begin \(Error initializing PortAudio\)"),
+    ):
+        with monkeypatch.context() as now:
+            now.delitem(sys.modules, "sounddevice", raising=False)
+            now.setattr(sys, "meta_path", [Broken(error), *sys.meta_path])
+            with pytest.raises(DeviceError, match=message):
+                Speakers(RATE, 0.1)
 
     def refuse(**_: object) -> None:
         raise PortAudioError("Error querying device -1")

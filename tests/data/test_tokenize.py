@@ -15,7 +15,7 @@ import torch
 from musiclm.core.bundle import Bundle
 from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.data.store import StoreError, StreamHeader, TokenStore, list_shards, shard_segments
-from musiclm.data.tokenize import Encoder, encode_long, tokenize_corpus
+from musiclm.data.tokenize import TokenEncoder, encode_long, tokenize_corpus
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.recipes import tiny
 from tests.toy import HEADERS, codebooks
@@ -36,8 +36,8 @@ ENCODE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def fake_encoder(stream: str) -> Encoder:
-    return Encoder(encode=ENCODE[stream], header=HEADERS[stream], codebooks=codebooks(stream))
+def fake_encoder(stream: str) -> TokenEncoder:
+    return TokenEncoder(encode=ENCODE[stream], header=HEADERS[stream], codebooks=codebooks(stream))
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_an_encoder_of_no_artifact_stays_in_its_process() -> None:
 
 
 def test_a_loaded_encoder_travels_as_its_place(bundle: Bundle) -> None:
-    encoder = Encoder.load("acoustic", bundle.part("soundstream"))
+    encoder = TokenEncoder.load("acoustic", bundle.part("soundstream"))
     data = pickle.dumps(encoder)
     assert len(data) < 2000
     again = pickle.loads(data)
@@ -206,7 +206,7 @@ def test_another_encoder_is_refused(corpus: Path, tmp_path: Path) -> None:
 
 def test_an_encoder_without_hash_is_refused() -> None:
     with pytest.raises(StoreError, match="soundstream encoder has no hash"):
-        Encoder.of_codec(SoundStream(tiny().soundstream.task.model))
+        TokenEncoder.of_codec(SoundStream(tiny().soundstream.task.model))
 
 
 def test_pieces_of_long_audio_give_the_codes_of_the_whole() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.stories import within_groups
 from musiclm.evaluate.adherence import (
     CONCEPTS,
     MIN_POSITIVES,
@@ -13,7 +14,6 @@ from musiclm.evaluate.adherence import (
     adherence,
     concept_scores,
     load_prompts,
-    within_groups,
 )
 from musiclm.listen.judge import MSD_TAGS
 from musiclm.listen.music import Description

@@ -49,7 +49,7 @@ def others(harness: Harness, command: str, torn: int, chosen: list[str]) -> list
     before = {path.relative_to(made.before).as_posix() for path in made.before.rglob("*")}
     new = [name for name in made.files if name not in before and (made.after / name).stat().st_size]
     # an evaluation takes longer than all the rest
-    readers = [reader for reader in (*READERS[command], command) if reader != "evaluate" or reader in chosen]
+    readers = [reader for reader in (*READERS.get(command, ()), command) if reader != "evaluate" or reader in chosen]
     by_kind: dict[str, list[str]] = {}
     for name in new:
         by_kind.setdefault(kind_of(name), []).append(name)

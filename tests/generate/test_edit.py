@@ -62,17 +62,131 @@ def change(audio: np.ndarray) -> np.ndarray:
 # -- stories
 
 
-def test_edits_of_a_story_need_a_prompt(model: MusicLM) -> None:
-    """A take of two prompts does not say which of them the edit is to follow."""
-    told = model.generate(Story.parse("0:00 calm piano\n0:02 loud drums"), 3.33, 1)
-    for make in (
-        lambda prompt: model.repaint(told, 1.0, 2.0, prompt),
-        lambda prompt: model.vary(told, 0.5, prompt),
-        lambda prompt: model.loop(told, 2.0, tempo_bpm=120, prompt=prompt),
+@pytest.fixture(scope="module")
+def told(model: MusicLM) -> Music:
+    """A story with a blend: its second condition begins with frame 50, its last with frame 72."""
+    story = Story.parse("0:00 slow piano\n0:02 fast music tempo=140", blend_s=0.9)
+    return model.generate(story, 3.84, 1)
+
+
+def by_the_prompt(model: MusicLM, prompt: str, tempo_bpm: float | None = None) -> dict:
+    """What an edit is asked for by hand that the story asks for there."""
+    config = model.default_config()
+    return {"prompt": prompt, "config": replace(config, steer=replace(config.steer, tempo_bpm=tempo_bpm))}
+
+
+def test_a_part_of_a_story_is_made_anew_by_its_own_prompt(model: MusicLM, told: Music) -> None:
+    """Away from changes an edit without a prompt is that of the prompt there, code for code."""
+    for span, asked in (
+        ((0.6, 1.4), by_the_prompt(model, "slow piano")),
+        ((3.0, 3.6), by_the_prompt(model, "fast music", 140.0)),
     ):
-        with pytest.raises(ValueError, match="is a story, .* give this edit one"):
-            make(None)
-        assert make("slow music").audio.any()
+        own, by_hand = (
+            model.repaint(told, *span, seed=1, drafts=1),
+            model.repaint(told, *span, seed=1, drafts=1, **asked),
+        )
+        for name in ("semantic", "acoustic"):
+            assert np.array_equal(own.takes[0].arrays[name], by_hand.takes[0].arrays[name])
+        assert own.audio.tobytes() == by_hand.audio.tobytes() and by_hand.takes[0].about.story is None
+        assert own.takes[0].about.story == told.takes[0].about.story
+        assert np.array_equal(own.takes[0].mulan, told.takes[0].mulan)  # type: ignore[arg-type]
+
+
+def test_a_span_over_a_change_follows_both_prompts(
+    model: MusicLM, told: Music, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = told.takes[0]
+    seen: list[list[tuple[int, torch.Tensor]]] = []
+
+    def watched(lm: object, schedule: object, *rest: object, **more: object) -> Iterator[torch.Tensor]:
+        seen.append([(frame, one.mulan) for frame, one in schedule.changes])  # type: ignore[attr-defined]
+        return stream_semantic(lm, schedule, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(edit, "stream_semantic", watched)
+    music = model.repaint(told, 1.4, 3.0, seed=1, drafts=1)
+    columns = torch.from_numpy(before.mulan.astype(np.int64))[None]  # type: ignore[union-attr]
+    assert [frame for frame, _ in seen[0]] == [0, 50, 72] == [frame for frame, _ in model.schedule_of(before).changes]
+    for place, (_, mulan) in enumerate(seen[0]):
+        assert torch.equal(mulan, columns[:, :, place : place + 1])
+    first = model.repaint(told, 1.4, 3.0, seed=1, drafts=1, **by_the_prompt(model, "slow piano"))
+    last = model.repaint(told, 1.4, 3.0, seed=1, drafts=1, **by_the_prompt(model, "fast music", 140.0))
+    codes = [one.takes[0].semantic[:, 35:75] for one in (music, first, last)]
+    assert np.array_equal(codes[0][:, :15], codes[1][:, :15]) and not np.array_equal(codes[0], codes[1])
+    assert not np.array_equal(codes[0][:, :15], codes[2][:, :15])
+    for name, one in (("a.wav", told), ("b.wav", music)):
+        one.save(tmp_path / name, take=True)
+    assert model.from_take(tmp_path / "b.take").audio.tobytes() == music.audio.tobytes()
+    again = model.repaint(tmp_path / "b.take", 0.5, 1.5, seed=2, drafts=1)
+    assert again.takes[0].about.story == before.about.story, "an edit of an edit knows the story, too"
+    assert [frame for frame, _ in seen[-1]] == [0, 50, 72]
+    model.vary(told, 0.5, seed=1)
+    assert [frame for frame, _ in seen[-1]] == [0, 50, 72]
+    with pytest.raises(ValueError, match="the story begins at sample 5"):
+        replace(before.about, story_samples=5)
+
+
+def test_what_follows_is_judged_by_the_prompts_that_hold_there(model: MusicLM, told: Music) -> None:
+    """The score of a draft is the mean over both parts, each under its own condition."""
+    take = model.repaint(told, 0.8, 1.6, seed=3, drafts=2).takes[0]
+    semantic = torch.from_numpy(take.semantic.astype(np.int64))[None]
+    columns = torch.from_numpy(take.mulan.astype(np.int64))[None].split(1, 2)  # type: ignore[union-attr]
+    sums = [
+        (stop - start) * float(log_likelihood(model.semantic, mulan, semantic[:, :, :stop], start)[0])
+        for mulan, start, stop in zip(columns, (40, 50, 72), (50, 72, 90), strict=True)
+    ]
+    drafts = take.about.drafts
+    assert drafts is not None and sum(sums) / 50 == pytest.approx(drafts.scores[drafts.best], abs=1e-3)
+
+
+def test_a_loop_of_a_story_has_its_place_in_it(model: MusicLM, told: Music, tmp_path: Path) -> None:
+    """From 1.6 s on, of two bars of 0.8 s: frame 40 of the story is the loop's first."""
+    loop = model.loop(told, 1.6, 1.6, tempo_bpm=300.0, seed=1)
+    about = loop.takes[0].about
+    assert about.story is not None and about.story_start_samples == -round(1.6 * RATE) and about.prompt == "fast music"
+    assert {section.tempo_bpm for section in about.story.sections} == {300.0}
+    assert [frame for frame, _ in model.schedule_of(loop.takes[0]).changes] == [0, 10, 32]
+    assert loop.audio.shape[1] == round(1.6 * RATE)
+    for name, one in (("a.wav", told), ("l.wav", loop)):
+        one.save(tmp_path / name, take=True)
+    assert load_take(tmp_path / "l.take").id == loop.takes[0].id
+    assert model.from_take(tmp_path / "l.take").audio.tobytes() == loop.audio.tobytes()
+    early = model.loop(told, 1.6, 0.0, tempo_bpm=300.0, seed=1)
+    given = model.given(early)
+    assert given.prompt == "slow piano" and torch.equal(given.mulan, model.text_codes("slow piano"))  # type: ignore[arg-type]
+    assert model.given(loop).prompt == "fast music"
+    assert model.loop(told, 1.6, 2.0, seed=1).takes[0].about.loop.tempo_bpm == 140.0, "that of the story there"  # type: ignore[union-attr]
+
+
+def test_a_tempo_that_is_set_holds_in_all_of_the_story(model: MusicLM, told: Music) -> None:
+    config = told.takes[0].about.config
+    faster = replace(config, steer=replace(config.steer, tempo_bpm=90.0))
+    about = model.repaint(told, 1.4, 3.0, seed=1, drafts=1, config=faster).takes[0].about
+    assert about.story is not None and [section.tempo_bpm for section in about.story.sections] == [90.0, 90.0]
+
+
+def test_a_story_after_a_recording_is_edited_by_its_own_time(model: MusicLM, song: Path) -> None:
+    """Of a piece that goes on with a story: its time begins at the joint, before which the first prompt holds."""
+    story = Story.parse("0:00 slow piano\n0:01 fast music")
+    longer = model.extend(song, story, 2.0, 2)
+    joint = longer.takes[0].about.given_samples
+    assert joint == 4 * RATE and longer.takes[0].about.story_start_samples == joint
+    once = model.repaint(longer, 5.2, 5.9, seed=1, drafts=1)
+    assert once.takes[0].about.story_start_samples == joint
+    by_hand = model.repaint(longer, 5.2, 5.9, "fast music", seed=1, drafts=1)
+    assert np.array_equal(once.takes[0].semantic, by_hand.takes[0].semantic)
+    whole = model.vary(longer, 1.0, seed=1)
+    assert [frame for frame, _ in model.schedule_of(whole.takes[0]).changes] == [0, 125]
+
+
+def test_a_prompt_of_its_own_wins(model: MusicLM, told: Music) -> None:
+    for music in (
+        model.repaint(told, 1.0, 2.0, "slow music"),
+        model.vary(told, 0.5, "slow music"),
+        model.loop(told, 2.0, tempo_bpm=120, prompt="slow music"),
+    ):
+        (take,) = music.takes
+        assert take.about.story is None and take.about.prompt == "slow music"
+        assert np.array_equal(take.mulan, model.text_codes("slow music")[0])  # type: ignore[arg-type]
 
 
 # -- repaint

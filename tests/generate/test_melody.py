@@ -1,5 +1,6 @@
 """Music that follows a melody: decoding beside the slow way, windows, files that are no melody, takes."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import AudioError
@@ -17,7 +21,7 @@ from musiclm.core.config import to_json
 from musiclm.generate import edit
 from musiclm.generate.autoregressive import decode, log_likelihood, stream_semantic
 from musiclm.generate.config import item_generator
-from musiclm.generate.melody import check_melody_file, highest_line
+from musiclm.generate.melody import check_melody_file, highest_line, melody_sound
 from musiclm.generate.music import Music
 from musiclm.generate.session import MusicLM
 from musiclm.generate.story import Story
@@ -132,20 +136,67 @@ def test_a_take_tells_of_its_melody_and_goes_on(model: MusicLM, hum: Path, tmp_p
     assert np.array_equal(take.melody, model.melody(hum).codes[0]) and take.about.melody.name == "hum.wav"
     assert model.from_take(tmp_path / "a.take").audio.tobytes() == music.audio.tobytes()
     assert music.tags()["melody"] == "hum.wav" and describe_take(tmp_path / "a.take")["melody"]["name"] == "hum.wav"
-    more: Music = model.extend(tmp_path / "a.take", None, 0.9)
-    assert more.takes[0].about.melody is None and file.exists()
-    given = model.given(tmp_path / "a.take")
-    both = np.concatenate(list(model.stream(None, 0.9, 0, given=given, new_only=True, melody=model.melody(hum))))
-    alone = np.concatenate(list(model.stream(None, 0.9, 0, given=given, new_only=True)))
-    assert both.shape == alone.shape and not np.array_equal(both, alone)
-    whole = model.about(None, 0.9, given=given, melody=model.melody(hum))
-    assert whole.melody is not None and whole.melody.start_samples == given.parent.joint_samples == whole.given_samples
+    assert file.exists()
     broken = replace(take, melody=None)
     path = broken.save(tmp_path / "b.take")
     with pytest.raises(ArtifactError, match="no whole take"):
         load_take(path)
     with pytest.raises(ValueError, match="no name of a file"):
         MelodyFile(name="../x.wav", hash="")
+
+
+def test_music_that_goes_on_follows_a_melody_from_the_joint(model: MusicLM, hum: Path, tmp_path: Path) -> None:
+    model.generate("slow music", 1.3, 3).save(tmp_path / "a.wav", take=True)
+    told, plain = (model.extend(tmp_path / "a.take", None, 0.9, melody=melody) for melody in (hum, None))
+    assert told.audio.shape == plain.audio.shape and not np.array_equal(told.audio, plain.audio)
+    (about,) = (take.about for take in told.takes)
+    assert about.melody == model.melody(hum).file.later(about.given_samples) and about.given_samples > 0
+    assert plain.takes[0].about.melody is None
+    given = model.given(tmp_path / "a.take")
+    new = np.concatenate(list(model.stream(None, 0.9, 0, given=given, new_only=True, melody=model.melody(hum))))
+    assert new.tobytes() == told.audio[0, about.given_samples :].tobytes()
+
+
+def test_music_that_goes_on_follows_the_rest_of_its_melody(model: MusicLM, hum: Path, tmp_path: Path) -> None:
+    """As the whole piece would have, had it been asked for at once; nothing is left after the end."""
+    first = model.generate("slow music", 1.28, 3, melody=hum)
+    more = model.extend(first, None, 1.0, 5)
+    assert more.takes[0].about.melody == first.takes[0].about.melody, "it begins where it began"
+    assert not np.array_equal(more.takes[0].semantic, model.extend(silenced(first), None, 1.0, 5).takes[0].semantic)
+    by_frame = model.followed(model.melody(hum), 0, 30)
+    given = model.given(first)
+    assert given.melody is not None
+    assert torch.equal(model.followed(given.melody, 0, 14), by_frame[:, :, 16:30])
+    new_only = model.extend(first, None, 1.0, 5, new_only=True).takes[0]
+    assert np.array_equal(new_only.semantic, more.takes[0].semantic)
+    assert new_only.about.melody == first.takes[0].about.melody.later(-given.parent.joint_samples)  # type: ignore[union-attr]
+    other = model.extend(first, None, 1.0, 5, melody=hum).takes[0].about
+    assert other.melody is not None and other.melody.start_samples == other.given_samples, "a melody of its own wins"
+    long = model.generate("slow music", 3.2, 3, melody=hum)
+    assert model.extend(long, None, 1.0, 5).takes[0].about.melody is None
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_live_music_begins_with_a_melody(model: MusicLM, hum: Path, prompts: int) -> None:
+    """As the piece, or the story, of the same prompts does, and goes on without when it ends."""
+    config = model.default_config()
+    config = replace(config, storm=replace(config.storm, rounds=(1,), window_s=4.0))
+    live = model.live("slow music", 7, config, melody=hum)
+    blocks = [next(live) for _ in range(4)]
+    if prompts > 1:
+        live.change("fast music")
+    blocks += [next(live) for _ in range(4)]
+    audio = np.concatenate(blocks)
+    assert live.made_s > model.melody(hum).seconds
+    told = Story.parse("\n".join(f"{at_s} {prompt}" for at_s, prompt in live.played))
+    again = model.generate(told, live.made_s + 2.5, 7, live.config, melody=hum).audio[0]
+    assert again[: len(audio)].tobytes() == audio.tobytes()
+    assert model.generate(told, live.made_s + 2.5, 7, live.config).audio[0, : len(audio)].tobytes() != audio.tobytes()
+
+
+def test_live_music_of_most_bundles_follows_none(bundle: Bundle, hum: Path) -> None:
+    with pytest.raises(ValueError, match="the bundle mock can't follow a melody"):
+        MusicLM.from_pretrained(bundle.folder).live("slow music", melody=hum)
 
 
 def test_most_bundles_follow_no_melody_and_say_so(bundle: Bundle, hum: Path) -> None:
@@ -320,6 +371,37 @@ def test_what_is_no_melody_is_refused_in_a_line(
     with pytest.raises(AudioError, match=message) as refused:
         model.melody(tmp_path / name)
     assert "\n" not in str(refused.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@drawn(st.binary(max_size=60), st.integers(-3, 3), st.integers(-(2**15), 2**15 - 1))
+def test_any_bytes_are_a_melody_or_refused_in_a_line(tmp_path: Path, track: bytes, kind: int, ticks: int) -> None:
+    """A head that is well, with division by zero and times that go backwards among them, and anything after it."""
+    path = tmp_path / "a.mid"
+    head = b"MThd" + struct.pack(">IhHh", 6, kind, 1, ticks)
+    path.write_bytes(head + b"MTrk" + struct.pack(">I", len(track)) + track)
+    try:
+        assert melody_sound(path).ndim == 1
+    except AudioError as refused:
+        assert "\n" not in str(refused)
+
+
+def slowest_line(notes: list[tuple[float, float, int]]) -> list[tuple[float, int]]:
+    """What sounds at each hundredth: the highest note."""
+    found = []
+    for at in range(400):
+        held = [pitch for start, end, pitch in notes if start <= at / 100 + 0.005 < end]
+        found.append((at / 100, max(held, default=0)))
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@drawn(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9), st.integers(40, 80)), max_size=12))
+def test_at_every_moment_the_highest_note_sounds(notes: list[tuple[int, int, int]]) -> None:
+    tenths = [(start / 10, (start + length) / 10, pitch) for start, length, pitch in notes]
+    line = highest_line(tenths)
+    assert all(a[1] <= b[0] for a, b in zip(line, line[1:], strict=False))
+    assert slowest_line(line) == slowest_line(tenths)
 
 
 def test_silence_short_sounds_and_drums_alone_are_no_melody(model: MusicLM, tmp_path: Path) -> None:

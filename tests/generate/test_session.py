@@ -72,6 +72,14 @@ def test_the_first_sound_does_not_wait_for_all_semantic_tokens(model: MusicLM) -
     assert seen["semantic"] == (625, 625) and sum(map(len, [first, *rest])) == 25 * 24000
 
 
+def test_the_first_sound_waits_for_the_tokens_of_its_window_alone(model: MusicLM) -> None:
+    config = model.default_config()
+    config = replace(config, storm=replace(config.storm, first_window_s=1.48))
+    seen = []
+    next(model.stream("slow music", 25.0, seed=2, config=config, on_progress=lambda *done: seen.append(done)))
+    assert max(done for stage, done, _ in seen if stage == "semantic") == 37
+
+
 @pytest.mark.parametrize("acoustic", ["storm", "ar"])
 def test_rendering_semantic_codes_is_what_the_stream_does(model: MusicLM, acoustic: str) -> None:
     config = replace(model.default_config(), acoustic=acoustic, levels=3)

@@ -61,6 +61,15 @@ def likeness(codes: np.ndarray) -> np.ndarray:
     return autocorrelation(ONSET.double().numpy()[codes])[1]
 
 
+@pytest.mark.parametrize("num_lags", [1, 7, 60, 99])
+def test_some_lags_are_those_of_all(num_lags: int) -> None:
+    x = np.random.default_rng(0).normal(size=60)
+    centred = x - x.mean()
+    products = [centred[lag:] @ centred[: 60 - lag] / (60 - lag) for lag in range(60)]
+    wanted = np.array(products)[:num_lags] / (centred @ centred / 60)
+    np.testing.assert_allclose(autocorrelation(x, num_lags)[1], wanted)
+
+
 def test_a_pulse_goes_on() -> None:
     """Three seconds of strokes every 13 frames, then twelve of a model that would forget them."""
     loud, soft = int(ONSET.argmax()), int(ONSET.argmin())

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.storm import StormAcoustic, StormSampling, fill, num_masked
+from musiclm.models.storm.frames import FrameDrawer
 from musiclm.models.storm.model import SoundStorm
 from tests.models.storm.test_model import FOUR, SERIES, four_codes, make
 from tests.toy import generators, random_streams
@@ -150,6 +151,17 @@ def test_frames_in_order_are_drawn_from_what_training_learned(model: SoundStorm)
         new = ((out != seen).any(1))[0]
         assert new.any() and torch.equal(logits.argmax(-1)[new], out[0].T[new])
         seen = out
+
+
+def test_a_drawer_serves_with_autocast_and_without() -> None:
+    """As a bundle's is used by what measures both."""
+    streams, drawer = random_streams(1, 10), FrameDrawer(WITH_HISTORY)
+    for enabled in (False, True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            one = StormAcoustic(WITH_HISTORY, drawer=drawer)
+            codes = one.generate(streams["semantic"], streams["mulan"], generators(3))
+            made_anew = StormAcoustic(WITH_HISTORY).generate(streams["semantic"], streams["mulan"], generators(3))
+            assert torch.equal(codes, made_anew)
 
 
 def test_a_gap_in_order_knows_what_follows() -> None:

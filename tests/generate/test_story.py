@@ -303,6 +303,23 @@ def test_what_was_let_go_is_gone() -> None:
         source[35:101]
 
 
+@given(st.sets(st.integers(1, 40), max_size=5), st.integers(-20, 60), st.integers(0, 20), st.integers(1, 40))
+def test_parts_of_a_schedule(starts: set[int], first: int, start: int, length: int) -> None:
+    """Frame by frame they say what the whole does."""
+    whole = Schedule([(frame, Condition(None)) for frame in (0, *sorted(starts))])
+    later = whole.since(first)
+    for frame in range(70):
+        assert later.at(frame) is whole.at(max(0, first + frame))
+    span = range(start, start + length)
+    parts = whole.parts(span)
+    assert [frame for part, _ in parts for frame in part] == list(span)
+    assert all(whole.at(frame) is condition for part, condition in parts for frame in part)
+    assert all(a is not b for (_, a), (_, b) in zip(parts, parts[1:], strict=False))
+    round_it = whole.again(length)
+    for frame in range(70):
+        assert round_it.at(frame) is whole.at(frame if frame < length else frame - length)
+
+
 def test_conditions_are_in_order() -> None:
     for frames in ((), (1,), (0, 5, 5), (0, 7, 3)):
         with pytest.raises(ValueError, match="must be in order"):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from musiclm.models.mulan.model import contrastive_loss
-from musiclm.nn.parts import WHOLE, Part, Work, draw, draw_once, gather, mean, own_batches, through, total, working
+from musiclm.nn.parts import WHOLE, BatchPart, Work, draw, draw_once, gather, mean, own_batches, through, total, working
 from musiclm.nn.rvq import ResidualVQ
 
 ROWS, COUNT = 12, 3
@@ -15,7 +15,7 @@ ROWS, COUNT = 12, 3
 
 def in_parts(loss: Callable[[slice], Tensor]) -> tuple[list[Tensor], Work]:
     """The loss of each part of ROWS rows, by two passes."""
-    work = Work(Part(count=COUNT), 0, COUNT, seed=7)
+    work = Work(BatchPart(count=COUNT), 0, COUNT, seed=7)
     found = []
     with working(work):
         for replay in (False, True):
@@ -70,7 +70,7 @@ def test_weights_make_means_of_the_whole() -> None:
     real = torch.tensor([5, 1, 1, 1, 7, 0, 0, 3, 2, 2, 2, 9])
     values = torch.randn(ROWS, 10)
     mask = torch.arange(10) < real[:, None]
-    parts = [Part(index=index, count=COUNT) for index in range(COUNT)]
+    parts = [BatchPart(index=index, count=COUNT) for index in range(COUNT)]
     means = [values[p.rows(ROWS)][mask[p.rows(ROWS)]].mean() * p.weight(real)["weight"] for p in parts]
     torch.testing.assert_close(torch.stack(means).mean(), values[mask].mean())
     assert WHOLE.weight(real) == {}
@@ -102,7 +102,7 @@ def test_without_parts_calls_are_plain(rows: Tensor) -> None:
 
 
 def test_rows_of_parts_tile_the_batch() -> None:
-    parts = [Part(index=index, count=COUNT).rows(ROWS) for index in range(COUNT)]
+    parts = [BatchPart(index=index, count=COUNT).rows(ROWS) for index in range(COUNT)]
     assert [row for part in parts for row in range(ROWS)[part]] == list(range(ROWS))
     with pytest.raises(AssertionError, match="do not divide"):
-        Part(count=5).rows(ROWS)
+        BatchPart(count=5).rows(ROWS)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import soundfile
 from musiclm.core.bundle import Bundle
 from musiclm.generate.session import MusicLM
 from tests.cli.test_cli import run
+from tests.generate.test_melody import write_midi
 from tests.mock import mock_bundle
 from tests.serve.service import Service, SlowModel, serving, until
 
@@ -155,6 +157,54 @@ def test_a_melody_is_followed_as_on_the_command_line(here: Path, monkeypatch: py
             answer = service.client.post("/v1/generate", json={**request, "melody": id})
             assert answer.status_code == status and said in answer.json()["detail"], answer.text
             assert str(here) not in answer.text and "\n" not in answer.json()["detail"]
+
+
+def test_a_midi_file_is_a_melody_wherever_music_is_made(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its notes can be heard, and nothing can go on from it; a restart finds it again."""
+    follows = mock_bundle(here / "follows", melody=True)
+    tune = write_midi(here / "tune.mid", [(0.4 * i, 0.4 * i + 0.38, 60 + i, 0) for i in range(5)])
+    with serving(follows, here / "takes") as service:
+        answer = upload(service, tune.read_bytes(), "tune", "application/json")
+        midi = answer.json()
+        assert (
+            answer.status_code == 201 and midi["verb"] == "midi" and midi["duration_s"] == pytest.approx(1.98, abs=0.01)
+        )
+        heard, rate_hz = soundfile.read(io.BytesIO(service.client.get(f"/v1/takes/{midi['id']}/sound.flac").content))
+        assert rate_hz == 24000 and len(heard) == round(24000 * midi["duration_s"])
+        first = service.made("generate", duration_s=1)
+        Path(f"{midi['id']}.mid").write_bytes(tune.read_bytes())
+        Path(f"{first['id']}.take").write_bytes(service.client.get(f"/v1/takes/{first['id']}/codes.take").content)
+        Path("tale.txt").write_text("0:00 slow piano\n0:01 fast music\n")
+        sections = [{"at_s": 0, "prompt": "slow piano"}, {"at_s": 1, "prompt": "fast music"}]
+        for verb, asked, line in (
+            ("generate", {"prompt": "slow piano", "duration_s": 1}, ["slow piano", "--duration", "1"]),
+            ("story", {"sections": sections, "duration_s": 2}, ["tale.txt", "--duration", "2"]),
+            ("continue", {"take": first["id"], "duration_s": 1}, [f"{first['id']}.take", "--duration", "1"]),
+        ):
+            line = [*line, "--melody", f"{midi['id']}.mid", "--model", follows.folder, "-o", f"{verb}.wav"]
+            assert run(monkeypatch, verb, *line) == 0
+            sound = service.client.post(f"/v1/{verb}", json={**asked, "melody": midi["id"]}).content
+            assert sound == Path(f"{verb}.wav").read_bytes(), verb
+            assert service.client.post(f"/v1/{verb}", json=asked).content != sound
+        for verb in ("continue", "repaint", "vary", "loop"):
+            answer = service.client.post(f"/v1/{verb}", json={"take": midi["id"]})
+            assert answer.status_code == 422 and "is a MIDI file, which has a melody and no sound" in answer.text
+        drums = write_midi(here / "drums.mid", [(0.0, 1.0, 36, 9)])
+        for data, status, said in (
+            (drums.read_bytes(), 422, "the upload: has no notes besides drums"),
+            (b"MThd" + bytes(20), 422, "the upload: is a damaged MIDI file"),
+            (b"MThd" + bytes(1_000_001), 415, "the upload is a MIDI file above 1 MB"),
+        ):
+            answer = upload(service, data)
+            assert answer.status_code == status and said in answer.json()["detail"], answer.text
+        monkeypatch.setitem(sys.modules, "mido", None)
+        answer = upload(service, tune.read_bytes())
+        assert answer.status_code == 415 and "this service can't read MIDI: the package mido" in answer.text
+        monkeypatch.undo()
+    (here / "takes" / "takes.sqlite").unlink()
+    with serving(follows, here / "takes") as service:
+        again = service.client.get(f"/v1/takes/{midi['id']}").json()
+        assert again["verb"] == "midi" and again["duration_s"] == midi["duration_s"]
 
 
 def test_load_changes_no_byte(service: Service) -> None:

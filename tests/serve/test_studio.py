@@ -17,6 +17,7 @@ import soundfile
 
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.generate.session import MusicLM
+from tests.generate.test_melody import write_midi
 from tests.mock import mock_bundle
 from tests.serve.service import Service, SlowModel, serving, until
 from tests.serve.test_service import tone
@@ -499,6 +500,44 @@ def test_a_melody_comes_from_a_file(hearing: Any, follower: Service, tmp_path: P
     page.locator("#melody-shown").get_by_text("humming.mp3, 0:01").wait_for()
     sound, samples = made_with_melody(page, follower, "slow piano")
     assert sound["name"] == "humming.mp3" and loudest_hz(samples) == pytest.approx(330, abs=2)
+    page.get_by_label("Choose a file").set_input_files(write_midi(tmp_path / "tune.mid", [(0.0, 1.5, 69, 0)]))
+    page.locator("#melody-shown").get_by_text("tune.mid, 0:01").wait_for()
+    sound, samples = made_with_melody(page, follower, "fast music")
+    assert sound["verb"] == "midi" and loudest_hz(samples) == pytest.approx(440, abs=2)
+    take_row(page, "tune.mid").click()
+    page.locator("#badge").get_by_text("MIDI file").wait_for()
+    names = page.locator("#actions > button").all_inner_texts()
+    assert names[0] == "Follow its melody" and not {"Continue", "Repaint", "Vary", "Loop"} & set(names)
+
+
+def test_what_goes_on_and_stories_follow_a_melody_too(hearing: Any, follower: Service, tmp_path: Path) -> None:
+    page = hearing
+    make(page, "slow piano", "1")
+    take_row(page, "slow piano").wait_for()
+    take_row(page, "slow piano").click()
+    page.locator("#actions").get_by_role("button", name="Continue").click()
+    open_melody(page)
+    page.get_by_label("Choose a file").set_input_files(write_midi(tmp_path / "tune.mid", [(0.0, 1.5, 69, 0)]))
+    page.locator("#melody-shown").get_by_text("tune.mid, 0:01").wait_for()
+    page.get_by_label("Length, s").fill("1")
+    page.get_by_role("button", name="Continue it").click()
+    until(lambda: [one for one in takes_of(follower) if one["verb"] == "continue"])
+    page.get_by_role("button", name="New music instead").click()
+    page.get_by_text("Story", exact=True).click()
+    assert page.locator("#melody-short").inner_text() == ": tune.mid, 0:01", "until it is removed"
+    page.get_by_label("Length, s").fill("2")
+    page.get_by_label("From", exact=True).nth(1).fill("0:01")
+    page.get_by_label("From", exact=True).nth(1).press("Enter")
+    page.get_by_role("button", name="Tell the story").click()
+    until(lambda: [one for one in takes_of(follower) if one["verb"] == "story"])
+    told = {one["verb"]: one["about"].get("melody") for one in takes_of(follower) if one["kind"] == "take"}
+    assert told["generate"] is None
+    for verb in ("continue", "story"):
+        assert told[verb]["name"].endswith(".mid"), verb
+
+
+def takes_of(service: Service) -> list[dict[str, Any]]:
+    return list(service.client.get("/v1/takes").json()["takes"])
 
 
 def test_without_a_microphone_the_page_says_so(browser: Any, follower: Service) -> None:

@@ -12,7 +12,7 @@ from musiclm.cli import app
 from musiclm.core.streams import STAGES
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.storm.model import SoundStorm
-from musiclm.train.plan import Counted, Machine, _as_deep, _Kept, count, count_whole, memory, plan_stage, sketch
+from musiclm.train.plan import Counted, Machine, _as_deep, _count, _Kept, _least, count, memory, plan_stage, sketch
 from musiclm.train.recipes import load_preset
 
 TINY = load_preset("tiny")
@@ -44,7 +44,7 @@ def test_parameters_and_operations_are_those_of_real_networks() -> None:
 @pytest.mark.parametrize(("stage", "depths"), [("semantic", [4]), ("w2vbert", [3]), ("mulan", [3, 2])])
 def test_two_layers_tell_of_all(stage: str, depths: list[int]) -> None:
     deep = _as_deep(TINY.recipe(stage).task, depths)
-    found, whole = asdict(count(deep)), asdict(count_whole(deep))
+    found, whole = asdict(count(deep)), asdict(_least(_count(deep)))  # every layer
     assert {name: pytest.approx(value, rel=1e-6) for name, value in whole.items()} == found
 
 

@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,6 @@ def timed(work: Callable[[], Any], repeats: int, device: str = "cpu", warm_up: b
     if warm_up:
         work()
     return statistics.median(seconds_of(work, device) for _ in range(repeats))
-
-
-@contextlib.contextmanager
-def use_threads(num: int) -> Iterator[None]:
-    """`num` CPU threads inside, what there was after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(num)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def precision_context(precision: str, device: str) -> Any:

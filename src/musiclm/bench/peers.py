@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from musiclm.bench.measure import num_parameters, use_threads, wait
+from musiclm.bench.measure import num_parameters, wait
+from musiclm.core.threads import num_threads
 from musiclm.generate.autoregressive import generate_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
 from musiclm.generate.session import MusicLM
@@ -69,7 +70,7 @@ def peers(
     """
     library = load_transformers()
     found: dict[str, Any] = {}
-    with use_threads(threads):
+    with num_threads(threads):
         for name, build in CODECS.items():
             say(f"{name} beside ours, in turn")
             found[name] = codec_figures(build(library, config.small).to(device).eval(), model, name, config, device)

@@ -11,12 +11,14 @@ from typing import Any
 
 from musiclm import __version__
 from musiclm.bench import speed
-from musiclm.bench.measure import machine, use_threads
+from musiclm.bench.loaded import LoadedConfig, loaded
+from musiclm.bench.measure import machine
 from musiclm.bench.peers import PeersConfig, load_transformers, peers
 from musiclm.bench.presets import NOT_MEASURED, PresetsConfig, presets
 from musiclm.bench.training import training
 from musiclm.core.artifact import git_revision, write_atomic
 from musiclm.core.bundle import open_bundle
+from musiclm.core.threads import num_threads
 from musiclm.generate.session import MusicLM
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.train.recipes import load_preset
@@ -71,13 +73,13 @@ def bench(bundle: str | Path, config: BenchConfig, device: str = "cpu", say: Say
     shortest = min(config.durations_s)
     for threads in config.threads:
         say(f"generating with {threads} thread{'s' if threads > 1 else ''}")
-        with use_threads(threads):
+        with num_threads(threads):
             figures[f"threads_{threads}"] = {
                 "generate": speed.generation(model, config.durations_s, repeats, device),
                 "generate_ar": speed.autoregressive(model, shortest, device),
                 "stages": speed.stages(model, repeats, device, config.stages_s),
             }
-    with use_threads(most):
+    with num_threads(most):
         say("batches")
         figures["batch"] = speed.batches(model, config.batches, shortest, repeats, device)
         figures["precision"] = {}
@@ -124,6 +126,13 @@ def bench_peers(
     made = document(model.bundle.hash, device, figures, threads=[threads], settings=dataclasses.asdict(config))
     made["machine"]["transformers"] = library.__version__
     return made
+
+
+def bench_loaded(bundle: str | Path, config: LoadedConfig, device: str = "cpu", say: Say = print) -> dict[str, Any]:
+    """How much slower generation gets while another process keeps a core busy. Raises: ArtifactError for no bundle."""
+    opened = open_bundle(bundle)
+    figures = loaded(opened.folder, config, device, say)
+    return document(opened.hash, device, figures, threads=[config.threads], settings=dataclasses.asdict(config))
 
 
 def bench_presets(config: PresetsConfig, device: str, say: Say = print) -> dict[str, Any]:

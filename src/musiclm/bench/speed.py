@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
-from musiclm.generate.autoregressive import ArAcoustic, collect, decode, generate_semantic
+from musiclm.generate.autoregressive import ArAcoustic, collect, decode, stream_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
 from musiclm.generate.session import MusicLM
 from musiclm.models.lm.model import TokenLM
@@ -84,7 +85,9 @@ def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision:
     text_s = timed(lambda: model.text_codes(PROMPT), repeats, device)
 
     def semantic() -> Tensor:
-        return generate_semantic(model.semantic, mulan, frames, config.semantic, [item_generator(0, "semantic")])
+        generators = [item_generator(0, "semantic")]
+        pieces = stream_semantic(model.semantic, mulan, frames, config.semantic, generators, lean=model.lean)
+        return torch.cat(list(pieces), 2)
 
     def acoustic() -> Tensor:
         generators = [item_generator(0, config.acoustic)]
@@ -166,12 +169,20 @@ def memory(bundle: Path, durations_s: Sequence[float], device: str, threads: int
 
 
 def in_fresh_process(
-    bundle: Path, duration_s: float, device: str, threads: int, mode: str = "stream"
+    bundle: Path,
+    duration_s: float,
+    device: str,
+    threads: int,
+    mode: str = "stream",
+    environment: dict[str, str] | None = None,
 ) -> dict[str, float]:
-    """What `musiclm.bench.fresh` prints. Raises: RuntimeError with the last line of its errors if it fails."""
+    """What `musiclm.bench.fresh` prints. environment: of the process, if not that of this one.
+
+    Raises: RuntimeError with the last line of its errors if it fails.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "musiclm.bench.fresh"]
     arguments = [str(bundle), str(duration_s), device, str(threads), mode]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"a fresh process failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return json.loads(done.stdout)

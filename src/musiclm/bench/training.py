@@ -32,7 +32,7 @@ from musiclm.data.corpus.manifest import Track, save_manifest
 from musiclm.data.labels import LABELS_FILE, Labels
 from musiclm.data.store import MULAN_WINDOW_S, StreamHeader, StreamWriter
 from musiclm.models.mulan.task import MuLanTask
-from musiclm.models.mulan.text import END, PAD, START, UNKNOWN, Pretrained, TextConfig, TextEncoder
+from musiclm.models.mulan.text import END, PAD, START, UNKNOWN, PretrainedBert, TextConfig, TextEncoder
 from musiclm.models.soundstream.bands_task import BandsTaskConfig
 from musiclm.nn.rvq import ResidualVQ
 from musiclm.train.loop import Run, Task, TrainConfig, one_step, pick_precision, to_device
@@ -211,7 +211,7 @@ def _track(index: int, split: Any) -> Track:
     )
 
 
-def random_text_encoder(config: TextConfig) -> Pretrained:
+def random_text_encoder(config: TextConfig) -> PretrainedBert:
     """A text encoder of these sizes with random weights, whose tokenizer takes every word for the same one."""
     special = {PAD: 0, UNKNOWN: 1, START: 2, END: 3}
     document = {
@@ -226,4 +226,4 @@ def random_text_encoder(config: TextConfig) -> Pretrained:
         "model": {"type": "WordLevel", "unk_token": "word", "vocab": {**special, "word": 4}},
     }  # fmt: skip
     tokenizer = Tokenizer.from_str(json.dumps(document))
-    return Pretrained(config=config, state=TextEncoder(config).state_dict(), tokenizer_json=tokenizer.to_str())
+    return PretrainedBert(config=config, state=TextEncoder(config).state_dict(), tokenizer_json=tokenizer.to_str())

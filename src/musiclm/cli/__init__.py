@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -32,6 +33,7 @@ from musiclm.cli import (
     train,
 )
 from musiclm.core.interrupt import Interrupted
+from musiclm.core.threads import wait_briefly
 
 app = typer.Typer(
     help="Music from text, and the training of every part of it.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -57,6 +59,7 @@ def main() -> None:
     It ends with 0, with 1 for an error, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM; all but 0 say why in a
     line.
     """
+    wait_briefly()
     warnings.showwarning = lambda message, *_: None if _one_of_many() else _say(f"note: {message}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -122,13 +125,21 @@ def _complain(error: Exception) -> int:
     if isinstance(error, MemoryError):
         _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        full = isinstance(error, OSError) and error.errno in FULL
-        _say_once(f"error: {error}{'; make room, and the same command goes on' if full else ''}")
+        told, full = _told(error)
+        _say_once(f"error: {told}{'; make room, and the same command goes on' if full else ''}")
         if isinstance(error, OSError):
             _close_stdout()
     else:
         raise error
     return 1
+
+
+def _told(error: Exception) -> tuple[str, bool]:
+    """What an error says, and whether a disk is full."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a folder: (from, to, why) by file
+        _, _, why = error.args[0][0]
+        return str(why), any(f"[Errno {number}]" in str(why) for number in FULL)
+    return str(error), isinstance(error, OSError) and error.errno in FULL
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,12 @@ def bench(
         bool,
         typer.Option("--peers", help="MusicGen, EnCodec, DAC and Mimi beside ours instead, random weights, in turn."),
     ] = False,
+    loaded: Annotated[
+        bool,
+        typer.Option(
+            "--loaded", help="How much slower generation gets beside a busy process instead, by how threads wait."
+        ),
+    ] = False,
     preset: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,8 +59,9 @@ def bench(
 ) -> None:
     """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
     from musiclm.bench.compare import table
+    from musiclm.bench.loaded import LoadedConfig
     from musiclm.bench.presets import PresetsConfig
-    from musiclm.bench.run import BenchConfig, bench_peers, bench_presets, save
+    from musiclm.bench.run import BenchConfig, bench_loaded, bench_peers, bench_presets, save
     from musiclm.bench.run import bench as measure
     from musiclm.core.output import check_output
     from musiclm.generate.checks import check_device
@@ -65,10 +72,9 @@ def bench(
     if compare is not None:
         print("\n".join(table(*(json.loads(path.read_text()) for path in compare))))
         return
-    if peers and quick:
-        raise ValueError("--peers has no quick form; give one of --peers and --quick")
-    if preset and (peers or quick):
-        raise ValueError("--preset measures other things than --peers and --quick; give one of the three")
+    kinds = {"--quick": quick, "--peers": peers, "--loaded": loaded, "--preset": bool(preset)}
+    if len(chosen_kinds := [name for name, given in kinds.items() if given]) > 1:
+        raise ValueError(f"{' and '.join(chosen_kinds)} measure different things; give one of them")
     if not preset:  # of presets, what is missing says why
         check_device(device)
     if out is not None:
@@ -83,6 +89,9 @@ def bench(
             batches=tuple(batch or PresetsConfig.batches),
         )
         result = bench_presets(config, device, say)
+    elif loaded:
+        settings = LoadedConfig() if threads is None else LoadedConfig(threads=threads)
+        result = bench_loaded(model, settings, device, say)
     elif peers:
         result = bench_peers(model, device, threads, say)
     else:

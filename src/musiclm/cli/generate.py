@@ -116,6 +116,12 @@ Blend = Annotated[
     float,
     typer.Option(help="Seconds that a change of prompt takes; 0 is at once.", callback=checked_by(_check_blend)),
 ]
+Tune = Annotated[
+    Path | None,
+    typer.Option(
+        "--melody", help="A sound file, hummed, whistled or played, or a MIDI file: the melody that the music follows."
+    ),
+]
 Raw = Annotated[bool, typer.Option("--raw", help="With -o -: 16-bit little-endian samples, without a header.")]
 Bars = Annotated[bool, typer.Option(help="Show progress bars.")]
 
@@ -199,18 +205,12 @@ def generate(
         ),
     ] = None,
     raw: Raw = False,
-    melody: Annotated[
-        Path | None,
-        typer.Option(
-            help="A sound file, hummed, whistled or played, or a MIDI file: the melody that the music follows."
-        ),
-    ] = None,
+    melody: Tune = None,
     take: KeepTake = False,
     progress: Bars = True,
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.melody import check_melody_file
     from musiclm.generate.story import of_prompts
     from musiclm.generate.wishes import wished
 
@@ -228,9 +228,7 @@ def generate(
     elif blend:
         raise typer.BadParameter("--blend does nothing without --at")
     check_pipe(output, raw, num, take)
-    if melody is not None:
-        check_melody_file(melody)
-    paths = free_paths(output, num, take, inputs=[] if melody is None else [melody])
+    paths = free_paths(output, num, take, inputs=check_melody(melody))
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     wishes |= {"semantic.top_k": top_k, "semantic.top_p": top_p}
@@ -238,9 +236,7 @@ def generate(
         temperatures = (coarse_temperature, fine_temperature, storm_temperature)
         loaded, config = open_model(model, device, told, wishes, *temperatures)
         tell_understood(loaded, config, told)
-        tune = None if melody is None else loaded.melody(melody)
-        if tune is not None:
-            print(f"follows {melody}: {min(tune.seconds, duration):.1f} s of it")
+        tune = followed(loaded, melody, duration)
         console = Console(stderr=True)
         for index, path in enumerate(paths):
             with progress_bar(console, progress) as bars:
@@ -264,6 +260,25 @@ def tell_understood(model: "MusicLM", config: "GenerateConfig", prompt: "str | S
     """Says to which tempo and key the music is steered."""
     for line in model.understood(config.steer, prompt or "").splitlines():
         print(f"understood: {'' if prompt else 'no prompt, '}{line}")
+
+
+def check_melody(melody: Path | None) -> list[Path]:
+    """The file of a melody, if there is one, as a list. Raises: AudioError for one that is neither sound nor MIDI."""
+    from musiclm.generate.melody import check_melody_file
+
+    if melody is None:
+        return []
+    check_melody_file(melody)
+    return [melody]
+
+
+def followed(model: "MusicLM", melody: Path | None, duration_s: float) -> "Melody | None":
+    """The melody of a file, if there is one; says so in a line. Raises: as `MusicLM.melody`."""
+    if melody is None:
+        return None
+    told = model.melody(melody)
+    print(f"follows {melody}: {min(told.seconds, duration_s):.1f} s of it")
+    return told
 
 
 def check_pipe(output: Path | None, raw: bool, num: int = 1, take: bool = False) -> None:

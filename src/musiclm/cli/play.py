@@ -20,7 +20,10 @@ from musiclm.cli.generate import (
     Seed,
     Temperature,
     Tempo,
+    Tune,
+    check_melody,
     check_pipe,
+    followed,
     open_model,
     piped,
     tell_understood,
@@ -73,6 +76,7 @@ def play(
         Path | None, typer.Option("--output", "-o", help="- sends WAV to standard output, as for `| ffplay -`.")
     ] = None,
     raw: Raw = False,
+    melody: Tune = None,
 ) -> None:
     """Play music without an end. A line typed meanwhile is the next prompt; Ctrl-D or Ctrl-C ends it."""
     from musiclm.core.audio import SAMPLE_RATE_HZ
@@ -85,12 +89,14 @@ def play(
     check_pipe(output, raw)
     if output is not None and str(output) != "-":
         raise typer.BadParameter(f"-o {output}: play writes to - only; `musiclm generate` makes files")
+    check_melody(melody)
     use_threads(threads)
     wishes = wished(None, levels, temperature, guidance, tempo, key, beat)
     with piped(output) as out:
         speakers = Speakers(SAMPLE_RATE_HZ, ahead) if out is None else None  # what is missing is said at once
         loaded, config = open_model(model, device, prompt, wishes)
-        live = loaded.live(prompt, seed, config)
+        tune = followed(loaded, melody, float("inf") if duration is None else duration)
+        live = loaded.live(prompt, seed, config, melody=tune)
         tell_understood(loaded, config, prompt)
         print("type another prompt whenever you like; Ctrl-D or Ctrl-C ends")
         if speakers is not None:

@@ -19,8 +19,11 @@ from musiclm.cli.generate import (
     Seed,
     Temperature,
     Tempo,
+    Tune,
     check_length,
+    check_melody,
     check_pipe,
+    followed,
     free_paths,
     make,
     open_model,
@@ -65,6 +68,7 @@ def story(
         ),
     ] = None,
     raw: Raw = False,
+    melody: Tune = None,
     take: KeepTake = False,
     progress: Bars = True,
 ) -> None:
@@ -77,12 +81,13 @@ def story(
     duration = duration or min(told.sections[-1].at_s + LAST_S, MAX_DURATION_S)
     told.check_duration(duration)
     check_pipe(output, raw, take=take)
-    (path,) = free_paths(output, 1, take, file.with_suffix(".wav"), [file])
+    (path,) = free_paths(output, 1, take, file.with_suffix(".wav"), [file, *check_melody(melody)])
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     with piped(output) as out:
         loaded, config = open_model(model, device, told, wishes)
         tell_understood(loaded, config, told)
+        tune = followed(loaded, melody, duration)
         with progress_bar(Console(stderr=True), progress) as bars:
-            line = make(loaded, told, duration, seed, config, path, bars, keep_take=take, out=out, raw=raw)
+            line = make(loaded, told, duration, seed, config, path, bars, keep_take=take, out=out, raw=raw, melody=tune)
         print(line)

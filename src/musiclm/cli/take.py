@@ -18,6 +18,9 @@ from musiclm.cli.generate import (
     Seed,
     Temperature,
     Tempo,
+    Tune,
+    check_melody,
+    followed,
     free_paths,
     make,
     open_model,
@@ -84,13 +87,14 @@ def continue_(
             "--output", "-o", help="wav, flac, ogg, opus or mp3. By default FILE-continued.wav, if none is there."
         ),
     ] = None,
+    melody: Tune = None,
     take: KeepTake = False,
     progress: Bars = True,
 ) -> None:
     """Go on with music that is there: a recording, or a take.
 
     The given part stays as it is up to the last whole frame of the codes, where the new music begins after a cross-fade
-    of 50 ms.
+    of 50 ms. A melody begins there, too; without one the rest of the take's own is followed.
     """
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
@@ -106,18 +110,22 @@ def continue_(
         own = parent.about.prompt
     else:
         probe(file)
-    (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), [file])
+    inputs = [file, *check_melody(melody)]
+    (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), inputs)
     use_threads(threads)
     wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
     loaded, config = open_model(model, device, prompt or own, wishes)
+    tune = followed(loaded, melody, duration)
     given = loaded.given(file)
     config = loaded.about(prompt, duration, seed, config, given, new_only).config
-    print(f"understood: {loaded.understood(config.steer, prompt or own or '')}")
+    print(f"understood: {loaded.understood(config.steer, prompt or given.prompt or '')}")
     rate = loaded.sample_rate_hz
     print(
         f"goes on after {given.parent.joint_samples / rate:.2f} s of {file}, the last whole frame; "
         f"the models read the last {given.parent.context_samples / rate:.2f} s"
     )
+    if tune is None and given.melody is not None:
+        print(f"follows the rest of {given.melody.file.name}")
     with progress_bar(Console(stderr=True), progress) as bars:
-        line = make(loaded, prompt, duration, seed, config, path, bars, given, new_only, take)
+        line = make(loaded, prompt, duration, seed, config, path, bars, given, new_only, take, melody=tune)
     print(line)

@@ -103,8 +103,8 @@ def read_blocks(
 ) -> Iterator[Float[np.ndarray, "c s"]]:
     """Streams a file block by block (about 250 000 frames each), resampled and, if `mono`, mixed to one channel.
 
-    The blocks joined are exactly what `read_audio` and `resample` give on the whole file. `sample_rate_hz` None keeps
-    the file's own rate. Mixing is the mean over channels.
+    The blocks joined are exactly what `resample` gives of the whole file. `sample_rate_hz` None keeps the file's own
+    rate. Mixing is the mean over channels.
 
     Raises: AudioError, possibly after some blocks, if the file turns out damaged, truncated or without a sample.
     """
@@ -145,12 +145,6 @@ def resample_blocks(
             yield np.ascontiguousarray(out.T)
     if stream is not None:
         yield np.ascontiguousarray(stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T)
-
-
-def read_audio(path: str | Path) -> tuple[Float[np.ndarray, "c s"], int]:
-    """A whole file at its own rate: (audio in [-1, 1], sample_rate_hz). Raises: AudioError."""
-    info = probe(path)
-    return np.concatenate(list(read_blocks(path, sample_rate_hz=None, mono=False)), axis=1), info.sample_rate_hz
 
 
 def load(path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ) -> Float[np.ndarray, " s"]:

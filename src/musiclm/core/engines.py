@@ -94,19 +94,6 @@ def jobs_for(num_units: int) -> int:
     return max(1, min(num_cores(), num_units // UNITS_PER_PROCESS))
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes in one thread: processes share the cores, and results are the same in every process."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class LocalEngine:
     """This machine: `jobs` processes, or, with 1, this process.
 

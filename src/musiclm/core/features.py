@@ -14,10 +14,6 @@ from torch.nn import functional as F
 SAMPLE_RATE_HZ = 24000
 
 
-def hz_to_mel(hz: Tensor) -> Tensor:
-    return 2595.0 * torch.log10(1.0 + hz / 700.0)
-
-
 def mel_to_hz(mel: Tensor) -> Tensor:
     return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
 

@@ -1,7 +1,7 @@
 """Models made by others, of the library transformers, by folder or hub id: safetensors only; no code of theirs runs.
 
-An artifact that uses one holds a `Source`: the name, the hub's commit and a hash of all files that matter. The files
-are read from there each time and compared with the hash, or from the artifact itself if it has taken them in
+An artifact that uses one holds a `PretrainedSource`: the name, the hub's commit and a hash of all files that matter.
+The files are read from there each time and compared with the hash, or from the artifact itself if it has taken them in
 (`take_in`), in its folder `source/`.
 """
 
@@ -30,7 +30,7 @@ FILES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PretrainedSource:
     """Where a model made by others lies, and what it is by hash."""
 
     name: str  # a folder, or owner/name on the hub
@@ -38,21 +38,30 @@ class Source:
     hash: str  # of its files
 
 
-def find_source(name: str) -> tuple[Source, Path]:
-    """A model by folder or hub id, `owner/name` or `owner/name@revision`, and the folder that its files lie in.
+def find_folder(name: str | Path) -> Path:
+    """The folder of a model by folder or hub id, `owner/name` or `owner/name@revision`.
+
+    Raises: ArtifactError if it is not there.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not is_id(str(name)):
+        raise ArtifactError(f"no model {str(name)!r}: it is no folder here; a Hugging Face model is named owner/name")
+    return download(str(name), FILES)
+
+
+def find_source(name: str) -> tuple[PretrainedSource, Path]:
+    """A model by folder or hub id, and the folder that its files lie in.
 
     Raises: ArtifactError if it is not there or has no safetensors.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return Source(name=str(folder.resolve()), hash=_hash(folder)), folder
-    if not is_id(name):
-        raise ArtifactError(f"no model {name!r}: it is no folder here; a Hugging Face model is named owner/name")
-    folder = download(name, FILES)
-    return Source(name=parse_id(name).repo, revision=folder.name, hash=_hash(folder)), folder
+    folder = find_folder(name)
+    if Path(name).is_dir():
+        return PretrainedSource(name=str(folder.resolve()), hash=_hash(folder)), folder
+    return PretrainedSource(name=parse_id(name).repo, revision=folder.name, hash=_hash(folder)), folder
 
 
-def open_source(source: Source, artifact: Path) -> Path:
+def open_source(source: PretrainedSource, artifact: Path) -> Path:
     """The folder with the files of the source of an artifact. Raises: ArtifactError if they are gone or others."""
     folder = artifact / SOURCE_FOLDER
     if not folder.is_dir():
@@ -78,7 +87,7 @@ def take_in(artifact: Path, target: Path) -> None:
     Raises: as `open_source`.
     """
     document = read_config(artifact)
-    source = Source(**document["config"]["source"])
+    source = PretrainedSource(**document["config"]["source"])
     folder = open_source(source, artifact)
     named = source if source.revision else replace(source, name=Path(source.name).name)  # no path of this machine
     with replacing_folder(target) as work:
@@ -117,11 +126,11 @@ def model_type(folder: str | Path) -> str:
     return str(loading(folder, lambda library: library.PretrainedConfig.get_config_dict(str(folder))[0])["model_type"])
 
 
-def load_pretrained(name: str | Path, what: str = "the model") -> Any:
+def load_pretrained(folder: Path, what: str = "the model") -> Any:
     """A model, in eval mode and float32. Raises: ArtifactError in a line that says why it can't be loaded."""
 
     def build(library: Any) -> nn.Module:
-        settings, _ = library.PretrainedConfig.get_config_dict(str(name))
+        settings, _ = library.PretrainedConfig.get_config_dict(str(folder))
         if settings.get("model_type") == "mert_model":  # HuBERT's layers under a name that transformers does not know
             others = [key for key in ("feature_extractor_cqt", "deepnorm") if settings.get(key)]
             if others or float(settings.get("attention_relax", -1)) > 0:
@@ -131,7 +140,7 @@ def load_pretrained(name: str | Path, what: str = "the model") -> Any:
             load, options = library.HubertModel.from_pretrained, {"config": config}
         else:
             load, options = library.AutoModel.from_pretrained, {}
-        model, told = load(name, use_safetensors=True, output_loading_info=True, **options)
+        model, told = load(str(folder), use_safetensors=True, output_loading_info=True, **options)
         # what only masks inputs in pretraining is missing in some published models
         lost = sorted(key for key in told["missing_keys"] if "masked_spec_embed" not in key)
         if lost:
@@ -139,7 +148,7 @@ def load_pretrained(name: str | Path, what: str = "the model") -> Any:
         found: nn.Module = model.float().eval()
         return found
 
-    return loading(name, build, what)
+    return loading(folder, build, what)
 
 
 def loading(name: str | Path, load: Callable[[Any], Any], what: str = "the model") -> Any:

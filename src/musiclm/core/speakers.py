@@ -31,11 +31,11 @@ class Speakers:
         Raises: DeviceError if the library, PortAudio or a device is missing.
         """
         self.sample_rate_hz, self.ahead_s = sample_rate_hz, ahead_s
-        self.underruns = 0  # times that the sound broke off for want of more
-        self.missing_samples = 0  # how long these were
+        self.underruns = 0  # times that the sound broke off, for want of more or because the device was served late
+        self.missing_samples = 0  # that were wanted and not there
         self._ready: deque[np.ndarray] = deque()
         self._num_ready = 0
-        self._begun = self._over = self._dry = False
+        self._begun = self._over = self._dry = self._stopped = False
         self._room = threading.Condition()
         self._stream = self._open()
 
@@ -52,9 +52,15 @@ class Speakers:
                 f"playing needs PortAudio ({error}); install it (Debian: apt install libportaudio2), "
                 "or send the music on with -o -"
             ) from None
+        except Exception as error:  # PortAudio is there and finds no sound system
+            raise DeviceError(f"PortAudio can't begin ({error}); send the music on with -o -") from None
         try:
             return sounddevice.OutputStream(
-                samplerate=self.sample_rate_hz, channels=1, dtype="float32", callback=self._fill
+                samplerate=self.sample_rate_hz,
+                channels=1,
+                dtype="float32",
+                callback=self._fill,
+                finished_callback=self._finish,
             )
         except sounddevice.PortAudioError as error:
             raise DeviceError(
@@ -75,27 +81,46 @@ class Speakers:
 
         Raises: DeviceError if the device takes nothing any more.
         """
+        self._wait(self.ahead_s)
         with self._room:
-            room = self._room.wait_for(lambda: self._num_ready <= self.ahead_s * self.sample_rate_hz, PATIENCE_S)
-            if not room:
-                raise DeviceError("the sound device takes no more sound; was it unplugged?")
             self._ready.append(np.asarray(block, np.float32))
             self._num_ready += len(block)
         if not self._begun:
             self._begun = True
-            self._stream.start()
+            try:
+                self._stream.start()
+            except Exception as error:  # a PortAudioError, of a library that need not be there
+                raise DeviceError(f"the sound device can't begin ({error}); is another program using it?") from None
 
     def drain(self) -> None:
-        """Waits until all is played."""
+        """Waits until all is played. Raises: DeviceError if the device takes nothing any more."""
         self._over = True
-        with self._room:
-            played = self._room.wait_for(lambda: not self._num_ready, PATIENCE_S)
-        if self._begun and played:
+        self._wait(0.0)
+        if self._begun:
             time.sleep(float(np.max(self._stream.latency)))
 
-    def _fill(self, out: Float[np.ndarray, "s 1"], num: int, *_: object) -> None:
-        """What PortAudio calls, in a thread of its own, for the next samples."""
+    def _wait(self, ahead_s: float) -> None:
+        """Until no more than `ahead_s` is ready. Raises: DeviceError if that does not come."""
+        with self._room:
+            most = ahead_s * self.sample_rate_hz
+            room = self._room.wait_for(lambda: self._stopped or self._num_ready <= most, PATIENCE_S)
+            if self._stopped or not room:
+                raise DeviceError(
+                    "the sound device takes no more sound; was it unplugged? Begin anew, or send the music on with -o -"
+                )
+
+    def _finish(self) -> None:
+        """What PortAudio calls, in a thread of its own, once a stream has ended: by `abort`, or because its device is
+        gone.
+        """
+        with self._room:
+            self._stopped = True
+            self._room.notify_all()
+
+    def _fill(self, out: Float[np.ndarray, "s 1"], num: int, _: object, status: Any) -> None:
+        """What PortAudio calls, in a thread of its own, for the next samples. status: what went wrong before."""
         done = 0
+        late = bool(status and status.output_underflow) and not self._dry
         with self._room:
             while self._ready and done < num:
                 block = self._ready[0]
@@ -112,7 +137,7 @@ class Speakers:
         dry = done < num and not self._over
         if dry:
             self.missing_samples += num - done
-            self.underruns += not self._dry
+        self.underruns += late + (dry and not self._dry)
         self._dry = dry
 
 

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from musiclm.core.engines import Engine, LocalEngine, jobs_for, one_thread, run_in_order
+from musiclm.core.engines import Engine, LocalEngine, jobs_for, run_in_order
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.core.theory import estimate_key
+from musiclm.core.threads import num_threads
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.listen.tagger import MTT_TAGS, Tagger, pieces
@@ -219,7 +220,7 @@ def label_corpus(
 
 
 def _label(labeller: Labeller, corpus_dir: Path, windows: list[tuple[Track, float]]) -> list[Labels]:
-    with one_thread():
+    with num_threads(1):  # processes share the cores, and results are the same in every process
         return [
             dataclasses.replace(
                 labeller(read_clip(corpus_dir, track, start_s, WINDOW_S), track.id, start_s),

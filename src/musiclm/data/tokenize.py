@@ -13,9 +13,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from musiclm.core.audio import resample
-from musiclm.core.engines import Engine, LocalEngine, jobs_for, one_thread, run_in_order
+from musiclm.core.engines import Engine, LocalEngine, jobs_for, run_in_order
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.core.streams import ACOUSTIC, ENCODER_OF, MELODY, MULAN, TokenSpec
+from musiclm.core.threads import num_threads
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.store import TRACKS_PER_SHARD, StoreError, StreamHeader, StreamWriter
@@ -24,7 +25,7 @@ from musiclm.models.melody.model import MelodyEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder:
+class TokenEncoder:
     """A frozen encoder as the store needs it; `of_codec` and the like make one of a model, `load` of an artifact.
 
     One that was loaded can be pickled: as its place, from which another process loads it, once.
@@ -38,7 +39,7 @@ class Encoder:
     place: tuple[str, Path, str] | None = None  # what `load` was given
 
     @classmethod
-    def load(cls, stream: str, folder: Path, device: str = "cpu") -> "Encoder":
+    def load(cls, stream: str, folder: Path, device: str = "cpu") -> "TokenEncoder":
         """The encoder that fills a stream, from its artifact.
 
         Raises: ArtifactError if the folder holds no such model.
@@ -61,7 +62,7 @@ class Encoder:
         return _loaded, (*self.place, self.header)
 
     @classmethod
-    def of_codec(cls, model: Codec, device: str = "cpu") -> "Encoder":
+    def of_codec(cls, model: Codec, device: str = "cpu") -> "TokenEncoder":
         """Raises: StoreError if the model has no hash, that is, was not loaded from an artifact. So do the others."""
         model.eval().to(device)
 
@@ -72,13 +73,13 @@ class Encoder:
         return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.codebooks)
 
     @classmethod
-    def of_semantic(cls, model: SemanticEncoder, device: str = "cpu") -> "Encoder":
+    def of_semantic(cls, model: SemanticEncoder, device: str = "cpu") -> "TokenEncoder":
         model.eval().to(device)
         header = _header(model.spec, model.codes_hash)
         return cls(encode=lambda audio: model.encode(audio.to(device))[0], header=header, codebooks=model.codebooks)
 
     @classmethod
-    def of_joint(cls, model: JointEmbedding, device: str = "cpu") -> "Encoder":
+    def of_joint(cls, model: JointEmbedding, device: str = "cpu") -> "TokenEncoder":
         model.eval().to(device)
         rvq = model.rvq
         spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
@@ -86,16 +87,16 @@ class Encoder:
         return cls(encode=encode, header=_header(spec, model.codes_hash), codebooks=rvq.codebooks)
 
     @classmethod
-    def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "Encoder":
+    def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "TokenEncoder":
         model.eval().to(device)
         encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
         return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.rvq.codebooks)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(stream: str, folder: Path, device: str, header: StreamHeader) -> Encoder:
+def _loaded(stream: str, folder: Path, device: str, header: StreamHeader) -> TokenEncoder:
     """Raises: StoreError if another encoder lies in the folder, as it may on another machine."""
-    encoder = Encoder.load(stream, folder, device)
+    encoder = TokenEncoder.load(stream, folder, device)
     if encoder.header != header:
         raise StoreError(f"{folder} holds another {ENCODER_OF[stream]} on this machine; all machines must see the same")
     return encoder
@@ -116,7 +117,7 @@ def encode_long(model: Codec, audio: Float[Tensor, "1 1 s"], piece_s: float = 20
 
 def tokenize_corpus(
     corpus_dir: Path,
-    encoder: Encoder,
+    encoder: TokenEncoder,
     out: Path,
     splits: Sequence[str] = ("train", "validation", "test"),
     max_seconds_per_track: float | None = None,
@@ -181,7 +182,7 @@ class Play:
 
 @torch.no_grad()
 def encode_play(
-    encoder: Encoder, corpus_dir: Path, max_seconds: float | None, play: Play
+    encoder: TokenEncoder, corpus_dir: Path, max_seconds: float | None, play: Play
 ) -> tuple[float, float, Shaped[np.ndarray, "_ _"]]:
     """Where the encoded part of a track begins and how long it is, in seconds as it is played, and its tokens."""
     seconds = play.track.seconds / play.speed
@@ -191,5 +192,5 @@ def encode_play(
     audio = read_clip(corpus_dir, play.track, start_s * play.speed, length_s * play.speed)
     if play.speed != 1:
         audio = resample(audio[None], SAMPLE_RATE_HZ * play.speed, SAMPLE_RATE_HZ)[0]
-    with one_thread():
+    with num_threads(1):  # processes share the cores, and results are the same in every process
         return start_s, length_s, encoder.encode(torch.from_numpy(audio)[None, None]).cpu().numpy()

@@ -205,23 +205,3 @@ def mean_auc(values: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -
     areas = [area_under_curve(values[:, k], truth[:, k]) for k in range(values.shape[1])]
     areas = [area for area in areas if np.isfinite(area)]
     return float(np.mean(areas)) if areas else float("nan")
-
-
-def within_groups(
-    prompts: Sequence[Prompt], scores: dict[str, Float[np.ndarray, " n"]], groups: Sequence[int]
-) -> dict[str, tuple[float, int]]:
-    """AUC of each concept among clips of the same group alone, such as sections of a story, and of how many pairs.
-
-    A pair is a clip whose prompt names the concept and one of its group whose prompt does not; the AUC is the share of
-    pairs in which the first scores higher, ties half: 0.5 is chance. Concepts without a pair are left out.
-    """
-    found = {}
-    for name in CONCEPTS:
-        named, pairs = np.array([name in prompt.concepts for prompt in prompts]), []
-        for group in dict.fromkeys(groups):
-            inside = np.array([other == group for other in groups])
-            for yes in scores[name][inside & named]:
-                pairs += [1.0 if yes > no else 0.5 if yes == no else 0.0 for no in scores[name][inside & ~named]]
-        if pairs:
-            found[name] = float(np.mean(pairs)), len(pairs)
-    return found

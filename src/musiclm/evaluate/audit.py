@@ -38,7 +38,7 @@ from musiclm.listen.judge import Judge
 from musiclm.listen.music import Description, chroma_blocks, describe
 from musiclm.listen.signal import sanity
 from musiclm.listen.tagger import MTT_TAGS, Tagger
-from musiclm.models.mulan.text import TextEncoder, load_pretrained, tokenize
+from musiclm.models.mulan.text import TextEncoder, load_bert, tokenize
 
 WINDOW_S = 10.0
 # concept of `evaluate.adherence` -> words of which one stands in a window's style, genres, moods or era
@@ -312,7 +312,7 @@ def grams(text: str, n: int) -> list[tuple[str, ...]]:
 
 def embed(texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
     """Unit vectors of the pretrained sentence encoder. Raises: ValueError if it is not installed."""
-    start = load_pretrained()
+    start = load_bert()
     encoder = TextEncoder(start.config).eval()
     encoder.load_state_dict(start.state)
     tokenizer = Tokenizer.from_str(start.tokenizer_json)

@@ -143,14 +143,14 @@ def _ranks(rows: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "r n"]:
 
 
 @dataclass(frozen=True)
-class Clips:
+class ScoredClips:
     """Clips of a split and their scores by concept."""
 
     audio: Float[np.ndarray, "n s"]
     scores: dict[str, Float[np.ndarray, " n"]]
 
 
-def analyse(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> Clips:
+def analyse(corpus_dir: Path, split: Split, per_track: int, cache: Path | None = None) -> ScoredClips:
     """`per_track` clips of each real track of a split, analysed; the figures are kept in `cache`, a JSON file.
 
     Raises: ValueError if the split has no real tracks of ten seconds, or an analyser is not installed.
@@ -171,7 +171,7 @@ def analyse(corpus_dir: Path, split: Split, per_track: int, cache: Path | None =
     tags = np.array([row["tags"] for row in known[MUSICNN]])
     described = [Description(**row) for row in known[LIBROSA]]
     loudness = [row["loudness_lufs"] for row in known[METER]]
-    return Clips(clips, concept_scores(tags, described, loudness))
+    return ScoredClips(clips, concept_scores(tags, described, loudness))
 
 
 def _known(cache: Path) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _known(cache: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def match_model(model: JointEmbedding, clips: Clips, prompts: Sequence[Prompt]) -> Match:
+def match_model(model: JointEmbedding, clips: ScoredClips, prompts: Sequence[Prompt]) -> Match:
     """`match` of a model, with its embeddings of clips and texts."""
     texts = [prompt.text for prompt in prompts]
     text = torch.cat([model.embed_text(texts[i : i + 32]) for i in range(0, len(texts), 32)])

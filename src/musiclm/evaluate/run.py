@@ -33,7 +33,7 @@ from musiclm.evaluate.clipset import DamagedError, Say
 from musiclm.evaluate.config import EvaluateConfig
 from musiclm.evaluate.controls import reliable
 from musiclm.evaluate.pictures import PICTURES_FILE, side_by_side
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sections import SECTIONS
 from musiclm.evaluate.sets import ClipSets, spread
 
@@ -107,9 +107,9 @@ class Study:
                 f"{self.settings[changed[0]]}); name another --report folder"
             )
 
-    def sections(self) -> dict[str, tuple[Section, Callable[[], Figures]]]:
+    def sections(self) -> dict[str, tuple[ReportSection, Callable[[], Figures]]]:
         """What can be measured here, by name: without a corpus, what needs no real music."""
-        found: dict[str, tuple[Section, Callable[[], Figures]]] = {}
+        found: dict[str, tuple[ReportSection, Callable[[], Figures]]] = {}
         for name, section in SECTIONS.items():
             if section.needs_corpus and not self.sets.has_corpus:
                 continue
@@ -140,7 +140,7 @@ class Study:
         self.say(f"measured in {time.monotonic() - started:.0f} s")
         return report
 
-    def _measured(self, name: str, section: Section, measure: Callable[[], Figures]) -> Figures:
+    def _measured(self, name: str, section: ReportSection, measure: Callable[[], Figures]) -> Figures:
         """A section's figures, as they are kept."""
         path = self.folder / "sections" / f"{name}.json"
         if not path.exists():

@@ -15,7 +15,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class ReportSection:
     """One section: its measure and how it is shown."""
 
     title: str

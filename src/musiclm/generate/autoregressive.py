@@ -17,9 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm.core.streams import Pace
+from musiclm.core.threads import on_threads, threads_for
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.steer import Guide
+from musiclm.models.lm.frames import Frames, LeanLM
+from musiclm.models.lm.melody import part_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 from musiclm.nn.transformer import StaticStep
@@ -32,6 +35,12 @@ def steps_are_static(device: torch.device) -> bool:
     return device.type == "cuda" and not torch.is_autocast_enabled(device.type)
 
 
+def _threads_of(model: TokenLM, streams: object, num_frames: int, sampling: Sampling, u: Tensor, *_: object) -> int:
+    """Threads that share a step of `decode`: it multiplies every weight, for every row."""
+    return threads_for(u.shape[0] * sum(weight.numel() for weight in model.parameters()))
+
+
+@on_threads(_threads_of)
 @torch.inference_mode()
 def decode(
     model: TokenLM,
@@ -41,12 +50,14 @@ def decode(
     u: Float[Tensor, "b n"],
     given: Int[Tensor, "b q p"] | None = None,
     steering: Sequence[Guide] = (),
+    lean: LeanLM | None = None,
 ) -> Iterator[Int[Tensor, " b"]]:
     """The codes of one sequence after `given`, one level of one frame at a time: level j mod levels at step j.
 
     `streams` holds the conditions; a missing "mulan" is the null condition. A "melody" is by frame of the target, with
     what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws:
-    (t - p) * q per row. `steering`, one a row, has heard before what is given.
+    (t - p) * q per row. `steering`, one a row, has heard before what is given. `lean`: the model's, if it `fits` and is
+    at hand.
     """
     layout = model.layout
     target = layout.target_spec
@@ -65,9 +76,9 @@ def decode(
         prefix = torch.cat([prefix, layout.prefix(streams, null)[0]])
     x, known = model.embed(prefix), 0 if given is None else given.shape[2]
     if given is not None and known:
-        frames = model.embed_codes(torch.cat([given, given]) if guided else given)
-        x = torch.cat([x, frames], 1)
-        positions = torch.cat([positions, layout.target_positions(0, frames.shape[1], device)])
+        embedded = model.embed_codes(torch.cat([given, given]) if guided else given)
+        x = torch.cat([x, embedded], 1)
+        positions = torch.cat([positions, layout.target_positions(0, embedded.shape[1], device)])
     if told is not None:
         ahead = prefix.shape[1] - 1
         x = torch.cat([x[:, :ahead], x[:, ahead:] + told[:, : x.shape[1] - ahead]], 1)
@@ -77,18 +88,21 @@ def decode(
     assert u.shape[1] == total - first, (u.shape, total, first)
     hidden, moved = model.transformer(x, positions, cache)
     assert moved is not None
+    given_codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
+    given_codes = torch.cat([given_codes, given_codes]) if guided else given_codes
+    frames = None
+    if LeanLM.fits(model):
+        frames = Frames(lean or LeanLM(model), moved, hidden[:, prefix.shape[1] - 1 :], given_codes, num_frames)
     # a place of the sequence is an id, or a frame
     static = (total - first) // levels * layout.places_per_frame >= STATIC_STEPS and steps_are_static(device)
     one = StaticStep(model.transformer, moved) if static else None
     state, frame = hidden[:, -1], []
     past = None
-    if model.config.pointer_heads:
-        known_codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
-        known_codes = torch.cat([known_codes, known_codes]) if guided else known_codes
-        past = model.pointer.begin(hidden[:, prefix.shape[1] - 1 :], known_codes, num_frames)
+    if model.config.pointer_heads and frames is None:
+        past = model.pointer.begin(hidden[:, prefix.shape[1] - 1 :], given_codes, num_frames)
     for step in range(first, total):
         level = step % levels
-        logits = model.logits(state, level, past)
+        logits = model.logits(state, level, past) if frames is None else frames.logits(level)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
         if steering:
@@ -105,6 +119,11 @@ def decode(
         yield code
         if step + 1 == total:
             return
+        if frames is not None:
+            place = step // levels + 1
+            next_told = None if told is None else told[:, place : place + 1]
+            frames.hear(level, torch.cat([code, code]) if guided else code, next_told)
+            continue
         ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
         if not layout.whole_frames:
             next_told = None if told is None else told[:, step + 1 : step + 2]
@@ -155,19 +174,20 @@ def stream_semantic(
     chunk_s: float = 1.0,
     steering: Sequence[Guide] = (),
     melody: Int[Tensor, "b r t"] | None = None,
+    lean: LeanLM | None = None,
 ) -> Iterator[Int[Tensor, "b q n"]]:
     """Semantic codes of a clip of any length, `chunk_s` at a time (MusicLM, section 3.2); num_frames None: without end.
 
     Past the length of its training crops (30 s as published) the window moves on by half: its last half is the prefix
     of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
     window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
-    nothing is steered. melody: codes by frame, of `num_frames`, the prompt's included
-    (`musiclm.models.lm.melody.by_frame`).
+    nothing is steered. melody: codes by frame from the first, the prompt's included
+    (`musiclm.models.lm.melody.by_frame`); after their end there is none. lean: the model's, if it `fits` and is at
+    hand.
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
     batch, schedule = len(generators), Schedule.of(mulan)
-    assert melody is None or melody.shape[2] == num_frames
     for _, each_condition in schedule.changes:
         if each_condition.mulan is not None:
             check_generators(generators, each_condition.mulan.shape[0])
@@ -189,6 +209,8 @@ def stream_semantic(
     fresh: list[Tensor] = []
     u = torch.zeros(batch, 0, device=device)  # drawn and not used: what one condition leaves is the next one's
     condition: Condition | None = None
+    if lean is None and LeanLM.fits(model):
+        lean = LeanLM(model)
     while done != num_frames:
         before, condition = condition, schedule.begin(done)
         if before is not None and condition is not before:
@@ -203,8 +225,8 @@ def stream_semantic(
         streams = {} if condition.mulan is None else {"mulan": condition.mulan}
         if melody is not None:
             start = done - held.shape[2]
-            streams["melody"] = melody[:, :, start : start + length]
-        for code in decode(model, streams, length, sampling, u, held, steering):
+            streams["melody"] = part_of(melody, start, length)
+        for code in decode(model, streams, length, sampling, u, held, steering, lean):
             frame.append(code)
             if len(frame) < levels:
                 continue

@@ -3,13 +3,15 @@
 All three start from codes (`musiclm.generate.source`) and end as takes with a parent. What a gap is filled with must
 fit what comes before and after it. SoundStorm sees both sides, as it was trained to. The semantic stage reads forwards
 only, so it drafts the span several times, and the draft is kept under which it finds the codes that follow likeliest.
-A loop is such a gap at the end of its bars, before their own beginning. Why so: docs/decisions/017-edits.md.
+A loop is such a gap at the end of its bars, before their own beginning. Why so: docs/decisions/017-edits.md. A part of
+a story is made anew by the prompts that hold there, unless another prompt is given (028-stories-edited.md).
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +21,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from musiclm.core.audio import SAMPLE_RATE_HZ, resample
-from musiclm.generate.acoustic import SemanticSource
+from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.autoregressive import log_likelihood, stream_semantic
 from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
 from musiclm.generate.config import GenerateConfig, item_generator
 from musiclm.generate.melody import Melody
 from musiclm.generate.music import Music
 from musiclm.generate.pulse import measured_tempo
+from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.source import Codes, Source
 from musiclm.generate.splice import Blocks, skipping
 from musiclm.generate.steer import Guide, Steer, Steering
+from musiclm.generate.story import Story
 from musiclm.generate.take import (
     MOST_DRAFTS,
     About,
@@ -155,7 +159,8 @@ def repaint(
     before = codes.start_samples // unit
     gap = range(first - before, last - before)
     told = None if melody is None else model.followed(melody, codes.start_samples, codes.semantic.shape[2])
-    return _filling(model, source, about, codes, gap, prompt, source.sound, melody, told)
+    schedule = _schedule(model, source, about, codes.mulan, prompt, codes.start_samples)
+    return _filling(model, source, about, codes, gap, schedule, source.sound, melody, told)
 
 
 # -- loop
@@ -187,7 +192,7 @@ def loop(
     start = round(start_s * rate / unit) * unit
     if start >= source.num_samples:
         raise ValueError(f"the loop begins at {start_s:g} s, after the end of {source.name}")
-    bpm, told_by = _tempo(source, tempo_bpm, prompt, config, start)
+    bpm, told_by = _tempo(model, source, tempo_bpm, prompt, config, start)
     length, bars = _whole_bars(source, start, bpm, beats_per_bar, duration_s)
     redone = round(min(60 * beats_per_bar / bpm, length / rate / 2, MOST_REDONE_S) * rate)
     if start + length - redone > source.num_samples:
@@ -211,17 +216,25 @@ def loop(
     )
     melody, told = _melody(model, source, start), None
     about = _about(model, source, prompt, length / rate, seed, settings, bars_of, melody)
+    until = source.frames(gap.stop)[0]
     if melody is not None:
-        until = source.frames(gap.stop)[0]
         after = model.followed(melody, again, codes.semantic.shape[2] - until)
         told = torch.cat([model.followed(melody, 0, until), after], 2)
-    return _filling(model, source, about, codes, gap, prompt, lambda: skipping(start, source.sound()), melody, told)
+    schedule = _schedule(model, source, about, codes.mulan, prompt, start).again(until)
+    return _filling(model, source, about, codes, gap, schedule, lambda: skipping(start, source.sound()), melody, told)
 
 
 def _tempo(
-    source: Source, tempo_bpm: float | None, prompt: str | None, config: GenerateConfig | None, start: int
+    model: "MusicLM",
+    source: Source,
+    tempo_bpm: float | None,
+    prompt: str | None,
+    config: GenerateConfig | None,
+    start: int,
 ) -> tuple[float, TempoSource]:
-    """The tempo of a loop, and who tells it. Raises: ValueError if nobody does."""
+    """The tempo of a loop, and who tells it; of a story the tempo where the loop begins. Raises: ValueError if nobody
+    does.
+    """
     about = None if source.take is None else source.take.about
     steer = (config or (GenerateConfig() if about is None else about.config)).steer
     if tempo_bpm is not None:
@@ -229,9 +242,15 @@ def _tempo(
     said = replace(steer, tempo_bpm=None).as_asked(prompt or "").tempo_bpm
     if said is not None:
         return said, "prompt"
-    if steer.tempo_bpm is not None:
-        return steer.tempo_bpm, "take" if about and steer.tempo_bpm == about.config.steer.tempo_bpm else "set"
-    if about is not None:
+    if steer.tempo_bpm is not None and (about is None or steer.tempo_bpm != about.config.steer.tempo_bpm):
+        return steer.tempo_bpm, "set"
+    if source.take is not None and source.take.about.story is not None:
+        told = _kept_schedule(model, source.take, start).at(0).steers[0].tempo_bpm
+        if told is not None:
+            return told, "take"
+    elif about is not None and steer.tempo_bpm is not None:
+        return steer.tempo_bpm, "take"
+    elif about is not None:
         kept = about.loop.tempo_bpm if about.loop else steer.as_asked(about.prompt or "").tempo_bpm
         if kept is not None:
             return kept, "take"
@@ -296,15 +315,16 @@ def _filling(
     about: About,
     codes: Codes,
     gap: range,
-    prompt: str | None,
+    schedule: Schedule,
     sound: Callable[[], Blocks],
     melody: Melody | None,
     told: Int[Tensor, "1 n t"] | None,
 ) -> Edit:
-    """The edit that fills a gap, in units, of known codes. told: what they follow, codes of the melody by frame."""
+    """The edit that fills a gap, in units, of known codes. schedule, told: what they follow, conditions and codes of
+    the melody by semantic frame.
+    """
     config = about.config
     decoder = model.acoustic_decoder(config)
-    mulan = _condition(model, source, codes, prompt)
     semantic_gap, acoustic_gap = (
         range(start, stop) for start, stop in zip(source.frames(gap.start), source.frames(gap.stop), strict=True)
     )
@@ -314,15 +334,20 @@ def _filling(
 
         def fresh() -> Blocks:
             semantic, found = _drafted(
-                model, about, codes.semantic, semantic_gap, mulan, told, _stage(on_progress, "semantic")
+                model, about, codes.semantic, semantic_gap, schedule, told, _stage(on_progress, "semantic")
             )
-            filled = codes.acoustic[:, : decoder.levels].clone()
-            generator = _generator(about, config.acoustic)
-            filled[:, :, acoustic_gap.start : acoustic_gap.stop] = decoder.infill(
-                filled, acoustic_gap, semantic, mulan, [generator], _stage(on_progress, "acoustic")
+            filled = _infilled(
+                decoder,
+                codes.acoustic[:, : decoder.levels],
+                acoustic_gap,
+                semantic,
+                [(_times(part, acoustic_gap, semantic_gap), each.mulan) for part, each in schedule.parts(semantic_gap)],
+                _generator(about, config.acoustic),
+                _stage(on_progress, "acoustic"),
             )
             pieces = filled.split(round(PIECE_S * (source.codec.spec.frame_rate_hz or 1.0)), 2)
             own = replace(about.with_drafts(found), pieces=tuple(piece.shape[2] for piece in pieces))
+            mulan = _kept(model, source, about, schedule)
             made.append(Take.of(own, semantic, filled, mulan, None if melody is None else melody.codes))
             yield from decoded(source.codec, (piece[:, : config.levels] for piece in pieces))
 
@@ -333,12 +358,38 @@ def _filling(
     return Edit(about, blocks)
 
 
+def _times(part: range, whole: range, of: range) -> range:
+    """A part of a span of semantic frames as one of the acoustic frames `whole` of the same span `of`."""
+    rate = Fraction(len(whole), len(of))
+    return range(*(whole.start + int((edge - of.start) * rate) for edge in (part.start, part.stop)))
+
+
+def _infilled(
+    decoder: AcousticDecoder,
+    codes: Int[Tensor, "1 q f"],
+    gap: range,
+    semantic: Int[Tensor, "1 s t"],
+    parts: list[tuple[range, Int[Tensor, "1 m 1"] | None]],
+    generator: torch.Generator,
+    on_progress: Callable[[int, int], None] | None,
+) -> Int[Tensor, "1 q f"]:
+    """Acoustic codes with the gap filled, condition by condition; the last part sees what follows the gap."""
+    filled = codes.clone()
+    for place, (part, mulan) in enumerate(parts):
+        stop = part.stop if part.stop < gap.stop else filled.shape[2]
+        progress = _part_of(on_progress, place, len(parts))
+        filled[:, :, part.start : part.stop] = decoder.infill(
+            filled[:, :, :stop], part, semantic, mulan, [generator], progress
+        )
+    return filled
+
+
 def _drafted(
     model: "MusicLM",
     about: About,
     semantic: Int[Tensor, "1 q t"],
     gap: range,
-    mulan: Int[Tensor, "1 m 1"] | None,
+    schedule: Schedule,
     told: Int[Tensor, "1 n t"] | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Int[Tensor, "1 q t"], Drafts]:
@@ -354,6 +405,7 @@ def _drafted(
     first_read = max(0, gap.start - (window - min(len(gap), window // 2)))
     before = semantic[:, :, first_read : gap.start]
     told = None if told is None else told[:, :, first_read : gap.stop + after.shape[2]]
+    schedule = schedule.since(first_read)
     wanted = about.drafts
     num = wanted.num if wanted is not None and after.shape[2] else 1
     found: list[Tensor] = []
@@ -361,13 +413,13 @@ def _drafted(
         group = range(first, min(num, first + DRAFTS_AT_ONCE))
         guides = []
         for _ in group:
-            steering = model.steering(about.config.steer, about.prompt or "")
+            steering = _steering(model, about, schedule.at(before.shape[2]))
             for each in steering:
                 _align(each, before, after, len(gap))
             guides += steering
         pieces = stream_semantic(
             model.semantic,
-            None if mulan is None else mulan.expand(len(group), -1, -1),
+            schedule.expand(len(group)),
             before.shape[2] + len(gap),
             about.config.semantic,
             [_generator(about, f"draft {place}") for place in group],
@@ -375,17 +427,41 @@ def _drafted(
             _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
             steering=guides,
             melody=None if told is None else told[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
+            lean=model.lean,
         )
         found += torch.cat(list(pieces), 2).split(1)
     scores: list[float] = []
     if after.shape[2]:
         for row in found:
-            whole = torch.cat([row, after], 2)
-            scores.append(float(log_likelihood(model.semantic, mulan, whole, row.shape[2], told)[0]))
+            scores.append(_fit(model, schedule, torch.cat([row, after], 2), row.shape[2], told))
     best = int(np.argmax(scores)) if scores else 0
     filled = semantic.clone()
     filled[:, :, gap.start : gap.stop] = found[best][:, :, before.shape[2] :]
     return filled, Drafts(num=num, scores=tuple(round(score, 4) for score in scores), best=best)
+
+
+def _fit(
+    model: "MusicLM",
+    schedule: Schedule,
+    codes: Int[Tensor, "1 q t"],
+    known: int,
+    told: Int[Tensor, "1 n t"] | None,
+) -> float:
+    """Mean log-probability of the codes of frames from `known` on, each under the condition of its frame."""
+    total = 0.0
+    for part, condition in schedule.parts(range(known, codes.shape[2])):
+        melody = None if told is None else told[:, :, : part.stop]
+        mean = log_likelihood(model.semantic, condition.mulan, codes[:, :, : part.stop], part.start, melody)
+        total += len(part) * float(mean[0])
+    return total / (codes.shape[2] - known)
+
+
+def _steering(model: "MusicLM", about: About, now: Condition) -> list[Steering]:
+    """Of one item that begins under a condition."""
+    found = model.steering(about.config.steer, about.story or about.prompt or "")
+    for each, steer in zip(found, now.steers, strict=False):
+        each.retarget(steer)
+    return found
 
 
 def _part_of(
@@ -428,9 +504,9 @@ def vary(
     decoder = model.acoustic_decoder(settings)
     units = -(-source.num_samples // source.unit)
     codes = source.codes(0, units * source.unit, 1)
-    mulan = _condition(model, source, codes, prompt)
     melody = _melody(model, source)
     about = _about(model, source, prompt, source.num_samples / rate, seed, settings, Vary(strength=strength), melody)
+    schedule = _schedule(model, source, about, codes.mulan, prompt, 0)
     skipped, num_frames = source.frames(-codes.start_samples // source.unit)[0], source.frames(units)[0]
     old = codes.semantic[:, :, skipped : skipped + num_frames]
 
@@ -438,7 +514,7 @@ def vary(
         if strength == 0:
             yield old
             return
-        steering = model.steering(settings.steer, about.prompt or "")
+        steering = _steering(model, about, schedule.at(0))
         in_order = old[0].T.flatten().tolist()
         for each in steering:
             each.align(in_order[: model.semantic.layout.crop_frames() * old.shape[1]])
@@ -449,7 +525,7 @@ def vary(
         generators = [_generator(about, "semantic")]
         yield from stream_semantic(
             model.semantic,
-            mulan,
+            schedule,
             num_frames,
             settings.semantic,
             generators,
@@ -457,6 +533,7 @@ def vary(
             _stage(on_progress, "semantic"),
             steering=[guide],
             melody=None if melody is None else model.followed(melody, 0, num_frames),
+            lean=model.lean,
         )
 
     def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
@@ -466,7 +543,7 @@ def vary(
 
         def fresh() -> Iterator[Tensor]:
             progress = _stage(on_progress, "acoustic")
-            for piece in decoder.stream(semantic, mulan, generators, None, progress):
+            for piece in decoder.stream(semantic, schedule, generators, None, progress):
                 acoustic.append(piece)
                 yield piece[:, : settings.levels]
 
@@ -475,6 +552,7 @@ def vary(
             new = semantic[0:num_frames]
             kept = Vary(strength=strength, kept=round(float((new == old).float().mean()), 4))
             told = replace(about, vary=kept, pieces=tuple(piece.shape[2] for piece in acoustic))
+            mulan = _kept(model, source, about, schedule)
             on_take(Take.of(told, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
 
     return Edit(about, blocks)
@@ -533,14 +611,31 @@ def _about(
 ) -> About:
     """What a take says of an edit, as far as it is known before it is made."""
     about = model.about(prompt or source.prompt, duration_s, seed, config, melody=melody)
+    story, begins = None if prompt else _story(source, config), 0
+    if story is not None and source.take is not None:
+        begins = source.take.about.story_start_samples
+    if isinstance(edit, Loop):
+        story, begins = story and story.steered(config.steer.tempo_bpm, None), begins - edit.start_samples
     return replace(
         about,
+        story=story,
+        story_samples=0 if story is None else begins,
         parent=source.parent,
         condition=source.condition if about.prompt is None else "text",
         repaint=edit if isinstance(edit, Repaint) else None,
         vary=edit if isinstance(edit, Vary) else None,
         loop=edit if isinstance(edit, Loop) else None,
     )
+
+
+def _story(source: Source, config: GenerateConfig) -> Story | None:
+    """What the take was told by time, but for a tempo and a key that are set now, which hold throughout."""
+    if source.take is None or source.take.about.story is None:
+        return None
+    before, now = source.take.about.config.steer, config.steer
+    tempo_bpm = None if now.tempo_bpm == before.tempo_bpm else now.tempo_bpm
+    key_name = None if now.key_name == before.key_name else now.key_name
+    return source.take.about.story.steered(tempo_bpm, key_name)
 
 
 def _melody(model: "MusicLM", source: Source, skipped_samples: int = 0) -> Melody | None:
@@ -552,17 +647,36 @@ def _melody(model: "MusicLM", source: Source, skipped_samples: int = 0) -> Melod
     return found and replace(found, file=found.file.later(-skipped_samples))
 
 
-def _condition(model: "MusicLM", source: Source, codes: Codes, prompt: str | None) -> Int[Tensor, "1 m 1"] | None:
-    """MuLan codes of the prompt; of none those of the take, or those of the sound around. Raises: ValueError for a
-    story's take without a prompt."""
+def _schedule(
+    model: "MusicLM",
+    source: Source,
+    about: About,
+    mulan: Int[Tensor, "1 m 1"] | None,
+    prompt: str | None,
+    start_samples: int,
+) -> Schedule:
+    """What the models are told, by semantic frames, the first of which is at a sample of the source: the prompt; of
+    none what the take was told there, or the MuLan codes of the sound around.
+    """
     if prompt is not None:
-        return model.text_codes(prompt)
+        return Schedule.of(model.text_codes(prompt))
     if source.take is None:
-        return codes.mulan
-    if source.take.about.story is not None:
-        raise ValueError(f"{source.name} is a story, which has several prompts; give this edit one of its own")
-    own = source.take.mulan
-    return None if own is None else torch.from_numpy(own.astype(np.int64))[None].to(model.device)
+        return Schedule.of(mulan)
+    return _kept_schedule(model, source.take, start_samples, about)
+
+
+def _kept_schedule(model: "MusicLM", take: Take, start_samples: int, about: About | None = None) -> Schedule:
+    """What a take was told from a sample of its sound on. about: of an edit, whose tempo and key hold now."""
+    now = take.about if about is None else about
+    schedule = model.schedule_of(take, now.story, now.config.steer)
+    return schedule.since(model.clock.frame((start_samples - take.about.codes_start_samples) / model.sample_rate_hz))
+
+
+def _kept(model: "MusicLM", source: Source, about: About, schedule: Schedule) -> Int[Tensor, "1 m n"] | None:
+    """MuLan codes for the take of an edit: of a story those of all its steps."""
+    if about.story is None or source.take is None or source.take.mulan is None:
+        return schedule.at(0).mulan
+    return torch.from_numpy(source.take.mulan.astype(np.int64))[None].to(model.device)
 
 
 def _generator(about: About, stage: str) -> torch.Generator:

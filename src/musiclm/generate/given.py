@@ -19,6 +19,7 @@ from musiclm.core.artifact import ArtifactError, file_hash
 from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, probe, read_blocks, resample
 from musiclm.core.streams import TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
+from musiclm.generate.melody import Melody
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import Steer
 from musiclm.generate.take import Condition, Parent, Take, check_codec, check_current, check_fit
@@ -34,11 +35,12 @@ class Given:
     parent: Parent
     semantic: Int[Tensor, "1 s t"]
     acoustic: Int[Tensor, "1 q f"]  # as many levels as the codec, or the decoder that drew them, has
-    mulan: Int[Tensor, "1 m 1"] | None
+    mulan: Int[Tensor, "1 m 1"] | None  # that hold at the joint
     prompt: str | None
     condition: Condition  # what the MuLan codes are of
     steer: Steer  # with the tempo and the key that were set; for music that goes on without a prompt
     sound: Callable[[], Blocks]  # at least up to the joint, in blocks
+    melody: Melody | None = None  # what is left after the joint of what it follows
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def of_take(
     mulan: TokenSpec,
     encoders: dict[str, str],
 ) -> Given:
-    """Of a take by the same encoders. name: of its file, or "".
+    """Of a take by the same encoders, but for its MuLan codes, which may go by time. name: of its file, or "".
 
     Raises: ArtifactError if its codes are of others, or do not fit.
     """
@@ -149,10 +151,10 @@ def of_take(
         Parent(kind="take", hash=take.id, name=name, joint_samples=joint, context_samples=length),
         part(take.semantic, semantic),
         part(take.acoustic, codec.spec),
-        None if take.mulan is None else torch.from_numpy(take.mulan[:, -1:].astype(np.int64))[None].to(device),
+        None,
         about.prompt,
         about.condition,
-        about.config.steer if about.story is None else about.story.sections[-1].set_in(about.config.steer),
+        about.config.steer,
         sound,
     )
 

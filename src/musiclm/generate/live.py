@@ -10,6 +10,7 @@ and the memory does not grow. What was played can be had again as a story: the s
 give the same sound.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from musiclm.generate.acoustic import SemanticSource
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.checks import check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.melody import Melody
 from musiclm.generate.schedule import Asked, Condition, Schedule
 from musiclm.generate.story import blend, check_blend
 
@@ -46,12 +48,15 @@ class Live:
         seed: int = 0,
         config: GenerateConfig | None = None,
         draw_s: float = DRAW_S,
+        melody: Melody | None = None,
     ) -> None:
         """draw_s: how much is drawn at a time; the less, the sooner a new prompt is heard, and the more work it is.
 
+        melody: followed from the beginning of the music to its own end, whatever the prompts.
+
         Raises: ValueError for a prompt, seed or `draw_s` out of range, or a decoder that can't draw little at a time.
         """
-        self.model, self.seed, self.prompt = model, check_seed(seed), prompt
+        self.model, self.seed, self.prompt, self.melody = model, check_seed(seed), prompt, melody
         config = config or model.default_config()
         if config.acoustic != "storm":
             raise ValueError(f"live music needs the acoustic decoder storm, not {config.acoustic}")
@@ -108,6 +113,10 @@ class Live:
         return Asked.of(self.model.mulan, None if prompt is None else check_prompt(prompt), self.config.steer)
 
     def _made(self) -> Iterator[Float[np.ndarray, " s"]]:
+        told = None
+        if self.melody is not None:
+            rate_hz = self.model.semantic.layout.target_spec.frame_rate_hz or 0.0
+            told = self.model.followed(self.melody, 0, math.ceil(self.melody.seconds * rate_hz))
         codes = stream_semantic(
             self.model.semantic,
             self._schedule,
@@ -116,6 +125,8 @@ class Live:
             [item_generator(self.seed, "semantic")],
             chunk_s=1 / self.model.clock.unit_hz,  # no frame before it is needed
             steering=self._steering,
+            lean=self.model.lean,
+            melody=told,
         )
         source = SemanticSource(codes, 1, None, forgets=True)
         yield from self.model.render(source, self._schedule, self.seed, self.config)

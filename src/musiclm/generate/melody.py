@@ -1,7 +1,8 @@
 """A melody to follow (MusicLM, section 3.4), as codes: of a sound file, hummed, sung or played, or a MIDI file."""
 
+import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from musiclm.models.lm.melody import by_frame
 from musiclm.models.melody.model import MelodyEncoder
 
 MIDI_SUFFIXES = (".mid", ".midi")
-MOST_MIDI_BYTES = 8_000_000
+MOST_MIDI_BYTES = 1_000_000  # hours of music; its events take a few hundred times as much memory
 DRUM_CHANNEL = 9
 LEVEL = 0.1  # root mean square to which a melody is brought: how loud it was hummed says nothing
 SILENT = 1e-4  # below which there is nothing to bring there
@@ -42,6 +43,12 @@ class Melody:
         codes = torch.from_numpy(take.melody.astype(np.int64))[None].to(encoder.register_bias.device)
         return cls(take.about.melody, codes, encoder.spec, encoder.codes_hash)
 
+    def after(self, num_samples: int, sample_rate_hz: int) -> "Melody | None":
+        """What is left of it after so many samples of the sound, as seen from there; None if nothing is."""
+        file = self.file.later(-num_samples)
+        left = file.start_samples + self.seconds * sample_rate_hz > 0
+        return replace(self, file=file) if left else None
+
     @property
     def seconds(self) -> float:
         return self.codes.shape[2] / (self.spec.frame_rate_hz or 1.0)
@@ -55,16 +62,25 @@ class Melody:
         return by_frame(self.codes, self.spec.frame_rate_hz or 0.0, rate_hz, num_frames, first)
 
 
+def is_midi(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() in MIDI_SUFFIXES
+
+
+def begins_as_midi(path: Path) -> bool:
+    """By its bytes. Raises: OSError."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"MThd"
+
+
 def check_melody_file(path: Path) -> None:
     """Raises: AudioError for a file that is missing, or that is neither sound nor MIDI by its head."""
-    if path.suffix.lower() not in MIDI_SUFFIXES:
+    if not is_midi(path):
         probe(path)
         return
     if not path.is_file():
         raise AudioError(f"{path}: no such file")
-    with open(path, "rb") as file:
-        head = file.read(4)
-    if head != b"MThd" or path.stat().st_size > MOST_MIDI_BYTES:
+    if not begins_as_midi(path) or path.stat().st_size > MOST_MIDI_BYTES:
         raise AudioError(f"{path}: no MIDI file, or one above {MOST_MIDI_BYTES // 1_000_000} MB; give another")
 
 
@@ -76,12 +92,7 @@ def melody_of(path: str | Path, encoder: MelodyEncoder) -> Melody:
     line, if MIDI can't be read for want of a package.
     """
     path = Path(path)
-    check_melody_file(path)
-    audio = _midi_sound(path) if path.suffix.lower() in MIDI_SUFFIXES else _sound(path)
-    if len(audio) < MIN_DURATION_S * SAMPLE_RATE_HZ:
-        raise AudioError(
-            f"{path}: has {len(audio) / SAMPLE_RATE_HZ:.2f} s, too short for a melody; give {MIN_DURATION_S} s or more"
-        )
+    audio = melody_sound(path)
     rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
     if rms < SILENT:
         raise AudioError(f"{path}: is silent; there is no melody to follow")
@@ -92,6 +103,21 @@ def melody_of(path: str | Path, encoder: MelodyEncoder) -> Melody:
     codes = encoder.encode(torch.from_numpy(audio)[None, None].to(device))
     file = MelodyFile(name=path.name, hash=file_hash(path))
     return Melody(file, codes, encoder.spec, encoder.codes_hash)
+
+
+def melody_sound(path: Path) -> Float[np.ndarray, " s"]:
+    """What of a file is listened to, mono at 24 kHz: the first ten minutes of a sound, or the highest line of a MIDI
+    file by plain tones.
+
+    Raises: as `melody_of`, but for silence.
+    """
+    check_melody_file(path)
+    audio = _midi_sound(path) if is_midi(path) else _sound(path)
+    if len(audio) < MIN_DURATION_S * SAMPLE_RATE_HZ:
+        raise AudioError(
+            f"{path}: has {len(audio) / SAMPLE_RATE_HZ:.2f} s, too short for a melody; give {MIN_DURATION_S} s or more"
+        )
+    return audio
 
 
 def _sound(path: Path) -> Float[np.ndarray, " s"]:
@@ -126,12 +152,14 @@ def _midi_notes(path: Path) -> list[tuple[float, float, int]]:
     try:
         import mido
     except ImportError as error:
-        raise ImportError('the package mido is not here, which reads MIDI; pip install "musiclm[corpus]"') from error
+        raise ImportError("the package mido is not here, which reads MIDI; pip install mido") from error
     notes: list[tuple[float, float, int]] = []
     sounding: dict[tuple[int, int], float] = {}
     now = 0.0
     try:
         for message in mido.MidiFile(path):
+            if not 0 <= message.time < float("inf"):
+                raise ValueError(f"an event comes {message.time} s after the one before")
             now += message.time
             if now > MAX_DURATION_S:
                 break
@@ -142,10 +170,10 @@ def _midi_notes(path: Path) -> list[tuple[float, float, int]]:
                 notes.append((sounding.pop(key), now, message.note))
             if message.type == "note_on" and message.velocity:
                 sounding[key] = now
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise AudioError(f"{path}: is a damaged MIDI file ({error}); export it again") from error
-    notes += [(start, min(now, start + 2.0), pitch) for (_, pitch), start in sounding.items()]
-    return notes
+    except Exception as error:  # mido has one of its own, and lets many others through
+        raise AudioError(f"{path}: is a damaged MIDI file ({' '.join(str(error).split())}); export it again") from error
+    notes += [(start, min(now, MAX_DURATION_S, start + 2.0), pitch) for (_, pitch), start in sounding.items()]
+    return [note for note in notes if note[1] > note[0]]
 
 
 def highest_line(notes: Sequence[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
@@ -156,18 +184,20 @@ def highest_line(notes: Sequence[tuple[float, float, int]]) -> list[tuple[float,
     edges = sorted({at for start, end, _ in notes for at in (start, end)})
     starts = sorted(notes)
     line: list[tuple[float, float, int]] = []
-    held: list[tuple[float, float, int]] = []
+    held: list[tuple[int, float, float]] = []  # (-pitch, -start, end), a heap: the highest first, the latest of equals
     upcoming = 0
     for begin, end in zip(edges, edges[1:], strict=False):
         while upcoming < len(starts) and starts[upcoming][0] <= begin:
-            held.append(starts[upcoming])
+            start, stop, pitch = starts[upcoming]
+            heapq.heappush(held, (-pitch, -start, stop))
             upcoming += 1
-        held = [note for note in held if note[1] > begin]
+        while held and held[0][2] <= begin:
+            heapq.heappop(held)
         if not held:
             continue
-        top = max(held, key=lambda note: (note[2], note[0]))
-        if line and line[-1][1] == begin and line[-1][2] == top[2] and top[0] < begin:
-            line[-1] = (line[-1][0], end, top[2])
+        pitch, started = -held[0][0], -held[0][1]
+        if line and line[-1][1] == begin and line[-1][2] == pitch and started < begin:
+            line[-1] = (line[-1][0], end, pitch)
         else:
-            line.append((begin, end, top[2]))
+            line.append((begin, end, pitch))
     return [note for note in line if note[1] - note[0] >= 0.02]

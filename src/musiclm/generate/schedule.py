@@ -79,6 +79,39 @@ class Schedule:
         """The first frame after this one that has another condition; None if none is known."""
         return next((start for start, _ in self.changes if start > frame), None)
 
+    def since(self, frame: int) -> "Schedule":
+        """The same as seen from a frame on, which is the new frame 0; from one before the first, that holds sooner."""
+        now = max((i for i, (start, _) in enumerate(self.changes) if start <= frame), default=0)
+        later = [(start - frame, condition) for start, condition in self.changes[now + 1 :]]
+        return Schedule([(0, self.changes[now][1]), *later])
+
+    def again(self, frame: int) -> "Schedule":
+        """The same up to a frame, from which on it comes again."""
+        return Schedule(
+            [change for change in self.changes if change[0] < frame]
+            + [(frame + start, condition) for start, condition in self.changes]
+        )
+
+    def expand(self, batch: int) -> "Schedule":
+        """Of one item, for so many of the same."""
+        return Schedule(
+            [
+                (
+                    start,
+                    Condition(
+                        None if one.mulan is None else one.mulan.expand(batch, -1, -1), one.steers * batch, one.asked
+                    ),
+                )
+                for start, one in self.changes
+            ]
+        )
+
+    def parts(self, frames: range) -> list[tuple[range, Condition]]:
+        """A span cut where the condition changes, with what holds in each part."""
+        starts = [start for start, _ in self.changes if frames.start < start < frames.stop]
+        edges = [frames.start, *starts, frames.stop]
+        return [(range(a, b), self.at(a)) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
     @property
     def mulan(self) -> Int[Tensor, "b m k"] | None:
         """MuLan codes of all conditions side by side; None if the first has none."""
@@ -98,17 +131,11 @@ class Clock:
         return round(time_s * self.unit_hz) * self.per_unit
 
 
-def steps_of(story: Story, clock: Clock, before: int, stop: int) -> list[tuple[int, Step]]:
-    """The steps of a story with the frames at which they begin.
-
-    before: frames of a context, where the first section holds too. stop: frames in all; steps that begin later are left
-    out.
-    """
+def steps_of(story: Story, clock: Clock) -> list[tuple[int, Step]]:
+    """The steps of a story with the frames of its time at which they begin."""
     found: list[tuple[int, Step]] = []
     for step in story.steps():
-        frame = before + clock.frame(step.at_s) if found else 0
-        if found and frame >= stop:
-            break
+        frame = clock.frame(step.at_s) if found else 0
         if found and frame == found[-1][0]:  # a blend that lasts as long as its section
             found.pop()
         found.append((frame, step))
@@ -117,25 +144,34 @@ def steps_of(story: Story, clock: Clock, before: int, stop: int) -> list[tuple[i
 
 @torch.inference_mode()
 def of_story(story: Story, whole: Steer, mulan: JointEmbedding, clock: Clock, before: int, stop: int) -> Schedule:
-    """Of one item that a story tells. whole: tempo, key and strengths of all; the rest as in `steps_of`."""
+    """Of one item that a story tells. whole: tempo, key and strengths of all.
+
+    before: frames of a context, where the first section holds too. stop: frames in all; steps that begin later are left
+    out.
+    """
     asked = [Asked.of(mulan, section.prompt, section.set_in(whole)) for section in story.sections]
-    changes = []
-    for frame, step in steps_of(story, clock, before, stop):
+    changes: list[tuple[int, Condition]] = []
+    for frame, step in steps_of(story, clock):
+        if changes and before + frame >= stop:
+            break
         point = (
             asked[step.section] if step.share == 1 else asked[step.section - 1].towards(asked[step.section], step.share)
         )
         changes.append((frame, point.condition(mulan)))
-    return Schedule(changes)
+    return Schedule(changes).since(-before)
 
 
-def of_codes(story: Story, whole: Steer, mulan: Int[Tensor, "1 m n"], clock: Clock, before: int, stop: int) -> Schedule:
-    """`of_story` of codes that were kept. Raises: ValueError if they are not as many as the steps."""
-    steers = [section.set_in(whole).as_asked(section.prompt) for section in story.sections]
-    steps = steps_of(story, clock, before, stop)
-    if len(steps) != mulan.shape[2]:
+def of_codes(story: Story, whole: Steer, mulan: Int[Tensor, "1 m n"], clock: Clock) -> Schedule:
+    """`of_story` of codes that were kept, one for each step that was reached, by frames of the story's time.
+
+    Raises: ValueError if there are more codes than steps.
+    """
+    steps = steps_of(story, clock)
+    if len(steps) < mulan.shape[2]:
         raise ValueError(f"the story has {len(steps)} steps and the take codes of {mulan.shape[2]}; it is damaged")
+    steers = [section.set_in(whole).as_asked(section.prompt) for section in story.sections]
     changes = []
-    for column, (frame, step) in enumerate(steps):
+    for column, (frame, step) in enumerate(steps[: mulan.shape[2]]):
         steer = steers[step.section]
         if step.share < 1:
             steer = between(steers[step.section - 1], steer, step.share)

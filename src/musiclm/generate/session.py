@@ -52,8 +52,10 @@ from musiclm.models.encoders import (
     load_joint,
     load_semantic,
 )
+from musiclm.models.lm.frames import LeanLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
+from musiclm.models.storm.frames import FrameDrawer
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling
 
@@ -77,6 +79,7 @@ class MusicLM:
         self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
         self._storm: SoundStorm | None = None
+        self._drawer: FrameDrawer | None = None
         self._coarse: TokenLM | None = None
         self._fine: TokenLM | None = None
 
@@ -111,6 +114,11 @@ class MusicLM:
             levels=chosen.get("levels"),
             steer=from_json(Steer, chosen.get("steer", {})),
         )
+
+    @cached_property
+    def lean(self) -> LeanLM | None:
+        """The semantic model's weights as they are read fastest, where there is such a way."""
+        return LeanLM(self.semantic) if LeanLM.fits(self.semantic) else None
 
     @cached_property
     def _traits(self) -> CodeTraits | None:
@@ -156,7 +164,8 @@ class MusicLM:
         if config.acoustic == "storm":
             if self._storm is None:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
-            return StormAcoustic(self._storm, config.storm)
+                self._drawer = FrameDrawer(self._storm) if self._storm.config.series else None
+            return StormAcoustic(self._storm, config.storm, self._drawer)
         if "coarse" not in self.bundle.parts:
             raise ArtifactError(
                 f"the bundle {self.bundle.name} has no coarse and fine stages, which the decoder ar needs; leave the "
@@ -219,10 +228,12 @@ class MusicLM:
     ) -> About:
         """What a take says of the music that `stream` makes of the same arguments, before it is made.
 
-        Without a prompt of its own it has the tempo and key of what it goes on from, unless others are set.
+        Without a prompt of its own it has the tempo and key of what it goes on from, unless others are set; without a
+        melody of its own it follows the rest of that one's.
 
         Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
+        melody = _followed(melody, given)
         story = prompt if isinstance(prompt, Story) else None
         own = check_prompt(prompt) if isinstance(prompt, str) else None if story is None else story.sections[-1].prompt
         said = own if given is None else own or given.prompt
@@ -296,13 +307,22 @@ class MusicLM:
         rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
 
         def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
+            about, end = take.about, take.about.sound_samples
             if take.reaches(self.soundstream.samples_per_frame):
-                return of_take(take, name, sound, *rest)
-            check_encoders(take, self._encoders)  # an edited recording: its take has codes around the edit only
-            parent = Parent(kind="take", hash=take.id, name=name)
-            own = of_sound(sound, parent, windows, self.soundstream, self._tokenizer, self.mulan)
-            mulan = None if take.mulan is None else torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
-            return replace(own, mulan=mulan, prompt=take.about.prompt, condition=take.about.condition)
+                own = of_take(take, name, sound, *rest)
+            else:  # an edited recording: its take has codes around the edit only
+                check_encoders(take, self._encoders)
+                parent = Parent(kind="take", hash=take.id, name=name)
+                own = of_sound(sound, parent, windows, self.soundstream, self._tokenizer, self.mulan)
+            last_frame = self._semantic_frames(end - about.codes_start_samples) - 1
+            mulan, melody = self.schedule_of(take).at(last_frame).mulan, self.melody_of_take(take)
+            if melody is not None:
+                melody = melody.after(own.parent.joint_samples, self.sample_rate_hz)
+            own = replace(own, mulan=mulan, melody=melody)
+            if about.story is None:
+                return replace(own, prompt=about.prompt, condition=about.condition, steer=about.config.steer)
+            last = about.story.at((end - 1 - about.story_start_samples) / about.sample_rate_hz)
+            return replace(own, prompt=last.prompt, condition="text", steer=last.set_in(about.config.steer))
 
         if isinstance(source, Music):
             if len(source) != 1:
@@ -319,16 +339,21 @@ class MusicLM:
         """Semantic ones."""
         return self.clock.frame(about.context_samples / self.sample_rate_hz)
 
-    def schedule_of(self, take: Take) -> Schedule:
-        """What the models were told of a take, by its semantic frames. Raises: ValueError for a damaged one."""
-        about, story = take.about, take.about.story
+    def schedule_of(self, take: Take, story: Story | None = None, steer: Steer | None = None) -> Schedule:
+        """What the models were told of a take, by its semantic frames; what they are told of it now, by another form of
+        its story or other settings.
+
+        Raises: ValueError for a damaged one.
+        """
+        about, story = take.about, story or take.about.story
         if take.mulan is None:
             return Schedule.of(None)
         mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
         if story is None:
             return Schedule.of(mulan)
-        num_frames = take.semantic.shape[1]
-        return of_codes(story, about.config.steer, mulan, self.clock, self._context_frames(about), num_frames)
+        told = of_codes(story, steer or about.config.steer, mulan, self.clock)
+        first = about.codes_start_samples - about.story_start_samples
+        return told.since(self.clock.frame(first / about.sample_rate_hz))
 
     def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
         """What the models are told of the music, by semantic frames."""
@@ -398,10 +423,11 @@ class MusicLM:
         given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
         condition holds. on_take: told of the take once all is made.
         melody: what is new follows it from its beginning on (`melody`), as long as that lasts; with a story, through
-        all of its sections.
+        all of its sections. Without one it follows what is left of that of `given`.
 
         Raises: ValueError for a prompt, duration or seed outside its range, or a section after the end.
         """
+        melody = _followed(melody, given)
         about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
         steering = self.steering(config.steer, about.story or about.prompt or "")
@@ -436,6 +462,8 @@ class MusicLM:
             on_progress=report("semantic"),
             steering=steering,
             melody=followed,
+            chunk_s=1 / self.clock.unit_hz,  # no frame before it is needed
+            lean=self.lean,
         )
         semantic = SemanticSource(pieces, 1, num_frames)
         acoustic: list[Tensor] = []
@@ -526,20 +554,22 @@ class MusicLM:
         config: GenerateConfig | None = None,
         new_only: bool = False,
         on_progress: Progress | None = None,
+        melody: str | Path | None = None,
     ) -> Music:
         """Music that goes on from a sound file, a take or music just made, for `duration_s` more.
 
         The given sound comes first, sample for sample up to the joint but for the last 50 ms, which fade into what is
         new; the joint is its last whole frame (`given.parent.joint_samples`). new_only: it begins at the joint. Without
-        a prompt it stays like the given sound.
+        a prompt it stays like the given sound. melody: a file whose melody begins at the joint.
 
-        Raises: as `given` and `stream`.
+        Raises: as `given`, `melody` and `stream`.
         """
         self.about(prompt, duration_s, seed, config)
         takes: list[Take] = []
         started = time.perf_counter()
+        told = None if melody is None else self.melody(melody)
         given = self.given(source)
-        blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append)
+        blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append, told)
         audio = np.concatenate(list(blocks))[None]
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 
@@ -549,9 +579,14 @@ class MusicLM:
         seed: int = 0,
         config: GenerateConfig | None = None,
         draw_s: float = DRAW_S,
+        melody: str | Path | Melody | None = None,
     ) -> Live:
-        """Music without an end, whose prompt may be changed as it sounds. Raises: as `musiclm.generate.live.Live`."""
-        return Live(self, prompt, seed, config, draw_s)
+        """Music without an end, whose prompt may be changed as it sounds. melody: that it begins with.
+
+        Raises: as `melody` and `musiclm.generate.live.Live`.
+        """
+        told = melody if melody is None or isinstance(melody, Melody) else self.melody(melody)
+        return Live(self, prompt, seed, config, draw_s, told)
 
     def from_take(self, path: str | Path) -> Music:
         """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`
@@ -661,6 +696,11 @@ class MusicLM:
         """
         made = edit.loop(self, source, duration_s, start_s, tempo_bpm, prompt, seed, config, drafts, beats_per_bar)
         return made.music(on_progress)
+
+
+def _followed(melody: Melody | None, given: Given | None) -> Melody | None:
+    """What new music follows: a melody of its own, or the rest of that of what it goes on from."""
+    return melody if given is None else melody or given.melody
 
 
 __all__ = ["MusicLM"]

@@ -202,8 +202,8 @@ class Steering:
         rate = self.traits.frame_rate_hz
         if self.frame < round(WARM_UP_S * rate) or self.steer.beat == 0:
             return 0.0
-        past, likeness = autocorrelation(np.array(self.past))
-        first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(past) // 2)
+        first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(self.past) // 2)
+        past, likeness = autocorrelation(np.array(self.past), last + 1)
         inner = likeness[first + 1 : last]
         highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
         of_noise = NOISE_ERRORS / np.sqrt(len(past) - np.arange(first + 1, last))
@@ -219,7 +219,7 @@ class Steering:
         assert self.period is not None
         due = metronome(self.frame - self.first_beat, self.period)
         if len(self.past) > 2 * self.period:
-            past, likeness = autocorrelation(np.array(self.past))
+            past, likeness = autocorrelation(np.array(self.past), len(self.past) // 2 + 2)
             lags = self.period * np.arange(1, int(len(past) / 2 / self.period) + 1)
             weights = np.maximum(np.interp(lags, np.arange(len(likeness)), likeness), 0.0)
             if weights.sum() > 1e-6:
@@ -248,15 +248,18 @@ def metronome(frame: float, period: float) -> float:
     return 3.0 * ((1 - HALF_BEATS) * stroke(period) + HALF_BEATS * stroke(period / 2))
 
 
-def autocorrelation(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`x` without its mean, and its autocorrelation at lags 0 to n - 1, 1 at 0, as if every lag had n products; zeros
-    without variance.
+def autocorrelation(
+    x: NDArray[np.float64], num_lags: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`x` without its mean, and its autocorrelation at lags from 0 on, 1 at 0, as if every lag had n products; zeros
+    without variance. num_lags: n at most, and by default.
     """
     x = x - x.mean()
-    n, energy = len(x), float(x @ x)
+    n, lags, energy = len(x), min(len(x), num_lags or len(x)), float(x @ x)
     if energy < 1e-9:
-        return x, np.zeros(n)
-    return x, np.correlate(x, x, "full")[n - 1 :] / energy * n / np.arange(n, 0, -1)
+        return x, np.zeros(lags)
+    products = np.correlate(np.concatenate([x, np.zeros(lags - 1)]), x, "valid")
+    return x, products / energy * n / np.arange(n, n - lags, -1)
 
 
 def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:

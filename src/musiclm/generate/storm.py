@@ -24,10 +24,10 @@ from torch import Tensor
 
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Schedule
-from musiclm.models.storm.frames import FrameDrawer
+from musiclm.models.storm.frames import FrameDrawer, FrameHistory
 from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling as Drawing
-from musiclm.nn.sampling import check_generators, check_temperature, draw, probabilities, uniforms
+from musiclm.nn.sampling import at, below_one, check_generators, check_temperature, draw, probabilities, uniforms
 
 MOST_NOISE = 100.0  # of the choice of what stays masked
 
@@ -88,14 +88,15 @@ def fill(
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
+    drawer: FrameDrawer | None = None,
 ) -> Iterator[Int[Tensor, "b q f"]]:
     """Codes after each pass, those of the frames `free` drawn anew; the last ones are complete.
 
-    The other frames are known, on both sides, and stay.
+    The other frames are known, on both sides, and stay. drawer: that of a model with `series`, if it is at hand.
     """
     if model.config.depth_width:
-        in_turn = _fill_in_order if model.config.series else _fill_frames
-        yield from in_turn(model, codes, free, semantic, mulan, sampling, generators)
+        given = (model, codes, free, semantic, mulan, sampling, generators)
+        yield from _fill_in_order(*given, drawer) if model.config.series else _fill_frames(*given)
         return
     b, levels, frames = codes.shape
     codes = codes.clone()
@@ -193,48 +194,58 @@ def _fill_in_order(
     mulan: Int[Tensor, "b m 1"] | None,
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
+    drawer: FrameDrawer | None = None,
 ) -> Iterator[Int[Tensor, "b q f"]]:
-    """`fill` for a model with `series`."""
+    """`fill` for a model with `series`. drawer: the model's, if it is at hand."""
     b, levels, frames = codes.shape
     codes = codes.clone()
     codes[:, :, free] = model.mask_code
     places, rounds = range(frames)[free], sampling.rounds_of(0)
-    u = uniforms(generators, len(places) * levels, codes.device).view(b, -1, levels)
+    u = below_one(uniforms(generators, len(places) * levels, codes.device)).view(b, -1, levels, 1)
     drawing = [
         Drawing(temperature=sampling.temperature if level == 0 else sampling.rest_temperature, top_p=sampling.top_p)
         for level in range(levels)
     ]
 
-    def choose(u: Float[Tensor, "b q"], level: int, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
+    def choose(u: Sequence[Float[Tensor, "b 1"]], level: int, logits: Float[Tensor, "b v"]) -> Int[Tensor, " b"]:
         if drawing[level].temperature == 0:
             return logits.argmax(-1)
-        return draw(probabilities(logits, drawing[level]), u[:, level])
+        return at(probabilities(logits, drawing[level]), u[level])[:, 0]
 
-    drawer, edge = FrameDrawer(model), codes.new_full((b, levels), model.mask_code)
+    drawer, edge = drawer or FrameDrawer(model), codes.new_full((b, levels), model.mask_code)
     for index in range(rounds):
         start, stop = (places.start + len(places) * i // rounds for i in (index, index + 1))
         hidden = model(codes, semantic, mulan) if stop > start else codes
-        cache = None
+        cache = step = None
         if model.config.history_layers and stop > start:
             cache = model.history.new_cache(b, frames)
             if start:
                 cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
+            if drawer.history is not None and FrameHistory.fits(model):  # autocast may have come since
+                step = drawer.history.begin(cache)
         for frame in range(start, stop):
             earlier = codes[:, :, frame - 1] if frame else edge
             later = codes[:, :, frame + 1] if frame + 1 < frames else edge
-            state = hidden[:, frame : frame + 1]
-            if cache is not None:
-                state, cache = model.with_history(state, earlier[..., None], frame, cache)
-            own = partial(choose, u[:, frame - places.start])
-            codes[:, :, frame] = drawer(state[:, 0], earlier, later, own)
+            state = hidden[:, frame]
+            if cache is not None and drawer.history is not None and step is not None:
+                state, cache = drawer.history(state, earlier, frame, cache, step)
+            elif cache is not None:
+                states, cache = model.with_history(state[:, None], earlier[..., None], frame, cache)
+                state = states[:, 0]
+            own = partial(choose, u[:, frame - places.start].unbind(1))
+            codes[:, :, frame] = drawer(state, earlier, later, own)
         yield codes
 
 
 class StormAcoustic(AcousticDecoder):
     """SoundStorm as an `AcousticDecoder`."""
 
-    def __init__(self, model: SoundStorm, sampling: StormSampling | None = None) -> None:
+    def __init__(
+        self, model: SoundStorm, sampling: StormSampling | None = None, drawer: FrameDrawer | None = None
+    ) -> None:
+        """drawer: that of a model with `series`, if it is at hand."""
         self.model = model
+        self._drawer = FrameDrawer(model) if drawer is None and model.config.series else drawer
         self.sampling = sampling or StormSampling()
         config = model.config
         unit = config.pace.unit
@@ -292,7 +303,9 @@ class StormAcoustic(AcousticDecoder):
             condition, stop = self._told(schedule, start + known, stop)
             part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frame_of(start)]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
-            for filled in fill(self.model, codes, slice(known, None), part, condition, self.sampling, generators):
+            for filled in fill(
+                self.model, codes, slice(known, None), part, condition, self.sampling, generators, self._drawer
+            ):
                 held = filled
                 done += 1
                 if on_progress is not None and total:
@@ -327,7 +340,7 @@ class StormAcoustic(AcousticDecoder):
             inside = slice(free.start - window.start, free.stop - window.start)
             part = semantic[:, :, pace.semantic_frame_of(window.start) : pace.semantic_frames(window.stop)]
             filled = around
-            for after in fill(self.model, around, inside, part, mulan, self.sampling, generators):
+            for after in fill(self.model, around, inside, part, mulan, self.sampling, generators, self._drawer):
                 filled = after
                 done += 1
                 if on_progress is not None:

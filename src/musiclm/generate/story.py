@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from musiclm.core.unicode import typed_text
 from musiclm.generate.checks import MAX_DURATION_S, check_prompt
@@ -138,6 +139,16 @@ class Story:
                 f"the section at {clock(last.at_s)} begins after the end of the music, {duration_s:g} s; "
                 "make it longer, or leave the section out"
             )
+
+    def at(self, time_s: float) -> Section:
+        """The section that holds at a time; the first one before the beginning as well."""
+        return next((one for one in reversed(self.sections) if one.at_s <= time_s), self.sections[0])
+
+    def steered(self, tempo_bpm: float | None, key_name: str | None) -> "Story":
+        """The same with a tempo and a key, where they are given, in every section."""
+        own = {"tempo_bpm": tempo_bpm, "key_name": key_name}
+        given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+        return replace(self, sections=tuple(replace(section, **given) for section in self.sections))
 
     def steps(self) -> tuple[Step, ...]:
         """How the condition goes, in order of time."""

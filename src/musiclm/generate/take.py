@@ -170,7 +170,8 @@ class About:
     loop: Loop | None = None
     melody: MelodyFile | None = None
     new_only: bool = False  # whether the sound begins at the joint
-    story: Story | None = None  # prompts by the time of what is new
+    story: Story | None = None  # prompts by the time of what is new; of an edit by that of the story it is a part of
+    story_samples: int = 0  # of an edit: where in its sound the story begins; below 0 in a loop that begins later
     pieces: tuple[int, ...] = ()  # frames that the codec decoded at a time: the last bits of its sound depend on them
     version: str = __version__
 
@@ -182,10 +183,13 @@ class About:
         if (self.prompt is not None) != (self.condition == "text"):
             raise ValueError(f"the condition is {self.condition!r}, the prompt {self.prompt!r}")
         if self.story is not None:
-            self.story.check_duration(self.duration_s)
+            if self.edit is None:
+                self.story.check_duration(self.duration_s)
             last = self.story.sections[-1].prompt
             if self.prompt != last:
                 raise ValueError(f"the prompt is {self.prompt!r}, the story ends with {last!r}")
+        if not -(2**53) < self.story_samples < 2**53 or (self.story_samples and (self.story is None or not self.edit)):
+            raise ValueError(f"the story begins at sample {self.story_samples}")
         if not MIN_RATE_HZ <= self.sample_rate_hz <= MAX_RATE_HZ:
             raise ValueError(f"the sample rate is {self.sample_rate_hz} Hz")
         if self.pieces and not 0 < min(self.pieces) <= max(self.pieces) <= MAX_FRAMES:
@@ -247,6 +251,11 @@ class About:
         """Where in the sound the codes begin; below 0 where they tell of what comes before it."""
         own = self.given_samples - self.context_samples
         return own if self.repaint is None else self.repaint.codes_start_samples
+
+    @property
+    def story_start_samples(self) -> int:
+        """Where in the sound the time of the story begins."""
+        return self.given_samples if self.edit is None else self.story_samples
 
     @property
     def made_samples(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from musiclm.listen.embedders import Aisfx, Pretrained
+from musiclm.listen.embedders import Aisfx, TransformersEmbedder
 from musiclm.listen.judge import Judge
 from musiclm.listen.music import chroma_blocks, describe
 from musiclm.listen.notes import NoteAnalyser
@@ -91,4 +91,4 @@ def make_analyser(name: str, *, seams_s: tuple[float, ...] = (), device: str = "
         return NoteAnalyser()
     if name == Aisfx.name:
         return Aisfx(device)
-    return Pretrained(name, device)
+    return TransformersEmbedder(name, device)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.pretrained import load_pretrained, loading
+from musiclm.core.pretrained import find_folder, load_pretrained, loading
 
 Clip = Float[np.ndarray, " s"]
 AISFX_RATE_HZ = 44100
@@ -112,15 +112,16 @@ def read_aisfx(path: Path) -> dict[str, Tensor]:
     return found
 
 
-class Pretrained:
+class TransformersEmbedder:
     """An audio model of transformers as an embedder. Raises: ValueError if it can't be loaded, saying why."""
 
     def __init__(self, name: str, device: str = "cpu") -> None:
         self.name, self.device = name, device
         try:
-            load = lambda library: library.AutoFeatureExtractor.from_pretrained(name)  # noqa: E731
-            self.extractor = loading(name, load, "the embedder")
-            self.model: Any = load_pretrained(name, "the embedder").to(device)
+            folder = find_folder(name)
+            load = lambda library: library.AutoFeatureExtractor.from_pretrained(str(folder))  # noqa: E731
+            self.extractor = loading(folder, load, "the embedder")
+            self.model: Any = load_pretrained(folder, "the embedder").to(device)
         except ArtifactError as error:
             raise ValueError(
                 f"{error}; give aisfx, or a folder or hub name of an audio model with safetensors weights"

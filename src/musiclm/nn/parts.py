@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class BatchPart:
     """Which part of a batch: number `index` of `count` equal ones, in the order of the rows."""
 
     index: int = 0
@@ -48,14 +48,14 @@ class Part:
         return {"weight": (own * self.count / everything.clamp(min=1)).float()}
 
 
-WHOLE = Part()
+WHOLE = BatchPart()
 
 
 @dataclass
 class Work:
     """A part at work: which one, whose processes, and what the parts of this process have recorded."""
 
-    part: Part
+    part: BatchPart
     micro: int  # of this process's parts
     micros: int
     seed: int  # of the step, for what is drawn for the whole batch
@@ -77,9 +77,9 @@ class Work:
         """Which of the processes this is."""
         return self.part.index // self.micros
 
-    def at(self, micro: int) -> Part:
+    def at(self, micro: int) -> BatchPart:
         """The part that is micro-batch `micro` of this process."""
-        return Part(index=self.rank * self.micros + micro, count=self.part.count)
+        return BatchPart(index=self.rank * self.micros + micro, count=self.part.count)
 
     def begin(self, micro: int, own_seed: int, replay: bool = False) -> None:
         """Micro-batch `micro` starts its pass; the first one of a pass forgets what those of the last pass left.
@@ -248,7 +248,7 @@ def all_rows(rows: Float[Tensor, "n d"]) -> AllRows:
     return AllRows(rows, sum(each[: _work.rank]), sum(each), _work.group)
 
 
-def own_batches(num: int) -> list[tuple[int, Part]]:
+def own_batches(num: int) -> list[tuple[int, BatchPart]]:
     """Of `num` batches that all processes go through together, those of this one: the number of each and which part
     of it.
 
@@ -257,7 +257,7 @@ def own_batches(num: int) -> list[tuple[int, Part]]:
     if _work is None or _work.group is None:
         return [(number, WHOLE) for number in range(num)]
     pieces = _work.processes // math.gcd(num, _work.processes)  # of each batch
-    units = [(number, Part(index=piece, count=pieces)) for number in range(num) for piece in range(pieces)]
+    units = [(number, BatchPart(index=piece, count=pieces)) for number in range(num) for piece in range(pieces)]
     each = len(units) // _work.processes
     return units[_work.rank * each : (_work.rank + 1) * each]
 

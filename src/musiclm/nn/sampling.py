@@ -48,7 +48,8 @@ def probabilities(logits: Float[Tensor, "*b v"], sampling: Sampling) -> Float[Te
     """
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    logits = logits / sampling.temperature
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         border = logits.topk(sampling.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < border, float("-inf"))
@@ -62,11 +63,18 @@ def probabilities(logits: Float[Tensor, "*b v"], sampling: Sampling) -> Float[Te
 
 def draw(p: Float[Tensor, "*b v"], u: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
     """The code at which the cumulative sum of `p` (any positive scale) first exceeds u * total; u in [0, 1)."""
+    return at(p, below_one(u)[..., None])[..., 0]
+
+
+def below_one(u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """`u` such that u * total can't round up to total, past the last code that has any probability."""
+    return u.clamp(max=1 - torch.finfo(u.dtype).eps)
+
+
+def at(p: Float[Tensor, "*b v"], u: Float[Tensor, "*b 1"]) -> Int[Tensor, "*b 1"]:
+    """`draw`, of u that is `below_one`."""
     cumulative = p.cumsum(-1)
-    total = cumulative[..., -1:]
-    # u * total may round up to total, past the last code that has any probability; from this u on it can't
-    goal = u.clamp(max=1 - torch.finfo(p.dtype).eps)[..., None] * total
-    return torch.searchsorted(cumulative, goal, right=True)[..., 0]
+    return torch.searchsorted(cumulative, u * cumulative.narrow(-1, -1, 1), right=True)
 
 
 def check_generators(generators: Sequence[torch.Generator], batch: int) -> None:

@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from musiclm.nn.attention import attention, rotation
 from musiclm.nn.block import Block
 
+SMALLEST_RMS = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -86,7 +88,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         rms = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32) * self.scale
-        return x / rms.clamp(min=1e-6) * self.weight
+        return x / rms.clamp(min=SMALLEST_RMS) * self.weight
 
 
 def t5_bucket(distance: Int[Tensor, "*b"], num_buckets: int, max_distance: int) -> Int[Tensor, "*b"]:

@@ -22,7 +22,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteError
 
 from musiclm import __version__
-from musiclm.core.audio import read_blocks, write_blocks
+from musiclm.core.audio import write_blocks
 from musiclm.core.encoder import StreamEncoder
 from musiclm.generate.checks import MAX_PROMPT_CHARACTERS
 from musiclm.generate.music import tags_of
@@ -68,7 +68,7 @@ class Change(BaseModel):
     kept: bool | None = None
 
 
-class Key(BaseModel):
+class ApiKey(BaseModel):
     key: Annotated[str, Field(max_length=1000)]
 
 
@@ -407,7 +407,10 @@ def _add_takes(app: FastAPI) -> None:
         responses={200: {"content": {kind: {} for kind in set(MEDIA_TYPES.values())}}, **problems(404, 416)},
     )
     def sound(id: Id, suffix: SoundSuffix, download: bool = False) -> FileResponse:
-        """Its sound: the bytes that the command line writes. download: as a file to be saved, by its name."""
+        """Its sound: the bytes that the command line writes; of a MIDI file the notes that are followed.
+
+        download: as a file to be saved, by its name.
+        """
         entry = store.find(id)
         path, kind = store.sound(entry), MEDIA_TYPES[f".{suffix}"]
         name = _file_name(entry.name, suffix) if download else None
@@ -417,7 +420,7 @@ def _add_takes(app: FastAPI) -> None:
         handle, made = tempfile.mkstemp(dir=store.work, suffix=f".{suffix}")
         os.close(handle)
         try:
-            write_blocks(made, read_blocks(path), tags=tags)
+            write_blocks(made, store.blocks(entry), tags=tags)
         except BaseException:
             os.unlink(made)
             raise
@@ -439,7 +442,8 @@ def _add_takes(app: FastAPI) -> None:
     async def upload(
         request: Request, name: Annotated[str, Query(max_length=MAX_NAME_CHARACTERS)] = "upload"
     ) -> TakeAnswer:
-        """A sound file to go on from, as the body: WAV, FLAC, Ogg, MP3 or AIFF. What it is, its bytes tell."""
+        """A sound file to go on from or to follow, as the body: WAV, FLAC, Ogg, MP3 or AIFF; or MIDI, a melody to
+        follow. What it is, its bytes tell."""
         state = request.app.state
         await anyio.to_thread.run_sync(store.check_room)
         if state.uploading >= MOST_UPLOADS:
@@ -517,7 +521,7 @@ def _add_rest(app: FastAPI) -> None:
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/v1/session", tags=["service"], operation_id="sign_in", status_code=204)
-    def sign_in(key: Key, request: Request, response: Response) -> None:
+    def sign_in(key: ApiKey, request: Request, response: Response) -> None:
         """Takes the API key, and gives a cookie for it, so that a browser may play and download."""
         import hmac
 

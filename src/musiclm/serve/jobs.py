@@ -15,9 +15,11 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel
 
 from musiclm.core.audio import AudioError
+from musiclm.core.threads import num_threads
 from musiclm.generate.take import Take
 from musiclm.serve.metrics import Metrics
 from musiclm.serve.spool import Spool
@@ -133,6 +135,8 @@ class Jobs:
         self._waiting: collections.deque[Job] = collections.deque()
         self._some = threading.Condition()
         self._closed = False
+        # a new thread of ours has as many CPU threads as the one that happened to ask torch last
+        self._cpu_threads = torch.get_num_threads()
         self._threads = [threading.Thread(target=self._work, name=f"maker-{i}", daemon=True) for i in range(workers)]
 
     def start(self) -> None:
@@ -225,7 +229,8 @@ class Jobs:
                 for other in self._waiting:
                     other.changed.notify()
             job.changed.notify()
-            self._make(job)
+            with num_threads(self._cpu_threads):
+                self._make(job)
 
     def _make(self, job: Job) -> None:
         state: State = "failed"

@@ -7,11 +7,12 @@ sha256 that takes and uploads are known by, so what is there twice is one.
     takes.sqlite       the list, and what jobs were asked for and not done yet
     sounds/ID.take     codes and what made them
     sounds/ID.wav      the sound, as `musiclm generate -o ID.wav --take` writes both
-    sounds/ID.mp3      an upload, as it came
+    sounds/ID.mp3      an upload, as it came; ID.mid is a MIDI file
     work/              sound in the making
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -24,14 +25,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from musiclm.core.artifact import ArtifactError, file_hash
 from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, read_blocks, write_blocks
 from musiclm.core.output import PART_SUFFIX, OutputError
+from musiclm.generate.melody import is_midi, melody_sound
 from musiclm.generate.music import UNPROMPTED, tags_of
 from musiclm.generate.take import SUFFIX, Take, load_take
 
 ID_DIGITS = 16
 MAX_NAME_CHARACTERS = 200
+MIDI = "midi"  # in place of a verb: an upload that is a melody in notes
 MOST_TRIES = 3  # of a job, when the process ended while there was work
 _FILE = re.compile(rf"([0-9a-f]{{{ID_DIGITS}}})(\.[a-z0-9]+)")
 _SCHEMA = """
@@ -62,7 +68,7 @@ class Entry:
     kind: Literal["take", "upload"]
     name: str
     kept: bool
-    verb: str  # that made it; "upload"
+    verb: str  # that made it; "upload", or "midi" for a MIDI file
     parent: str | None  # the id of what it was made from, which may be gone
     prompt: str | None
     file: str  # that holds its sound
@@ -134,6 +140,11 @@ class Store:
 
     def sound(self, entry: Entry) -> Path:
         return self.sounds / entry.file
+
+    def blocks(self, entry: Entry) -> Iterator[Float[np.ndarray, "1 n"]]:
+        """Its sound at 24 kHz; of a MIDI file the notes that are followed, by plain tones. Raises: AudioError."""
+        path = self.sound(entry)
+        return iter([melody_sound(path)[None]]) if entry.verb == MIDI else read_blocks(path)
 
     # -- what comes in
 
@@ -279,8 +290,9 @@ class Store:
             path.unlink()
             return
         with contextlib.suppress(AudioError):
-            num = sum(block.shape[1] for block in read_blocks(path))
-            self._insert(_upload(path, path.name, num / SAMPLE_RATE_HZ))
+            entry = _upload(path, path.name, 0.0)
+            num = sum(block.shape[1] for block in self.blocks(entry))
+            self._insert(dataclasses.replace(entry, duration_s=num / SAMPLE_RATE_HZ))
 
 
 def _entry(row: sqlite3.Row) -> Entry:
@@ -313,7 +325,7 @@ def _upload(path: Path, name: str, duration_s: float) -> Entry:
         kind="upload",
         name=name,
         kept=False,
-        verb="upload",
+        verb=MIDI if is_midi(path) else "upload",
         parent=None,
         prompt=None,
         file=path.name,

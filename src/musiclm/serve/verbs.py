@@ -39,7 +39,7 @@ from musiclm.generate.take import (
     sound_of,
 )
 from musiclm.generate.wishes import check_setting, configure, wished
-from musiclm.serve.store import Entry, Store
+from musiclm.serve.store import MIDI, Entry, Store
 
 OnTake = Callable[[Take], None]
 
@@ -52,6 +52,13 @@ class Context:
     store: Store
     max_duration_s: float
     max_sound_s: float
+
+    def sound(self, id: str) -> Entry:
+        """A take or an upload that music can go on from. Raises: NoSuchTake; ValueError for a MIDI file."""
+        entry = self.store.find(id)
+        if entry.verb == MIDI:
+            raise ValueError(f"{id} is a MIDI file, which has a melody and no sound; ask for it as the melody")
+        return entry
 
     def check_length(self, new_s: float, given_s: float = 0.0) -> None:
         """Raises: ValueError for more music than this service makes at once."""
@@ -157,7 +164,37 @@ class Drawing(_Request):
         )
 
 
-class Generate(Drawing):
+class Following(Drawing):
+    """What new music may be asked for that can follow a melody."""
+
+    melody: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = Field(
+        None, description="An upload, sound or MIDI, by its id, whose melody the music follows; of a bundle that can."
+    )
+
+    def check_melody(self, context: Context) -> None:
+        """Raises: ValueError for a bundle that follows none, or a take; NoSuchTake."""
+        if self.melody is not None:
+            context.model.check_follows()
+            self._upload(context, self.melody)
+
+    def followed(self, context: Context) -> Melody | None:
+        """Raises: as `check_melody`; AudioError for what is no melody."""
+        if self.melody is None:
+            return None
+        path = self._upload(context, self.melody)
+        try:
+            return context.model.melody(path)
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(path), f"the upload {self.melody}")) from None
+
+    def _upload(self, context: Context, id: str) -> Path:
+        entry = context.store.find(id)
+        if entry.kind != "upload":
+            raise ValueError(f"{entry.id} is a take; upload the sound whose melody is to be followed")
+        return context.store.source(entry)
+
+
+class Generate(Following):
     """Music from a sentence, or from none."""
 
     verb: ClassVar[str] = "generate"
@@ -171,9 +208,6 @@ class Generate(Drawing):
     )
     prompt: Prompt | None = None
     duration_s: Duration = 10.0
-    melody: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = Field(
-        None, description="An upload, by its id, whose melody the music follows; of a bundle that can."
-    )
     top_k: Annotated[int, _setting("semantic.top_k")] | None = Field(None, description="Draw from the k likeliest.")
     top_p: Annotated[float, _setting("semantic.top_p")] | None = Field(None, description="Draw from this probability.")
     coarse_temperature: Annotated[float, _setting("coarse.temperature")] | None = Field(
@@ -193,32 +227,17 @@ class Generate(Drawing):
         context.check_length(self.duration_s)
         if self.prompt is None and self.guidance is not None:
             raise ValueError("guidance does nothing without a prompt")
-        if self.melody is not None:
-            context.model.check_follows()
-            self._upload(context, self.melody)
+        self.check_melody(context)
         self._config(context)
 
     def _config(self, context: Context) -> GenerateConfig:
         temperatures = (self.coarse_temperature, self.fine_temperature, self.storm_temperature)
         return configure(context.model, self.prompt, self.wishes(), *temperatures)
 
-    def _upload(self, context: Context, id: str) -> Path:
-        entry = context.store.find(id)
-        if entry.kind != "upload":
-            raise ValueError(f"{entry.id} is a take; upload the sound whose melody is to be followed")
-        return context.store.source(entry)
-
-    def _followed(self, context: Context, id: str) -> Melody:
-        path = self._upload(context, id)
-        try:
-            return context.model.melody(path)
-        except AudioError as error:
-            raise AudioError(str(error).replace(str(path), f"the upload {id}")) from None
-
     def piece(self, context: Context) -> Piece:
         model, config = context.model, self._config(context)
         rest = (self.prompt, self.duration_s, self.seed, config)
-        melody = None if self.melody is None else self._followed(context, self.melody)
+        melody = self.followed(context)
 
         def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
             return model.stream(*rest, on_progress, on_take=on_take, melody=melody)
@@ -226,7 +245,7 @@ class Generate(Drawing):
         return Piece(model.about(*rest, melody=melody), blocks)
 
 
-class Continue(Drawing):
+class Continue(Following):
     """Music that goes on from a take or an upload. Without a prompt it stays as it was."""
 
     verb: ClassVar[str] = "continue"
@@ -239,20 +258,21 @@ class Continue(Drawing):
     new_only: NewOnly = False
 
     def check(self, context: Context) -> None:
-        entry = context.store.find(self.take)
+        entry = context.sound(self.take)
+        self.check_melody(context)
         context.check_length(self.duration_s, 0.0 if self.new_only else entry.duration_s)
         configure(context.model, self.prompt or entry.prompt, self.wishes())
 
     def piece(self, context: Context) -> Piece:
-        entry = context.store.find(self.take)
+        entry = context.sound(self.take)
         model, config = context.model, configure(context.model, self.prompt or entry.prompt, self.wishes())
-        given = model.given(context.store.source(entry))
+        melody, given = self.followed(context), model.given(context.store.source(entry))
         rest = (self.prompt, self.duration_s, self.seed, config)
 
         def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
-            return model.stream(*rest, on_progress, given, self.new_only, on_take)
+            return model.stream(*rest, on_progress, given, self.new_only, on_take, melody)
 
-        return Piece(model.about(*rest, given, self.new_only), blocks)
+        return Piece(model.about(*rest, given, self.new_only, melody), blocks)
 
 
 class Render(_Request):
@@ -295,7 +315,7 @@ class StorySection(_Request):
     )
 
 
-class TellStory(Drawing):
+class TellStory(Following):
     """Music that follows prompts by time."""
 
     verb: ClassVar[str] = "story"
@@ -333,16 +353,20 @@ class TellStory(Drawing):
 
     def check(self, context: Context) -> None:
         context.check_length(self.duration_s)
-        self.piece(context)
+        self.check_melody(context)
+        context.model.about(*self._asked(context))
+
+    def _asked(self, context: Context) -> tuple[Story, float, int, GenerateConfig]:
+        story = self.story()
+        return story, self.duration_s, self.seed, configure(context.model, story, self.wishes())
 
     def piece(self, context: Context) -> Piece:
-        model, story = context.model, self.story()
-        rest = (story, self.duration_s, self.seed, configure(model, story, self.wishes()))
+        model, rest, melody = context.model, self._asked(context), self.followed(context)
 
         def blocks(on_progress: Progress, on_take: OnTake) -> Blocks:
-            return model.stream(*rest, on_progress, on_take=on_take)
+            return model.stream(*rest, on_progress, on_take=on_take, melody=melody)
 
-        return Piece(model.about(*rest), blocks)
+        return Piece(model.about(*rest, melody=melody), blocks)
 
 
 class _Editing(Drawing):
@@ -359,7 +383,7 @@ class _Editing(Drawing):
         )
 
     def check(self, context: Context) -> None:
-        entry = context.store.find(self.take)
+        entry = context.sound(self.take)
         self._config(context, entry)
         self._check_place(context, entry)
 
@@ -368,7 +392,7 @@ class _Editing(Drawing):
         context.check_length(min(entry.duration_s, MAX_DURATION_S))
 
     def piece(self, context: Context) -> Piece:
-        entry = context.store.find(self.take)
+        entry = context.sound(self.take)
         edit = self._edit(context.model, context.store.source(entry), self._config(context, entry))
         return Piece(edit.about, edit.blocks)
 

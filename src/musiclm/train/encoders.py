@@ -5,7 +5,6 @@ training tracks of a corpus.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from musiclm.models.foreign.semantic import KIND as SEMANTIC_KIND
 from musiclm.models.foreign.semantic import ForeignSemantic, num_fit_clips
 from musiclm.train.card import describe_data
 
-Kind = Literal["acoustic", "semantic", "joint"]
 STREAM_OF = {"acoustic": ACOUSTIC.name, "semantic": SEMANTIC.name, "joint": MULAN.name}
 FIT_CLIP_S = 10.0
 FIT_TRACK_S = 30.0  # of the middle of each track, for a joint embedding: 21 windows

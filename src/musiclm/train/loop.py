@@ -31,7 +31,7 @@ from musiclm.core.config import to_json
 from musiclm.core.interrupt import Interrupted
 from musiclm.core.tensors import load, reader, save
 from musiclm.nn.block import blocks, recompute
-from musiclm.nn.parts import WHOLE, Part, Work, working
+from musiclm.nn.parts import WHOLE, BatchPart, Work, working
 from musiclm.train.processes import (
     ALONE,
     Processes,
@@ -73,7 +73,7 @@ class Task(Protocol):
     # optional, `whole_batch`: whether losses look across the batch, so that accumulation takes two passes
     baseline: dict[str, float]  # log name -> what a model that knows nothing scores, printed beside the value
 
-    def batch(self, step: int, part: Part = WHOLE) -> Any:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> Any:
         """CPU tensors (any nest of dicts, lists, tuples): a pure function of the task's seed, `step` and `part`,
         whose rows it holds."""
 
@@ -451,6 +451,29 @@ def exported_step(folder: Path) -> int:
         return -1
 
 
+def _set_up(run: Run, begin: Artifact | None, new: Collection[str]) -> bool:
+    """Weights and state for the next step, of the newest checkpoint or new ones; whether there is a checkpoint."""
+    task, processes = run.task, run.means.processes
+    found = newest_checkpoint(run.folder)
+    processes.check_same({"checkpoint": "none" if found is None else found.name})
+    if found is not None:
+        if processes.sharded:
+            run.prepare()
+        run.load()
+        if not processes.sharded:
+            run.prepare()
+        return True
+    torch.manual_seed(run.config.seed)
+    if processes.leads:
+        task.start(run.device)
+        if begin is not None:
+            load_state(task.groups[task.ema_group], begin, new)
+    run.prepare()
+    if not processes.sharded:
+        run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+    return False
+
+
 def train(
     task: Task,
     config: TrainConfig,
@@ -489,23 +512,7 @@ def train(
     torch_device = processes.device or torch.device(device)
     run = Run(task, config, folder, torch_device, means)
     processes.wait()
-    found = newest_checkpoint(folder)
-    processes.check_same({"checkpoint": "none" if found is None else found.name})
-    if found is not None:
-        if processes.sharded:
-            run.prepare()
-        run.load()
-        if not processes.sharded:
-            run.prepare()
-    else:
-        torch.manual_seed(config.seed)
-        if processes.leads:
-            task.start(torch_device)
-            if begin is not None:
-                load_state(task.groups[task.ema_group], begin, new)
-        run.prepare()
-        if not processes.sharded:
-            run.ema.load_state_dict(task.groups[task.ema_group].state_dict())
+    goes_on = _set_up(run, begin, new)
     if precision == "auto" and run.precision is not None:
         precision = run.precision  # what this machine would choose is no matter: a run ends as it began
     autocast_type = pick_precision(precision, torch_device)
@@ -513,7 +520,7 @@ def train(
     info = {"git_revision": git_revision(), **(info or {})}
     # what a kill between a checkpoint and its artifact left undone
     due = run.step >= config.steps or run.step % config.validate_every == 0
-    owed = bool(processes.agree(int(found is not None and due and exported_step(folder) < run.step))[0])
+    owed = bool(processes.agree(int(goes_on and due and exported_step(folder) < run.step))[0])
     log = _Log(task, config, folder, quiet, processes, run.step, owed)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
@@ -589,7 +596,7 @@ def batches(task: Task, step: int, means: Means) -> list[Any]:
     if means.parts == 1:
         return [task.batch(step)]
     first = means.processes.rank * means.accumulate
-    return [task.batch(step, Part(index=first + micro, count=means.parts)) for micro in range(means.accumulate)]
+    return [task.batch(step, BatchPart(index=first + micro, count=means.parts)) for micro in range(means.accumulate)]
 
 
 def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype | None, log: "_Log") -> None:
@@ -606,7 +613,7 @@ def one_step(run: Run, parts: list[Any], rate: float, autocast_type: torch.dtype
 
     work = None
     if means.parts > 1:
-        first = Part(index=means.processes.rank * means.accumulate, count=means.parts)
+        first = BatchPart(index=means.processes.rank * means.accumulate, count=means.parts)
         group = torch.distributed.group.WORLD if means.processes.many else None
         work = Work(first, 0, means.accumulate, seed, group, run.wrapped)
     if means.accumulate > 1:
@@ -673,7 +680,7 @@ def accumulated(run: Run, parts: list[Any], work: Work, rate: float, autocast: C
             finish()
 
 
-def own_seed(seed: int, part: Part) -> int:
+def own_seed(seed: int, part: BatchPart) -> int:
     """Of what is drawn for one part alone; of the first, that of the whole batch."""
     return (seed + part.index * 1_000_000_007) % 2**63
 

@@ -43,7 +43,7 @@ from musiclm.core.workers import digest_of_code
 from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.data.store import HEADER_FILE, TRACKS_PER_SHARD, TokenStore, read_header
-from musiclm.data.tokenize import Encoder, tokenize_corpus
+from musiclm.data.tokenize import TokenEncoder, tokenize_corpus
 from musiclm.models.encoders import is_foreign
 from musiclm.models.lm.task import LmTask
 from musiclm.models.melody.task import MelodyTask
@@ -371,7 +371,7 @@ def tokenize(
         if stream not in ALL_STREAMS:
             raise ValueError(f"no stream {stream!r}; there are {', '.join(ALL_STREAMS)}")
     for stream in streams:
-        encoder = Encoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
+        encoder = TokenEncoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
         told = None if on_progress is None else functools.partial(on_progress, stream)
         tokenize_corpus(
             data,

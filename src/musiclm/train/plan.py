@@ -419,11 +419,6 @@ def _first_layer(task: Any) -> dict[str, int]:
     return {"contrastive_layers": 1} if isinstance(task, W2vBertTaskConfig) else {}
 
 
-def count_whole(task: Any) -> Counted:
-    """`count` by running every layer."""
-    return _least(_count(task))
-
-
 def _count(task: Any) -> Counted:
     """Runs a stage's networks, every layer, without memory. See the module's head."""
     with FakeTensorMode(allow_non_fake_inputs=True), _fused_attention():

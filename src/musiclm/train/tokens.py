@@ -12,7 +12,7 @@ from torch import Tensor
 from musiclm.core.config import check_shares
 from musiclm.core.streams import ENCODER_OF, MULAN
 from musiclm.data.store import TokenStore
-from musiclm.nn.parts import WHOLE, Part
+from musiclm.nn.parts import WHOLE, BatchPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def draw(
     batch_size: int,
     seed: int,
     step: int,
-    part: Part = WHOLE,
+    part: BatchPart = WHOLE,
 ) -> TokenBatch:
     """Crops of the train split, their MuLan condition noised: a pure function of the arguments. batch_size: of the
     whole."""

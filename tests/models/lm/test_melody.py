@@ -15,7 +15,7 @@ from musiclm.data.store import StoreError, StreamHeader, StreamWriter, TokenStor
 from musiclm.models.lm.melody import NO_MELODY, by_frame, some_of_it
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
 from musiclm.models.lm.task import LmTask, LmTaskConfig
-from musiclm.nn.parts import Part
+from musiclm.nn.parts import BatchPart
 from musiclm.nn.transformer import TransformerConfig
 from musiclm.train.pipeline import parts_added
 from tests.models.lm.test_depth import FOUR, four_streams
@@ -212,7 +212,7 @@ def test_batches_lose_melodies_and_are_functions_of_the_step(store: TokenStore) 
 def test_parts_of_a_batch_are_its_rows(store: TokenStore) -> None:
     for settings in ({}, {"context_noise": 0.3}):
         task = task_of(store, **settings)
-        whole, parts = task.batch(2), [task.batch(2, Part(index=index, count=2)) for index in range(2)]
+        whole, parts = task.batch(2), [task.batch(2, BatchPart(index=index, count=2)) for index in range(2)]
         for name, codes in whole["streams"].items():
             assert torch.equal(torch.cat([part["streams"][name] for part in parts]), codes), name
 

@@ -17,7 +17,7 @@ from musiclm.data.corpus.melodies import LIST_FILE, load_renditions, read_rendit
 from musiclm.data.store import TokenStore
 from musiclm.models.melody.model import MelodyConfig
 from musiclm.models.melody.task import MelodyTask, MelodyTaskConfig, Renditions, pair_loss, roll
-from musiclm.nn.parts import Part
+from musiclm.nn.parts import BatchPart
 from musiclm.train.pipeline import tokenize, train_all, train_stage
 from musiclm.train.recipes import load_preset
 from tests.models.melody.toy import write_melodies
@@ -63,7 +63,7 @@ def test_a_batch_is_a_function_of_the_step(task: MelodyTask, folder: Path) -> No
 
 
 def test_parts_of_a_batch_are_its_melodies(task: MelodyTask) -> None:
-    whole, parts = task.batch(3), [task.batch(3, Part(index=index, count=2)) for index in range(2)]
+    whole, parts = task.batch(3), [task.batch(3, BatchPart(index=index, count=2)) for index in range(2)]
     assert torch.equal(torch.cat([part["spectra"] for part in parts], 1), whole["spectra"])
     assert torch.equal(torch.cat([part["roll"] for part in parts]), whole["roll"])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from musiclm.models.mulan.gap import (
-    Pairs,
+    TowerOutputs,
     fit_quantizer,
     fit_space,
     gap_of,
@@ -58,7 +58,7 @@ def test_closing_the_gap_of_two_cones():
         model.text.down.weight.zero_()
         model.text.down.bias.zero_()
     model.text.norm = torch.nn.Identity()
-    train, held = Pairs(audio[:200], text[:200]), Pairs(audio[200:], text[200:])
+    train, held = TowerOutputs(audio[:200], text[:200]), TowerOutputs(audio[200:], text[200:])
     figures = fit_space(model, train, text[:0], audio[:0], [str(i // 4) for i in range(200)], held)
     before, after = figures["before"], figures["after"]
     assert after["mean_distance"] < 0.5 * before["mean_distance"]

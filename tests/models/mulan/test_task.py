@@ -17,7 +17,7 @@ from musiclm.data.corpus.manifest import RENDERED, Track, load_manifest
 from musiclm.data.labels import LABELS_FILE, Labels
 from musiclm.models.mulan.model import WINDOW_S, MuLan, contrastive_loss
 from musiclm.models.mulan.task import MuLanTask, MuLanTaskConfig, spec_augment
-from musiclm.models.mulan.text import Pretrained, TextEncoder
+from musiclm.models.mulan.text import PretrainedBert, TextEncoder
 from musiclm.models.mulan.windows import WindowCache, cached_rows, load_windows
 from musiclm.train.loop import TrainConfig, train
 from tests.models.mulan.test_model import SMALL
@@ -27,17 +27,17 @@ RATE = 24000
 WORDS = {220.0: {"piano": 0.9}, 880.0: {"flute": 0.9}, 3000.0: {"synth": 0.9}, 0.0: {"drums": 0.9}}
 
 
-def pretrained() -> Pretrained:
+def pretrained() -> PretrainedBert:
     document = small_tokenizer()
     vocabulary = document["model"]["vocab"]
     for word in ("piano", "flute", "synth", "drums", "woodwinds", "percussion", "keys", "a", "the", ",", "."):
         vocabulary.setdefault(word, len(vocabulary))
     text = replace(SMALL.text, vocab_size=len(vocabulary))
     torch.manual_seed(0)
-    return Pretrained(config=text, state=TextEncoder(text).state_dict(), tokenizer_json=json.dumps(document))
+    return PretrainedBert(config=text, state=TextEncoder(text).state_dict(), tokenizer_json=json.dumps(document))
 
 
-def config(start: Pretrained, **changes) -> MuLanTaskConfig:
+def config(start: PretrainedBert, **changes) -> MuLanTaskConfig:
     model = replace(SMALL, text=start.config, text_trained_layers=changes.pop("layers", 0))
     return MuLanTaskConfig(model=model, captions_per_window=2, **changes)
 

@@ -14,7 +14,7 @@ from musiclm.models.mulan.text import (
     TextConfig,
     TextEncoder,
     first_encoder,
-    load_pretrained,
+    load_bert,
     make_tokenizer,
     minilm_folder,
     prune_vocabulary,
@@ -75,7 +75,7 @@ def small_folder(tmp_path):
 
 def test_encoder_equals_transformers(tmp_path):
     theirs = small_folder(tmp_path)
-    loaded = load_pretrained(tmp_path, prune=False)
+    loaded = load_bert(tmp_path, prune=False)
     ours = TextEncoder(loaded.config).eval()
     ours.load_state_dict(loaded.state)
     ids, keep = tokenize(Tokenizer.from_str(loaded.tokenizer_json), ["slow piano music", "fast"], 64)
@@ -87,7 +87,7 @@ def test_encoder_equals_transformers(tmp_path):
 
 def test_padding_never_leaks_and_batch_equals_single(tmp_path):
     small_folder(tmp_path)
-    loaded = load_pretrained(tmp_path)
+    loaded = load_bert(tmp_path)
     ours = TextEncoder(loaded.config).eval()
     ours.load_state_dict(loaded.state)
     tokenizer = Tokenizer.from_str(loaded.tokenizer_json)
@@ -100,7 +100,7 @@ def test_padding_never_leaks_and_batch_equals_single(tmp_path):
 
 def test_pruning_keeps_words_and_their_rows(tmp_path):
     small_folder(tmp_path)
-    full, pruned = load_pretrained(tmp_path, prune=False), load_pretrained(tmp_path)
+    full, pruned = load_bert(tmp_path, prune=False), load_bert(tmp_path)
     assert (full.config.vocab_size, pruned.config.vocab_size) == (13, 9)
     a, b = Tokenizer.from_str(full.tokenizer_json), Tokenizer.from_str(pruned.tokenizer_json)
     for text in ("Slow piano", "fast music", "PIANO unknownword"):
@@ -176,6 +176,15 @@ def test_a_folder_of_transformers_gives_its_outputs(tmp_path: Path, head: bool) 
         states = theirs(input_ids=ids, attention_mask=keep.long()).last_hidden_state
         pooled = (states * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)
         torch.testing.assert_close(ours(ids, keep), pooled, atol=1e-5, rtol=1e-4)
+
+
+def test_a_hub_id_is_fetched_as_all_models_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, asked = bert_folder(tmp_path / "fetched", False), []
+    monkeypatch.setattr("musiclm.core.pretrained.download", lambda *rest: asked.append(rest) or folder)
+    found = first_encoder("their/bert@v2", SIZES, lambda: (), tmp_path / "kept")
+    ((name, files),) = asked
+    assert name == "their/bert@v2" and {"config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert found.state["words.weight"].shape == (200, 32)
 
 
 def test_other_sizes_are_refused_with_settings_that_fit(tmp_path: Path) -> None:

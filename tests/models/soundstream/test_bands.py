@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, LookaheadBlock, fit_linear_path
-from musiclm.models.soundstream.config import BASE_BANDS, Band, SoundStreamConfig
-from musiclm.models.soundstream.griffin_lim import BandsSynthesis
+from musiclm.models.soundstream.config import BASE_BANDS, HALF_TAPS, Band, SoundStreamConfig
+from musiclm.models.soundstream.griffin_lim import MOMENTUM, BandsSynthesis, BandSynthesis, BandTail
 from musiclm.models.soundstream.model import DecoderStream, SoundStream
 
 BASE = SoundStreamConfig(network="bands", levels=48, latent_dim=768)
@@ -61,6 +61,61 @@ def test_notes_of_a_chord_come_back_at_their_frequencies(hz: tuple[float, ...]) 
     # pooled into bands of two per cent, a high partial comes back as a band of noise
     tolerance = 0.01 if max(hz) < 1900 else 0.03
     assert found == pytest.approx(list(hz), rel=tolerance)
+
+
+def plain_block(band: BandSynthesis, squeezed: torch.Tensor, num: int) -> torch.Tensor:
+    """`BandSynthesis.block` of a first block, its sums frame by frame."""
+    magnitude = band.magnitude(squeezed)[0]
+    phase = band.first_phases(magnitude[None], None)[0]
+    n, hop, t = band.n_fft, band.hop, len(magnitude)
+
+    def to_audio(spectra: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros((len(spectra) - 1) * hop + n)
+        for frame in reversed(range(len(spectra))):
+            full = torch.zeros(n // 2 + 1, dtype=torch.complex64)
+            full[band.first : band.last] = spectra[frame]
+            total[frame * hop : frame * hop + n] += torch.fft.irfft(full, n=n) * band.window
+        return total
+
+    def weight(count: int) -> torch.Tensor:
+        total = torch.zeros((count - 1) * hop + n)
+        for frame in range(count):
+            total[frame * hop : frame * hop + n] += band.window.square()
+        return total
+
+    unit, previous = torch.polar(torch.ones_like(phase), phase), torch.zeros(t, 1)
+    for _ in range(band.rounds):
+        audio = to_audio(magnitude * unit) / weight(t).clamp(min=1e-3)
+        frames = torch.stack([audio[frame * hop : frame * hop + n] * band.window for frame in range(t)])
+        spectrum = torch.fft.rfft(frames)[:, band.first : band.last]
+        moved = spectrum + MOMENTUM * (spectrum - previous)
+        unit, previous = moved / (moved.abs().square() + 1e-18).sqrt(), spectrum
+    return (to_audio(magnitude[:num] * unit[:num]) / weight(num).clamp(min=1e-3))[: num * hop]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_rounds_are_those_of_griffin_and_lim(number: int) -> None:
+    """Beside sums frame by frame, for two rounds: errors of last bits grow with each."""
+    model = SoundStream(BASE)
+    assert isinstance(model.phase, BandsSynthesis)
+    band = model.phase.bands[number]
+    assert isinstance(band, BandSynthesis)
+    band.rounds = 2
+    magnitude = model.magnitudes(sines(100.0, 700.0, 3000.0))[number][:, 20:32].clamp(min=0.01)
+    found = band.block(magnitude, 8, BandTail())
+    torch.testing.assert_close(found[0], plain_block(band, magnitude, 8), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_samples_between_are_those_of_a_transposed_convolution(number: int) -> None:
+    """Of what was before too."""
+    band = SoundStream(BASE).phase.bands[number]  # type: ignore[union-attr, index]
+    assert isinstance(band, BandSynthesis)
+    slow, tail, dec = torch.randn(2, 90), BandTail(), band.decimation
+    taps = band.taps.flip(0).flatten()[: 2 * HALF_TAPS * dec + 1]
+    wanted = torch.nn.functional.conv_transpose1d(slow[:, None], taps[None, None], stride=dec)[:, 0, : 90 * dec]
+    found = torch.cat([band.interpolate(part, tail) for part in slow.split((40, 30, 20), 1)], 1)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_levels_come_back() -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from musiclm.models.storm.frames import FrameDrawer
+from musiclm.models.storm.frames import FrameDrawer, FrameHistory
 from tests.away import AWAY, AwayDevice
 from tests.models.storm.test_model import SERIES, make
 
@@ -59,6 +59,26 @@ def test_what_was_drawn_decides_what_follows() -> None:
     one, two = logits_after(3), logits_after(4)
     assert all(torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
     assert torch.equal(one[0], two[0]) and not torch.allclose(one[1][1], two[1][1])
+
+
+@pytest.mark.parametrize("code_width", [0, 6])
+@torch.inference_mode()
+def test_history_is_that_of_the_model(code_width: int) -> None:
+    """Frame by frame, after some that were read at once."""
+    model = make(depth_width=24, code_width=code_width, series=SERIES, history_layers=2)
+    generator = torch.Generator().manual_seed(1)
+    for weight in (*model.history.parameters(), model.history_out.weight):
+        weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
+    hidden = torch.randn(2, 7, 16, generator=generator)
+    before = model.frames_before(torch.randint(0, 16, (2, 12, 7), generator=generator))
+    wanted, _ = model.with_history(hidden, before)
+    _, cache = model.with_history(hidden[:, :3], before[:, :, :3], 0, model.history.new_cache(2, 7))
+    assert cache is not None
+    history = FrameHistory(model)
+    step = history.begin(cache)
+    for frame in range(3, 7):
+        state, cache = history(hidden[:, frame], before[:, :, frame], frame, cache, step)
+        torch.testing.assert_close(state, wanted[:, frame])
 
 
 @torch.inference_mode()

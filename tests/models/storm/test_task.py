@@ -10,7 +10,7 @@ from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import SoundStorm, SoundStormConfig
 from musiclm.models.storm.task import StormTask, StormTaskConfig, draw_masking, hide, whole_frame_losses
 from musiclm.nn.conformer import ConformerConfig
-from musiclm.nn.parts import Part
+from musiclm.nn.parts import BatchPart
 from musiclm.train.loop import TrainConfig, train
 from tests.toy import SPECS, make_store
 
@@ -105,7 +105,7 @@ def test_given_codes_are_partly_wrong(store: TokenStore) -> None:
     assert 0.05 < wrong.mean() < 0.5 and wrong.mean((1, 2)).max() < 0.6
     for level in range(12):
         assert set(context[:, level].unique().tolist()) <= set(codes[:, level].unique().tolist())
-    assert torch.equal(task.batch(3, Part(index=1, count=2))["context"], context[3:])
+    assert torch.equal(task.batch(3, BatchPart(index=1, count=2))["context"], context[3:])
     run(task, 1)  # away from tables that say nothing
 
     masked, real = batch["masking"]["masked"], batch["real"]

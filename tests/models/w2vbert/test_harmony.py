@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from musiclm.core.artifact import save_artifact
-from musiclm.data.tokenize import Encoder
+from musiclm.data.tokenize import TokenEncoder
 from musiclm.evaluate.probes import token_probe
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights
 from musiclm.models.w2vbert.harmony import FLOOR, HOP, LOWEST_MIDI, REGISTER, pitch_classes, semitone_filters, semitones
@@ -167,7 +167,7 @@ def test_saved_and_loaded(pair: tuple[SemanticTokenizer, SemanticTokenizer], tmp
         loaded = SemanticTokenizer.from_artifact(tmp_path / name)
         assert loaded.config == own.config and torch.equal(loaded.encode(audio), own.encode(audio))
         torch.testing.assert_close(loaded.codebooks, own.codebooks)
-        encoder = Encoder.of_semantic(loaded)
+        encoder = TokenEncoder.of_semantic(loaded)
         assert encoder.header.spec == own.spec and torch.equal(encoder.codebooks, loaded.codebooks)
         assert torch.equal(encoder.encode(audio[:1]), own.encode(audio[:1])[0])
     cues = cues_of_codes(tmp_path / "harmony")

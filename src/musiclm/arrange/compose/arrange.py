@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from musiclm.arrange.compose.cast import CastMember, choose_cast
 from musiclm.arrange.compose.drums import Drumming, drum_section, vary_groove
 from musiclm.arrange.compose.ending import end_notes, slowing
-from musiclm.arrange.compose.form import Block, plan_form
+from musiclm.arrange.compose.form import FormSection, plan_form
 from musiclm.arrange.compose.grooves import GROOVES
 from musiclm.arrange.compose.layout import Place, lay_out
 from musiclm.arrange.compose.lines import write_line
@@ -30,7 +30,7 @@ Rng = Callable[[str], random.Random]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class Draft:
     """All decisions above the level of notes."""
 
     style: Style
@@ -85,7 +85,7 @@ def arrange_in(style: Style, seed: int, sources: Sources = NO_SOURCES) -> Score:
     )
 
 
-def plan(style: Style, sources: Sources, rng: Rng) -> Piece:
+def plan(style: Style, sources: Sources, rng: Rng) -> Draft:
     basics = rng("basics")
     tempo_bpm = _tempo(style, basics)
     low, high = style.swing
@@ -102,7 +102,7 @@ def plan(style: Style, sources: Sources, rng: Rng) -> Piece:
     blocks = plan_form(basics.choice(style.forms), bar_s, target_s, unit_lengths(material), rng("form"))
     blocks = _within(blocks, bar_s)
     places = lay_out(style, material, key, cast, blocks, ending, rng("layout"))
-    return Piece(
+    return Draft(
         style=style,
         key=key,
         tempo_bpm=tempo_bpm,
@@ -123,7 +123,7 @@ def _tempo(style: Style, rng: random.Random) -> float:
     return float(round(bpm))
 
 
-def _within(blocks: Sequence[Block], bar_s: float) -> tuple[Block, ...]:
+def _within(blocks: Sequence[FormSection], bar_s: float) -> tuple[FormSection, ...]:
     """Sections taken from the middle until the piece is short enough; the closing ones stay."""
     kept = list(blocks)
     while sum(block.num_bars for block in kept) * bar_s > LONGEST_S - 8 and len(kept) > 3:
@@ -131,7 +131,7 @@ def _within(blocks: Sequence[Block], bar_s: float) -> tuple[Block, ...]:
     return tuple(kept)
 
 
-def _drum(piece: Piece, sources: Sources, rng: Rng) -> tuple[Drumming, tuple[Origin, ...]]:
+def _drum(piece: Draft, sources: Sources, rng: Rng) -> tuple[Drumming, tuple[Origin, ...]]:
     """The drum kit over all sections; empty without a drummer."""
     index = next((index for index, player in enumerate(piece.cast) if player.role == "drums"), None)
     drumming = Drumming()
@@ -157,7 +157,7 @@ def _drum(piece: Piece, sources: Sources, rng: Rng) -> tuple[Drumming, tuple[Ori
     return drumming, (Origin(what="groove", source="groove", name=performance.name, licence=performance.licence),)
 
 
-def _recorded(piece: Piece, sources: Sources, rng: random.Random) -> tuple[Performance | None, tuple[Performance, ...]]:
+def _recorded(piece: Draft, sources: Sources, rng: random.Random) -> tuple[Performance | None, tuple[Performance, ...]]:
     """A drummer's performance that suits tempo and swing, and fills of its family; often none: own grooves then."""
     if piece.style.metre != (4, 4) or rng.random() > 0.6:
         return None, ()
@@ -176,7 +176,7 @@ def _recorded(piece: Piece, sources: Sources, rng: random.Random) -> tuple[Perfo
     return rng.choice(found), tuple(played for played in sources.fills if suits(played))
 
 
-def _parts(piece: Piece, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
+def _parts(piece: Draft, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
     hands = Hands(
         tempo_bpm=piece.tempo_bpm,
         swing=piece.swing,

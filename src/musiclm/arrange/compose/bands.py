@@ -13,7 +13,7 @@ import numpy as np
 from musiclm.arrange.compose.arrange import arrange_in
 from musiclm.arrange.compose.lines import without_clashes
 from musiclm.arrange.read import mma
-from musiclm.arrange.read.mma import Band, Mma
+from musiclm.arrange.read.mma import GrooveFile, Mma
 from musiclm.arrange.read.sources import NO_SOURCES, Sources
 from musiclm.arrange.score import Chord, Note, Origin, Part, Score
 from musiclm.arrange.styles.bands import BAND_KITS, style_of_band
@@ -25,12 +25,12 @@ _UNSURE_SWING = 0.55  # between straight and swung: nothing is said of it
 _OFFBEATS = {0.5: (0.42, 0.585), 0.67: (0.6, 0.71)}
 
 
-def playable_bands(program: Mma) -> tuple[Band, ...]:
+def playable_bands(program: Mma) -> tuple[GrooveFile, ...]:
     """The bands of the program's library whose style is known."""
     return tuple(band for band in mma.read_library(program.library) if style_of_band(band.name))
 
 
-def arrange_for_band(band: Band, program: Mma, seed: int, sources: Sources = NO_SOURCES) -> Score:
+def arrange_for_band(band: GrooveFile, program: Mma, seed: int, sources: Sources = NO_SOURCES) -> Score:
     """A piece of 60 to 150 s. The same arguments give the same piece.
 
     Raises: ValueError for a band without a style, MmaError if the program fails.
@@ -64,7 +64,7 @@ def arrange_for_band(band: Band, program: Mma, seed: int, sources: Sources = NO_
     )  # fmt: skip
 
 
-def notation(score: Score, band: Band, rng: random.Random) -> list[str]:
+def notation(score: Score, band: GrooveFile, rng: random.Random) -> list[str]:
     """The form and chords of a score in the program's language, with a groove of the band for each kind of section."""
     bar, beats = bar_quarters(score), score.beats_per_bar
     lines = [

@@ -31,7 +31,7 @@ FORMS: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class FormSection:
     """A section in bars."""
 
     name: SectionName
@@ -42,7 +42,7 @@ class Block:
 
 def plan_form(
     name: str, bar_s: float, target_s: float, units: tuple[int, ...], rng: random.Random
-) -> tuple[Block, ...]:
+) -> tuple[FormSection, ...]:
     """Sections whose bars, of `bar_s` seconds each, come close to `target_s`. `units`: how many bars a verse may have.
 
     Sections are left out from behind the middle, or said again, before the closing one.
@@ -54,16 +54,16 @@ def plan_form(
     plan = rng.choice(close) if close else plans[misses.index(best)]
     wobble = [rng.uniform(-0.06, 0.06) for _ in plan]
     return tuple(
-        Block(block.name, block.material, min(1.0, max(0.1, block.intensity + shift)), block.num_bars)
+        FormSection(block.name, block.material, min(1.0, max(0.1, block.intensity + shift)), block.num_bars)
         for block, shift in zip(plan, wobble, strict=True)
     )
 
 
-def _fit(name: str, unit: int, bar_s: float, target_s: float) -> list[Block]:
+def _fit(name: str, unit: int, bar_s: float, target_s: float) -> list[FormSection]:
     blocks = [_block(text, unit) for text in FORMS[name].split("|")]
     first, *body, last = blocks
 
-    def seconds(parts: list[Block]) -> float:
+    def seconds(parts: list[FormSection]) -> float:
         return (first.num_bars + last.num_bars + sum(block.num_bars for block in parts)) * bar_s
 
     original = list(body)
@@ -76,13 +76,13 @@ def _fit(name: str, unit: int, bar_s: float, target_s: float) -> list[Block]:
     return [first, *body, last]
 
 
-def _least_missed(body: list[Block]) -> int:
+def _least_missed(body: list[FormSection]) -> int:
     """The last of those sections that are heard most often."""
     names = [(block.name, block.material) for block in body]
     return max(range(len(body)), key=lambda index: (names.count(names[index]), body[index].name != "chorus", index))
 
 
-def _block(text: str, unit: int) -> Block:
+def _block(text: str, unit: int) -> FormSection:
     name, material, intensity, halves = text.split()
     assert name in get_args(SectionName)
-    return Block(cast(SectionName, name), material, int(intensity) / 10, max(1, unit * int(halves) // 2))
+    return FormSection(cast(SectionName, name), material, int(intensity) / 10, max(1, unit * int(halves) // 2))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from musiclm.arrange.compose.cast import CastMember
-from musiclm.arrange.compose.form import Block
+from musiclm.arrange.compose.form import FormSection
 from musiclm.arrange.compose.material import Letter, Material, bar_length, cadence_chord, tonic_chord
 from musiclm.arrange.compose.players import Bar, Key
 from musiclm.arrange.score import Note
@@ -19,7 +19,7 @@ _FIXED_FORMS = ("club", "loop", "drift", "blues")  # no cadences of their own be
 class Place:
     """A section with its bars."""
 
-    block: Block
+    block: FormSection
     bars: tuple[Bar, ...]
     tune: tuple[tuple[Note, ...], ...] | None  # a given melody, a tuple of notes a bar
     playing: frozenset[int]  # indices of the cast
@@ -39,7 +39,7 @@ def lay_out(
     material: Material,
     key: Key,
     cast: Sequence[CastMember],
-    blocks: Sequence[Block],
+    blocks: Sequence[FormSection],
     ending: Ending,
     rng: random.Random,
 ) -> list[Place]:
@@ -72,13 +72,13 @@ def lay_out(
     return places
 
 
-def _tune(letter: Letter, block: Block) -> tuple[tuple[Note, ...], ...] | None:
+def _tune(letter: Letter, block: FormSection) -> tuple[tuple[Note, ...], ...] | None:
     if letter.melody is None or block.name in ("intro", "break", "build-up"):
         return None
     return tuple(letter.melody[number % len(letter.melody)] for number in range(block.num_bars))
 
 
-def _playing(cast: Sequence[CastMember], block: Block, first: bool, rng: random.Random) -> frozenset[int]:
+def _playing(cast: Sequence[CastMember], block: FormSection, first: bool, rng: random.Random) -> frozenset[int]:
     """Who plays: those whom the section's intensity calls in, less by its kind; somebody other than drums, if there is
     anybody."""
     intensity = block.intensity

@@ -75,7 +75,7 @@ class RenderReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class RenderJob:
     """All that decides what a piece sounds like, but its number."""
 
     seed: int
@@ -169,7 +169,7 @@ def render_corpus(
         finished = load_works(Path(sources), works_cache, jobs) if sources and works else Works()
         for name in ("audio", "scores", "midi"):
             (out / name).mkdir(exist_ok=True)
-        job = Job(
+        job = RenderJob(
             seed=seed,
             out=out,
             styles=tuple(styles) or tuple(STYLES),
@@ -202,7 +202,7 @@ def render_corpus(
     )
 
 
-def make_piece(number: int, job: Job) -> dict[str, Any]:
+def make_piece(number: int, job: RenderJob) -> dict[str, Any]:
     """Arranges, renders and writes one piece; returns its record for the journal. Of a finished work that can't be
     rendered, or not in reasonable time, the record holds the reason, and no music."""
     seed = job.seed * 1_000_003 + number
@@ -223,7 +223,7 @@ def make_piece(number: int, job: Job) -> dict[str, Any]:
         return {"number": number, "stamp": job.stamp, "seconds": 0.0, "name": name, "skipped": str(error)}
 
 
-def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]) -> dict[str, Any]:
+def _render(number: int, job: RenderJob, score: Score, soundfonts: Sequence[Soundfont]) -> dict[str, Any]:
     """Renders and writes a piece; its record."""
     setup = choose_setup(score, soundfonts, job.renderers, job.kits)
     audio = render(score, setup)
@@ -257,7 +257,7 @@ def _render(number: int, job: Job, score: Score, soundfonts: Sequence[Soundfont]
     }
 
 
-def _for_band(band: int, program: Mma, seed: int, job: Job) -> Score | None:
+def _for_band(band: int, program: Mma, seed: int, job: RenderJob) -> Score | None:
     """A piece for the band; None where the program fails on it, and the arranger has the number instead."""
     try:
         return arrange_for_band(playable_bands(program)[band], program, seed, _sources(job.sources))
@@ -282,7 +282,7 @@ def _program(folder: Path | None) -> Mma:
     return found
 
 
-def _soundfont_of_cycle(score: Score, index: int, cycle: int, job: Job) -> list[Soundfont]:
+def _soundfont_of_cycle(score: Score, index: int, cycle: int, job: RenderJob) -> list[Soundfont]:
     """The one for this cycle of a work: each that can play it, in an order of its own, then again. Held-out ones stay
     out, for a work that is trained on in one sound must not be tested on in another."""
     trained = [font for font in job.soundfonts if not font.held_out]
@@ -351,7 +351,7 @@ def _write(out: Path, name: str, samples: np.ndarray, score: Score) -> None:
             path.unlink(missing_ok=True)
 
 
-def _finished(job: Job) -> dict[int, dict[str, Any]]:
+def _finished(job: RenderJob) -> dict[int, dict[str, Any]]:
     """Records of this job's pieces whose audio is there, by number; a line cut short by a kill is ignored."""
     path = job.out / JOURNAL
     records: dict[int, dict[str, Any]] = {}
@@ -376,7 +376,9 @@ def _enough(records: dict[int, dict[str, Any]], seconds: float) -> list[dict[str
     return kept
 
 
-def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int, progress: bool) -> None:
+def _render_until(
+    seconds: float, job: RenderJob, records: dict[int, dict[str, Any]], jobs: int, progress: bool
+) -> None:
     """Renders missing numbers in order until the first ones hold `seconds`; adds them to `records` and the journal."""
     bar = Progress(
         TextColumn("rendering"), BarColumn(), TextColumn("{task.fields[hours]:.2f} h"), TimeElapsedColumn(),
@@ -398,7 +400,7 @@ def _render_until(seconds: float, job: Job, records: dict[int, dict[str, Any]], 
                 saved_s = time.monotonic()
 
 
-def _check_any(records: dict[int, dict[str, Any]], job: Job) -> None:
+def _check_any(records: dict[int, dict[str, Any]], job: RenderJob) -> None:
     """Raises: CorpusError if every work was tried and none could be rendered; it would go on for ever."""
     left = [record for record in records.values() if "skipped" in record]
     if job.works and len(left) == len(records) >= len(cached_works(job.works).scores):
@@ -406,7 +408,7 @@ def _check_any(records: dict[int, dict[str, Any]], job: Job) -> None:
 
 
 def _make_all(
-    seconds: float, job: Job, records: dict[int, dict[str, Any]], jobs: int
+    seconds: float, job: RenderJob, records: dict[int, dict[str, Any]], jobs: int
 ) -> Generator[dict[str, Any], None, None]:
     number = 0
 

@@ -52,7 +52,7 @@ Audio = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class MelodyJob:
     """All that decides what a melody sounds like, but its number."""
 
     seed: int
@@ -102,7 +102,7 @@ def render_melodies(
             raise CorpusError(f"{name} is {value}; it must lie between {low} and {high}")
     check_renderers(["fluidsynth"])
     out = Path(out)
-    job = Job(seed=seed, out=out, renditions=renditions, soundfonts=tuple(find_soundfonts(soundfont_folders)))
+    job = MelodyJob(seed=seed, out=out, renditions=renditions, soundfonts=tuple(find_soundfonts(soundfont_folders)))
     with locked(out, "--out"):
         _check_settings(job)
         (out / "audio").mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def render_melodies(
     return kept
 
 
-def _check_settings(job: Job) -> None:
+def _check_settings(job: MelodyJob) -> None:
     path = job.out / SETTINGS_FILE
     if path.is_file():
         try:
@@ -135,7 +135,7 @@ def _check_settings(job: Job) -> None:
         write_atomic(path, json.dumps(job.settings, indent=1) + "\n")
 
 
-def _finished(job: Job) -> dict[int, list[Rendition]]:
+def _finished(job: MelodyJob) -> dict[int, list[Rendition]]:
     """Melodies that are there with all their renditions; lines cut short by a kill are ignored."""
     path = job.out / LIST_FILE
     found: dict[int, list[Rendition]] = {}
@@ -149,7 +149,7 @@ def _finished(job: Job) -> dict[int, list[Rendition]]:
     return {number: some for number, some in found.items() if len(some) == job.renditions}
 
 
-def _make_all(numbers: Sequence[int], job: Job, jobs: int) -> Generator[list[Rendition], None, None]:
+def _make_all(numbers: Sequence[int], job: MelodyJob, jobs: int) -> Generator[list[Rendition], None, None]:
     if jobs == 1 or len(numbers) < 2:
         yield from (make_melody(number, job) for number in numbers)
         return
@@ -158,7 +158,7 @@ def _make_all(numbers: Sequence[int], job: Job, jobs: int) -> Generator[list[Ren
             yield future.result()
 
 
-def make_melody(number: int, job: Job) -> list[Rendition]:
+def make_melody(number: int, job: MelodyJob) -> list[Rendition]:
     """Composes a melody, renders and writes its renditions."""
     rng = random.Random(f"melodies/{job.seed}/{number}")
     split = split_of(number)

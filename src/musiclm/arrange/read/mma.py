@@ -57,7 +57,7 @@ class Mma:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Band:
+class GrooveFile:
     """A style file: grooves that one band plays."""
 
     name: str  # of the file in the library, without suffix: "stdlib/bossanova"
@@ -92,7 +92,7 @@ def find_mma(folder: Path | None = None) -> Mma | None:
 
 
 @lru_cache(maxsize=2)
-def read_library(library: Path) -> tuple[Band, ...]:
+def read_library(library: Path) -> tuple[GrooveFile, ...]:
     """The bands of four or three quarters a bar that have a bass and something that plays chords, by name."""
     bands = [_read_style(path, path.relative_to(library).with_suffix("").as_posix()) for path in library.rglob("*.mma")]
     return tuple(sorted((band for band in bands if band), key=lambda band: band.name))
@@ -170,7 +170,7 @@ def _clean(notes: Sequence[Note]) -> tuple[Note, ...]:
     return tuple(kept[place] for place in sorted(kept))
 
 
-def _read_style(path: Path, name: str) -> Band | None:
+def _read_style(path: Path, name: str) -> GrooveFile | None:
     """A style file; None if it is no whole band or its metre is none of ours."""
     text = path.read_text(encoding="utf-8", errors="replace")
     times = {time for time in re.findall(r"^\s*Time\s+(\d+(?:/\d+)?)", text, re.IGNORECASE | re.MULTILINE)}
@@ -188,7 +188,7 @@ def _read_style(path: Path, name: str) -> Band | None:
 
     metre = metres.pop()
     assert metre is not None
-    return Band(
+    return GrooveFile(
         name=name,
         about=" ".join(about[1].split())[:200] if about else "",
         metre=metre,

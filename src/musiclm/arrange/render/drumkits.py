@@ -51,7 +51,7 @@ _KEYS: dict[int, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class VelocityLayer:
     """A sample for strokes of some velocities, from `low` to `high` of 1."""
 
     path: Path
@@ -140,7 +140,7 @@ def choose_kit(score: Score, kits: Sequence[DrumKit]) -> DrumKit | None:
 
 
 @lru_cache(maxsize=32)
-def read_kit(folder: Path) -> Mapping[int, tuple[Layer, ...]]:
+def read_kit(folder: Path) -> Mapping[int, tuple[VelocityLayer, ...]]:
     """The samples of a Hydrogen kit by key of the General MIDI drum map; drums are known by their names.
 
     Raises: RenderError if its XML can't be read.
@@ -154,7 +154,7 @@ def read_kit(folder: Path) -> Mapping[int, tuple[Layer, ...]]:
         raise RenderError(
             f"{folder}/drumkit.xml: can't be read ({error}); install the kit again or take it away"
         ) from error
-    drums: dict[str, tuple[Layer, ...]] = {}
+    drums: dict[str, tuple[VelocityLayer, ...]] = {}
     for instrument in root.iter("instrument"):
         drum = _drum_of(instrument.findtext("name") or "")
         layers = _layers(instrument, folder)
@@ -167,7 +167,7 @@ def _drum_of(name: str) -> str:
     return next((drum for pattern, drum in _NAMES if re.search(pattern, name.lower())), "")
 
 
-def _layers(instrument: ET.Element, folder: Path) -> tuple[Layer, ...]:
+def _layers(instrument: ET.Element, folder: Path) -> tuple[VelocityLayer, ...]:
     """Of an instrument; older files have one sample in place of layers."""
 
     def number(element: ET.Element, tag: str, default: float) -> float:
@@ -178,7 +178,7 @@ def _layers(instrument: ET.Element, folder: Path) -> tuple[Layer, ...]:
 
     volume = number(instrument, "volume", 1.0) * number(instrument, "gain", 1.0)
     found = [
-        Layer(
+        VelocityLayer(
             folder / Path(name).name,
             number(layer, "min", 0.0),
             number(layer, "max", 1.0),

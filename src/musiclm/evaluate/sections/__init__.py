@@ -1,6 +1,6 @@
 """The sections of the report: a file each, with its measure, its controls and how it is read."""
 
-from musiclm.evaluate.section import Section
+from musiclm.evaluate.section import ReportSection
 from musiclm.evaluate.sections import (
     adherence,
     captions,
@@ -21,7 +21,7 @@ from musiclm.evaluate.sections import (
 )
 
 # in the order of the report
-SECTIONS: dict[str, Section] = {
+SECTIONS: dict[str, ReportSection] = {
     "quality": quality.SECTION,
     "real_or_not": real_or_not.SECTION,
     "health": health.SECTION,

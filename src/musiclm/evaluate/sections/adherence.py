@@ -11,7 +11,7 @@ import numpy as np
 from musiclm.evaluate.adherence import Adherence, adherence, concept_scores
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 
 
@@ -30,7 +30,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return found
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Is what the prompt names in the music?",
     measure=measure,
     note="AUC of an independent analyser's score between clips whose prompt names the concept and clips whose prompt "

@@ -10,7 +10,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import bootstrap
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.distance import posterior_divergence
-from musiclm.evaluate.section import Figures, Section, point
+from musiclm.evaluate.section import Figures, ReportSection, point
 from musiclm.evaluate.sets import ClipSets
 
 
@@ -28,7 +28,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Tags of generated against retrieved clips",
     measure=measure,
     note="Kullback-Leibler divergence of tag posteriors, nats, lower is better; `generated` against the real clip "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.codec import PretrainedCodec, evaluate_codec, level_counts, make_visqol
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.notes import NoteAnalyser
 
@@ -30,7 +30,7 @@ def measure(sets: ClipSets, analyses: Analyses, codecs: Sequence[str] = ()) -> F
     return {**found, "rows": {row.pop("name").lower().replace(" ", "_"): row for row in found["rows"]}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Codec",
     measure=measure,
     note="`keys_below_c4`, `keys_above_c4` and `onsets`: F1 of the notes that basic-pitch finds in the copy and in the "

@@ -5,7 +5,7 @@ import numpy as np
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section, point
+from musiclm.evaluate.section import Figures, ReportSection, point
 from musiclm.evaluate.sets import ClipSets
 
 
@@ -20,7 +20,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows, "note": "MuLan judges a model that was conditioned on it: this favours the model"}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="MuLan cycle consistency",
     measure=measure,
     orders=orders("mcc", "retrieved>train retrieved>noise"),

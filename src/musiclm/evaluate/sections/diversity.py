@@ -6,7 +6,7 @@ from jaxtyping import Float
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import NAN, Figures, Section, point
+from musiclm.evaluate.section import NAN, Figures, ReportSection, point
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import MUSICNN
 
@@ -39,7 +39,7 @@ def cosines(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> Float[n
     return a @ b.T
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="From seed to seed",
     measure=measure,
     note="Cosine distance of the judge's embeddings, higher is more varied.",

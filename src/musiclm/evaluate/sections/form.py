@@ -2,7 +2,7 @@
 
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section, means
+from musiclm.evaluate.section import Figures, ReportSection, means
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import LIBROSA
 
@@ -12,7 +12,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": {clips.name: means(analyses.of(LIBROSA, clips), names) for clips in sets.long_ones()}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Form over 40 seconds",
     measure=measure,
     note="`collage` is made of quarters of four real pieces: it must change more and repeat less.",

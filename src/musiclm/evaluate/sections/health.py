@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section, means
+from musiclm.evaluate.section import Figures, ReportSection, means
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import METER
 from musiclm.listen.signal import Sanity
@@ -16,7 +16,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": {clips.name: means(analyses.of(METER, clips), names) for clips in (*sets.short(), *broken)}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Meter readings",
     measure=measure,
     note="`broken` is real music muffled, overdriven, offset, partly silent and cut at the seams: every meter must "

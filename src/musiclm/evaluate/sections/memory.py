@@ -14,7 +14,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.memorisation import CONTINUATION_S, PROMPT_S, memorisation
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sections.diversity import cosines
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import CHROMA, MUSICNN
@@ -63,7 +63,7 @@ def nearest(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows, "suspects": suspects}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Memorisation",
     measure=measure,
     note="Greedy continuations of training clips against how they go on; the test split is the control.",

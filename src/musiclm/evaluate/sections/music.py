@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section, means, point
+from musiclm.evaluate.section import Figures, ReportSection, means, point
 from musiclm.evaluate.sections.diversity import variety
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import LIBROSA, MUSICNN
@@ -24,7 +24,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     }
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="What the music is like",
     measure=measure,
     orders=orders(

@@ -5,7 +5,7 @@ Music without a bass line or without chords has fewer keys sounding below middle
 
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section, means
+from musiclm.evaluate.section import Figures, ReportSection, means
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import NOTES
 
@@ -16,7 +16,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": {clips.name: means(analyses.of(NOTES, clips), FIGURES) for clips in sets.short()}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Notes and registers",
     measure=measure,
     note="`keys_below_c4` and `keys_above_c4`: keys sounding at once below middle C and from it upwards, mean over all "

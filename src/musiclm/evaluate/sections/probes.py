@@ -7,7 +7,7 @@ from torch import Tensor
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.probes import load_probe_clips, probe_tokens
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import MUSICNN, make_analyser
 
@@ -34,7 +34,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": {name: probe_tokens(train_codes, own, train, test, num_codes) for name, own in codes.items()}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="What single semantic tokens know",
     measure=measure,
     note="Skill on held-out clips: 0 knows nothing, 1 knows all; `shuffled` is the baseline.",

@@ -7,7 +7,7 @@ from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import Estimate, bootstrap
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.distance import can_extrapolate, frechet_distance, frechet_infinity, kernel_distance
-from musiclm.evaluate.section import NAN, Figures, Section, point
+from musiclm.evaluate.section import NAN, Figures, ReportSection, point
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.analysers import MUSICNN
 
@@ -41,7 +41,7 @@ def half_interval(own: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m
     return Estimate(value, value - spread, value + spread)
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Quality: distance to held-out real music",
     measure=measure,
     note="FAD and MMD of embeddings to the set `reference`; lower is better. `real` is what other real music scores, "

@@ -10,7 +10,7 @@ import numpy as np
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.real_or_not import FOLDS, at_random, real_or_not
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets, spread
 from musiclm.listen.analysers import MUSICNN
 
@@ -38,7 +38,7 @@ def measure(sets: ClipSets, analyses: Analyses, embedder: str = MUSICNN) -> Figu
     return {"rows": rows, "clips": len(real), **({"left_out": left_out} if left_out else {})}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="Real or not",
     measure=measure,
     note="How well a linear classifier tells clips of the set from real ones that it has not seen, AUC: 0.5 is what "

@@ -6,7 +6,7 @@ from musiclm.data.labels import LABELS_FILE, load_labels
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.controls import orders
 from musiclm.evaluate.retrieval import evaluate_retrieval
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 
 
@@ -20,7 +20,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows, **{name: value for name, value in found.items() if name not in rows}}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="MuLan's retrieval",
     measure=measure,
     orders=orders("recall_1 recall_10", "text_to_audio>baseline audio_to_text>baseline"),

@@ -8,7 +8,7 @@ import numpy as np
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.music import chroma_agreement, onset_agreement
 
@@ -27,7 +27,7 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows}
 
 
-SECTION = Section(
+SECTION = ReportSection(
     title="What semantic tokens keep",
     measure=measure,
     orders=orders("chroma onset", "codec>resynthesis resynthesis>other_clips codec>other_clips"),

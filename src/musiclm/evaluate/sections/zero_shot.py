@@ -9,7 +9,7 @@ import torch
 from musiclm.evaluate.analyses import Analyses
 from musiclm.evaluate.bootstrap import area_under_curve, bootstrap, mean
 from musiclm.evaluate.controls import orders
-from musiclm.evaluate.section import Figures, Section
+from musiclm.evaluate.section import Figures, ReportSection
 from musiclm.evaluate.sets import ClipSets
 from musiclm.listen.judge import MSD_TAGS
 
@@ -30,4 +30,4 @@ def measure(sets: ClipSets, analyses: Analyses) -> Figures:
     return {"rows": rows, "tags": areas}
 
 
-SECTION = Section(title="MuLan as a tagger", measure=measure, orders=orders("mean_auc", "mulan>shuffled"))
+SECTION = ReportSection(title="MuLan as a tagger", measure=measure, orders=orders("mean_auc", "mulan>shuffled"))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.core.artifact import ArtifactError
-from musiclm.core.pretrained import Source, find_source, load_pretrained
+from musiclm.core.pretrained import PretrainedSource, find_folder, find_source, load_pretrained
 from musiclm.core.streams import ACOUSTIC, TokenSpec
 from musiclm.models.foreign.artifact import Foreign, read_foreign
 
@@ -35,7 +35,7 @@ MOST_LEVELS = 8  # by default: of EnCodec at 24 kHz 6 kbps, of Mimi as Moshi has
 class ForeignCodecConfig:
     """Which codec, how many of its levels, and how it is run in pieces."""
 
-    source: Source
+    source: PretrainedSource
     model: Literal["encodec", "dac", "mimi"]
     sample_rate_hz: int
     samples_per_frame: int
@@ -250,7 +250,7 @@ def load_codec(name: str | Path) -> Any:
 
     Raises: ArtifactError if it can't be loaded; ValueError if it is none, of two channels, or keeps levels of sound.
     """
-    model = load_pretrained(name, "the codec")
+    model = load_pretrained(find_folder(name), "the codec")
     kind, settings = model.config.model_type, model.config
     if kind not in ("encodec", "dac", "mimi"):
         raise ValueError(f"{name} is a model of type {kind}; wanted encodec, dac or mimi")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.pretrained import Source, find_source, load_pretrained, loading
+from musiclm.core.pretrained import PretrainedSource, find_source, load_pretrained, loading
 from musiclm.models.foreign.artifact import Foreign, read_foreign
 from musiclm.nn.rvq import ResidualVQ
 
@@ -30,7 +30,7 @@ WINDOWS_AT_ONCE = 8
 class ForeignJointConfig:
     """Which model, and its quantizer."""
 
-    source: Source
+    source: PretrainedSource
     sample_rate_hz: int  # of the model; audio comes at 24 kHz
     dim: int
     rvq_levels: int = 12

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import resample
 from musiclm.core.features import SAMPLE_RATE_HZ
-from musiclm.core.pretrained import Source, find_source, load_pretrained, loading
+from musiclm.core.pretrained import PretrainedSource, find_source, load_pretrained, loading
 from musiclm.core.streams import SEMANTIC, TokenSpec
 from musiclm.models.foreign.artifact import Foreign, read_foreign
 from musiclm.nn.kmeans import assign, kmeans
@@ -38,7 +38,7 @@ FRAMES_PER_CLUSTER = 50  # that k-means sees
 class ForeignSemanticConfig:
     """Which model, which layer of it, and how long audio is read."""
 
-    source: Source
+    source: PretrainedSource
     sample_rate_hz: int  # of the model; audio comes at 24 kHz
     layer: int  # counted from 1
     width: int

@@ -9,6 +9,7 @@ melody along. What adds nothing is no melody, so a model that has never heard of
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from musiclm.core.streams import TokenSpec
 from musiclm.nn.embedding import project_codebooks
@@ -53,6 +54,12 @@ def by_frame(
     index = ((frames + 0.5) * (rate_hz / target_hz)).floor().long()
     known = codes[..., index.clamp(0, codes.shape[2] - 1)]
     return torch.where((index >= 0) & (index < codes.shape[2]), known, NO_MELODY)
+
+
+def part_of(codes: Int[Tensor, "b q t"], first: int, num_frames: int) -> Int[Tensor, "b q n"]:
+    """Frames of codes by frame, `NO_MELODY` after their end."""
+    part = codes[:, :, first : first + num_frames]
+    return F.pad(part, (0, num_frames - part.shape[2]), value=NO_MELODY)
 
 
 def some_of_it(

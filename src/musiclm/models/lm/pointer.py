@@ -18,6 +18,7 @@ from musiclm.nn.attention import rotate, rotation
 
 HEAD_WIDTH = 32
 ROTARY_BASE = 10_000.0
+SMALLEST = 1e-20  # probability
 NOWHERE = -1e4  # the logit of a place that can't be pointed to
 
 
@@ -91,7 +92,7 @@ class Pointer(nn.Module):
         places = torch.cat([scores, sentinel], 3).softmax(3)[..., :-1]
         weight = (places * shares[..., None]).sum(1)  # b t l
         own = logits.float().softmax(2) * (1 - weight.sum(2, keepdim=True))
-        return own.scatter_add(2, codes, weight).clamp(min=1e-20).log()
+        return own.scatter_add(2, codes, weight).clamp(min=SMALLEST).log()
 
     def begin(self, hidden: Float[Tensor, "b t d"], codes: Int[Tensor, "b q p"], length: int) -> Past:
         """The past of frames that are given. hidden: the states before each of them and before the next one.

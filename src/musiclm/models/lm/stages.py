@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, from_ids, to_ids
+from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, TokenSpec, to_ids
 
 PAD_ID = 0  # where a clip of a batch has ended; never read at generation
 NULL_ID = 1  # stands for each MuLan id of a dropped condition
@@ -33,7 +33,7 @@ NUM_SPECIAL = 2
 
 
 @dataclass(frozen=True)
-class Part:
+class StreamLevels:
     """Levels [start, stop) of a stream."""
 
     stream: str
@@ -46,27 +46,27 @@ class Stage:
     """What one language model reads and writes."""
 
     name: str
-    conditions: tuple[Part, ...]
-    target: Part
+    conditions: tuple[StreamLevels, ...]
+    target: StreamLevels
     crop_s: float  # length of a training crop, and of the longest sequence at generation
 
 
 SEMANTIC_STAGE = Stage(
     name="semantic",
-    conditions=(Part("mulan", 0, 12),),
-    target=Part("semantic", 0, 1),
+    conditions=(StreamLevels("mulan", 0, 12),),
+    target=StreamLevels("semantic", 0, 1),
     crop_s=30.0,
 )
 COARSE_STAGE = Stage(
     name="coarse",
-    conditions=(Part("mulan", 0, 12), Part("semantic", 0, 1)),
-    target=Part("acoustic", 0, 4),
+    conditions=(StreamLevels("mulan", 0, 12), StreamLevels("semantic", 0, 1)),
+    target=StreamLevels("acoustic", 0, 4),
     crop_s=10.0,
 )
 FINE_STAGE = Stage(
     name="fine",
-    conditions=(Part("acoustic", 0, 4),),
-    target=Part("acoustic", 4, 12),
+    conditions=(StreamLevels("acoustic", 0, 4),),
+    target=StreamLevels("acoustic", 4, 12),
     crop_s=3.0,
 )
 STAGES = {stage.name: stage for stage in (SEMANTIC_STAGE, COARSE_STAGE, FINE_STAGE)}
@@ -88,10 +88,10 @@ def split_levels(stage: Stage, coarse: int, specs: Sequence[TokenSpec]) -> Stage
             + ("" if most else "; the coarse stage has the only one, and there is nothing for a fine stage to do")
         )
 
-    def cut(part: Part) -> Part:
+    def cut(part: StreamLevels) -> StreamLevels:
         if part.stream != ACOUSTIC.name:
-            return Part(part.stream, 0, num[part.stream])
-        return Part(part.stream, 0, coarse) if part.start == 0 else Part(part.stream, coarse, levels)
+            return StreamLevels(part.stream, 0, num[part.stream])
+        return StreamLevels(part.stream, 0, coarse) if part.start == 0 else StreamLevels(part.stream, coarse, levels)
 
     return replace(stage, conditions=tuple(cut(part) for part in stage.conditions), target=cut(stage.target))
 
@@ -113,12 +113,12 @@ class Layout:
         """
         self.stage, self.whole_frames = stage, whole_frames
         by_name = {spec.name: spec for spec in specs}
-        self.parts: list[Part] = []
+        self.parts: list[StreamLevels] = []
         for part in (*stage.conditions, stage.target):
             if part.stream not in by_name:
                 raise ValueError(f"stage {stage.name!r} needs stream {part.stream!r}, got {', '.join(sorted(by_name))}")
             stop = min(part.stop, mulan_levels) if by_name[part.stream].per_clip else part.stop
-            self.parts.append(Part(part.stream, part.start, stop))
+            self.parts.append(StreamLevels(part.stream, part.start, stop))
         self.specs = [by_name[part.stream].slice(part.start, part.stop) for part in self.parts]
         if self.target_spec.frame_rate_hz is None:
             raise ValueError(f"stage {stage.name!r} has the target {self.target_spec.name!r}, which has no frames")
@@ -214,10 +214,6 @@ class Layout:
         """Codes of the target's levels as ids of this stage."""
         return to_ids(codes, self.target_spec, self.target_offset)
 
-    def target_codes_of(self, ids: Int[Tensor, "b l"]) -> Int[Tensor, "b q t"]:
-        """The inverse of `target_ids`."""
-        return from_ids(ids, self.target_spec, self.target_offset)
-
     def target_positions(self, start: int, stop: int, device: torch.device) -> Float[Tensor, " l"]:
         """Positions of the target's places [start, stop)."""
         return torch.arange(start, stop, device=device, dtype=torch.float32)
@@ -229,7 +225,7 @@ class Layout:
         step = self.places_per_second / spec.frame_rate_hz  # places of the target per frame of this part
         return torch.arange(frames * spec.levels, device=device, dtype=torch.float32) * (step / spec.levels)
 
-    def _take(self, streams: Mapping[str, Tensor], part: Part) -> Tensor:
+    def _take(self, streams: Mapping[str, Tensor], part: StreamLevels) -> Tensor:
         if part.stream not in streams:
             raise ValueError(
                 f"stage {self.stage.name!r} needs codes of {part.stream!r}, got {', '.join(sorted(streams)) or 'none'}"

@@ -14,7 +14,7 @@ from musiclm.core.streams import MELODY, MULAN
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.lm.melody import NO_MELODY, some_of_it
 from musiclm.models.lm.model import KIND, TokenLM, TokenLMConfig
-from musiclm.nn.parts import WHOLE, Part, through
+from musiclm.nn.parts import WHOLE, BatchPart, through
 from musiclm.train.loop import Update
 from musiclm.train.tokens import (
     TokenTaskConfig,
@@ -102,7 +102,7 @@ class LmTask:
             slice(target.start, target.stop),
         )
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Any]:
         """A pure function of (seed, step): "streams" by name, "num_frames" by name, "drop", and "context" if that is
         noised; of a part its rows and its "weight"."""
         config, crop_s, rows = self.config, self.layout.stage.crop_s, part.rows(self.batch_size)

@@ -28,7 +28,7 @@ from musiclm.data.corpus.manifest import CorpusError
 from musiclm.data.corpus.melodies import Rendition, load_renditions, read_rendition
 from musiclm.models.melody.features import HOP, PER_SEMITONE, PitchSpectra
 from musiclm.models.melody.model import KIND, MelodyConfig, MelodyEncoder, unstored
-from musiclm.nn.parts import WHOLE, Part, gather, through
+from musiclm.nn.parts import WHOLE, BatchPart, gather, through
 from musiclm.nn.precision import full_precision
 from musiclm.train.loop import Update
 
@@ -63,7 +63,7 @@ class MelodyTaskConfig:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class RenditionPairs:
     """Windows of the same moment in two renditions each."""
 
     spectra: Float[Tensor, "2 b n t"]  # as `PitchSpectra` gives them
@@ -93,7 +93,9 @@ class Renditions:
         self._transform = PitchSpectra()
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
 
-    def pairs(self, num_melodies: int, seed: Sequence[int], augment: bool = True, rows: slice = slice(None)) -> Pairs:
+    def pairs(
+        self, num_melodies: int, seed: Sequence[int], augment: bool = True, rows: slice = slice(None)
+    ) -> RenditionPairs:
         """Windows of so many melodies, `windows_per_melody` each: a pure function of the arguments.
 
         rows: which of the melodies' windows are made.
@@ -110,7 +112,7 @@ class Renditions:
                 start_s = self._start(two[0], random)
                 windows.append(np.stack([self._window(one, one.at(start_s), shift, random) for one in two]))
                 rolls.append(roll(two[0], two[0].at(start_s), self.window_s, shift))
-        return Pairs(torch.from_numpy(np.stack(windows, 1)), torch.from_numpy(np.stack(rolls)).float())
+        return RenditionPairs(torch.from_numpy(np.stack(windows, 1)), torch.from_numpy(np.stack(rolls)).float())
 
     def _start(self, one: Rendition, random: np.random.Generator) -> float:
         """Where a window begins in the melody as written: where there is something to follow, if it is found."""
@@ -238,7 +240,7 @@ class MelodyTask:
         self.validation = held_out.pairs(num, (seed, 0, 1), augment=False)
         self.baseline = {"recall": 1.0 / len(self.validation.roll)}
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Tensor]:
         """A pure function of (seed, step); of a part its melodies."""
         rows = part.rows(self.batch_size)
         return self.train.pairs(self.batch_size, (self.seed, step, 0), rows=rows).to_batch()

@@ -122,7 +122,7 @@ def gap_of(model: Quantizes, audio: Float[Tensor, "n d"], text: Float[Tensor, "n
 
 
 @dataclass(frozen=True)
-class Pairs:
+class TowerOutputs:
     """Outputs of the towers before centring, row i to row i: audio features, and the text encoder's pooled output."""
 
     audio: Float[Tensor, "n d"]
@@ -132,11 +132,11 @@ class Pairs:
 @torch.no_grad()
 def fit_space(
     model: MuLan,
-    train: Pairs,
+    train: TowerOutputs,
     more_text: Float[Tensor, "m d2"],
     more_audio: Float[Tensor, "k d"],
     tracks: list[str],
-    validation: Pairs,
+    validation: TowerOutputs,
     seed: int = 0,
     projection: tuple[float, float] | None = None,
 ) -> dict[str, Any]:

@@ -27,11 +27,11 @@ from musiclm.core.config import check_shares
 from musiclm.data.corpus.clips import read_clip
 from musiclm.data.corpus.manifest import Track, load_manifest
 from musiclm.data.labels import MTT_TAGS, Labels
-from musiclm.models.mulan.gap import Pairs, fit_space
+from musiclm.models.mulan.gap import TowerOutputs, fit_space
 from musiclm.models.mulan.model import WINDOW_S, MuLan, MuLanConfig, contrastive_loss
-from musiclm.models.mulan.text import MINILM, SCRATCH, Pretrained, tokenize
+from musiclm.models.mulan.text import MINILM, SCRATCH, PretrainedBert, tokenize
 from musiclm.models.mulan.windows import CaptionedWindows, load_windows
-from musiclm.nn.parts import WHOLE, Part, draw, gather, through
+from musiclm.nn.parts import WHOLE, BatchPart, draw, gather, through
 from musiclm.train.loop import Update
 
 
@@ -124,7 +124,7 @@ class MuLanTask:
         *,
         batch_size: int,
         seed: int = 0,
-        pretrained: Pretrained,
+        pretrained: PretrainedBert,
         cache_dir: Path | None = None,
     ) -> None:
         if asdict(pretrained.config) != asdict(config.model.text):
@@ -162,7 +162,7 @@ class MuLanTask:
         tower.mel_mean.copy_(sample.mean((0, 2)))
         tower.mel_std.copy_(sample.std((0, 2)).clamp(min=0.1))
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Tensor]:
         """A clip of as many tracks as fit, captions from each window's pool; "same" is always of all."""
         rows = part.rows(self.batch_size)
         rng = np.random.default_rng([self.seed, step])
@@ -271,9 +271,9 @@ class MuLanTask:
         assert isinstance(module, Trained)
         model = module.mulan
         data = self.data
-        train = Pairs(data.features(model, data.train), data.pooled(model, data.train, 0))
+        train = TowerOutputs(data.features(model, data.train), data.pooled(model, data.train, 0))
         more = [data.pooled(model, data.train, k) for k in range(1, self.config.captions_per_window)]
-        held = Pairs(data.features(model, data.held), data.pooled(model, data.held, 0))
+        held = TowerOutputs(data.features(model, data.held), data.pooled(model, data.held, 0))
         segments, owners = self.segments(model)
         tracks = [data.windows[w].track for w in data.train] + owners
         device = model.log_scale.device

@@ -28,7 +28,9 @@ from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from musiclm.core.hub import is_id
 from musiclm.core.output import write_atomic
+from musiclm.core.pretrained import find_folder
 from musiclm.nn.attention import attention
 from musiclm.nn.block import Block
 
@@ -132,7 +134,7 @@ def tokenize(tokenizer: Tokenizer, texts: list[str], max_tokens: int) -> tuple[I
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class PretrainedBert:
     """A pretrained encoder: its weights by our names, its tokenizer file and its sizes."""
 
     config: TextConfig
@@ -154,7 +156,7 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json")  # of a BERT
 
 def first_encoder(
     source: str, sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0
-) -> Pretrained:
+) -> PretrainedBert:
     """The text encoder that training starts from, of the given sizes; vocabulary and longest text are its own.
 
     source: "minilm"; "scratch", random weights and a vocabulary made of the captions; a folder, or a hub id, of a BERT
@@ -164,7 +166,7 @@ def first_encoder(
     """
     if source == SCRATCH:
         return from_scratch(sizes, captions, kept, seed)
-    found = load_pretrained() if source == MINILM else load_pretrained(_folder(source), False, sizes.max_tokens)
+    found = load_bert() if source == MINILM else load_bert(_folder(source), False, sizes.max_tokens)
     wrong = {
         name: value
         for name, value in asdict(found.config).items()
@@ -180,7 +182,7 @@ def first_encoder(
     return found
 
 
-def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0) -> Pretrained:
+def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept: Path, seed: int = 0) -> PretrainedBert:
     """Random weights (BERT's: deviation 0.02) and word pieces made of captions, at most `vocab_size` of them."""
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +199,7 @@ def from_scratch(sizes: TextConfig, captions: Callable[[], Iterable[str]], kept:
             nn.init.zeros_(parameter)
         elif parameter.ndim == 2:
             nn.init.normal_(parameter, std=0.02, generator=generator)
-    return Pretrained(config=config, state=encoder.state_dict(), tokenizer_json=document)
+    return PretrainedBert(config=config, state=encoder.state_dict(), tokenizer_json=document)
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> str:
@@ -232,25 +234,14 @@ def _word_pieces(model: WordPiece) -> Tokenizer:
 
 def _folder(source: str) -> Path:
     """A folder as it is, a hub id downloaded. Raises: ValueError if it is neither."""
-    if Path(source).is_dir():
-        return Path(source)
-    told = (
+    if Path(source).is_dir() or is_id(source):
+        return find_folder(source)
+    raise ValueError(
         f"no text encoder {source!r}: name a folder with {', '.join(FILES)}, a Hugging Face id, {MINILM} or {SCRATCH}"
     )
-    if source.count("/") != 1 or source.startswith((".", "/")):
-        raise ValueError(told)
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise ValueError(f"{source!r} is a Hugging Face id; install musiclm[hub] to download it") from None
-    try:
-        return Path(snapshot_download(source, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"{told}; it could not be downloaded ({str(error).splitlines()[0]})") from None
 
 
-def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: int = MAX_TOKENS) -> Pretrained:
+def load_bert(folder: Path | None = None, prune: bool = True, max_tokens: int = MAX_TOKENS) -> PretrainedBert:
     """Reads a BERT of transformers or sentence-transformers from its folder (config.json, model.safetensors,
     tokenizer.json).
 
@@ -304,7 +295,7 @@ def load_pretrained(folder: Path | None = None, prune: bool = True, max_tokens: 
             own[f"layers.{i}.qkv.{end}"] = torch.cat(parts)
             for name, their_name in names.items():
                 own[f"layers.{i}.{name}.{end}"] = state[f"{theirs}{their_name}.{end}"]
-    return Pretrained(config=config, state=own, tokenizer_json=json.dumps(document, ensure_ascii=False))
+    return PretrainedBert(config=config, state=own, tokenizer_json=json.dumps(document, ensure_ascii=False))
 
 
 def _modern(name: str) -> str:

@@ -29,7 +29,7 @@ from musiclm.models.mulan.gap import fit_projection, gap_of
 from musiclm.models.mulan.model import MuLan, contrastive_loss
 from musiclm.models.mulan.task import CaptionTaskConfig
 from musiclm.models.mulan.windows import CaptionedWindows, cached_rows, encode_texts
-from musiclm.nn.parts import WHOLE, Part, gather, mean, through
+from musiclm.nn.parts import WHOLE, BatchPart, gather, mean, through
 from musiclm.train.loop import Update
 
 OTHERS = 3  # wrong captions beside each that names its tempo, or a mood
@@ -146,7 +146,7 @@ class MuLanTextTask:
     def start(self, device: torch.device) -> None:
         """Nothing: all weights are there."""
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Tensor]:
         """A window of as many tracks as fit, a caption of each; and as many captions that name their tempo, or a mood,
         with wrong ones beside them. "audio" and "same" are always of all."""
         rows = part.rows(self.batch_size)

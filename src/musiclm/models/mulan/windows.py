@@ -35,7 +35,7 @@ CONTEXT_S = WINDOW_S + 2  # cached around each window, so that training starts a
 
 
 @dataclass(frozen=True)
-class Window:
+class DescribedWindow:
     """Ten seconds of a track about which something is known: labels, or captions that came with the corpus."""
 
     track: Track
@@ -52,7 +52,7 @@ class Window:
         return [text for one_pass in passes for text in one_pass][:count]
 
 
-def load_windows(corpus_dir: Path) -> list[Window]:
+def load_windows(corpus_dir: Path) -> list[DescribedWindow]:
     """Windows of the tracks in the manifest, in the manifest's order: some captioned ones of a track with captions,
     else the labelled ones.
 
@@ -60,18 +60,18 @@ def load_windows(corpus_dir: Path) -> list[Window]:
     there are none.
     """
     tracks = {track.id: track for track in load_manifest(corpus_dir)}
-    captioned: dict[str, list[Window]] = {}
+    captioned: dict[str, list[DescribedWindow]] = {}
     for one in load_captions(corpus_dir):
         if one.track in tracks:
             found = captioned.setdefault(one.track, [])
             unseen = one.unseen if tracks[one.track].split != "train" else ()
-            found.append(Window(tracks[one.track], one.start_s, captions=unseen or one.captions))
+            found.append(DescribedWindow(tracks[one.track], one.start_s, captions=unseen or one.captions))
     windows = []
     for found in captioned.values():
         step = max(1.0, len(found) / CAPTIONED_WINDOWS)
         windows += [found[int(k * step)] for k in range(min(CAPTIONED_WINDOWS, len(found)))]
     windows += [
-        Window(tracks[x.track], x.start_s, labels=x)
+        DescribedWindow(tracks[x.track], x.start_s, labels=x)
         for x in load_labels(corpus_dir / LABELS_FILE)
         if x.track in tracks and x.track not in captioned
     ]
@@ -87,7 +87,7 @@ def load_windows(corpus_dir: Path) -> list[Window]:
 class WindowCache:
     """Log-mels and captions of windows, in memory and on disk: each is decoded or encoded once."""
 
-    def __init__(self, windows: list[Window], corpus_dir: Path, folder: Path, model: MuLan, pool: int) -> None:
+    def __init__(self, windows: list[DescribedWindow], corpus_dir: Path, folder: Path, model: MuLan, pool: int) -> None:
         audio = model.config.audio
         self.frames_per_s, self.frames_per_step_s = audio.frames_per_s, SAMPLE_RATE_HZ // audio.hop
         if SAMPLE_RATE_HZ % audio.hop:
@@ -148,13 +148,13 @@ def _stored_rows(path: Path) -> tuple[dict[str, int], list[NDArray[np.float16]]]
         return {}, []
 
 
-def _context_start(window: Window) -> float:
+def _context_start(window: DescribedWindow) -> float:
     """Where a window's cached context begins in its track: a second early, where there is room."""
     return max(0.0, min(window.start_s - 1, window.track.seconds - CONTEXT_S))
 
 
 @torch.no_grad()
-def _context_mel(window: Window, corpus_dir: Path, model: MuLan) -> NDArray[np.float16]:
+def _context_mel(window: DescribedWindow, corpus_dir: Path, model: MuLan) -> NDArray[np.float16]:
     audio = read_clip(corpus_dir, window.track, _context_start(window), min(CONTEXT_S, window.track.seconds))
     size = CONTEXT_S * SAMPLE_RATE_HZ
     audio = (
@@ -304,7 +304,7 @@ class CaptionedWindows:
         return {"train": len(self.train), "train_tracks": len(self.by_track), "validation": len(self.held)}
 
 
-def _grouped(windows: list[Window], indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _grouped(windows: list[DescribedWindow], indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     groups: dict[str, list[int]] = {}
     for i in indices:
         groups.setdefault(windows[i].track.id, []).append(int(i))

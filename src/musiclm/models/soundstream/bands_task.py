@@ -23,7 +23,7 @@ from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder, fit_lin
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss, feature_loss
 from musiclm.models.soundstream.model import SoundStream
-from musiclm.nn.parts import WHOLE, Part, draw, draw_once, own_batches, through
+from musiclm.nn.parts import WHOLE, BatchPart, draw, draw_once, own_batches, through
 from musiclm.nn.precision import full_precision
 from musiclm.nn.rvq import GroupedVQ, perplexity, training_state
 from musiclm.train.loop import Update
@@ -184,7 +184,7 @@ class BandsCodecTask:
         assert isinstance(encoder, BandsEncoder) and isinstance(decoder, BandsDecoder) and isinstance(rvq, GroupedVQ)
         return encoder, decoder, rvq
 
-    def batch(self, step: int, part: Part = WHOLE) -> Float[Tensor, "b 1 s"]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain."""
         rows, num = part.rows(self.batch_size), self.batch_size
         audio = self.sampler.batch(step, num, rows)[0]

@@ -58,7 +58,9 @@ class BandSynthesis(nn.Module):
         taps = (
             torch.sinc(k / band.decimation) * torch.hann_window(len(k) + 2, periodic=False, dtype=torch.float64)[1:-1]
         )
-        self.register_buffer("taps", taps.float(), persistent=False)
+        # `interpolate` as a product: of the samples around, latest first, a row each of the samples between
+        polyphase = F.pad(taps.float(), (0, band.decimation - 1)).view(-1, band.decimation).flip(0)
+        self.register_buffer("taps", polyphase.contiguous(), persistent=False)
 
     def magnitude(self, squeezed: Float[Tensor, "b t f"]) -> Float[Tensor, "b t k"]:
         """Magnitudes of the band's bins as an unscaled transform has them."""
@@ -107,16 +109,6 @@ class BandSynthesis(nn.Module):
             total[:, index : index + t] += parts[:, :, index]
         return total.reshape(b, -1)[:, : (t - 1) * self.hop + n]
 
-    def _to_audio(self, spectrum: Float[Tensor, "b t k 2"]) -> Float[Tensor, "b s"]:
-        """Sum of windowed frames."""
-        full = F.pad(torch.view_as_complex(spectrum), (self.first, self.n_fft // 2 + 1 - self.last))
-        return self._overlap_add(torch.fft.irfft(full, n=self.n_fft) * self.window)
-
-    def _spectrum(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b t k 2"]:
-        """The band's bins of every frame, real and imaginary parts."""
-        frames = audio.unfold(-1, self.n_fft, self.hop) * self.window
-        return torch.view_as_real(torch.fft.rfft(frames)[..., self.first : self.last])
-
     def _weight(self, num_frames: int) -> Float[Tensor, " s"]:
         """Sum of squared windows of frames."""
         return self._overlap_add(self.window.square().expand(1, num_frames, -1))[0]
@@ -128,21 +120,24 @@ class BandSynthesis(nn.Module):
         phase = self.first_phases(magnitude, tail.phase)
         size = magnitude[..., None]
         unit = torch.stack([phase.cos(), phase.sin()], -1)
-        length, overlap = (t - 1) * self.hop + self.n_fft, self.n_fft - self.hop
-        said = magnitude.new_zeros(b, length)
+        overlap = self.n_fft - self.hop
+        frames = _Frames(self, b, t)
+        said = magnitude.new_zeros(b, frames.length)
         weight = self._weight(t)
         if tail.audio is not None and tail.weight is not None:
             said[:, :overlap] += tail.audio
-            weight = weight + F.pad(tail.weight, (0, length - overlap))
+            weight = weight + F.pad(tail.weight, (0, frames.length - overlap))
         inverse = 1 / weight.clamp(min=1e-3)
-        previous = torch.zeros_like(unit)
+        previous, moved, square = (torch.zeros_like(unit) for _ in range(3))
+        scale = torch.zeros_like(magnitude)
         for _ in range(self.rounds):
-            spectrum = self._spectrum((self._to_audio(size * unit) + said) * inverse)
-            moved = torch.lerp(previous, spectrum, 1 + MOMENTUM)
+            spectrum = frames.spectrum(frames.audio(size, unit).add_(said).mul_(inverse))
+            torch.lerp(previous, spectrum, 1 + MOMENTUM, out=moved)
             previous = spectrum
-            square = moved.square()
-            unit = moved * (square[..., :1] + square[..., 1:] + 1e-18).rsqrt()
-        own = self._to_audio(size[:, :num] * unit[:, :num])
+            torch.mul(moved, moved, out=square)
+            torch.add(square[..., 0], square[..., 1], out=scale).add_(1e-18).rsqrt_()
+            torch.mul(moved, scale[..., None], out=unit)
+        own = _Frames(self, b, num).audio(size[:, :num], unit[:, :num])
         total = own + said[:, : own.shape[1]]
         sums = self._weight(num)
         if tail.weight is not None:
@@ -159,9 +154,40 @@ class BandSynthesis(nn.Module):
         before = slow.new_zeros(slow.shape[0], 2 * HALF_TAPS) if tail.slow is None else tail.slow
         known = torch.cat([before, slow], -1)
         tail.slow = known[:, known.shape[1] - 2 * HALF_TAPS :].clone()
-        out = F.conv_transpose1d(known[:, None], self.taps[None, None], stride=self.decimation)[:, 0]
-        start = 2 * HALF_TAPS * self.decimation
-        return out[:, start : start + slow.shape[1] * self.decimation]
+        return (known.unfold(1, len(self.taps), 1) @ self.taps).flatten(1)
+
+
+class _Frames:
+    """Frames of one band to audio and back, again and again in the same memory."""
+
+    def __init__(self, band: BandSynthesis, batch: int, num: int) -> None:
+        self.band, hop, n = band, band.hop, band.n_fft
+        overlaps = -(-n // hop)
+        self.length = (num - 1) * hop + n
+        self.full = band.window.new_zeros(batch, num, n // 2 + 1, dtype=torch.complex64)
+        self.bins = torch.view_as_real(self.full)[:, :, band.first : band.last]
+        padded = band.window.new_zeros(batch, num, overlaps * hop)
+        self.frames = padded[..., :n]
+        parts = padded.view(batch, num, overlaps, hop)
+        self.sum = band.window.new_zeros(batch, num + overlaps - 1, hop)
+        self.parts = [(self.sum[:, index : index + num], parts[:, :, index]) for index in range(overlaps)]
+        self.total = self.sum.view(batch, -1)[:, : self.length]
+        self.cut = self.total.unfold(-1, n, hop)
+
+    def audio(self, size: Float[Tensor, "b t k 1"], unit: Float[Tensor, "b t k 2"]) -> Float[Tensor, "b s"]:
+        """Sum of windowed frames, to be changed at will; the next call overwrites it."""
+        torch.mul(size, unit, out=self.bins)
+        torch.mul(torch.fft.irfft(self.full, n=self.band.n_fft), self.band.window, out=self.frames)
+        self.sum.zero_()
+        for total, part in self.parts:
+            total.add_(part)
+        return self.total
+
+    def spectrum(self, audio: Float[Tensor, "b s"]) -> Float[Tensor, "b t k 2"]:
+        """The band's bins of every frame of what `audio` gave, real and imaginary parts."""
+        assert audio is self.total
+        torch.mul(self.cut, self.band.window, out=self.frames)
+        return torch.view_as_real(torch.fft.rfft(self.frames)[..., self.band.first : self.band.last])
 
 
 class BandsSynthesis(nn.Module):

@@ -18,7 +18,7 @@ from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig, Discriminators
 from musiclm.models.soundstream.loss import SpectralLoss, adversarial_loss, discriminator_loss, feature_loss, roughness
 from musiclm.models.soundstream.model import SoundStream
-from musiclm.nn.parts import WHOLE, Part, draw_once, own_batches, through
+from musiclm.nn.parts import WHOLE, BatchPart, draw_once, own_batches, through
 from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
 from musiclm.train.loop import Update
 
@@ -91,7 +91,7 @@ class SoundStreamTask:
     def start(self, device: torch.device) -> None:
         """Nothing: codebooks start by k-means at `quantize_from_step`."""
 
-    def batch(self, step: int, part: Part = WHOLE) -> Float[Tensor, "b 1 s"]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
         rows, num = part.rows(self.batch_size), self.batch_size
         audio = self.sampler.batch(step, num, rows)[0]

@@ -15,17 +15,56 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from musiclm.models.storm.model import SoundStorm
+from musiclm.nn.lean import LeanStep, LeanTransformer
 from musiclm.nn.precision import full_precision
+from musiclm.nn.transformer import KvCache
 
 # the codes of a level, from its number and its logits; those of no code, which come last, are -inf
 Choose = Callable[[int, Float[Tensor, "b v+1"]], Int[Tensor, " b"]]
 
 
-class FrameDrawer:
-    """Draws frames from a model with `series`, as its weights are when this is made. Needs no gradients."""
+class FrameHistory:
+    """`SoundStorm.with_history` of one frame after the other, for a model with `history_layers` on a CPU, as its
+    weights are when this is made."""
+
+    @staticmethod
+    def fits(model: SoundStorm) -> bool:
+        """Whether there is one."""
+        return model.config.history_layers > 0 and LeanTransformer.fits(model.history)
 
     @torch.no_grad()
     def __init__(self, model: SoundStorm) -> None:
+        levels = model.config.acoustic.levels
+        self.lean, self.embedding = LeanTransformer(model.history), model.embedding.weight
+        self.rows = torch.arange(levels) * (model.config.acoustic.codebook_size + 1)
+        identity = torch.eye(self.embedding.shape[1]).expand(levels, -1, -1)
+        self.widen = (model.widen.detach() if model.config.code_width else identity).flatten(0, 1)
+        self.out = model.history_out.weight.T.contiguous()
+
+    def begin(self, cache: KvCache) -> LeanStep:
+        """What reads the frames of a cache from now on."""
+        return LeanStep(self.lean, cache)
+
+    @torch.no_grad()
+    def __call__(
+        self, hidden: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], frame: int, cache: KvCache, step: LeanStep
+    ) -> tuple[Float[Tensor, "b d"], KvCache]:
+        """The state of a frame, and the cache moved on. step: `begin` of the cache."""
+        embedded = self.embedding[earlier + self.rows].flatten(1)
+        read = torch.addmm(hidden, embedded, self.widen)
+        read, cache = step(read[:, None], hidden.new_full((1,), frame), cache)
+        return torch.addmm(hidden, read[:, 0], self.out), cache
+
+
+class FrameDrawer:
+    """Draws frames from a model with `series`, as its weights are when this is made. Needs no gradients.
+
+    Nothing in it changes, so that one may serve several threads.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: SoundStorm) -> None:
+        self.history = FrameHistory(model) if FrameHistory.fits(model) else None
         config, depth = model.config, model.depth
         levels, width = config.acoustic.levels, config.conformer.width
         assert config.series
@@ -71,7 +110,12 @@ class FrameDrawer:
         told[:, self.back, 0] = earlier
         offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
 
-        width, widths = state.shape[1:], (self.embedding.shape[1], 2)
+        width, inner_width = state.shape[1:], self.embedding.shape[1]
+        # what products are written to, and its parts
+        gate_up = state.new_empty(len(state), self.gate_up.shape[1])
+        narrow = state.new_empty(len(state), inner_width + 2)
+        raised = state.new_empty(len(state), self.down.shape[0])
+        gate, up, inner, gain = *gate_up.chunk(2, 1), *narrow.split((inner_width, 2), 1)
         new: list[Tensor] = []
         below: list[Tensor] = []
         for level, (other, frames) in enumerate(self.before):
@@ -82,10 +126,10 @@ class FrameDrawer:
             if not frames:
                 x = torch.addmm(x, below[other], self.told_before[level])
                 told_first[level].copy_(new[other])
-            gate, up = torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up).chunk(2, 1)
-            x = torch.addmm(x, F.silu(gate) * up, self.down)
-            narrow = torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level])
-            inner, gain = narrow.split(widths, 1)
+            torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up, out=gate_up)
+            torch.mul(F.silu(gate), up, out=raised)
+            x = torch.addmm(x, raised, self.down)
+            torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level], out=narrow)
             logits = torch.addmm(self.head_bias[level], inner, self.head[level])
             new.append(choose(level, logits.scatter_add_(1, told_of[level], gain)))
         return torch.stack(new, 1)

@@ -21,7 +21,7 @@ from musiclm.core.artifact import save_artifact
 from musiclm.core.config import check_shares
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
-from musiclm.nn.parts import WHOLE, Part, through
+from musiclm.nn.parts import WHOLE, BatchPart, through
 from musiclm.train.loop import Update
 from musiclm.train.tokens import (
     TokenTaskConfig,
@@ -197,7 +197,7 @@ class StormTask:
         streams["acoustic"] = streams["acoustic"][:, levels]
         self.validation: dict[str, Any] = {"streams": streams, "num_frames": num_frames["acoustic"]}
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Any]:
         """A pure function of (seed, step); of a part its rows and its "weight"."""
         config, rows = self.config, part.rows(self.batch_size)
         whole = WHOLE if config.context_noise else part  # noise comes from anywhere in the batch

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class ContrastiveLoss:
+class MaskedContrastiveLoss:
     loss: Float[Tensor, ""]  # nats
     accuracy: Float[Tensor, ""]  # share of frames whose own target is nearest
     baseline: Float[Tensor, ""]  # what guessing among the same candidates would reach
@@ -34,7 +34,7 @@ class DiversityLoss:
 @dataclass(frozen=True)
 class W2vBertLoss:
     total: Float[Tensor, ""]
-    contrastive: ContrastiveLoss
+    contrastive: MaskedContrastiveLoss
     masked: MaskedPredictionLoss
     diversity: DiversityLoss
     codes: Int[Tensor, "b n g"]  # targets at the hidden frames
@@ -42,7 +42,7 @@ class W2vBertLoss:
 
 def contrastive_loss(
     outputs: Float[Tensor, "b n c"], targets: Float[Tensor, "b n c"], codes: Int[Tensor, "b n g"], temperature: float
-) -> ContrastiveLoss:
+) -> MaskedContrastiveLoss:
     """InfoNCE by cosine: each output must find its own target among those of the other hidden frames of its clip.
 
     Distractors with the target's own codes stay in the loss. wav2vec 2.0's code leaves them out, which makes the loss
@@ -57,7 +57,7 @@ def contrastive_loss(
         own = torch.eye(codes.shape[1], dtype=torch.bool, device=codes.device)
         nearest = similarity.masked_fill(same & ~own, -torch.inf).argmax(-1)
         candidates = (~same).sum(-1) + 1
-    return ContrastiveLoss(
+    return MaskedContrastiveLoss(
         loss=F.cross_entropy(similarity.flatten(0, 1), answer.flatten()),
         accuracy=(nearest == answer).float().mean(),
         baseline=(1.0 / candidates).mean(),

@@ -134,7 +134,7 @@ def stack_mel(mel: Float[Tensor, "b m f"]) -> Float[Tensor, "b t n"]:
 
 
 @dataclass(frozen=True)
-class Quantized:
+class DrawnCodes:
     """What the quantizer says of some frames."""
 
     vectors: Float[Tensor, "b t c"]  # the drawn entries, with a gradient to the logits (straight through)
@@ -199,7 +199,7 @@ class GumbelQuantizer(nn.Module):
     def _inputs(self, mel: Float[Tensor, "*n m"]) -> Float[Tensor, "*n c"]:
         return ((mel - self.mean) @ self.components).clamp(-8, 8)  # silence and clicks lie tens of deviations out
 
-    def forward(self, mel: Float[Tensor, "b t m"], temperature: float) -> Quantized:
+    def forward(self, mel: Float[Tensor, "b t m"], temperature: float) -> DrawnCodes:
         b, t, _ = mel.shape
         logits = self.logits(self._inputs(mel)).float()
         logits = logits.view(b, t, self.num_codebooks, self.codebook_size)
@@ -208,7 +208,7 @@ class GumbelQuantizer(nn.Module):
         else:
             chosen = F.one_hot(logits.argmax(-1), self.codebook_size).to(logits)
         vectors = torch.einsum("btgv,gvc->btgc", chosen, self.entries).flatten(2)
-        return Quantized(vectors=vectors, codes=logits.argmax(-1), probabilities=logits.softmax(-1).mean(dim=(0, 1)))
+        return DrawnCodes(vectors=vectors, codes=logits.argmax(-1), probabilities=logits.softmax(-1).mean(dim=(0, 1)))
 
 
 def gumbel_softmax(logits: Float[Tensor, "b *rest v"], temperature: float) -> Float[Tensor, "b *rest v"]:

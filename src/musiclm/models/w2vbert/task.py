@@ -14,14 +14,14 @@ from musiclm.models.w2vbert.cues import CueWeights
 from musiclm.models.w2vbert.loss import code_entropy
 from musiclm.models.w2vbert.model import FRAME_RATE_HZ, W2vBert, W2vBertConfig, draw_mask, gumbel_temperature
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
-from musiclm.nn.parts import WHOLE, Part, through
+from musiclm.nn.parts import WHOLE, BatchPart, through
 from musiclm.train.loop import Update
 
 MOST_FIT_CLIPS = 64  # at a time, by one process
 
 
 @runtime_checkable
-class Clips(Protocol):
+class ClipSource(Protocol):
     """Where training audio comes from; `musiclm.data.corpus.clips.ClipSampler` is one."""
 
     def batch(self, step: int, batch_size: int, rows: slice = slice(None)) -> tuple[Float[Tensor, "b 1 s"], Any, Any]:
@@ -70,7 +70,7 @@ class W2vBertTask:
     def __init__(
         self,
         config: W2vBertTaskConfig,
-        clips: Clips,
+        clips: ClipSource,
         validation: Float[Tensor, "n 1 s"],
         batch_size: int,
         seed: int = 0,
@@ -85,7 +85,7 @@ class W2vBertTask:
         # many
         self.baseline = {"contrastive_accuracy": 1.0 / num_hidden}
 
-    def batch(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
+    def batch(self, step: int, part: BatchPart = WHOLE) -> dict[str, Tensor]:
         rows, batch_size = part.rows(self.batch_size), self.batch_size
         audio, *_ = self.clips.batch(step, batch_size, rows)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)

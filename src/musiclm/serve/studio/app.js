@@ -46,7 +46,7 @@ function ask(verb, request) {
     const button = $("#make");
     button.disabled = true;
     try {
-      const followed = verb === "generate" && (await melody.send());
+      const followed = VERBS[verb].fields.includes("melody") && (await melody.send());
       const job = await api.start(verb, followed ? { ...request, melody: followed } : request);
       say(job.state === "waiting" && job.ahead ? "It waits for its turn." : "It is being made.");
       work.add(job);
@@ -94,7 +94,7 @@ function load(url, what, playing, marks = []) {
   const mine = player;
   player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && heard.take) complain(error); });
   $("#repeat").checked = player.loop = what.take?.verb === "loop";
-  wave.selecting = Boolean(service && offers("repaint"));
+  wave.selecting = Boolean(service && offers("repaint") && what.take?.verb !== "midi");
   wave.show(player, marks);
   $("#transport").hidden = false;
   if (playing) attempt(() => player.play());
@@ -129,22 +129,23 @@ function open(take, playing) {
 /** What is known of a take, and what can be done with it. */
 function tell(take) {
   const { about } = take;
+  const midi = take.verb === "midi"; // notes to follow, and no sound to go on from
   const facts = [about.prompt && about.prompt !== take.name && `“${about.prompt}”`, clock(take.duration_s)];
   if (take.kind === "take") facts.push(`seed ${about.seed}`, about.bundle);
   const steer = about.config?.steer ?? {};
   facts.push(steer.tempo_bpm && `${steer.tempo_bpm} BPM`, steer.key_name);
   if (about.melody) facts.push(`follows ${takes.find(about.melody.hash.slice(0, take.id.length))?.name ?? "a melody"}`);
-  describe(take.name, take.kind === "upload" ? "sound file" : null, facts.filter(Boolean).join(" · "));
+  describe(take.name, { upload: "sound file", midi: "MIDI file" }[take.verb] ?? null, facts.filter(Boolean).join(" · "));
   takes.mark(take.id);
   $("#rename").hidden = true;
-  $("#span-hint").hidden = !offers("repaint");
+  $("#span-hint").hidden = midi || !offers("repaint");
   $("#span-hint").textContent = "Drag on the waveform to choose a span to repaint.";
   const button = (text, action) => {
     const element = make("button", { type: "button", className: "small", textContent: text });
     element.addEventListener("click", action);
     return element;
   };
-  const verbs = Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
+  const verbs = midi ? [] : Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
   const buttons = verbs.map(([verb, told]) => button(told.action, () => { compose.use(verb, take); compose.reveal(); }));
   if (take.kind === "upload" && service.can_follow) {
     buttons.push(button("Follow its melody", () => { compose.use("generate"); melody.follow(take); compose.reveal(); }));

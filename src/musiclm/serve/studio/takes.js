@@ -2,7 +2,7 @@
 
 import { $, make, clock } from "./dom.js";
 
-const WORDS = { continue: "goes on", repaint: "repainted", vary: "varied", loop: "loop", story: "story", upload: "sound file" };
+const WORDS = { continue: "goes on", repaint: "repainted", vary: "varied", loop: "loop", story: "story", upload: "sound file", midi: "MIDI file" };
 
 export class Takes {
   /** onOpen(take), onKeep(take): what a click does. */

@@ -7,12 +7,12 @@ export const VERBS = {
   },
   story: {
     title: "New music", button: "Tell the story",
-    fields: ["story", "duration_s", "blend_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
+    fields: ["story", "melody", "duration_s", "blend_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
   },
   continue: {
     title: "Continue", action: "Continue", button: "Continue it", from: "Goes on from",
     prompt: "What is it like from there? Empty: as it was.",
-    fields: ["prompt", "duration_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
+    fields: ["prompt", "melody", "duration_s", "tempo_bpm", "key", "seed", "more", "guidance", "temperature"],
   },
   repaint: {
     title: "Repaint", action: "Repaint", button: "Repaint the span", from: "A span is made anew in", span: true,
