@@ -68,20 +68,6 @@ MUTATIONS = (
         "padded frames enter the depthwise convolution",
     ),
     Mutation(
-        "phase.py",
-        "keep = max(0, end - overlap - reach - 1 - first)",
-        "keep = max(0, end - reach - 1 - first)",
-        ("soundstream/test_phase.py", "tests/test_streaming.py"),
-        "a stream forgets frames that later samples still depend on",
-    ),
-    Mutation(
-        "loss.py",
-        "weight = (ref - math.log(FLOOR)) * self.mel",
-        "weight = (out - math.log(FLOOR)) * self.mel",
-        ("soundstream/test_phase.py",),
-        "phases are weighted by the loudness of the output, which a decoder lowers to escape them",
-    ),
-    Mutation(
         "model.py",
         "part = slice(g, None, self.num_codebooks)",
         "part = slice(0, None, self.num_codebooks)",

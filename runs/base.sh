@@ -1,30 +1,40 @@
 #!/usr/bin/env bash
-# The recipe of the bundle `base`: download, corpus, labels, rendered music, every stage, bundle. v7 itself came stage by stage over several versions: its language models had their steps in parts (docs/training.md), its
-# rendered pieces were made before the engine had a synthesizer, and MuLan's audio side learned before they lay at the levels of recordings. Hours on two CPU cores (docs/training.md has those of each stage); any
-# part may be killed, and the script started again goes on where it stopped. Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music,
-# fluidsynth and soundfonts for what is rendered (musiclm corpus render names the packages).
-# Usage: [SOURCES=FOLDER] runs/base.sh [FOLDER]      SOURCES: Nottingham, POP909 and Groove MIDI; without them other pieces are made
+# The recipe of the bundle `base`, version 8, from nothing: download, corpus, labels, rendered music, every stage,
+# bundle. Any part may be killed, and the script started again goes on where it stopped. Two lanes run side by side, a
+# core each. How long the stages of v8 itself took, and what of them had its steps in parts, with other settings on the
+# way: the model card.
+#
+# Needs Debian's apt-get and dpkg for the corpus, ffmpeg for tracker music, fluidsynth and soundfonts for what is
+# rendered (musiclm corpus render names the packages). If they are there, it takes mma and drum kits
+# (docs/training.md, "More music to render").
+# Usage: [SOURCES=FOLDER] [MMA=FOLDER] [MELODY=1] runs/base.sh [FOLDER]
+#   SOURCES: Nottingham, POP909, Groove MIDI, and finished works; without them other pieces are made
+#   MMA: the program mma, unpacked; not needed if it is installed
+#   MELODY=1: the bundle follows melodies, hummed or played
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-out/base}
 musiclm=${MUSICLM:-musiclm}
 python=${PYTHON:-python}
-sources=${SOURCES:+--sources $SOURCES}
+melody=${MELODY:-}
 real=(--data "$folder/corpus" --runs "$folder/runs")
 both=(--data "$folder/both" --runs "$folder/runs")
-# SoundStorm decodes in windows as long as the crops it learned from; four levels, because with all of them it flutters more (dev/LOG.md)
-sampling='{"acoustic": "storm", "semantic": {"guidance": 3.0}, "storm": {"window_s": 5.0, "prompt_s": 1.5, "temperature": 0.7, "rest_temperature": 0.6}, "levels": 4}'
+speeds=(--speed 0.8909 --speed 1.1225)  # two semitones down and up
+# SoundStorm decodes in windows as long as the crops it learned from; 24 codes are all that it draws
+sampling='{"acoustic": "storm", "levels": 24, "semantic": {"guidance": 1.5}, "steer": {"beat": 3.0, "key": 0.6}, '
+sampling+='"storm": {"window_s": 10.24, "prompt_s": 3.0, "first_window_s": 2.0, '
+sampling+='"temperature": 0.9, "rest_temperature": 0.8}}'
 
 stage() { "$musiclm" train "$1" --preset base "${@:2}" --threads 1; }
-# whole tracks, and recordings two semitones down and up as well: the semantic stage learns by heart what it has too little of
+# whole tracks, and recordings at two more speeds: the semantic stage learns by heart what it has too little of
 tokens() {
     "$musiclm" tokenize --jobs 1 "${both[@]}" --stream "$1"
-    "$musiclm" tokenize --jobs 1 "${real[@]}" --stream "$1" --speed 0.8909 --speed 1.1225
+    "$musiclm" tokenize --jobs 1 "${real[@]}" --stream "$1" "${speeds[@]}"
 }
-# the codec and w2v-BERT learn from recordings alone; MuLan and the language models from rendered music as well
+# codec and w2v-BERT learn from recordings alone; MuLan and what makes music from rendered music as well
 sound() {
     stage soundstream "${real[@]}"
-    "$musiclm" tokenize --jobs 1 "${both[@]}" --stream acoustic --max-seconds 90
+    "$musiclm" tokenize --jobs 1 "${both[@]}" --stream acoustic --max-seconds 120
 }
 meaning() {
     stage w2vbert "${real[@]}"
@@ -32,14 +42,23 @@ meaning() {
     stage mulan "${both[@]}"
     tokens mulan
 }
-# two fifths of rendered music: docs/decisions/007-rendered-music-in-training.md
-language() { stage semantic "${both[@]}" --set semantic.task.rendered_share=0.4; }
-decoders() {
-    stage storm "${both[@]}" --set storm.task.rendered_share=0.4
-    stage coarse "${both[@]}" --set coarse.task.rendered_share=0.4
-    stage fine "${real[@]}" --set fine.task.rendered_share=0
+# docs/decisions/019-melody.md
+melodies() {
+    "$musiclm" corpus melodies --num 300 --out "$folder/melodies" --jobs 1
+    stage melody --data "$folder/melodies" --runs "$folder/runs"
+    tokens melody
 }
-# two lanes side by side, a core each: `train all` does the same in a row, in twice the time
+# a quarter of the crops rendered (docs/decisions/007-rendered-music-in-training.md)
+language() {
+    local told=()
+    if [ -n "$melody" ]; then
+        melodies
+        told=(--set semantic.task.model.melody_levels=4)
+    fi
+    stage semantic "${both[@]}" --set semantic.task.rendered_share=0.25 "${told[@]}"
+}
+decoder() { stage storm "${both[@]}" --set storm.task.rendered_share=0.25; }
+# two lanes side by side: `train all` does the same in a row, in twice the time, and trains coarse and fine stages too
 lanes() {
     "$1" & local first=$!
     "$2" & local second=$!
@@ -51,19 +70,26 @@ lanes() {
 
 "$python" -m pip install --quiet --no-deps musicnn==0.1.0   # weak labels; its TensorFlow is not needed
 "$musiclm" corpus build debian-games --out "$folder/corpus" --cache "$folder/packages"
-# shellcheck disable=SC2086  # $sources is two words, or none
-"$musiclm" corpus render --hours 20 --seed 0 --out "$folder/rendered" $sources
+more=()
+if [ -n "${SOURCES:-}" ]; then more+=(--sources "$SOURCES" --works 0.12); fi
+if [ -n "${MMA:-}" ]; then
+    more+=(--bands 0.35 --mma "$MMA")
+elif command -v mma >/dev/null; then
+    more+=(--bands 0.35)
+fi
+"$musiclm" corpus render --hours 20 --seed 0 --out "$folder/rendered" "${more[@]}"
 export OMP_NUM_THREADS=1
 "$musiclm" label "$folder/corpus" --windows-per-track 3
 "$musiclm" corpus merge "$folder/corpus" "$folder/rendered" --out "$folder/both"
 lanes sound meaning
-lanes decoders language
+lanes decoder language
 "$musiclm" bundle --runs "$folder/runs" --out "$folder/first" --name base --sampling "$sampling"
-# last what leaves every code as it is: MuLan's text side, numbers of a tempo and moods beside wrong ones (docs/decisions/008-text-side-alone.md, 009), and the
-# codec's decoder against discriminators of magnitudes (011)
+# last what leaves every code as it is: MuLan's text side, numbers of a tempo and moods beside wrong ones
+# (docs/decisions/008-text-side-alone.md, 009), and the codec's decoder against discriminators of magnitudes (013)
 alone() { stage "$1" --from "$folder/first" --data "$2" --runs "$folder/last"; }
 words() { alone mulan-text "$folder/both"; }
-decoder() { alone soundstream-decoder "$folder/corpus"; }
-lanes words decoder
-"$musiclm" bundle --runs "$folder/last" --from "$folder/first" --out "$folder/bundle" --name base --notes docs/base-notes.md
+texture() { alone soundstream-decoder "$folder/corpus"; }
+lanes words texture
+"$musiclm" bundle --runs "$folder/last" --from "$folder/first" --out "$folder/bundle" --name base \
+    --notes docs/base-notes.md
 "$musiclm" inspect "$folder/bundle"

@@ -39,14 +39,12 @@ SPECS = (
 def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False) -> Bundle:
     """Random weights, but every part is real; two prompts give different tokens because nothing is zero.
 
-    harmony: as the preset `bands` has it: semantic frames of four codes, read whole, and a codec of bands whose codes
+    harmony: as the preset `base` has it: semantic frames of four codes, read whole, and a codec of bands whose codes
     hold. melody: with a melody encoder, and a semantic stage that reads its codes.
     """
     torch.manual_seed(0)
     work = folder / "parts"
-    small = SoundStreamConfig(
-        latent_dim=8, codebook_size=16, fast_width=16, slow_width=16, fast_blocks=1, slow_blocks=1
-    )
+    small = SoundStreamConfig(latent_dim=8, codebook_size=16, channels=2)
     codec = SoundStream(replace(NETWORKS["bands"], hold=1.0) if harmony else small)
     codec.rvq.fit_kmeans(torch.randn(200, codec.config.latent_dim))
     mulan_spec, semantic_spec, acoustic_spec = SPECS

@@ -62,11 +62,10 @@ def test_the_device_is_strict(away: None) -> None:
         there.numpy()
 
 
-@pytest.mark.parametrize("network", ["spectrogram", "bands"])
-def test_codecs_make_their_phases_there(away: None, network: str) -> None:
+def test_the_codec_makes_its_phases_there(away: None) -> None:
     """Phases add up in float64, which the device has not. The sound is that of the CPU."""
     torch.manual_seed(0)
-    codec, audio = SoundStream(NETWORKS[network]), 0.2 * torch.randn(2, 1, 24000)
+    codec, audio = SoundStream(NETWORKS["bands"]), 0.2 * torch.randn(2, 1, 24000)
     with torch.no_grad():
         codec.rvq.fit_kmeans(codec.latents(audio).transpose(1, 2).flatten(0, 1))
         codes = codec.eval().encode(audio)

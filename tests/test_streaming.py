@@ -32,8 +32,6 @@ from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.models.soundstream.bands import BandEncoder, BandsEncoder, LookaheadBlock
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
-from musiclm.models.soundstream.phase import PhaseStream, PhaseSynthesis
-from musiclm.models.soundstream.spectrogram import ConvNeXtBlock, Spectra, SpectrogramDecoder, SpectrogramEncoder
 from musiclm.models.soundstream.waveform import ResidualUnit, WaveformDecoder, WaveformEncoder
 from musiclm.models.storm.model import SoundStorm, SoundStormConfig
 from musiclm.models.w2vbert.model import W2vBert, W2vBertConfig
@@ -105,8 +103,7 @@ def stateful(layer: nn.Module, pieces: Sequence[Tensor]) -> Tensor:
 
 # -- SoundStream
 
-SPECTROGRAM, WAVEFORM, BANDS = NETWORKS["spectrogram"], NETWORKS["waveform"], NETWORKS["bands"]
-BINS = SPECTROGRAM.num_bins
+WAVEFORM, BANDS = NETWORKS["waveform"], NETWORKS["bands"]
 
 
 def codec(config: SoundStreamConfig) -> SoundStream:
@@ -122,21 +119,6 @@ def audio(batch: int, samples: int) -> Tensor:
 
 def some_codes(batch: int, levels: int, frames: int) -> Tensor:
     return torch.randint(0, CODES, (batch, levels, frames))
-
-
-def flat(spectra: Spectra) -> Tensor:
-    """Both fields side by side, `b 3f t`."""
-    return torch.cat([spectra.log_magnitude, spectra.phase_advance.flatten(2)], -1).transpose(1, 2)
-
-
-def unflat(x: Tensor) -> Spectra:
-    x = x.transpose(1, 2)
-    return Spectra(x[..., :BINS], x[..., BINS:].unflatten(-1, (BINS, 2)))
-
-
-def decoder_in_pieces(decoder: SpectrogramDecoder, pieces: Sequence[Tensor]) -> Tensor:
-    state = StreamState()
-    return torch.cat([flat(decoder(piece, state)) for piece in pieces], -1)
 
 
 def block_over(block: LookaheadBlock, x: Tensor, state: StreamState | None = None) -> Tensor:
@@ -220,13 +202,6 @@ SOUNDSTREAM = {
         outputs=480,
         ahead=0,
     ),
-    "ConvNeXtBlock": Case(
-        make=lambda: ConvNeXtBlock(6, 1.0),
-        draw=lambda batch, steps: torch.randn(batch, 6, steps),
-        whole=lambda layer, x: layer(x),
-        stream=stateful,
-        ahead=0,
-    ),
     "LookaheadBlock": Case(  # its output lags by what it looks ahead
         make=lambda: LookaheadBlock(3, 2, kernel=5, ahead=2, expansion=2, scale=1.0),
         draw=lambda batch, steps: torch.randn(batch, 6, steps),
@@ -251,36 +226,6 @@ SOUNDSTREAM = {
         inputs=960,
         ahead=0,
         cut=960,
-    ),
-    "SpectrogramEncoder": Case(
-        make=lambda: SpectrogramEncoder(SPECTROGRAM),
-        draw=lambda batch, steps: audio(batch, 480 * steps),
-        whole=lambda layer, x: layer(x),
-        stream=stateful,
-        inputs=480,
-        ahead=0,
-        cut=480,
-    ),
-    "SpectrogramDecoder": Case(
-        make=lambda: SpectrogramDecoder(SPECTROGRAM),
-        draw=lambda batch, steps: torch.randn(batch, 8, steps),
-        whole=lambda layer, x: flat(layer(x)),
-        stream=decoder_in_pieces,
-        outputs=2,
-        ahead=0,
-    ),
-    "PhaseSynthesis": Case(
-        make=lambda: PhaseSynthesis(SPECTROGRAM),
-        draw=lambda batch, steps: flat(
-            Spectra(torch.randn(batch, steps, BINS) - 4, torch.randn(batch, steps, BINS, 2))
-        ),
-        whole=lambda layer, x: layer(unflat(x)),
-        stream=lambda layer, pieces: pushed(PhaseStream(layer), [unflat(piece) for piece in pieces]),
-        outputs=240,
-        ahead=math.ceil(SPECTROGRAM.decoder_lookahead / 240),
-        differentiable=False,  # gradients reach the magnitudes alone
-        steps=40,
-        tolerance=2e-5,
     ),
     **{case: made for name, config in NETWORKS.items() for case, made in codec_cases(name, config).items()},
     "SoundStream.encode codes that hold": codec_cases("", replace(BANDS, hold=1.0))["SoundStream.encode "],
@@ -687,5 +632,5 @@ def test_every_layer_that_keeps_a_state_is_here() -> None:
                     hints = getattr(item.forward, "__annotations__", {})
                     if hints.get("state") == StreamState | None:
                         found.add(item)
-    assert CausalConv1d in found and SpectrogramDecoder in found
+    assert CausalConv1d in found and WaveformDecoder in found
     assert found <= {type(model_of(name)) for name in CASES}, "a layer with a state has no case"

@@ -73,9 +73,7 @@ def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.Monkey
     ("levels", "frames", "code"), [(3, 4, 15), (13, 4, 15), (3, 5, 15), (3, 3, 15), (3, 4, 16), (3, 4, -1)]
 )
 def test_codes_that_the_codec_does_not_have_are_refused(tmp_path: Path, levels: int, frames: int, code: int) -> None:
-    codec = SoundStream(
-        SoundStreamConfig(latent_dim=8, codebook_size=16, fast_width=16, slow_width=16, fast_blocks=1, slow_blocks=1)
-    )
+    codec = SoundStream(SoundStreamConfig(latent_dim=8, codebook_size=16, channels=2))
     codec.codes_hash = ABOUT["codec"]
     samples = 4 * codec.config.samples_per_frame - 5
     encoded = Encoded(torch.full((levels, frames), code, dtype=torch.int16), samples, codec.codes_hash)

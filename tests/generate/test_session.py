@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from musiclm.core.artifact import ArtifactError
 from musiclm.core.bundle import Bundle
 from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
@@ -118,6 +119,15 @@ def test_a_temperature_that_does_nothing_is_refused(model: MusicLM) -> None:
             model.with_temperatures(config, **wanted)
     with pytest.raises(ValueError, match="fine temperature does nothing here: 4 levels"):
         model.with_temperatures(replace(ar, levels=4), fine=0.4)
+
+
+def test_a_bundle_without_coarse_and_fine_stages_says_so(bundle: Bundle) -> None:
+    """As `base` is."""
+    parts = {part: folder for part, folder in bundle.parts.items() if part not in ("coarse", "fine")}
+    model = MusicLM.from_pretrained(bundle.folder)
+    model.bundle = replace(bundle, parts=parts)
+    with pytest.raises(ArtifactError, match="the bundle mock has no coarse and fine stages.*musiclm train coarse"):
+        model.acoustic_decoder(model.default_config("ar"))
 
 
 def test_the_random_state_outside_does_not_matter(model: MusicLM) -> None:

@@ -176,7 +176,7 @@ def test_presets_follow_the_streams(tmp_path: Path) -> None:
     from musiclm.core.streams import ACOUSTIC, MELODY, MULAN, SEMANTIC
     from musiclm.train.recipes import fit_to_streams
 
-    for name in ("tiny", "base", "bands", "paper"):
+    for name in ("tiny", "base", "large", "paper"):
         preset = load_preset(name)
         assert fit_to_streams(preset, {}) == preset
         own = {spec.name: spec for spec in preset.coarse.task.model.specs}
@@ -189,7 +189,8 @@ def test_presets_follow_the_streams(tmp_path: Path) -> None:
                 assert set(stage.task.model.specs) == {acoustic, semantic, mulan}
                 assert stage.task.model.mulan_levels <= 3
             chosen = found.coarse.task.model.coarse_levels
-            assert chosen == (coarse if name != "bands" else min(24, max(1, levels // 2)) if levels <= 24 else 24)
+            wide = name in ("base", "large")  # their coarse stage has 24 levels
+            assert chosen == ((max(1, levels // 2) if levels <= 24 else 24) if wide else coarse)
             assert (found.storm.task.model.acoustic, found.storm.task.model.semantic) == (acoustic, semantic)
     assert fitted(load_preset("base"), tmp_path) == load_preset("base")
     assert set(STREAM_OF.values()) == set(ENCODER_OF) - {MELODY.name}, "melodies have no encoder but ours"

@@ -7,8 +7,9 @@ from torch import nn
 from musiclm.core.config import from_json, override, to_json
 from musiclm.core.streams import STAGES, TRAINABLES
 from musiclm.models.lm.model import TokenLM
-from musiclm.models.soundstream.config import SoundStreamConfig
+from musiclm.models.soundstream.bands_task import BandsTaskConfig
 from musiclm.models.soundstream.model import SoundStream
+from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStorm
 from musiclm.models.w2vbert.model import W2vBert
 from musiclm.train.recipes import PRESETS, Preset, configure, load_preset
@@ -49,19 +50,21 @@ def test_the_papers_sizes() -> None:
 
 
 def test_base_fits_its_package() -> None:
-    """100 MB in half precision, MuLan's 32 MB apart."""
+    """75 MB in half precision, and MuLan's 32."""
     models = build(load_preset("base"))
-    total = sum(millions(models[name]) for name in ("soundstream", "semantic", "storm", "coarse", "fine"))
-    assert total * 2 < 64
+    total = sum(millions(models[name]) for name in ("soundstream", "w2vbert", "semantic", "storm"))
+    assert total * 2 < 75
 
 
 def test_overrides_reach_every_stage() -> None:
-    changed = override(load_preset("base"), ["storm.train.steps=7", "soundstream.task.model.fast_width=96"])
-    assert changed.storm.train.steps == 7 and changed.soundstream.task.model.fast_width == 96
+    changed = override(load_preset("base"), ["storm.train.steps=7", "soundstream.task.model.trunk_width=96"])
+    assert changed.storm.train.steps == 7 and changed.soundstream.task.model.trunk_width == 96
     with pytest.raises(ValueError, match="did you mean 'storm'"):
         override(load_preset("base"), ["stormy.train.steps=7"])
     with pytest.raises(ValueError, match="no preset 'huge'"):
         load_preset("huge")
+    with pytest.raises(ValueError, match="no preset 'bands'; there are tiny, base, large, paper"):
+        load_preset("bands")
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -91,16 +94,17 @@ def test_settings_that_do_nothing_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=rf"--set {setting.split('=')[0]} does nothing here"):
             configure("base", stage, [setting])
-    for setting in ("mulan.task.anchor=10", "soundstream.task.played_levels=4", "fine.task.anchor=1"):
+    for setting in ("mulan.task.anchor=10", "soundstream.task.every_bin=true", "fine.task.anchor=1"):
         with pytest.raises(ValueError, match="unknown setting"):
             configure("base", setting.split(".")[0], [setting])
     with pytest.raises(ValueError, match="no recipe for soundstream-decoder"):
         configure("paper", "soundstream-decoder", [])
 
 
-def test_the_decoder_alone_is_not_of_the_bands_codec() -> None:
-    decoder, bands = load_preset("base").soundstream_decoder, load_preset("tiny").soundstream.task.model
-    assert decoder is not None and bands.network == "bands"
-    with pytest.raises(ValueError, match="got 'bands'"):
-        decoder.task.check_fits(bands)
-    decoder.task.check_fits(SoundStreamConfig())
+def test_each_training_of_a_codec_is_of_its_own_network() -> None:
+    base, paper = load_preset("base").soundstream.task.model, load_preset("paper").soundstream.task.model
+    assert (base.network, paper.network) == ("bands", "waveform")
+    with pytest.raises(ValueError, match="trains the network `waveform`, got 'bands'"):
+        SoundStreamTaskConfig(model=base)
+    with pytest.raises(ValueError, match="trains the network `bands`, got 'waveform'"):
+        BandsTaskConfig(model=paper)

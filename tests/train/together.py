@@ -29,7 +29,6 @@ from musiclm.data.store import StreamHeader, StreamWriter
 from musiclm.models.mulan.model import MuLan
 from musiclm.models.mulan.task import MuLanTask
 from musiclm.models.soundstream.config import Band, SoundStreamConfig
-from musiclm.models.soundstream.decoder_task import DecoderTaskConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
@@ -118,19 +117,8 @@ ADVERSARY = {
 }
 # so few codes that none dies: what is drawn after one has died is other numbers with accumulation
 WAVEFORM = SoundStreamConfig(network="waveform", channels=4, latent_dim=16, levels=1, codebook_size=2)
-SPECTROGRAM = SoundStreamConfig(
-    latent_dim=8, levels=3, codebook_size=16, fast_width=16, slow_width=24, fast_blocks=1, slow_blocks=2
-)
 WAVES = DiscriminatorConfig(
     waveform_scales=1, waveform_channels=2, waveform_max_channels=8, stft_windows=(256,), stft_channels=2
-)
-PATCHES = DiscriminatorConfig(
-    waveform_scales=0,
-    stft_windows=(256,),
-    stft_channels=4,
-    stft_patch=16,
-    magnitude_patches=(16,),
-    magnitude_channels=4,
 )
 
 
@@ -151,7 +139,6 @@ def small(stage: str) -> Preset:
     codecs: dict[str, Any] = {
         "soundstream": bands,
         "waveform": SoundStreamTaskConfig(model=WAVEFORM, discriminator=WAVES, **judged),
-        "spectrogram": SoundStreamTaskConfig(model=SPECTROGRAM, discriminator=PATCHES, **judged),
     }
     mulan = tiny.mulan.task
     audio = replace(mulan.model.audio, dropout=0.0)
@@ -161,8 +148,7 @@ def small(stage: str) -> Preset:
     storm = tiny.storm.task
     if stage == "storm-levels":
         storm = replace(storm, model=replace(storm.model, depth_width=0, code_width=0, series=()))
-    decoder = DecoderTaskConfig(discriminator=PATCHES, played_levels=2, **ADVERSARY)  # type: ignore[arg-type]
-    bands_decoder = replace(
+    decoder = replace(
         tiny.soundstream_decoder.task,  # type: ignore[union-attr]
         crop_s=0.96, adversary_crop_s=0.48, eval_clips=2, eval_clip_s=0.96, adversary_from_step=1,
     )  # fmt: skip
@@ -175,7 +161,7 @@ def small(stage: str) -> Preset:
         mulan=replace(tiny.mulan, task=replace(mulan, model=model, stretch_s=0)),
         semantic=replace(tiny.semantic, task=semantic),
         storm=replace(tiny.storm, task=storm),
-        soundstream_decoder=Recipe(task=decoder if stage == "decoder" else bands_decoder, train=tiny.soundstream.train),
+        soundstream_decoder=Recipe(task=decoder, train=tiny.soundstream.train),
     )
     return changed
 
@@ -184,9 +170,7 @@ STAGES = (
     *(
         "soundstream",
         "waveform",
-        "spectrogram",
-        "decoder",
-        "bands-decoder",
+        "soundstream-decoder",
         "w2vbert",
         "mulan",
         "mulan-words",
@@ -195,8 +179,7 @@ STAGES = (
     *("semantic", "told", "storm", "storm-levels", "coarse", "fine", "melody"),
 )
 NAMES = {
-    "waveform": "soundstream", "spectrogram": "soundstream", "decoder": "soundstream-decoder",
-    "bands-decoder": "soundstream-decoder", "mulan-words": "mulan", "storm-levels": "storm", "told": "semantic",
+    "waveform": "soundstream", "mulan-words": "mulan", "storm-levels": "storm", "told": "semantic",
 }  # fmt: skip
 
 
@@ -229,12 +212,11 @@ def make_up_music(folder: Path) -> None:
     # windows of a track with captions have no labels to learn from
     lines = [json.dumps({**told, "start_s": start}) + "\n" for start in (1.0, 12.0, 25.0)]
     (data / CAPTIONS_FILE).write_text("".join(lines))
-    for stage, sizes in (("decoder", SPECTROGRAM), ("bands-decoder", SMALL_BANDS)):
-        codec = SoundStream(sizes)
-        for name, buffer in codec.named_buffers():
-            if name.endswith(("codebooks", "started")):
-                buffer.copy_(torch.randn(buffer.shape) if buffer.ndim else torch.tensor(True))
-        save_artifact(folder / "starts" / stage, "soundstream", sizes, codec, {}, skip=training_state(codec))
+    codec, start = SoundStream(SMALL_BANDS), folder / "starts" / "soundstream-decoder"
+    for name, buffer in codec.named_buffers():
+        if name.endswith(("codebooks", "started")):
+            buffer.copy_(torch.randn(buffer.shape) if buffer.ndim else torch.tensor(True))
+    save_artifact(start, "soundstream", SMALL_BANDS, codec, {}, skip=training_state(codec))
     preset = small("mulan")
     task, _ = make_task("mulan", preset, data, folder / "caches" / "mulan-text")
     assert isinstance(task, MuLanTask)

@@ -159,11 +159,12 @@ def on_meta(build: Callable[[], nn.Module]) -> int:
 def scaled_codec(config: SoundStreamConfig, target: int) -> SoundStreamConfig:
     """Our codec's network with about `target` parameters."""
 
-    def sized(slow: int) -> SoundStreamConfig:
+    def sized(width: int) -> SoundStreamConfig:
         if config.network == "waveform":
-            return replace(config, channels=slow)
-        fast = 4 * max(1, round(slow * config.fast_width / config.slow_width / 4))
-        return replace(config, slow_width=slow, fast_width=fast)
+            return replace(config, channels=width)
+        return replace(
+            config, trunk_width=width, group_width=max(1, round(width * config.group_width / config.trunk_width))
+        )
 
     step = 1 if config.network == "waveform" else 4
     return sized(nearest_width(lambda width: on_meta(lambda: SoundStream(sized(width))), target, step))
@@ -270,7 +271,7 @@ def codec_figures(peer: nn.Module, model: MusicLM, name: str, config: PeersConfi
 def describe_codec(config: SoundStreamConfig) -> str:
     if config.network == "waveform":
         return f"waveform network of {config.channels} channels"
-    return f"spectrogram network {config.fast_width} and {config.slow_width} wide"
+    return f"bands network, groups {config.group_width} and decoder {config.trunk_width} wide"
 
 
 # -- MusicGen

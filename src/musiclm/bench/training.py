@@ -2,8 +2,8 @@
 the right shapes.
 
 A row is some batches stepped through again and again: forward, backward, clipping, optimiser, moving average. Making
-batches is left out; the loop does it in another thread. The codec has two rows, before its discriminators begin and
-with discriminators and adversary at work.
+batches is left out; the loop does it in another thread. The published codec has two rows, before its discriminators
+begin and with discriminators and adversary at work; that of bands, which has none, has one.
 
 Operations are counted by torch's FlopCounterMode, in forward and backward: matrix products, convolutions (transposed
 ones too) and fused attention (the CPU's kernel is added here; torch counts the GPU's alone), causal attention as if it
@@ -65,8 +65,8 @@ def training(
     num_batches: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """A row for each stage, the codec with two: medians over `repeats` passes through `num_batches` batches, after one
-    that warms up.
+    """A row for each stage, the published codec with two: medians over `repeats` passes through `num_batches` batches,
+    after one that warms up.
 
     A stage that can't take a step in this precision has its error for a row.
     """

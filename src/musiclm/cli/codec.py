@@ -11,11 +11,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The SoundStream codec on its own.", no_args_is_help=True)
 
-SHIPPED_CODEC = "codec"  # comes with the package, apart from the bundle: the next one will have it
 Levels = Annotated[
     int | None, typer.Option(help="Codes a frame; all by default. Fewer are fewer bits: 48 are 6 kbps, 24 are 3.")
 ]
-CodecModel = Annotated[str, typer.Option(help="codec, a bundle (base has version 7's), or a trained codec's folder.")]
+CodecModel = Annotated[str, typer.Option(help="A bundle, or a trained codec's folder.")]
 CODES_SUFFIX = ".codes"
 
 
@@ -26,7 +25,7 @@ def encode(
         Path | None, typer.Option("--output", "-o", help="By default FILE.codes, if none is there.")
     ] = None,
     levels: Levels = None,
-    model: CodecModel = SHIPPED_CODEC,
+    model: CodecModel = "base",
 ) -> None:
     """Turn audio into codes, in constant memory."""
     from musiclm.core.output import check_output
@@ -49,7 +48,7 @@ def decode(
         Path | None, typer.Option("--output", "-o", help="By default FILE.wav, if none is there.")
     ] = None,
     levels: Levels = None,
-    model: CodecModel = SHIPPED_CODEC,
+    model: CodecModel = "base",
 ) -> None:
     """Turn codes back into audio, in constant memory."""
     from musiclm.core.audio import check_writable, write_blocks
@@ -71,7 +70,7 @@ def roundtrip(
         typer.Option("--output", "-o", help="The audio after the codec; by default roundtrip.wav, if none is there."),
     ] = None,
     levels: Levels = None,
-    model: CodecModel = SHIPPED_CODEC,
+    model: CodecModel = "base",
 ) -> None:
     """Encode and decode: what the codec does to a file."""
     from musiclm.core.audio import check_writable, write_blocks
@@ -92,10 +91,10 @@ def roundtrip(
 
 
 def _codec_of(model: str) -> "Codec":
-    from musiclm.core.bundle import BUNDLED, INDEX_FILE, open_bundle
+    from musiclm.core.bundle import INDEX_FILE, open_bundle
     from musiclm.models.encoders import load_codec
 
-    folder = BUNDLED / SHIPPED_CODEC if model == SHIPPED_CODEC else Path(model)
+    folder = Path(model)
     if folder.is_dir() and not (folder / INDEX_FILE).exists():
         return load_codec(folder)
     return load_codec(open_bundle(model).part("soundstream"))

@@ -227,12 +227,16 @@ def _run(
     """What the three commands have in common. ready: the edit, of a bundle and its settings; told: a line about it."""
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.take import SUFFIX, load_take
+    from musiclm.generate.take import SUFFIX, check_current, load_take
 
     if prompt is not None:
         prompt = check_prompt(prompt)
-    parent = load_take(file).about if file.suffix == SUFFIX else None
-    if parent is None:
+    parent = None
+    if file.suffix == SUFFIX:
+        take = load_take(file)
+        check_current(take)
+        parent = take.about
+    else:
         probe(file)
     (path,) = free_paths(output, 1, keep_take, file.with_name(f"{file.stem}-{suffix}.wav"), [file])
     use_threads(threads)

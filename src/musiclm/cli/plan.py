@@ -9,7 +9,7 @@ import typer
 
 def plan(
     stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE...", help="Only these; all by default.")] = None,
-    preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "paper",
+    preset: Annotated[str, typer.Option(help="tiny, base, large or paper.")] = "paper",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: semantic.train.batch_size=512 (repeatable).")
     ] = None,

@@ -45,11 +45,12 @@ def render(
     from musiclm.core.bundle import open_bundle
     from musiclm.generate.checks import check_device
     from musiclm.generate.music import tags_of
-    from musiclm.generate.take import begin_at_joint, check_codec, given_sound, load_take, sound_of
+    from musiclm.generate.take import begin_at_joint, check_codec, check_current, given_sound, load_take, sound_of
     from musiclm.models.encoders import load_codec
 
     target = output or file.with_suffix(".wav")
     take = load_take(file)
+    check_current(take)
     check_writable(target, inputs=[file], new=output is None, option="another -o")
     found = check_device(device)
     codec = load_codec(open_bundle(model).part("soundstream")).to(found).eval()
@@ -97,13 +98,17 @@ def continue_(
     """
     from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.take import SUFFIX, load_take
+    from musiclm.generate.take import SUFFIX, check_current, load_take
     from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
-    own = load_take(file).about.prompt if file.suffix == SUFFIX else None
-    if file.suffix != SUFFIX:
+    own = None
+    if file.suffix == SUFFIX:
+        parent = load_take(file)
+        check_current(parent)
+        own = parent.about.prompt
+    else:
         probe(file)
     inputs = [file, *check_melody(melody)]
     (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), inputs)

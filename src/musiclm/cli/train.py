@@ -23,7 +23,7 @@ def train(
         Path, typer.Option(help="A corpus (musiclm corpus build); of `melody`, melodies (corpus melodies).")
     ],
     runs: RunsDir,
-    preset: Annotated[str, typer.Option(help="tiny, base, bands, large or paper.")] = "base",
+    preset: Annotated[str, typer.Option(help="tiny, base, large or paper.")] = "base",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting: storm.train.steps=500 (repeatable).")
     ] = None,

@@ -22,6 +22,7 @@ from musiclm.core import tensors
 from musiclm.core.config import to_json
 from musiclm.core.output import replacing_folder
 from musiclm.core.output import write_atomic as write_atomic
+from musiclm.core.retired import retired_model
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -176,6 +177,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     # models written before there was such a hash have none
     if document.get("config_hash", config_hash(document["config"])) != config_hash(document["config"]):
         raise ArtifactError(f"the configuration in {path} was changed after it was written; copy the folder again")
+    if retired := retired_model(document):
+        raise ArtifactError(f"{folder} is {retired}")
     return document
 
 

@@ -20,6 +20,7 @@ from musiclm.core import tensors
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import AudioError, read_blocks
 from musiclm.core.output import check_output
+from musiclm.core.retired import retired_codes
 from musiclm.core.streams import TokenSpec
 from musiclm.models.encoders import Codec
 
@@ -116,6 +117,8 @@ def load_codes(path: Path, codec: Codec, levels: int | None = None) -> Encoded:
     """
     about = describe_codes(path)
     if about["codec"] != codec.codes_hash:
+        if retired := retired_codes(about["codec"], "encode the sound anew"):
+            raise ArtifactError(f"{path} was {retired}")
         raise ArtifactError(
             f"{path} was made by codec {about['codec'][:12]}…, this one is {codec.codes_hash[:12]}…; name the right "
             "--model"

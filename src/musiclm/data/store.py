@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from musiclm.core import tensors
 from musiclm.core.artifact import write_atomic
+from musiclm.core.retired import retired_codes
 from musiclm.core.streams import ALL_STREAMS, ENCODER_OF, MULAN, STREAMS, TokenSpec, common_rate_hz
 from musiclm.data.corpus.manifest import RENDERED
 from musiclm.nn.rvq import ResidualVQ
@@ -95,11 +96,14 @@ def read_header(folder: Path) -> StreamHeader:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
             raise StoreError(f"{path} has format {data['format']}, this version reads {FORMAT}; tokenize again")
-        return StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
+        header = StreamHeader(spec=TokenSpec(**data["spec"]), encoder=str(data["encoder"]))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} is not the header of a token stream ({error}); delete {folder} and tokenize again"
         ) from None
+    if retired := retired_codes(header.encoder, f"delete {folder} and tokenize again"):
+        raise StoreError(f"{folder} was {retired}")
+    return header
 
 
 def list_shards(folder: Path) -> list[Path]:

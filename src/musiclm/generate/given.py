@@ -22,7 +22,7 @@ from musiclm.generate.checks import MIN_DURATION_S
 from musiclm.generate.melody import Melody
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import Steer
-from musiclm.generate.take import Condition, Parent, Take, check_codec, check_fit
+from musiclm.generate.take import Condition, Parent, Take, check_codec, check_current, check_fit
 from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
 
 MIRROR_S = 0.25  # of sound mirrored at the joint, so that the last codes do not tell of an end
@@ -161,6 +161,7 @@ def of_take(
 
 def check_encoders(take: Take, encoders: dict[str, str]) -> None:
     """Raises: ArtifactError if a take's codes are of other encoders."""
+    check_current(take)
     others = sorted(part for part in encoders if take.about.encoders.get(part) != encoders[part])
     if others:
         raise ArtifactError(

@@ -166,6 +166,11 @@ class MusicLM:
                 self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
                 self._drawer = FrameDrawer(self._storm) if self._storm.config.series else None
             return StormAcoustic(self._storm, config.storm, self._drawer)
+        if "coarse" not in self.bundle.parts:
+            raise ArtifactError(
+                f"the bundle {self.bundle.name} has no coarse and fine stages, which the decoder ar needs; leave the "
+                "decoder out, or train them: musiclm train coarse, musiclm train fine"
+            )
         if self._coarse is None:
             self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
         num_levels = config.levels or self.soundstream.spec.levels

@@ -31,6 +31,7 @@ from musiclm.core.artifact import ArtifactError, file_hash
 from musiclm.core.audio import MAX_RATE_HZ, MIN_RATE_HZ, read_blocks
 from musiclm.core.config import from_json, to_json
 from musiclm.core.output import check_output
+from musiclm.core.retired import retired_codes
 from musiclm.core.streams import ACOUSTIC, TokenSpec
 from musiclm.generate.checks import check_duration, check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig
@@ -516,8 +517,15 @@ def made_from(about: About) -> str:
     return "repaints a part of" if about.repaint else "varies" if about.vary else "makes a loop of"
 
 
+def check_current(take: Take) -> None:
+    """Raises: ArtifactError for a take of encoders that this version no longer has."""
+    if retired := retired_codes(take.about.encoders, "make it anew from its prompt and seed (musiclm inspect)"):
+        raise ArtifactError(f"the take was {retired}")
+
+
 def check_codec(take: Take, codec: Codec) -> None:
     """Raises: ArtifactError if the codes are of another codec."""
+    check_current(take)
     about = take.about
     made_by = about.encoders.get("soundstream", "")
     if made_by != codec.codes_hash:

@@ -50,13 +50,7 @@ from musiclm.models.melody.task import MelodyTask
 from musiclm.models.mulan.task import MuLanTask, training_captions
 from musiclm.models.mulan.text import first_encoder
 from musiclm.models.mulan.text_task import MuLanTextTask
-from musiclm.models.soundstream.bands_task import (
-    BandsDecoderTask,
-    BandsDecoderTaskConfig,
-    BandsTask,
-    BandsTaskConfig,
-)
-from musiclm.models.soundstream.decoder_task import DecoderTask
+from musiclm.models.soundstream.bands_task import BandsDecoderTask, BandsTask, BandsTaskConfig
 from musiclm.models.soundstream.task import SoundStreamTask
 from musiclm.models.storm.task import StormTask
 from musiclm.models.w2vbert.task import W2vBertTask
@@ -75,8 +69,7 @@ def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
 
     Raises: ArtifactError if it is in neither, or two in `runs` give other codes.
     """
-    folders = [runs / name / "artifact" for name, one in TRAINABLES.items() if one.part == part]
-    found = [folder for folder in folders if (folder / CONFIG_FILE).exists()]
+    found = _trained(runs, part)
     if len({codes_hash(read_config(folder)) for folder in found}) > 1:
         names = " and ".join(folder.parent.name for folder in found)
         raise ArtifactError(f"{names} in {runs} give other codes than each other; move one of them elsewhere")
@@ -87,6 +80,12 @@ def artifact_of(runs: Path, part: str, start: str | None = None) -> Path:
     raise ArtifactError(f"{part} is not trained in {runs} yet; run: musiclm train {part}")
 
 
+def _trained(runs: Path, part: str) -> list[Path]:
+    """Artifacts of a part in RUNS: of the whole model, and of one that had a side trained alone."""
+    folders = [runs / name / "artifact" for name, one in TRAINABLES.items() if one.part == part]
+    return [folder for folder in folders if (folder / CONFIG_FILE).exists()]
+
+
 def _soundstream(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     network = BandsTask if isinstance(recipe.task, BandsTaskConfig) else SoundStreamTask
     return network(recipe.task, data, recipe.train.batch_size, recipe.train.seed)
@@ -94,8 +93,7 @@ def _soundstream(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None
 
 def _soundstream_decoder(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
     assert start is not None
-    alone = BandsDecoderTask if isinstance(recipe.task, BandsDecoderTaskConfig) else DecoderTask
-    return alone(recipe.task, data, recipe.train.batch_size, recipe.train.seed, start)
+    return BandsDecoderTask(recipe.task, data, recipe.train.batch_size, recipe.train.seed, start)
 
 
 def _w2vbert(recipe: Recipe[Any], data: Path, runs: Path, start: Path | None) -> Task:
@@ -208,6 +206,7 @@ def train_stage(
     processes = means.processes
     preset.recipe(stage)
     if stage in MODELS:
+        check_tokens(runs, preset.recipe(stage).task.streams)
         preset = fitted(preset, runs)
         if stage == "fine" and not num_fine_levels(preset):
             raise ValueError(f"the coarse stage has all acoustic levels of {runs / 'tokens'}; there is no fine stage")
@@ -329,6 +328,23 @@ def fitted(preset: Preset, runs: Path) -> Preset:
     folders = {name: runs / "tokens" / name for name in STREAMS}
     specs = {name: read_header(folder).spec for name, folder in folders.items() if (folder / HEADER_FILE).is_file()}
     return fit_to_streams(preset, specs)
+
+
+def check_tokens(runs: Path, streams: Sequence[str]) -> None:
+    """Raises: ArtifactError if an encoder in RUNS was trained again since it filled its stream of RUNS/tokens.
+
+    A model would learn those codes for hours, and then be refused beside that encoder.
+    """
+    for stream in streams:
+        folder, encoder = runs / "tokens" / stream, ENCODER_OF[stream]
+        if not (folder / HEADER_FILE).is_file() or not _trained(runs, encoder):
+            continue
+        learned, now = read_header(folder).encoder, codes_hash(read_config(artifact_of(runs, encoder)))
+        if now != learned:
+            raise ArtifactError(
+                f"{folder} holds codes of another {encoder} ({learned[:12]}) than the one in {runs} ({now[:12]}); "
+                f"delete {folder} and tokenize again"
+            )
 
 
 def tokenize(

@@ -30,13 +30,11 @@ from musiclm.models.soundstream.bands_task import BandsTaskConfig
 from musiclm.models.soundstream.discriminator import Discriminators
 from musiclm.models.soundstream.loss import (
     SpectralLoss,
-    SpectraLoss,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
 from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.soundstream.spectrogram import Spectra
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStorm
 from musiclm.models.storm.task import StormTaskConfig
@@ -234,31 +232,19 @@ def _soundstream(task: SoundStreamTaskConfig | BandsTaskConfig) -> Sketch:
     discriminators = Discriminators(task.discriminator)
     with unset_fake_temporarily():  # filters are chosen by their values
         spectral = SpectralLoss(SAMPLE_RATE_HZ, task.spectral_windows, task.num_mels)
-        spectra = SpectraLoss(SAMPLE_RATE_HZ, task.model.num_bins)
     crop = round(task.adversary_crop_s * SAMPLE_RATE_HZ)
 
     def losses(rows: int) -> list[Tensor]:
         audio = torch.zeros(rows, 1, samples)
         decoded = model.decoder(model.latents(audio))
-        total: Any = 0.0
-        log_magnitude = None
-        if isinstance(decoded, Spectra):
-            total = sum(spectra(decoded, Spectra(*(part.detach() for part in decoded))))
-            log_magnitude = decoded.log_magnitude[:, : crop // task.model.hop]
-            assert model.phase is not None and callable(model.phase)
-            decoded = model.phase(decoded)
         real, fake = audio[..., :crop], decoded[..., :crop]
-        held = None if log_magnitude is None else log_magnitude.detach()
-        judged = discriminator_loss(discriminators(real, held), discriminators(fake.detach(), held))
+        judged = discriminator_loss(discriminators(real), discriminators(fake.detach()))
         discriminators.requires_grad_(False)
-        judged_fake = discriminators(fake, log_magnitude)
-        total = (
-            total
-            + adversarial_loss(judged_fake)
-            + feature_loss([[x.detach() for x in y] for y in judged_fake], judged_fake)
-        )
+        judged_fake = discriminators(fake)
+        held = [[x.detach() for x in layers] for layers in judged_fake]
+        total = adversarial_loss(judged_fake) + feature_loss(held, judged_fake)
         discriminators.requires_grad_(True)
-        return [judged, total + sum(spectral(decoded[..., : audio.shape[-1]], audio))]
+        return [judged, total + sum(spectral(decoded, audio))]
 
     return Sketch({"generator": model, "discriminator": discriminators}, losses, frames, task.crop_s)
 

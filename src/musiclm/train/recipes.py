@@ -11,7 +11,6 @@ from typing import Any, Generic, TypeVar
 from musiclm.core.config import override
 from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, STAGES, TRAINABLES, TokenSpec
 from musiclm.models.lm.model import TokenLMConfig
-from musiclm.models.lm.stages import SPECS
 from musiclm.models.lm.task import LmTaskConfig
 from musiclm.models.melody.model import MelodyConfig
 from musiclm.models.melody.task import MelodyTaskConfig
@@ -21,8 +20,6 @@ from musiclm.models.mulan.text import TextConfig
 from musiclm.models.mulan.text_task import MuLanTextTaskConfig
 from musiclm.models.soundstream.bands_task import BandsDecoderTaskConfig, BandsTaskConfig
 from musiclm.models.soundstream.config import Band, SoundStreamConfig
-from musiclm.models.soundstream.decoder_task import DecoderTaskConfig
-from musiclm.models.soundstream.discriminator import DiscriminatorConfig
 from musiclm.models.soundstream.task import SoundStreamTaskConfig
 from musiclm.models.storm.model import SoundStormConfig
 from musiclm.models.storm.task import StormTaskConfig
@@ -57,7 +54,7 @@ class Preset:
     fine: Recipe[LmTaskConfig]
     melody: Recipe[MelodyTaskConfig] | None = None  # optional: for a semantic stage with `melody_levels`
     # one side of a bundle's model, every code as it was; None where the preset has no such recipe
-    soundstream_decoder: Recipe[DecoderTaskConfig] | Recipe[BandsDecoderTaskConfig] | None = None
+    soundstream_decoder: Recipe[BandsDecoderTaskConfig] | None = None
     mulan_text: Recipe[MuLanTextTaskConfig] | None = None
     label_windows_per_track: int = 6  # of 10 s, at most, that get captions
     max_seconds_per_track: float | None = None  # of a longer track only the middle becomes acoustic tokens
@@ -232,7 +229,7 @@ def paper() -> Preset:
     return Preset(
         soundstream=Recipe(
             task=SoundStreamTaskConfig(
-                model=SoundStreamConfig(network="waveform", latent_dim=256),
+                model=SoundStreamConfig(network="waveform"),
                 adversarial_weight=1.0,
                 feature_weight=100.0,
                 quantize_from_step=0,
@@ -297,22 +294,19 @@ def paper() -> Preset:
 
 
 def base() -> Preset:
-    """The bundled model: hours on two CPU cores, under 100 MB in half precision, faster than real time there."""
-    # on one thread a step takes 0.9 s, with discriminators at work 1.5 s, with the adversary 2.2 s
-    codec_loop = TrainConfig(
-        steps=2000,
-        batch_size=8,
-        learning_rate=1e-3,
-        decay_fraction=0.4,
-        beta1=0.8,
-        beta2=0.99,
-        weight_decay=0.0,
-        clip_norm=3.0,
-        ema_decay=0.997,
-        log_every=50,
-        validate_every=500,
-        save_every=250,
-    )
+    """The bundled model: 106 MB in half precision, about a day on two CPU cores, faster than real time there.
+
+    Steps are what one would train afresh; how the bundle's own came to theirs: its model card.
+    """
+    # three bands: docs/decisions/013-three-bands.md
+    acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
+    # two registers of notes, and timbre and strokes of either half of 80 ms (docs/decisions/014-harmony-codes.md)
+    semantic = TokenSpec(name="semantic", codebook_size=1024, levels=4, frame_rate_hz=12.5)
+    specs = (MULAN, semantic, acoustic)
+    # the first level of every group, 3 kbps: the codes that a small model can draw
+    first = acoustic.slice(0, 24)
+    # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
+    codec = SoundStreamConfig(network="bands", levels=48, latent_dim=768, hold=0.4)
     mulan_loop = TrainConfig(
         steps=900,
         batch_size=96,
@@ -326,17 +320,9 @@ def base() -> Preset:
     )
     return Preset(
         soundstream=Recipe(
-            task=SoundStreamTaskConfig(
-                spectral_windows=(128, 256, 512, 1024, 2048),
-                discriminator=DiscriminatorConfig(
-                    waveform_scales=0, stft_windows=(2048, 1024, 256), stft_channels=48, stft_patch=16
-                ),
-                crop_s=1.92,
-                quantize_from_step=100,
-                discriminator_from_step=1100,
-                adversary_from_step=1600,
-            ),
-            train=codec_loop,
+            task=BandsTaskConfig(model=codec),
+            # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
+            train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
         ),
         w2vbert=Recipe(
             task=W2vBertTaskConfig(
@@ -350,6 +336,8 @@ def base() -> Preset:
                 ),
                 crop_s=5.12,
                 layer=2,  # docs/decisions/w2vbert-at-small-scale.md
+                harmony=True,
+                cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2),
                 num_fit_clips=320,
             ),
             train=TrainConfig(
@@ -375,44 +363,68 @@ def base() -> Preset:
             ),
         ),
         # steps a second of all of these: `musiclm bench`
-        # 15 s, not 30: a crop tells its own style after a second or two; MuLan's condition is learned at its beginning
         semantic=_lm(
-            "semantic", num_layers=5, ff_width=640, crop_s=15.0, steps=10_900, batch_size=8, context_noise=0.4
+            "semantic",
+            specs=specs,
+            num_layers=6,
+            ff_width=512,
+            crop_s=20.48,
+            steps=9000,
+            batch_size=8,
+            context_noise=0.3,
+            depth_width=512,
+            pointer_heads=2,  # docs/decisions/026-pointer.md
+            dropout=0.1,
         ),
         storm=Recipe(
             task=StormTaskConfig(
                 model=SoundStormConfig(
                     conformer=ConformerConfig(
-                        width=192, num_heads=4, num_layers=4, ff_width=768, kernel=5, dropout=0.0
+                        width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0
                     ),
                     mulan_levels=4,
-                    depth_width=256,
+                    depth_width=512,
+                    code_width=40,
+                    acoustic=first,
+                    semantic=semantic,
+                    series=codec.series[:24],
+                    history_layers=3,
                 ),
-                crop_s=5.0,
-                level_power=0.5,
+                crop_s=10.24,
+                level_power=0.0,
                 mulan_noise=0.3,
+                context_noise=0.3,
             ),
-            # 1.4 s a step on one thread
-            train=TrainConfig(steps=10_480, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
+            train=TrainConfig(steps=12_000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
         ),
-        # short crops: attention over the 2000 ids of 10 s would cost more than all the rest
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000),
-        fine=_lm("fine", num_layers=4, ff_width=384, crop_s=1.0, steps=600, learning_rate=1e-3, mulan_noise=0.0),
-        # docs/decisions/011-decoder-alone.md
+        # short crops: attention over the 3000 ids of 10 s would cost more than all the rest
+        coarse=_lm(
+            "coarse", specs=specs, num_layers=4, ff_width=512, crop_s=4.0, steps=1000, coarse_levels=first.levels
+        ),
+        fine=_lm(
+            "fine",
+            specs=specs,
+            num_layers=4,
+            ff_width=384,
+            crop_s=1.04,
+            steps=600,
+            learning_rate=1e-3,
+            coarse_levels=first.levels,
+            mulan_noise=0.0,
+        ),
+        # docs/decisions/013-three-bands.md
         soundstream_decoder=Recipe(
-            task=DecoderTaskConfig(
-                spectral_windows=(128, 256, 512, 1024, 2048),
-                discriminator=DiscriminatorConfig(
-                    waveform_scales=0, stft_windows=(), magnitude_patches=(16, 48), magnitude_channels=48
-                ),
-                crop_s=1.92,
-                discriminator_from_step=0,
-                adversary_from_step=100,
-                adversary_crop_s=0.96,
-                adversarial_weight=0.6,
-                feature_weight=4.0,
+            task=BandsDecoderTaskConfig(),
+            train=TrainConfig(
+                steps=4000,
+                batch_size=8,
+                learning_rate=5e-4,
+                warmup_steps=50,
+                decay_fraction=0.4,
+                ema_decay=0.997,
+                validate_every=250,
+                save_every=100,
             ),
-            train=replace(codec_loop, steps=4500, learning_rate=5e-4, warmup_steps=50),
         ),
         # docs/decisions/008-text-side-alone.md
         mulan_text=Recipe(
@@ -420,7 +432,7 @@ def base() -> Preset:
             train=replace(mulan_loop, steps=400, batch_size=512, learning_rate=5e-4),
         ),
         label_windows_per_track=3,
-        max_seconds_per_track=90.0,
+        max_seconds_per_track=120.0,
         speeds=(0.8909, 1.1225),  # two semitones down and up
     )
 
@@ -428,6 +440,7 @@ def base() -> Preset:
 def _lm(
     stage: str,
     *,
+    specs: tuple[TokenSpec, ...],
     num_layers: int,
     ff_width: int,
     crop_s: float,
@@ -436,7 +449,6 @@ def _lm(
     learning_rate: float = 1.5e-3,
     context_noise: float = 0.0,
     mulan_noise: float = 0.3,
-    specs: tuple[TokenSpec, ...] = SPECS,
     coarse_levels: int = 4,
     depth_width: int = 0,
     pointer_heads: int = 0,
@@ -463,95 +475,9 @@ def _lm(
     )
 
 
-def bands() -> Preset:
-    """`base` with the codec of three bands, which the next bundle will have.
-
-    So far only the codec has been trained by it.
-    """
-    acoustic = TokenSpec(name="acoustic", codebook_size=1024, levels=48, frame_rate_hz=12.5)
-    # two registers of notes, and timbre and strokes of either half of 80 ms (docs/decisions/014-harmony-codes.md)
-    semantic = TokenSpec(name="semantic", codebook_size=1024, levels=4, frame_rate_hz=12.5)
-    specs = (MULAN, semantic, acoustic)
-    # the first level of every group, 3 kbps: the codes that a small model can draw
-    first = acoustic.slice(0, 24)
-    # tokens hold their codes (docs/decisions/014-harmony-codes.md); training does not
-    codec = SoundStreamConfig(network="bands", levels=48, latent_dim=768, hold=0.4)
-    conformer = ConformerConfig(width=256, num_heads=4, num_layers=5, ff_width=1024, kernel=5, dropout=0.0)
-    old = base()
-    return replace(
-        old,
-        w2vbert=replace(
-            old.w2vbert,
-            task=replace(old.w2vbert.task, harmony=True, cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2)),
-        ),
-        semantic=_lm(
-            "semantic",
-            num_layers=6,
-            ff_width=512,
-            crop_s=20.48,
-            steps=9000,
-            batch_size=8,
-            context_noise=0.3,
-            specs=specs,
-            depth_width=512,
-            pointer_heads=2,
-            dropout=0.1,
-        ),
-        soundstream=Recipe(
-            task=BandsTaskConfig(model=codec),
-            # 0.4 to 0.5 s a step on two idle cores with AVX-512 BF16
-            train=TrainConfig(steps=7000, batch_size=8, decay_fraction=0.35, save_every=100),
-        ),
-        soundstream_decoder=Recipe(
-            task=BandsDecoderTaskConfig(),
-            train=TrainConfig(
-                steps=6000,
-                batch_size=8,
-                learning_rate=5e-4,
-                warmup_steps=50,
-                decay_fraction=0.4,
-                ema_decay=0.997,
-                validate_every=250,
-                save_every=100,
-            ),
-        ),
-        storm=Recipe(
-            task=StormTaskConfig(
-                model=SoundStormConfig(
-                    conformer=conformer,
-                    mulan_levels=4,
-                    depth_width=512,
-                    code_width=40,
-                    acoustic=first,
-                    semantic=semantic,
-                    series=codec.series[:24],
-                    history_layers=3,
-                ),
-                crop_s=10.24,
-                level_power=0.0,
-                mulan_noise=0.3,
-                context_noise=0.3,
-            ),
-            train=TrainConfig(steps=40_000, batch_size=8, learning_rate=1.5e-3, decay_fraction=0.3),
-        ),
-        coarse=_lm("coarse", num_layers=4, ff_width=512, crop_s=4.0, steps=1000, specs=specs, coarse_levels=24),
-        fine=_lm(
-            "fine",
-            num_layers=4,
-            ff_width=384,
-            crop_s=1.04,
-            steps=600,
-            learning_rate=1e-3,
-            specs=specs,
-            coarse_levels=24,
-            mulan_noise=0.0,
-        ),
-    )
-
-
 def large() -> Preset:
     """Between `base` and `paper`: what `musiclm plan` says one H100 trains in about a day. Codes and stages are those
-    of `bands`.
+    of `base`.
 
     Nobody has trained it.
     """
@@ -584,7 +510,7 @@ def large() -> Preset:
             width=width, num_heads=width // 64, num_layers=num_layers, ff_width=4 * width, kernel=5, dropout=0.1
         )
 
-    old = bands()
+    old = base()
     assert old.w2vbert.task.model.num_codebooks == 2
     return replace(
         old,
@@ -681,7 +607,7 @@ def num_fine_levels(preset: Preset) -> int:
     return next(spec.levels for spec in model.specs if spec.name == ACOUSTIC.name) - model.coarse_levels
 
 
-PRESETS = {"tiny": tiny, "base": base, "bands": bands, "large": large, "paper": paper}
+PRESETS = {"tiny": tiny, "base": base, "large": large, "paper": paper}
 
 
 def load_preset(name: str) -> Preset:

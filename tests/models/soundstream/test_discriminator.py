@@ -1,57 +1,49 @@
-"""What discriminators see: audio, decoded magnitudes or both; one of magnitudes learns to tell blurred ones."""
+"""What discriminators see, and that one learns to tell what is blurred; how rough a copy is."""
 
 import math
 
-import pytest
 import torch
 
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig, Discriminators
-from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss
-from musiclm.models.soundstream.spectrogram import FLOOR
+from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss, roughness
 
 
-def magnitudes(batch: int) -> torch.Tensor:
-    """Log magnitudes of noise, 40 frames of 96 bins."""
-    return (torch.randn(batch, 40, 96) * 0.3 + 0.5 * math.log(FLOOR)).clamp(min=math.log(FLOOR))
-
-
-def test_each_sees_what_it_needs() -> None:
+def test_each_has_its_layers_and_logits() -> None:
     torch.manual_seed(0)
-    audio = torch.randn(2, 1, 4800)
     judges = Discriminators(
-        DiscriminatorConfig(waveform_scales=2, waveform_channels=4, stft_windows=(256,), stft_channels=8, stft_patch=16)
+        DiscriminatorConfig(waveform_scales=2, waveform_channels=4, stft_windows=(256, 512), stft_channels=2)
     )
-    assert judges.need_audio and len(judges(audio)) == 3
-    seen = Discriminators(
-        DiscriminatorConfig(waveform_scales=0, stft_windows=(), magnitude_patches=(8, 24), magnitude_channels=8)
-    )
-    assert not seen.need_audio
-    layers = seen(None, magnitudes(2))
-    assert [row[-1].shape for row in layers] == [(2, 1, 40, 12), (2, 1, 40, 4)]
-    both = Discriminators(
-        DiscriminatorConfig(waveform_scales=1, waveform_channels=4, stft_windows=(), magnitude_patches=(8,))
-    )
-    assert len(both(audio, magnitudes(2))) == 2
-    with pytest.raises(AssertionError):
-        judges(None, magnitudes(2))
+    layers = judges(torch.randn(2, 1, 4800))
+    assert len(layers) == 4 and all(len(row) > 1 and len(row[-1]) == 2 for row in layers)
+    assert layers[1][0].shape[-1] == layers[0][0].shape[-1] / 2, "the second scale has half the rate"
 
 
-def test_blurred_magnitudes_are_told() -> None:
+def test_a_tone_is_told_from_noise() -> None:
     torch.manual_seed(0)
-    discriminators = Discriminators(
-        DiscriminatorConfig(waveform_scales=0, stft_windows=(), magnitude_patches=(8,), magnitude_channels=8)
+    judges = Discriminators(
+        DiscriminatorConfig(waveform_scales=1, waveform_channels=4, stft_windows=(256,), stft_channels=2)
     )
-    optimizer = torch.optim.Adam(discriminators.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(judges.parameters(), lr=3e-3)
+    tone = torch.sin(torch.arange(2400) * 0.3)[None, None]
     losses = []
-    for _ in range(60):
-        real = magnitudes(4)
-        blurred = magnitudes(4).mean(1, keepdim=True).expand(-1, 40, -1)
-        loss = discriminator_loss(discriminators(None, real), discriminators(None, blurred))
+    for _ in range(30):
+        real, fake = 0.3 * torch.randn(4, 1, 2400), 0.4 * tone + 0.01 * torch.randn(4, 1, 2400)
+        loss = discriminator_loss(judges(real), judges(fake))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
-    assert losses[0] > 1.8 and losses[-1] < 0.2  # 2: can't tell
-    assert (
-        float(adversarial_loss(discriminators(None, blurred))) > float(adversarial_loss(discriminators(None, real))) + 1
-    )
+        losses.append(loss.item())
+    assert losses[0] > 1.5 and losses[-1] < 0.2  # 2: can't tell
+    assert float(adversarial_loss(judges(fake))) > float(adversarial_loss(judges(real))) + 1
+
+
+def test_roughness_tells_what_is_blurred() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 1, 24000, generator=generator) * 0.1
+    tone = (
+        torch.sin(torch.arange(24000) * 2 * math.pi * 93.75 * 4 / 24000).expand(2, 1, -1) * 0.1
+    )  # four bins' width: steady
+    assert float(roughness(torch.zeros(1, 1, 4096))) == 0
+    assert float(roughness(tone[..., 2048:-2048])) < 0.1 * float(roughness(noise))
+    # a gain moves the logs of all frames alike, but for what lies near the floor
+    torch.testing.assert_close(roughness(noise * 0.5), roughness(noise), atol=0.04, rtol=0)

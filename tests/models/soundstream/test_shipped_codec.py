@@ -1,4 +1,4 @@
-"""The codec that comes with the package does what its record says: low notes survive, at the bitrates it names."""
+"""The codec of the bundle that ships does what its record says: low notes survive, at the bitrates it names."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from musiclm.core.audio import load
-from musiclm.core.bundle import BUNDLED, open_bundle
+from musiclm.core.bundle import open_bundle
 from musiclm.evaluate.codec import pitch_correlation
 from musiclm.models.soundstream.model import DecoderStream, EncoderStream, SoundStream
 
@@ -16,7 +16,7 @@ CLIPS = Path(__file__).parents[2] / "data" / "clips"
 
 @pytest.fixture(scope="module")
 def codec() -> SoundStream:
-    return SoundStream.from_artifact(BUNDLED / "codec")
+    return SoundStream.from_artifact(open_bundle("base").part("soundstream"))
 
 
 def through(model: SoundStream, clip: np.ndarray, count: int) -> np.ndarray:
@@ -40,29 +40,24 @@ def test_two_notes_of_a_low_chord_stay_two(codec: SoundStream, high_hz: float) -
     notes = [np.sin(2 * np.pi * hz * k * t + hz) / k for hz in (low_hz, high_hz) for k in (1, 2, 3)]
     chord = (0.1 * sum(notes)).astype(np.float32)
     assert gap(through(codec, chord, 24), low_hz, high_hz) > 3
-    before = SoundStream.from_artifact(open_bundle("base").part("soundstream"))
-    assert gap(through(before, chord, 12), low_hz, high_hz) < 1, "its window is too short to tell them apart"
 
 
 @pytest.mark.parametrize("name", ["renpy-sunflower-slow-drag", "pekka-map-song", "flare-town-theme"])
-def test_pitch_is_kept_better_than_by_the_codec_before(codec: SoundStream, name: str) -> None:
+def test_pitch_is_kept(codec: SoundStream, name: str) -> None:
+    """By half of the bits better than by all of those of base v7, which kept 0.77, 0.78 and 0.76 of these clips."""
     clip = load(CLIPS / f"{name}.ogg")[: 5 * 24000].astype(np.float32)
-    before = SoundStream.from_artifact(open_bundle("base").part("soundstream"))
     three, six = (pitch_correlation(through(codec, clip, count), clip) for count in (24, 48))
-    assert six > three > pitch_correlation(through(before, clip, 4), clip)
+    assert six > three > 0.79
 
 
-@pytest.mark.parametrize(("part", "within"), [("codec", 0.0), ("base/soundstream", 0.01)])
-def test_a_stream_is_the_whole(part: str, within: float) -> None:
-    """Of the bands network to the bit; of the other within a hundredth of full scale, since phases grow last bits."""
-    model = SoundStream.from_artifact(BUNDLED / part)
+def test_a_stream_is_the_whole_to_the_bit(codec: SoundStream) -> None:
     audio = torch.from_numpy(load(CLIPS / "pekka-map-song.ogg")[: 3 * 24000].astype(np.float32))[None, None]
-    codes = model.encode(audio)
-    whole = model.decode(codes)
+    codes = codec.encode(audio)
+    whole = codec.decode(codes)
     assert whole.square().mean().sqrt() > 0.05
     for size in (1, 7):
-        decoder, encoder = DecoderStream(model), EncoderStream(model)
+        decoder, encoder = DecoderStream(codec), EncoderStream(codec)
         pieces = [*(decoder.push(piece) for piece in codes.split(size, 2)), decoder.flush()]
-        assert float((torch.cat(pieces, -1) - whole).abs().max()) <= within
+        assert torch.equal(torch.cat(pieces, -1), whole)
         pieces = [*(encoder.push(piece) for piece in audio.split(size * 480, 2)), encoder.flush()]
         assert float((torch.cat(pieces, -1) == codes).float().mean()) > 0.99

@@ -107,27 +107,17 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SoundStreamConfig:
-    """Sizes. Paper: waveform, C = 32, strides whose product is 480 in MusicLM, latent 256."""
+    """Sizes, by default the paper's: waveform, C = 32, strides whose product is 480 in MusicLM, latent 256."""
 
-    network: Literal["waveform", "spectrogram", "bands"] = "spectrogram"
+    network: Literal["waveform", "bands"] = "waveform"
     sample_rate_hz: int = 24000
-    latent_dim: int = 96  # width of a quantized frame
+    latent_dim: int = 256  # width of a quantized frame
     levels: int = 12  # RVQ levels
     codebook_size: int = 1024
     codebook_decay: float = 0.99  # EMA of the codebooks, per step
     # waveform network
     channels: int = 32  # of the first convolution; doubled by every strided one
     strides: tuple[int, ...] = (2, 4, 6, 10)
-    # spectrogram network: `hop` samples a fast frame, `stride` fast frames a code
-    n_fft: int = 960
-    hop: int = 240
-    stride: int = 2
-    fast_width: int = 192  # ConvNeXt width at the fast rate
-    slow_width: int = 320  # at the code rate
-    fast_blocks: int = 3  # on either side
-    slow_blocks: int = 4  # on either side
-    tonal_bins: int = 64  # lowest bins whose frequency within the bin is coded too
-    phase_iterations: int = 4  # of Griffin-Lim, from accumulated phases
     # bands network
     bands: tuple[Band, ...] = BASE_BANDS
     group_levels: int = 2  # RVQ levels of each group; `levels` of the stream are all codes of a frame
@@ -153,10 +143,6 @@ class SoundStreamConfig:
             raise ValueError("every_bin is for the network `bands`, whose bands may be pooled")
         if self.network == "bands":
             self._check_bands()
-        if self.network == "spectrogram" and (self.n_fft % self.hop or self.n_fft < 2 * self.hop):
-            raise ValueError(f"n_fft must be a multiple of hop, at least twice, got {self.n_fft} and {self.hop}")
-        if not 0 <= self.tonal_bins <= self.num_bins:
-            raise ValueError(f"tonal_bins must lie in 0..{self.num_bins}, got {self.tonal_bins}")
         if 2 * self.sample_rate_hz % self.samples_per_frame:
             raise ValueError(
                 f"a code must span a whole fraction of two seconds: {self.samples_per_frame} samples at "
@@ -225,28 +211,18 @@ class SoundStreamConfig:
         return self.samples_per_frame // spans[min(1, len(spans) - 1)]
 
     @property
-    def num_bins(self) -> int:
-        """Bins of one spectrum."""
-        return self.n_fft // 2 + 1
-
-    @property
     def samples_per_frame(self) -> int:
         """Audio samples per code frame."""
         if self.network == "bands":
             return max(band.hop * band.fold for band in self.bands)
-        return math.prod(self.strides) if self.network == "waveform" else self.hop * self.stride
+        return math.prod(self.strides)
 
     @property
     def lookahead(self) -> int:
         """Samples past a frame's end that the encoder needs."""
         if self.network == "bands":
             return max((band.n_fft - band.hop) // 2 for band in self.bands)
-        return 0 if self.network == "waveform" else (self.n_fft - self.hop) // 2
-
-    @property
-    def phase_reach(self) -> int:
-        """Fast frames on either side that the phase of a frame depends on."""
-        return self.phase_iterations * (self.n_fft // self.hop - 1)
+        return 0
 
     @property
     def decoder_lookahead(self) -> int:
@@ -255,7 +231,7 @@ class SoundStreamConfig:
             network = self.trunk_blocks * self.trunk_ahead * self.samples_per_frame // self.trunk_steps
             block = self.block_frames * self.samples_per_frame
             return network + block + max(band.spectra_ahead * band.hop + band.lag for band in self.bands)
-        return 0 if self.network == "waveform" else self.lookahead + self.phase_reach * self.hop
+        return 0
 
     @property
     def spec(self) -> TokenSpec:

@@ -1,12 +1,8 @@
 """SoundStream's losses (section III-D and III-E): spectral reconstruction, hinge adversarial, feature matching.
 
 Spectral terms are means relative to the target's own level, so that their weights mean the same for quiet and loud
-music and for any batch; the paper sums them. `SpectraLoss` is ours: the spectrogram network is told its magnitudes and
-phase advances directly, which costs no synthesis.
+music and for any batch; the paper sums them.
 """
-
-import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from musiclm.core.features import mel_filterbank, stft
-from musiclm.models.soundstream.spectrogram import FLOOR, Spectra
 from musiclm.nn.parts import mean
+
+FLOOR = 1e-4  # of magnitudes, -80 dB of a full-scale sine, where logarithms end
 
 
 class SpectralLoss(nn.Module):
@@ -49,56 +46,6 @@ class SpectralLoss(nn.Module):
             difference = (out + floor).log() - (ref + floor).log()
             log = log + (difference.square().mean(2) + 1e-8).sqrt().mean()
         return linear / len(self.windows), log / len(self.windows)
-
-
-class SpectraDistance(NamedTuple):
-    """Terms of `SpectraLoss`."""
-
-    bins: Float[Tensor, ""]  # mean |difference| of log magnitudes, nepers, bins weighted as mel does
-    bands: Float[Tensor, ""]  # the same of the energy in bands
-    linear: Float[Tensor, ""]  # L1 of magnitudes over the target's, 1 for silence as output
-    phase_advance: Float[
-        Tensor, ""
-    ]  # squared distance of phase advances, weighted by the target's loudness; 1 for a decoder that knows nothing
-
-
-class SpectraLoss(nn.Module):
-    """Decoded spectra against the original's.
-
-    Logs of single bins are those of a smooth spectrum where the music is noise; bands hold the energy.
-    """
-
-    mel: Tensor
-    bands: Tensor
-
-    def __init__(self, sample_rate_hz: int, num_bins: int) -> None:
-        super().__init__()
-        hz = torch.linspace(0, sample_rate_hz / 2, num_bins)
-        slope = 1 / (700 + hz)  # mels per Hz
-        self.register_buffer("mel", slope / slope.mean(), persistent=False)
-        # one bin a band as far as num_bins / 8, then bands of even ratio
-        low = num_bins // 8
-        ratio = torch.logspace(0, 1, 9 * low // 8, base=num_bins / low)
-        edges = sorted({*range(low), *(low * ratio).round().int().tolist()})
-        index = torch.bucketize(torch.arange(num_bins), torch.tensor(edges), right=True) - 1
-        members = F.one_hot(index.clamp(max=len(edges) - 2), len(edges) - 1).float()
-        self.register_buffer("bands", members / members.sum(0), persistent=False)
-
-    def forward(self, output: Spectra, target: Spectra) -> SpectraDistance:
-        out, ref = output.log_magnitude, target.log_magnitude
-        size_out, size_ref = out.exp(), ref.exp()
-        energy_out, energy_ref = ((size.square() @ self.bands).log() / 2 for size in (size_out, size_ref))
-        weight = (ref - math.log(FLOOR)) * self.mel  # 0 for silence
-        phase_advance = (output.phase_advance - target.phase_advance).square().sum(-1)
-        return SpectraDistance(
-            bins=((out - ref).abs() * self.mel).mean(),
-            bands=(energy_out - energy_ref).abs().mean(),
-            linear=(
-                ((size_out - size_ref).abs() @ self.mel).mean(1)
-                / ((size_ref @ self.mel).mean(1) + self.mel.sum() * FLOOR)
-            ).mean(),
-            phase_advance=(phase_advance * weight).sum() / (mean(weight.sum()) + 1e-6),
-        )
 
 
 def roughness(audio: Float[Tensor, "b 1 s"], n_fft: int = 1024) -> Float[Tensor, ""]:

@@ -1,10 +1,9 @@
 """SoundStream (Zeghidour et al. 2021): audio -> residual codes -> audio, 24 kHz, 50 frames a second, 12 levels of 1024
 in MusicLM.
 
-Two networks behind one interface. `waveform` is the paper's (`waveform.py`). `spectrogram` (`spectrogram.py`,
-`phase.py`) reads spectra at 100 Hz and codes them at 50 Hz; nothing learned runs at the full sample rate, which is what
-two CPU cores need. Its STFT frames are centred on their hop, so the encoder looks `lookahead` samples ahead (15 ms in
-`base`), the decoder `decoder_lookahead` (135 ms).
+Two networks behind one interface. `waveform` is the paper's (`waveform.py`). `bands` (`bands.py`, `griffin_lim.py`)
+codes magnitudes at 12.5 frames a second of 48 codes and makes the phases anew; nothing learned runs at the full sample
+rate, which is what two CPU cores need. Its encoder looks `lookahead` samples ahead, its decoder `decoder_lookahead`.
 """
 
 import math
@@ -17,12 +16,11 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import build, load_artifact
 from musiclm.core.config import from_json
+from musiclm.core.retired import RETIRED_FIELDS
 from musiclm.core.streams import TokenSpec
 from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.griffin_lim import BandsStream, BandsSynthesis
-from musiclm.models.soundstream.phase import PhaseStream, PhaseSynthesis
-from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder
 from musiclm.models.soundstream.waveform import WaveformDecoder, WaveformEncoder
 from musiclm.nn.rvq import GroupedVQ, Quantized, ResidualVQ, training_state
 from musiclm.nn.stream import StreamState
@@ -39,7 +37,7 @@ class SoundStream(nn.Module):
         self.encoder: nn.Module
         self.decoder: nn.Module
         self.rvq: ResidualVQ | GroupedVQ
-        self.phase: PhaseSynthesis | BandsSynthesis | None
+        self.phase: BandsSynthesis | None = None
         if config.network == "bands":
             self.encoder, self.decoder, self.phase = BandsEncoder(config), BandsDecoder(config), BandsSynthesis(config)
             self.rvq = GroupedVQ(
@@ -50,10 +48,7 @@ class SoundStream(nn.Module):
                 decay=config.codebook_decay,
             )
             return
-        waveform = config.network == "waveform"
-        self.encoder = WaveformEncoder(config) if waveform else SpectrogramEncoder(config)
-        self.decoder = WaveformDecoder(config) if waveform else SpectrogramDecoder(config)
-        self.phase = None if waveform else PhaseSynthesis(config)
+        self.encoder, self.decoder = WaveformEncoder(config), WaveformDecoder(config)
         self.rvq = ResidualVQ(
             dim=config.latent_dim,
             codebook_size=config.codebook_size,
@@ -65,7 +60,9 @@ class SoundStream(nn.Module):
     def from_artifact(cls, folder: Path) -> "SoundStream":
         """Loads a trained codec in eval mode. Raises ArtifactError when the folder is not one."""
         artifact = load_artifact(folder, "soundstream")
-        config = from_json(SoundStreamConfig, artifact.config)
+        # configurations were written with fields of a third network
+        own = {name: value for name, value in artifact.config.items() if name not in RETIRED_FIELDS}
+        config = from_json(SoundStreamConfig, own)
         model = build(lambda: cls(config), artifact, skip=training_state)
         model.codes_hash = artifact.codes_hash
         return model
@@ -115,8 +112,7 @@ class SoundStream(nn.Module):
         length = math.ceil(s / frame) * frame
         if not ahead:
             return self.encoder(F.pad(audio, (0, length - s)))
-        # the first `ahead` samples make no code of their own: they go in as a fast frame whose output is dropped by the
-        # advance below
+        # the first `ahead` samples make no code of their own
         padded = F.pad(audio, (0, length - s + ahead))
         return self._advanced(padded, length)
 
@@ -129,7 +125,7 @@ class SoundStream(nn.Module):
         """The state of a stream that has taken in the first `lookahead` samples."""
         state = StreamState()
         if self.config.lookahead:
-            assert isinstance(self.encoder, SpectrogramEncoder | BandsEncoder)
+            assert isinstance(self.encoder, BandsEncoder)
             state.extend(self.encoder, first, self.encoder.context)
         return state
 
@@ -175,8 +171,7 @@ class SoundStream(nn.Module):
             assert isinstance(self.phase, BandsSynthesis)
             stream = BandsStream(self.decoder, self.phase)
             return torch.cat([stream.push(latent), stream.flush()], -1)
-        decoded = self.decoder(latent)
-        return decoded if self.phase is None else self.phase(decoded)
+        return self.decoder(latent)
 
     def magnitudes(self, audio: Float[Tensor, "b 1 s"]) -> list[Float[Tensor, "b _ _"]]:
         """What a perfect decoder of the bands network would tell of `audio`, s in whole frames."""
@@ -184,13 +179,6 @@ class SoundStream(nn.Module):
         padded = F.pad(audio, (0, self.config.lookahead))
         state = self.initial_encoder_state(padded[..., : self.config.lookahead])
         return self.encoder.analyse(padded[..., self.config.lookahead :], state, self.config.every_bin)
-
-    def spectra(self, audio: Float[Tensor, "b 1 s"]) -> Spectra:
-        """What a perfect decoder of the spectrogram network would tell of `audio`, s in whole frames."""
-        assert isinstance(self.encoder, SpectrogramEncoder)
-        padded = F.pad(audio, (0, self.config.lookahead))
-        state = self.initial_encoder_state(padded[..., : self.config.lookahead])
-        return self.encoder.analyse(padded[..., self.config.lookahead :], state)
 
     def forward(
         self, audio: Float[Tensor, "b 1 s"], num_levels: Int[Tensor, " b"] | None = None
@@ -252,8 +240,7 @@ class EncoderStream:
 class DecoderStream:
     """Decodes a stream piece by piece; the audio equals that of the whole, that of the bands network to the bit.
 
-    The others work on pieces as they come, whose sums end with other last bits: within 0.01 of full scale. One per
-    stream.
+    The other works on pieces as they come, whose sums end with other last bits. One per stream.
     """
 
     def __init__(self, model: SoundStream) -> None:
@@ -261,13 +248,9 @@ class DecoderStream:
         self.state = StreamState()
         self.batch = 1
         self.bands: BandsStream | None = None
-        self.phase: PhaseStream | None = None
         if isinstance(model.decoder, BandsDecoder):
             assert isinstance(model.phase, BandsSynthesis)
             self.bands = BandsStream(model.decoder, model.phase)
-        elif model.phase is not None:
-            assert isinstance(model.phase, PhaseSynthesis)
-            self.phase = PhaseStream(model.phase)
 
     @torch.no_grad()
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]:
@@ -276,12 +259,11 @@ class DecoderStream:
         latent = self.model.dequantize(codes)
         if self.bands is not None:
             return self.bands.push(latent)
-        decoded = self.model.decoder(latent, self.state)
-        return decoded if self.phase is None else self.phase.push(decoded)
+        return self.model.decoder(latent, self.state)
 
     @torch.no_grad()
     def flush(self) -> Float[Tensor, "b 1 s"]:
         """The last samples."""
         if self.bands is not None:
             return self.bands.flush()
-        return torch.zeros(self.batch, 1, 0) if self.phase is None else self.phase.flush()
+        return torch.zeros(self.batch, 1, 0)

@@ -1,13 +1,11 @@
-"""Training SoundStream: reconstruction from the first step, quantization and adversary when each can help.
-
-`CodecTask` is what every training of a codec shares; `musiclm.models.soundstream.decoder_task` trains the decoder
-alone.
+"""Training SoundStream's published network: reconstruction from the first step, quantization and adversary when each
+can help. That of the network `bands`: `musiclm.models.soundstream.bands_task`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,42 +16,36 @@ from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig, Discriminators
-from musiclm.models.soundstream.loss import (
-    SpectralLoss,
-    SpectraLoss,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-    roughness,
-)
+from musiclm.models.soundstream.loss import SpectralLoss, adversarial_loss, discriminator_loss, feature_loss, roughness
 from musiclm.models.soundstream.model import SoundStream
-from musiclm.models.soundstream.phase import PhaseSynthesis
-from musiclm.models.soundstream.spectrogram import Spectra, SpectrogramDecoder, SpectrogramEncoder, fit_linear_path
 from musiclm.nn.parts import WHOLE, BatchPart, draw_once, own_batches, through
 from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
 from musiclm.train.loop import Update
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecTaskConfig:
-    """Adversaries, crops and loss weights.
+class SoundStreamTaskConfig:
+    """The model, when what of it learns, adversaries, crops and loss weights.
 
     The paper weighs adversarial 1, feature 100, reconstruction 1, on summed terms.
     """
 
+    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     crop_s: float = 0.96
     spectral_windows: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     num_mels: int = 64
     linear_weight: float = 1.0  # relative L1 on mel magnitudes
     log_weight: float = 1.0  # log-mel distance
-    # on decoded spectra (spectrogram network only): bins, bands, linear, phase advance
-    spectra_weights: tuple[float, float, float, float] = (0.5, 1.0, 0.5, 0.5)
     adversarial_weight: float = 0.1
     feature_weight: float = 1.0
     discriminator_from_step: int = 2000  # the discriminators begin to learn; one that starts at once wins at once
     adversary_from_step: int = 2000  # and the codec begins to learn from them
     adversary_crop_s: float = 0.48  # of each crop, shown to the discriminators
+    commitment_weight: float = 0.25
+    full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
+    quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
+    kmeans_batches: int = 32  # whose latents start the codebooks
     gain_db: float = 6.0  # random gain of +- this much
     eval_clips: int = 24
     eval_clip_s: float = 4.0
@@ -65,151 +57,86 @@ class CodecTaskConfig:
                 f"got {self.discriminator_from_step}"
             )
 
-    def check_fits(self, model: SoundStreamConfig) -> None:
-        """Raises: ValueError if crops or discriminators don't fit the codec's sizes, or its network is another."""
-        if model.network == "bands":
-            raise ValueError("this training is of the networks spectrogram and waveform, got 'bands'")
+        model = self.model
+        if model.network != "waveform":
+            raise ValueError(f"this task trains the network `waveform`, got {model.network!r}")
         frame_s = model.samples_per_frame / model.sample_rate_hz
         for name in ("crop_s", "adversary_crop_s"):
             frames = getattr(self, name) / frame_s
             if abs(frames - round(frames)) > 1e-6 or frames < 1:
                 raise ValueError(f"{name} must be whole code frames of {frame_s} s, got {getattr(self, name)}")
-        patches = self.discriminator.magnitude_patches
-        if patches and (model.network != "spectrogram" or any((model.num_bins - 1) % p for p in patches)):
-            raise ValueError(
-                f"magnitude_patches must divide the {model.num_bins - 1} bins that the spectrogram network decodes, "
-                f"got {patches}; "
-                "the waveform network decodes none"
-            )
-        # of synthesised audio, where frames outside are missing
-        edge_s = (model.n_fft - model.hop) / model.sample_rate_hz
-        if model.network == "spectrogram" and self.adversary_crop_s + 2 * edge_s > self.crop_s:
-            raise ValueError(
-                f"adversary_crop_s must leave {edge_s} s of crop_s ({self.crop_s}) on either side, got "
-                f"{self.adversary_crop_s}"
-            )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SoundStreamTaskConfig(CodecTaskConfig):
-    """The model, and when what of it learns."""
+class SoundStreamTask:
+    """A codec as the loop sees it: groups `generator` and `discriminator`."""
 
-    model: SoundStreamConfig = field(default_factory=SoundStreamConfig)
-    commitment_weight: float = 0.25
-    full_depth_share: float = 0.4  # of the examples quantized with every level, the rest with 1..levels of them
-    quantize_from_step: int = 300  # latents first learn what they are, then k-means starts the codebooks
-    kmeans_batches: int = 32  # whose latents start the codebooks
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_fits(self.model)
-
-
-class Shown(NamedTuple):
-    """What discriminators see of one side; None is what none of them needs."""
-
-    audio: Float[Tensor, "b 1 s"] | None = None
-    log_magnitude: Float[Tensor, "b t f"] | None = None
-
-
-class CodecTask:
-    """A codec as the loop sees it: groups `generator` and `discriminator`. What its decoder is given, and what becomes
-    of it, is a subclass's affair: `_latent`, `start` and `export`."""
-
+    name = "soundstream"
     ema_group = "generator"
     whole_batch = True  # losses relative to the batch's own size
 
-    def __init__(self, config: CodecTaskConfig, model: SoundStream, corpus: Path, batch_size: int, seed: int) -> None:
-        self.settings, self.model, self.batch_size, self.seed = config, model, batch_size, seed
+    def __init__(self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int) -> None:
+        self.config, self.batch_size, self.seed = config, batch_size, seed
+        torch.manual_seed(seed)
+        self.model = SoundStream(config.model)
         self.discriminators = Discriminators(config.discriminator)
         self.groups: dict[str, nn.Module] = {"generator": self.model, "discriminator": self.discriminators}
         tracks = load_manifest(corpus)
         self.sampler = ClipSampler(corpus, [t for t in tracks if t.split == "train"], config.crop_s, seed)
         held_out = [t for t in tracks if t.split == "validation"]
         self.eval_audio = eval_clips(corpus, held_out, config.eval_clip_s, config.eval_clips, seed)[0]
-        self.spectral = SpectralLoss(model.config.sample_rate_hz, config.spectral_windows, config.num_mels)
-        self.spectra = SpectraLoss(model.config.sample_rate_hz, model.config.num_bins)
-        # what silence as output would score, a decoder that knows no phase advance, discriminators that can't tell
-        self.baseline = {"linear": 1.0, "mel_linear": 1.0, "phase_advance": 1.0, "discriminator/loss": 2.0}
+        self.spectral = SpectralLoss(config.model.sample_rate_hz, config.spectral_windows, config.num_mels)
+        # what silence as output would score, and discriminators that can't tell
+        self.baseline = {"mel_linear": 1.0, "discriminator/loss": 2.0}
 
-    def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
-        """Latents as the decoder gets them, a loss of the quantizer's own, and figures of the quantizer."""
-        raise NotImplementedError
+    def start(self, device: torch.device) -> None:
+        """Nothing: codebooks start by k-means at `quantize_from_step`."""
 
     def batch(self, step: int, part: BatchPart = WHOLE) -> Float[Tensor, "b 1 s"]:
         """Crops with a random gain and polarity."""
         rows, num = part.rows(self.batch_size), self.batch_size
         audio = self.sampler.batch(step, num, rows)[0]
         generator = torch.Generator().manual_seed(self.seed * 7919 + step)
-        gain_db = (torch.rand(num, 1, 1, generator=generator) * 2 - 1)[rows] * self.settings.gain_db
+        gain_db = (torch.rand(num, 1, 1, generator=generator) * 2 - 1)[rows] * self.config.gain_db
         sign = (torch.randint(0, 2, (num, 1, 1), generator=generator) * 2 - 1)[rows]
         return (audio * sign * 10 ** (gain_db / 20)).clamp(-1, 1)
 
     def updates(self, batch: Float[Tensor, "b 1 s"], step: int) -> Iterator[Update]:
         """The discriminators' step (from `adversary_from_step`), then the codec's."""
-        config = self.settings
+        config = self.config
         self.spectral.to(batch.device)
-        self.spectra.to(batch.device)
         self.discriminators.requires_grad_(True)
         decoded, total, log = through(self.model, self._decoded, batch, step)
-        target = None
-        if isinstance(decoded, Spectra):
-            target = self.model.spectra(batch)
-            distance = self.spectra(decoded, target)
-            total = total + sum(w * term for w, term in zip(config.spectra_weights, distance, strict=True))
-            log |= {name: term for name, term in zip(distance._fields, distance, strict=True)}
         if step >= config.discriminator_from_step:
-            real, fake = self._adversary_crops(batch, target, decoded)
-            held = Shown(*(None if x is None else x.detach() for x in fake))
-            yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, held))
+            real, fake = self._adversary_crops(batch, decoded)
+            yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, fake.detach()))
         if step >= config.adversary_from_step:
             self.discriminators.requires_grad_(False)
             with torch.no_grad():
-                real_layers = self.discriminators(*real)
-            fake_layers = self.discriminators(*fake)
+                real_layers = self.discriminators(real)
+            fake_layers = self.discriminators(fake)
             adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
-        # audio costs the spectrogram network a synthesis: it has none until the adversary needs it, and then of those
-        # crops alone
-        output = original = None
-        if not isinstance(decoded, Spectra):
-            output, original = decoded, batch
-        elif step >= config.adversary_from_step:
-            output, original = fake.audio, real.audio
-        if output is not None and original is not None:
-            linear, logarithmic = self.spectral(output, original)
-            total = total + config.linear_weight * linear + config.log_weight * logarithmic
-            log |= {"mel_linear": linear, "mel_log": logarithmic}
+        linear, logarithmic = self.spectral(decoded, batch)
+        total = total + config.linear_weight * linear + config.log_weight * logarithmic
+        log |= {"mel_linear": linear, "mel_log": logarithmic}
         yield Update("generator", total, log)
 
-    def _decoded(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Any, Tensor, dict[str, float | Tensor]]:
+    def _decoded(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """What the decoder makes, a loss of the quantizer's own, and figures of the quantizer."""
         latent, total, log = self._latent(batch, step)
         return self.model.decoder(latent), total, log
 
-    def _discriminator_loss(self, real: Shown, fake: Shown) -> Float[Tensor, ""]:
-        return discriminator_loss(self.discriminators(*real), self.discriminators(*fake))
+    def _discriminator_loss(self, real: Float[Tensor, "b 1 s"], fake: Float[Tensor, "b 1 s"]) -> Float[Tensor, ""]:
+        return discriminator_loss(self.discriminators(real), self.discriminators(fake))
 
-    def _adversary_crops(self, batch: Tensor, target: Spectra | None, decoded: Tensor | Spectra) -> tuple[Shown, Shown]:
-        """The same random piece of the original and of what was decoded, as the discriminators need it."""
-        model = self.model.config
-        length = round(self.settings.adversary_crop_s * model.sample_rate_hz)
-        if isinstance(decoded, Tensor):
-            start = draw_once(lambda: int(torch.randint(0, batch.shape[-1] - length + 1, ())))
-            return Shown(batch[..., start : start + length]), Shown(decoded[..., start : start + length])
-        phase = self.model.phase
-        assert isinstance(phase, PhaseSynthesis) and target is not None
-        edge, frames = model.n_fft // model.hop - 1, length // model.hop
-        first = draw_once(lambda: int(torch.randint(0, decoded.phase_advance.shape[1] - frames - 2 * edge + 1, ())))
-        own = slice(first + edge, first + edge + frames)
-        real, fake = (Shown(log_magnitude=spectra.log_magnitude[:, own]) for spectra in (target, decoded))
-        if self.discriminators.need_audio:
-            piece = Spectra(*(part[:, first : first + frames + 2 * edge] for part in decoded))
-            start, cut = own.start * model.hop, edge * model.hop
-            real = real._replace(audio=batch[..., start : start + length])
-            fake = fake._replace(audio=phase(piece)[..., cut : cut + length])
-        return real, fake
+    def _adversary_crops(
+        self, batch: Float[Tensor, "b 1 s"], decoded: Float[Tensor, "b 1 s"]
+    ) -> tuple[Float[Tensor, "b 1 c"], Float[Tensor, "b 1 c"]]:
+        """The same random piece of the original and of what was decoded."""
+        length = round(self.config.adversary_crop_s * self.config.model.sample_rate_hz)
+        start = draw_once(lambda: int(torch.randint(0, batch.shape[-1] - length + 1, ())))
+        return batch[..., start : start + length], decoded[..., start : start + length]
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Mel losses on held-out clips, and roughness over the original's (1: nothing blurred), at every level, at four
@@ -236,25 +163,6 @@ class CodecTask:
         figures["repeats_first"] = float((every[:, 0, 1:] == every[:, 0, :-1]).float().mean())
         used = perplexity(every, self.model.config.codebook_size)
         return figures | {f"perplexity_{level + 1}": float(value) for level, value in enumerate(used)}
-
-
-class SoundStreamTask(CodecTask):
-    """Trains a whole codec from nothing."""
-
-    name = "soundstream"
-
-    def __init__(self, config: SoundStreamTaskConfig, corpus: Path, batch_size: int, seed: int) -> None:
-        self.config = config
-        torch.manual_seed(seed)
-        super().__init__(config, SoundStream(config.model), corpus, batch_size, seed)
-
-    @torch.no_grad()
-    def start(self, device: torch.device) -> None:
-        """The linear path of the spectrogram network. Codebooks start by k-means at `quantize_from_step`."""
-        encoder, decoder = self.model.encoder, self.model.decoder
-        if isinstance(encoder, SpectrogramEncoder) and isinstance(decoder, SpectrogramDecoder):
-            spectra = [self.model.spectra(self.batch(step).to(device)) for step in range(self.config.kmeans_batches)]
-            fit_linear_path(encoder, decoder, spectra, self.config.model.sample_rate_hz)
 
     def _latent(self, batch: Float[Tensor, "b 1 s"], step: int) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Latents as the decoder gets them, their weighted commitment loss, and figures of the quantizer."""
