@@ -221,6 +221,7 @@ def _fill_in_order(
             cache = model.history.new_cache(b, frames)
             if start:
                 cache = model.with_history(hidden[:, :start], model.frames_before(codes[:, :, :start]), 0, cache)[1]
+            assert cache is not None
             if drawer.history is not None and FrameHistory.fits(model):  # autocast may have come since
                 step = drawer.history.begin(cache)
         for frame in range(start, stop):

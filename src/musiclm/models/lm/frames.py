@@ -35,7 +35,8 @@ class LeanLM:
         self.gate_up_bias = (depth.gate_up.weight * depth.norm.bias).sum(1)
         self.down = depth.down.weight.T.contiguous()
         self.pointer = model.pointer if model.config.pointer_heads else None
-        rows, bias = model.head, model.head.new_zeros(model.head.shape[:2])
+        rows: Tensor = model.head
+        bias = rows.new_zeros(rows.shape[:2])
         if self.pointer is not None:
             # the pointer's gates are columns beside the logits, after one of zeros for the model's own share
             gates = F.pad(self.pointer.gate.weight, (0, 0, 1, 0)).expand(target.levels, -1, -1)

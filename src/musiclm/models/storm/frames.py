@@ -115,7 +115,8 @@ class FrameDrawer:
         gate_up = state.new_empty(len(state), self.gate_up.shape[1])
         narrow = state.new_empty(len(state), inner_width + 2)
         raised = state.new_empty(len(state), self.down.shape[0])
-        gate, up, inner, gain = *gate_up.chunk(2, 1), *narrow.split((inner_width, 2), 1)
+        gate, up = gate_up.chunk(2, 1)
+        inner, gain = narrow[:, :inner_width], narrow[:, inner_width:]
         new: list[Tensor] = []
         below: list[Tensor] = []
         for level, (other, frames) in enumerate(self.before):
