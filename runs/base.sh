@@ -21,9 +21,9 @@ real=(--data "$folder/corpus" --runs "$folder/runs")
 both=(--data "$folder/both" --runs "$folder/runs")
 speeds=(--speed 0.8909 --speed 1.1225)  # two semitones down and up
 # SoundStorm decodes in windows as long as the crops it learned from; 24 codes are all that it draws
-sampling='{"acoustic": "storm", "levels": 24, "semantic": {"guidance": 1.5}, "steer": {"beat": 3.0, "key": 0.6}, '
-sampling+='"storm": {"window_s": 10.24, "prompt_s": 3.0, "first_window_s": 2.0, '
-sampling+='"temperature": 0.9, "rest_temperature": 0.8}}'
+sampling='{"acoustic": "storm", "levels": 24, "semantic": {"guidance": 3.0, "temperature": 1.0}, '
+sampling+='"steer": {"beat": 3.0, "key": 0.6}, "storm": {"window_s": 10.24, "prompt_s": 3.0, "first_window_s": 2.0, '
+sampling+='"rounds": [2], "temperature": 1.0, "rest_temperature": 1.0}}'
 
 stage() { "$musiclm" train "$1" --preset base "${@:2}" --threads 1; }
 # whole tracks, and recordings at two more speeds: the semantic stage learns by heart what it has too little of

@@ -294,7 +294,7 @@ def paper() -> Preset:
 
 
 def base() -> Preset:
-    """The bundled model: 106 MB in half precision, about a day on two CPU cores, faster than real time there.
+    """The bundled model: 91 MB as it is stored, about a day on two CPU cores, faster than real time there.
 
     Steps are what one would train afresh; how the bundle's own came to theirs: its model card.
     """
