@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musiclm.core.streams import (
@@ -37,6 +37,7 @@ def test_interleaves_frame_by_frame() -> None:
     assert to_ids(codes, spec, offset=100).tolist() == [[103, 117, 104, 111]]
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(
     levels=st.integers(1, 5),
     size=st.integers(2, 50),
