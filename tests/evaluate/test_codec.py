@@ -173,7 +173,7 @@ def test_other_codecs_from_a_folder(tmp_path: Path, kind: str, kbps: list[float]
 
 def test_what_is_no_codec_is_refused(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    with pytest.raises(ValueError, match="nothing can't be loaded"):
+    with pytest.raises(ValueError, match=r"no model .*nothing': it is no folder here"):
         PretrainedCodec(str(tmp_path / "nothing"))
     small = transformers.ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     transformers.ASTModel(small).save_pretrained(tmp_path / "ast")

@@ -70,7 +70,7 @@ def test_stopped_and_resumed_equals_never_stopped(
     out = tmp_path / "corpus"
     real = corpus.make_piece
 
-    def killed_at_the_second(number: int, job: corpus.Job) -> dict[str, object]:
+    def killed_at_the_second(number: int, job: corpus.RenderJob) -> dict[str, object]:
         if number == 1:
             raise KeyboardInterrupt
         return real(number, job)
@@ -183,7 +183,7 @@ def test_bands_take_the_places_of_some_pieces_beside_works(whole: Path, fonts: P
 def test_bands_have_the_share_that_is_asked_for(tmp_path: Path) -> None:
     program = find_mma(write_mma(tmp_path))
     settings = {"styles": STYLES, "soundfonts": (), "renderers": ("symusic",), "sources": None}
-    job = corpus.Job(seed=3, out=tmp_path, mma=program, bands_share=0.3, **settings)  # type: ignore[arg-type]
+    job = corpus.RenderJob(seed=3, out=tmp_path, mma=program, bands_share=0.3, **settings)  # type: ignore[arg-type]
     bands = [job.band_of(number) for number in range(1000)]
     assert sum(band is not None for band in bands) == 300
     assert all([band for band in bands if band is not None].count(band) == 100 for band in range(3))
