@@ -90,6 +90,7 @@ class FrameDrawer:
         self.head = F.pad(model.head.transpose(1, 2), (0, 1)).unbind()
         self.head_bias = F.pad(model.head_bias, (0, 1), value=float("-inf")).unbind()
 
+    @torch.no_grad()
     def __call__(
         self, state: Float[Tensor, "b d"], earlier: Int[Tensor, "b q"], later: Int[Tensor, "b q"], choose: Choose
     ) -> Int[Tensor, "b q"]:
