@@ -1,6 +1,6 @@
 """Makes docs/examples anew with the bundle that ships: sound files and the page that plays them.
 
-    python runs/examples.py [--musiclm PROGRAM] [--out FOLDER] [--page]
+    python runs/examples.py [--musiclm PROGRAM] [--page]
 
 --page: the page alone, of files that are there.
 
@@ -208,19 +208,17 @@ def page(folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--musiclm", default="musiclm")
-    parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
-    folder = arguments.out.resolve()
     if not arguments.page:
         for example in EXAMPLES:
-            if not (folder / example.file).exists():
+            if not (FOLDER / example.file).exists():
                 words = [example.file if word == "FILE" else word for word in example.words]
-                subprocess.run([*shlex.split(arguments.musiclm), *words], cwd=folder, check=True)
-    (folder / "index.html").write_text(page(folder))
-    files = [folder / example.file for example in EXAMPLES]
+                subprocess.run([*shlex.split(arguments.musiclm), *words], cwd=FOLDER, check=True)
+    (FOLDER / "index.html").write_text(page(FOLDER))
+    files = [FOLDER / example.file for example in EXAMPLES]
     print(f"{len(files)} sounds, {sum(probe(file).seconds or 0 for file in files):.0f} s, ", end="")
-    print(f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB in {folder}")
+    print(f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB in {FOLDER}")
 
 
 if __name__ == "__main__":

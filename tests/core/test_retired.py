@@ -13,7 +13,7 @@ from musiclm.core.artifact import ArtifactError, config_hash, read_config
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import to_json
 from musiclm.core.retired import LAST_REVISION, RETIRED_ENCODERS
-from musiclm.core.streams import ACOUSTIC, SEMANTIC
+from musiclm.core.streams import ACOUSTIC, SEMANTIC, TokenSpec
 from musiclm.data.codes import Encoded, save_codes
 from musiclm.data.store import StoreError, StreamHeader, StreamWriter, TokenStore
 from musiclm.generate.session import MusicLM
@@ -117,9 +117,9 @@ def test_a_file_of_codes(bundle: Bundle, refused: Callable[..., str], tmp_path: 
     assert "old.codes was made with the codec of base v2 to v7" in said and "encode the sound anew" in said
 
 
-def write_tokens(store: Path, encoder: str, spec: object = ACOUSTIC) -> None:
-    writer = StreamWriter(store, StreamHeader(spec=spec, encoder=encoder), torch.zeros(12, 1024, 2))  # type: ignore[arg-type]
-    writer.add("t", "train", 0.0, 2.0, torch.zeros(spec.levels, 100, dtype=torch.long).numpy())  # type: ignore[attr-defined]
+def write_tokens(store: Path, encoder: str, spec: TokenSpec = ACOUSTIC) -> None:
+    writer = StreamWriter(store, StreamHeader(spec=spec, encoder=encoder), torch.zeros(12, 1024, 2))
+    writer.add("t", "train", 0.0, 2.0, torch.zeros(spec.levels, 100, dtype=torch.long).numpy())
     writer.flush()
 
 

@@ -152,9 +152,11 @@ def test_a_loop_of_a_story_has_its_place_in_it(model: MusicLM, told: Music, tmp_
     assert model.from_take(tmp_path / "l.take").audio.tobytes() == loop.audio.tobytes()
     early = model.loop(told, 1.6, 0.0, tempo_bpm=300.0, seed=1)
     given = model.given(early)
-    assert given.prompt == "slow piano" and torch.equal(given.mulan, model.text_codes("slow piano"))  # type: ignore[arg-type]
+    assert given.prompt == "slow piano" and isinstance(given.mulan, torch.Tensor)
+    assert torch.equal(given.mulan, model.text_codes("slow piano"))
     assert model.given(loop).prompt == "fast music"
-    assert model.loop(told, 1.6, 2.0, seed=1).takes[0].about.loop.tempo_bpm == 140.0, "that of the story there"  # type: ignore[union-attr]
+    later = model.loop(told, 1.6, 2.0, seed=1).takes[0].about.loop
+    assert later is not None and later.tempo_bpm == 140.0, "that of the story there"
 
 
 def test_a_tempo_that_is_set_holds_in_all_of_the_story(model: MusicLM, told: Music) -> None:

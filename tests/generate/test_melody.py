@@ -169,7 +169,8 @@ def test_music_that_goes_on_follows_the_rest_of_its_melody(model: MusicLM, hum: 
     assert torch.equal(model.followed(given.melody, 0, 14), by_frame[:, :, 16:30])
     new_only = model.extend(first, None, 1.0, 5, new_only=True).takes[0]
     assert np.array_equal(new_only.semantic, more.takes[0].semantic)
-    assert new_only.about.melody == first.takes[0].about.melody.later(-given.parent.joint_samples)  # type: ignore[union-attr]
+    own = first.takes[0].about.melody
+    assert own is not None and new_only.about.melody == own.later(-given.parent.joint_samples)
     other = model.extend(first, None, 1.0, 5, melody=hum).takes[0].about
     assert other.melody is not None and other.melody.start_samples == other.given_samples, "a melody of its own wins"
     long = model.generate("slow music", 3.2, 3, melody=hum)

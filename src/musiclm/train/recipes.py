@@ -294,7 +294,7 @@ def paper() -> Preset:
 
 
 def base() -> Preset:
-    """The bundled model: 91 MB as it is stored, about a day on two CPU cores, faster than real time there.
+    """The bundled model: 91 MB as it is stored, faster than real time on two CPU cores.
 
     Steps are what one would train afresh; how the bundle's own came to theirs: its model card.
     """

@@ -135,7 +135,8 @@ function tell(take) {
   const steer = about.config?.steer ?? {};
   facts.push(steer.tempo_bpm && `${steer.tempo_bpm} BPM`, steer.key_name);
   if (about.melody) facts.push(`follows ${takes.find(about.melody.hash.slice(0, take.id.length))?.name ?? "a melody"}`);
-  describe(take.name, { upload: "sound file", midi: "MIDI file" }[take.verb] ?? null, facts.filter(Boolean).join(" · "));
+  const kind = { upload: "sound file", midi: "MIDI file" }[take.verb] ?? null;
+  describe(take.name, kind, facts.filter(Boolean).join(" · "));
   takes.mark(take.id);
   $("#rename").hidden = true;
   $("#span-hint").hidden = midi || !offers("repaint");

@@ -2,7 +2,10 @@
 
 import { $, make, clock } from "./dom.js";
 
-const WORDS = { continue: "goes on", repaint: "repainted", vary: "varied", loop: "loop", story: "story", upload: "sound file", midi: "MIDI file" };
+const WORDS = {
+  continue: "goes on", repaint: "repainted", vary: "varied", loop: "loop", story: "story",
+  upload: "sound file", midi: "MIDI file",
+};
 
 export class Takes {
   /** onOpen(take), onKeep(take): what a click does. */
