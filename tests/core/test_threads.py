@@ -8,9 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
+from musiclm.core.bundle import Bundle
 from musiclm.core.threads import BRIEFLY, WAITING, num_threads, on_threads, threads_for, wait_briefly
 from musiclm.generate.autoregressive import decode
+from musiclm.generate.session import MusicLM
 from musiclm.nn.sampling import Sampling
 from tests.generate.test_autoregressive import make
 
@@ -22,7 +25,9 @@ def two_threads() -> Iterator[None]:
 
 
 def test_a_share_for_each_thread(two_threads: None) -> None:
-    assert [threads_for(products) for products in (0, 5_000_000, 20_000_000, 10**12)] == [1, 1, 2, 2]
+    with torch.device("meta"):
+        sizes = [nn.Linear(width, width, bias=False) for width in (1, 5_000, 8_000, 10_000)]
+    assert [threads_for(network) for network in sizes] == [1, 1, 2, 2], "one up to 64 million weights, two at most"
 
 
 def test_threads_change_inside_alone_and_for_this_thread_alone(two_threads: None) -> None:
@@ -61,7 +66,7 @@ def test_a_generator_has_its_threads_and_who_asks_has_others(two_threads: None) 
     assert torch.get_num_threads() == 2
 
 
-def test_small_steps_of_language_models_run_on_one_thread(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_language_models_run_on_one_thread(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("semantic")
     used: list[int] = []
     read = model.read
@@ -70,10 +75,28 @@ def test_small_steps_of_language_models_run_on_one_thread(two_threads: None, mon
     u = torch.rand(1, 6 * levels)
     codes = list(decode(model, {}, 6, Sampling(), u))
     assert set(used) == {1} and len(used) == 6 * levels - 1 and torch.get_num_threads() == 2
-    monkeypatch.setattr("musiclm.core.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("musiclm.core.threads.WEIGHTS_PER_THREAD", 1)
     again = list(decode(model, {}, 6, Sampling(), u))
     assert set(used[6 * levels - 1 :]) == {2}, "a large model's steps are shared"
     assert torch.equal(torch.stack(codes), torch.stack(again))
+
+
+def test_every_stage_of_a_small_bundle_runs_on_one_thread(
+    bundle: Bundle, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MusicLM.from_pretrained(bundle.folder)
+    used: dict[str, set[int]] = {}
+    stages = {"semantic": model.semantic, "storm": model.acoustic_decoder(model.default_config()).model}
+    for name, network in {**stages, "codec": model.soundstream, "mulan": model.mulan}.items():
+        for part in network.modules():
+            part.register_forward_pre_hook(
+                lambda *_, name=name: used.setdefault(name, set()).add(torch.get_num_threads())
+            )
+    music = model.generate("a calm piano piece", 1.0)
+    assert {name: {1} for name in used} == used and {"semantic", "codec", "mulan"} <= set(used)
+    assert torch.get_num_threads() == 2, "who asked has the threads it had"
+    with num_threads(1):
+        assert model.generate("a calm piano piece", 1.0).audio.tobytes() == music.audio.tobytes()
 
 
 def test_how_to_wait_is_the_users_choice_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
 """A process of its own: what importing, loading and one piece of music take, and the most memory it ever held; one JSON
 on standard output.
 
-    python -m musiclm.bench.fresh BUNDLE SECONDS DEVICE THREADS stream|generate|again
+    python -m musiclm.bench.fresh BUNDLE SECONDS DEVICE THREADS stream|generate|again|shared
 
 `stream` lets go of each block, as writing to a file does; `generate` keeps the whole; `again` does so a second time and
-times that. Nothing heavy is imported before the clock starts.
+times that; `shared` is `again` with all threads for every network, however small. Nothing heavy is imported before the
+clock starts.
 """
 
 import json
@@ -33,17 +34,20 @@ def run(bundle: str, duration_s: float, device: str, threads: int, mode: str) ->
     started = time.perf_counter()
     import torch
 
+    from musiclm.core import threads as sharing
     from musiclm.generate.session import MusicLM
 
     imported = time.perf_counter()
     torch.set_num_threads(threads)
+    if mode == "shared":
+        sharing.WEIGHTS_PER_THREAD = 1
     model = MusicLM.from_pretrained(bundle, device)
     loaded = time.perf_counter()
     loaded_memory_mb = peak_memory_mb()
     prompt, first, began = "a calm piano piece", 0.0, loaded
-    if mode in ("generate", "again"):
+    if mode in ("generate", "again", "shared"):
         model.generate(prompt, duration_s)
-        if mode == "again":
+        if mode != "generate":
             began = time.perf_counter()
             model.generate(prompt, duration_s)
     else:

@@ -38,14 +38,14 @@ class Way:
     """How threads work and wait."""
 
     environment: dict[str, str]
-    one_thread: bool = False
+    shared: bool = True  # all threads for every network
 
 
 WAYS = {
-    "as_shipped": Way(environment=BRIEFLY),  # as the command line has it
-    "one_thread": Way(environment=BRIEFLY, one_thread=True),
-    "spinning": Way(environment={}),  # the default of OpenMP
-    "sleeping": Way(environment={"OMP_WAIT_POLICY": "passive"}),  # at once
+    "as_shipped": Way(environment=BRIEFLY, shared=False),  # as the command line has it
+    "shared": Way(environment=BRIEFLY),
+    "shared_spinning": Way(environment={}),  # the default of OpenMP
+    "shared_sleeping": Way(environment={"OMP_WAIT_POLICY": "passive"}),  # at once
 }
 
 
@@ -85,6 +85,6 @@ def loaded(bundle: Path, config: LoadedConfig, device: str, say: Callable[[str],
 
 def _factor(bundle: Path, config: LoadedConfig, device: str, way: Way) -> float:
     kept = {name: value for name, value in os.environ.items() if name not in WAITING}
-    threads = 1 if way.one_thread else config.threads
-    figures = in_fresh_process(bundle, config.duration_s, device, threads, "again", kept | way.environment)
+    mode = "shared" if way.shared else "again"
+    figures = in_fresh_process(bundle, config.duration_s, device, config.threads, mode, kept | way.environment)
     return figures["generate_s"] / config.duration_s

@@ -44,7 +44,12 @@ Model = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
 Threads = Annotated[
-    int | None, typer.Option(help="CPU threads; all cores by default.", min=1, callback=checked_by(check_threads))
+    int | None,
+    typer.Option(
+        help="CPU threads at most, for what is large enough to share; all cores by default.",
+        min=1,
+        callback=checked_by(check_threads),
+    ),
 ]
 EngineName = Annotated[
     str, typer.Option("--engine", help="Where the work is done: local, or ray, a cluster. The files are the same.")

@@ -2,9 +2,10 @@
 
 The threads of one operation meet at barriers. Who comes first spins there, by default of OpenMP for milliseconds and
 more, so as not to lose the microseconds of falling asleep. On a machine that does something else as well, the late
-thread waits for a core, and the others burn theirs while it does: small operations get several times slower. So waiting
-threads soon sleep (`wait_briefly`), and steps too small to be shared run on one thread (`threads_for`), which waits for
-nobody. Neither depends on what else the machine does, since the number of threads decides the last bits of sums.
+thread waits for a core, and the others burn theirs while it does: small operations get several times slower. So music
+of small networks is made on one thread (`threads_for`), which waits for nobody, and waiting threads soon sleep
+(`wait_briefly`). Neither depends on what else the machine does, since the number of threads decides the last bits of
+sums.
 
 torch is imported by the functions that need it: `wait_briefly` has to come before.
 """
@@ -13,13 +14,16 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # what tells OpenMP how long to spin: the standard's word, GNU's (torch for Linux), LLVM's and Intel's (macOS, Windows)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 # spins of GNU's, about 0.1 ms: undisturbed threads of an operation are not that far apart; LLVM's and Intel's count ms
 BRIEFLY = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
-PRODUCTS_PER_THREAD = 8_000_000  # of a step: below, a second thread gains less than it loses where a core is busy
+WEIGHTS_PER_THREAD = 32_000_000  # below, a second thread gains a tenth on idle cores, and loses half beside a busy one
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -46,11 +50,12 @@ def num_threads(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def threads_for(num_products: int) -> int:
-    """How many of the threads there are should share a step of so many multiplications, at least one."""
+def threads_for(network: "nn.Module") -> int:
+    """How many of the threads there are should share what a network does when music is made, at least one."""
     import torch
 
-    return max(1, min(torch.get_num_threads(), num_products // PRODUCTS_PER_THREAD))
+    num_weights = sum(weight.numel() for weight in network.parameters())
+    return max(1, min(torch.get_num_threads(), num_weights // WEIGHTS_PER_THREAD))
 
 
 def on_threads(num: Callable[..., int]) -> Callable[[Callable[P, Iterator[T]]], Callable[P, Iterator[T]]]:

@@ -35,14 +35,7 @@ def steps_are_static(device: torch.device) -> bool:
     return device.type == "cuda" and not torch.is_autocast_enabled(device.type)
 
 
-def _threads_of(
-    model: TokenLM, streams: object, num_frames: int, sampling: Sampling, u: Tensor, *_: object, **_more: object
-) -> int:
-    """Threads that share a step of `decode`: it multiplies every weight, for every row."""
-    return threads_for(u.shape[0] * sum(weight.numel() for weight in model.parameters()))
-
-
-@on_threads(_threads_of)
+@on_threads(lambda model, *_, **__: threads_for(model))
 @torch.inference_mode()
 def decode(
     model: TokenLM,

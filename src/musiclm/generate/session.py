@@ -26,6 +26,7 @@ from musiclm.core.audio import probe, read_blocks
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
 from musiclm.core.streams import MULAN, Pace, TokenSpec
+from musiclm.core.threads import num_threads, threads_for
 from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
@@ -214,7 +215,8 @@ class MusicLM:
 
         Raises ValueError for an empty or too long prompt.
         """
-        return self.mulan.text_codes([check_prompt(prompt)]).to(self.device)
+        with num_threads(threads_for(self.mulan)):
+            return self.mulan.text_codes([check_prompt(prompt)]).to(self.device)
 
     def about(
         self,

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from musiclm.core.threads import on_threads, threads_for
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Schedule
 from musiclm.models.storm.frames import FrameDrawer, FrameHistory
@@ -79,6 +80,7 @@ def num_masked(frames: int, round_index: int, rounds: int) -> int:
     return min(frames - 1, math.floor(frames * math.cos(math.pi / 2 * (round_index + 1) / rounds)))
 
 
+@on_threads(lambda model, *_, **__: threads_for(model))
 @torch.inference_mode()
 def fill(
     model: SoundStorm,

@@ -33,6 +33,7 @@ from musiclm.core.config import from_json, to_json
 from musiclm.core.output import check_output
 from musiclm.core.retired import retired_codes
 from musiclm.core.streams import ACOUSTIC, TokenSpec
+from musiclm.core.threads import num_threads, threads_for
 from musiclm.generate.checks import check_duration, check_prompt, check_seed
 from musiclm.generate.config import GenerateConfig
 from musiclm.generate.splice import Blocks, circular, skipping, spliced
@@ -562,12 +563,14 @@ def _pieces_of(take: Take, codec: Codec) -> Iterator[Int[Tensor, "1 q n"]]:
 
 def decoded(codec: Codec, pieces: Iterable[Int[Tensor, "1 q n"]]) -> Iterator[Float[np.ndarray, " s"]]:
     """The sound of codes that come in pieces, each as soon as it is final."""
-    stream = codec.decoder_stream()
+    stream, threads = codec.decoder_stream(), threads_for(codec)
     for codes in pieces:
-        audio = _samples(stream.push(codes))
+        with num_threads(threads):
+            audio = _samples(stream.push(codes))
         if len(audio):
             yield audio
-    rest = _samples(stream.flush())
+    with num_threads(threads):
+        rest = _samples(stream.flush())
     if len(rest):
         yield rest
 
