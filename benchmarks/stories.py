@@ -30,10 +30,11 @@ from musiclm.core.artifact import git_revision
 from musiclm.core.audio import load, write_audio
 from musiclm.evaluate.adherence import CONCEPTS, Prompt, concept_scores, load_prompts
 from musiclm.evaluate.bootstrap import bootstrap, mean
+from musiclm.evaluate.joints import goes_on
 from musiclm.generate.session import MusicLM
 from musiclm.generate.story import Section, Story
 from musiclm.listen.judge import Judge
-from musiclm.listen.music import chroma_blocks, describe, key_score, passage_likeness, same_tempo
+from musiclm.listen.music import describe
 from musiclm.listen.signal import sanity, seam_ratio
 
 SECTION_S, SECTIONS, JUDGED_S, SIDE_S = 15.0, 3, 10.0, 8.0
@@ -144,19 +145,14 @@ def stories(model: MusicLM, num: int, blend_s: float, folder: Path) -> dict[str,
 
 def across(clips: list[np.ndarray]) -> dict[str, Any]:
     """Whether the same piece goes on where the prompt changes, by means over changes."""
-    seams, chroma, tempo, key = [], [], [], []
+    rows = []
     for clip in clips:
         times_s = [SECTION_S * place for place in range(1, SECTIONS)]
-        seams.append(seam_ratio(clip, times_s))
+        seam = seam_ratio(clip, times_s)
         for time_s in times_s:
             middle, side = round(time_s * RATE), round(SIDE_S * RATE)
-            before, after = clip[middle - side : middle], clip[middle : middle + side]
-            chroma.append(passage_likeness(chroma_blocks(before), chroma_blocks(after)))
-            one, other = describe(before), describe(after)
-            tempo.append(float(one.tempo_bpm > 0 and same_tempo(one.tempo_bpm, other.tempo_bpm)))
-            key.append(key_score(one.key, other.key) if one.key else 0.0)
-    figures = {"seam_ratio": seams, "chroma": chroma, "tempo": tempo, "key": key}
-    return {name: asdict(bootstrap(mean, np.array(values))) for name, values in figures.items()}
+            rows.append({"seam_ratio": seam} | goes_on(clip[middle - side : middle], clip[middle : middle + side]))
+    return {name: asdict(bootstrap(mean, np.array([row[name] for row in rows]))) for name in rows[0]}
 
 
 if __name__ == "__main__":

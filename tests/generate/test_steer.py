@@ -310,3 +310,71 @@ def test_a_tempo_is_aligned_with_what_is_gone_on_with(late: int) -> None:
     steering = Steering(TRAITS, OFF)
     steering.align(codes)
     assert steering.frame == 0, "nothing to align without a tempo"
+
+
+def two_levels() -> CodeTraits:
+    """Frames of two codes, at 12.5 Hz; both tell onsets."""
+    (onset,), (chroma,) = TRAITS.onset, TRAITS.chroma
+    return CodeTraits((onset, onset), (chroma, None), RATE)
+
+
+def test_a_phrase_comes_again() -> None:
+    """Of a model that knows nothing, codes of 4 s of two levels: without steering one in sixty is that of a phrase ago."""
+    steer = replace(OFF, again=8.0, phrase_s=4.0, tempo_bpm=120)  # eight beats: 50 frames
+    codes = drawn(steer, 100 * 8, traits=two_levels()).reshape(-1, 2)
+    same = codes[50:] == codes[:-50]
+    assert same.mean() > 0.9
+    other = drawn(replace(steer, again=0.0), 100 * 8, traits=two_levels()).reshape(-1, 2)
+    assert (other[50:] == other[:-50]).mean() < 0.1
+    weaker = drawn(replace(steer, again=3.0), 100 * 8, traits=two_levels()).reshape(-1, 2)
+    assert 0.1 < (weaker[50:] == weaker[:-50]).mean() < 0.6, "varied, not copied"
+
+
+@pytest.mark.parametrize(
+    ("bpm", "phrase_s", "frames"),
+    [(120, 4.0, 50), (120, 4.9, 50), (100, 4.0, 60), (240, 1.0, 12)],
+)
+def test_a_phrase_is_whole_bars_of_a_tempo(bpm: float, phrase_s: float, frames: int) -> None:
+    steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=phrase_s, tempo_bpm=bpm, tempo=1e-9))
+    codes = [int(code) for code in np.random.default_rng(1).integers(60, size=2 * 80)]
+    for place, code in enumerate(codes):
+        if place >= 2 * max(frames, phrase_s * 12.5):
+            bias = bias_of(steering)
+            assert int(bias.argmax()) == codes[place - 2 * frames] and bias.max() == pytest.approx(5.0)
+        steering.hear(code)
+
+
+def test_a_phrase_without_a_tempo_is_whole_beats_of_its_own() -> None:
+    """Strokes every 0.56 s, which do not go into 4 s."""
+    assert ONSET is not None
+    quiet, strong = int(ONSET.argmin()), int(ONSET.argmax())
+    codes = [strong if place % 14 == 0 else quiet for place in range(2 * 120)]
+    steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=4.0))
+    for code in codes:
+        steering.hear(code)
+    assert steering.phrase is not None and steering.phrase % 14 == 0 and abs(steering.phrase - 100) < 20
+    assert len(steering.codes) == steering.phrase, "no more is kept"
+    still = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=4.0))
+    for _ in range(2 * 60):
+        still.hear(quiet)
+    assert still.phrase == 2 * 50, "without beats it is as long as asked"
+
+
+def test_phrases_begin_anew_with_another_section() -> None:
+    steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120))
+    for code in range(60):
+        steering.hear(code % 60)
+    assert bias_of(steering).max() == pytest.approx(5.0)
+    steering.retarget(replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120))
+    assert float(bias_of(steering).abs().max()) == 0.0
+    for code in range(50):
+        steering.hear(code)
+    assert int(bias_of(steering).argmax()) == 0
+
+
+@pytest.mark.parametrize("phrase_s", [0.0, 0.5, 61.0, float("nan")])
+def test_phrases_have_bounds(phrase_s: float) -> None:
+    with pytest.raises(ValueError, match="phrase"):
+        Steer(phrase_s=phrase_s)
+    with pytest.raises(ValueError, match="strength of again"):
+        Steer(again=-1.0)

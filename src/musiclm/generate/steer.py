@@ -6,6 +6,9 @@ hard something is struck in its frame (`musiclm.models.w2vbert.cues`). So what c
 clip goes on; its autocorrelation tells how strong a stroke is due next, and by that much codes with strokes become
 likelier: `logits += strength * due * onset of the code`. A tempo in numbers puts a metronome in place of the
 autocorrelation's lags; a key makes codes likelier by how well their pitches fit it (docs/decisions/010-steering.md).
+
+Nor does it come back to anything: so the code that was heard a phrase ago is made likelier, which is form of the
+simplest kind (docs/decisions/031-phrases.md).
 """
 
 from collections import deque
@@ -31,22 +34,32 @@ WARM_UP_S = 2.0  # without a tempo in numbers nothing is expected before
 MEMORY_S = 10.0  # of past strokes
 STROKE_FRAMES = 0.6  # deviation of a metronome's stroke
 HALF_BEATS = 0.3  # share of a metronome's strokes that fall between beats
+SHORTEST_PHRASE_S, LONGEST_PHRASE_S = 1.0, 60.0
+BEATS_PER_BAR = 4  # of a tempo in numbers: a phrase is whole bars of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steer:
-    """How hard the semantic stage is steered; strengths are of deviations in logits, 0 leaves it alone."""
+    """How hard the semantic stage is steered; strengths are of deviations in logits, 0 leaves it alone. That of `again`
+    is of a logit."""
 
     beat: float = 1.2  # to the pulse that the music has so far
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
+    again: float = 0.0  # to what was heard a phrase ago
+    phrase_s: float = 16.0  # how long a phrase is, about: it is whole beats
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
     key_name: str | None = None  # such as "D minor"; None: what the prompt says
 
     def __post_init__(self) -> None:
-        for name in ("beat", "tempo", "key"):
+        for name in ("beat", "tempo", "key", "again"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"the strength of {name} is {getattr(self, name)}; it must be 0 or more")
+        if not SHORTEST_PHRASE_S <= self.phrase_s <= LONGEST_PHRASE_S:
+            raise ValueError(
+                f"a phrase is {self.phrase_s} seconds long; it must lie between {SHORTEST_PHRASE_S:g} and "
+                f"{LONGEST_PHRASE_S:g}"
+            )
         if self.tempo_bpm is not None and not SLOWEST_BPM <= self.tempo_bpm <= FASTEST_BPM:
             raise ValueError(
                 f"the tempo is {self.tempo_bpm} BPM; it must lie between {SLOWEST_BPM:.0f} and {FASTEST_BPM:.0f}"
@@ -91,6 +104,15 @@ class CodeTraits:
     chroma: tuple[Float[Tensor, "v 12"] | None, ...]
     frame_rate_hz: float  # of the codes that tell onsets
 
+    @property
+    def codebook_size(self) -> int:
+        return next(len(values) for values in (*self.onset, *self.chroma) if values is not None)
+
+    @property
+    def times(self) -> int:
+        """Codes of a frame that tell onsets, each of its share of it."""
+        return sum(onset is not None for onset in self.onset)
+
     @classmethod
     def of(cls, levels: Sequence[CodeCues], frame_rate_hz: float) -> "CodeTraits":
         """frame_rate_hz: of the stream. Raises: ValueError if no level tells onsets."""
@@ -131,6 +153,8 @@ class Steering:
         self.traits = traits
         self.onsets = [None if onset is None else onset.double().numpy() for onset in traits.onset]
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
+        self.codes: deque[int] = deque()  # as many as a phrase has, at most
+        self.phrase: int | None = None  # codes in one, once that is known
         self.frame = self.level = 0
         self.first_beat = 0.0  # the frame of a given tempo's first one
         self._aim(steer)
@@ -151,10 +175,12 @@ class Steering:
         """Another tempo or key from the next code on, while the music goes on.
 
         A new tempo begins where the last beat was, or where the music struck if it had no given tempo, and forgets the
-        strokes of the old one. Without a tempo the pulse so far goes on.
+        strokes of the old one. Without a tempo the pulse so far goes on. Phrases begin anew.
         """
         before = self.period
         self._aim(steer)
+        self.codes.clear()
+        self.phrase = None
         if self.period is None or self.period == before:
             return
         if before is not None:
@@ -171,6 +197,28 @@ class Steering:
             self.past.append(float(onsets[code]))
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
+        if self.steer.again:
+            self.codes.append(code)
+            if self.phrase is None and len(self.codes) >= self._codes_in(self.steer.phrase_s):
+                self.phrase = self._codes_in(self._whole_beats_s(self.steer.phrase_s))
+            while self.phrase is not None and len(self.codes) > self.phrase:
+                self.codes.popleft()
+
+    def _codes_in(self, seconds: float) -> int:
+        """Of whole frames."""
+        return max(1, round(seconds * self.traits.frame_rate_hz / self.traits.times)) * len(self.onsets)
+
+    def _whole_beats_s(self, seconds: float) -> float:
+        """The nearest time of whole bars of a given tempo, or of whole beats, as long as the music has them."""
+        rate = self.traits.frame_rate_hz
+        if self.period is not None:
+            bar_s = BEATS_PER_BAR * self.period / rate
+            return max(1, round(seconds / bar_s)) * bar_s
+        lags, peaks, _ = self._pulse()
+        if not peaks.any():
+            return seconds
+        beat_s = float(lags[np.argmax(peaks)]) / rate
+        return max(1, round(seconds / beat_s)) * beat_s
 
     def align(self, codes: Sequence[int], codes_before: int = 0) -> None:
         """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
@@ -190,29 +238,41 @@ class Steering:
         """To be added to the logits of the next code."""
         onset, in_key = self.traits.onset[self.level], self.in_key[self.level]
         bias: Tensor | float = 0.0 if in_key is None else in_key
+        if self.phrase is not None and len(self.codes) == self.phrase:
+            bias = bias + self._once_more(self.codes[0])
         if onset is None:
             return bias
         due = self.steer.beat * self.due_by_itself() if self.period is None else self.steer.tempo * self.due_at_tempo()
         return bias + due * onset
 
+    def _once_more(self, code: int) -> Float[Tensor, " v"]:
+        bias = torch.zeros(self.traits.codebook_size)
+        bias[code] = self.steer.again
+        return bias
+
     def due_by_itself(self) -> float:
         """How strong a stroke is due now, in deviations, times how like itself the music has been; 0 before
         `WARM_UP_S`.
         """
-        rate = self.traits.frame_rate_hz
-        if self.frame < round(WARM_UP_S * rate) or self.steer.beat == 0:
+        if self.frame < round(WARM_UP_S * self.traits.frame_rate_hz) or self.steer.beat == 0:
             return 0.0
-        first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(self.past) // 2)
-        past, likeness = autocorrelation(np.array(self.past), last + 1)
-        inner = likeness[first + 1 : last]
-        highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
-        of_noise = NOISE_ERRORS / np.sqrt(len(past) - np.arange(first + 1, last))
-        peaks = np.where(highest, np.maximum(inner - of_noise, 0.0), 0.0)
+        lags, peaks, past = self._pulse()
         best = np.argsort(-peaks, kind="stable")[:NUM_LAGS]
         if peaks[best].sum() < 1e-6:
             return 0.0
-        due = float(peaks[best] @ past[len(past) - (best + first + 1)] / peaks[best].sum())
+        due = float(peaks[best] @ past[len(past) - lags[best]] / peaks[best].sum())
         return float(peaks.max() * np.clip(due / past.std(), -2, 2))
+
+    def _pulse(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Lags in frames, how much more the past is like itself at each than noise is, where that is most; the past
+        without its mean."""
+        rate = self.traits.frame_rate_hz
+        first, last = round(SHORTEST_LAG_S * rate), min(round(LONGEST_LAG_S * rate), len(self.past) // 2)
+        past, likeness = autocorrelation(np.array(self.past), last + 1)
+        lags, inner = np.arange(first + 1, last), likeness[first + 1 : last]
+        highest = (inner >= likeness[first : last - 1]) & (inner >= likeness[first + 2 : last + 1])
+        of_noise = NOISE_ERRORS / np.sqrt(len(past) - lags)
+        return lags, np.where(highest, np.maximum(inner - of_noise, 0.0), 0.0), past
 
     def due_at_tempo(self) -> float:
         """The same with a beat that is given: what a metronome strikes, and what came whole beats before."""
