@@ -7,8 +7,8 @@ clip goes on; its autocorrelation tells how strong a stroke is due next, and by 
 likelier: `logits += strength * due * onset of the code`. A tempo in numbers puts a metronome in place of the
 autocorrelation's lags; a key makes codes likelier by how well their pitches fit it (docs/decisions/010-steering.md).
 
-Nor does it come back to anything: so the code that was heard a phrase ago is made likelier, which is form of the
-simplest kind (docs/decisions/031-phrases.md).
+Nor does it come back to anything: so phrases return to earlier ones, whose codes are made likelier
+(docs/decisions/031-phrases.md).
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ class Steer:
     beat: float = 1.2  # to the pulse that the music has so far
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
-    again: float = 0.0  # to what was heard a phrase ago
+    again: float = 0.0  # to an earlier phrase, where one returns
     phrase_s: float = 16.0  # how long a phrase is, about: it is whole beats
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
     key_name: str | None = None  # such as "D minor"; None: what the prompt says
@@ -153,10 +153,9 @@ class Steering:
         self.traits = traits
         self.onsets = [None if onset is None else onset.double().numpy() for onset in traits.onset]
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
-        self.codes: deque[int] = deque()  # as many as a phrase has, at most
-        self.phrase: int | None = None  # codes in one, once that is known
         self.frame = self.level = 0
         self.first_beat = 0.0  # the frame of a given tempo's first one
+        self._begin_phrases()
         self._aim(steer)
 
     def _aim(self, steer: Steer) -> None:
@@ -179,8 +178,7 @@ class Steering:
         """
         before = self.period
         self._aim(steer)
-        self.codes.clear()
-        self.phrase = None
+        self._begin_phrases()
         if self.period is None or self.period == before:
             return
         if before is not None:
@@ -198,11 +196,35 @@ class Steering:
             self.frame += 1
         self.level = (self.level + 1) % len(self.onsets)
         if self.steer.again:
-            self.codes.append(code)
-            if self.phrase is None and len(self.codes) >= self._codes_in(self.steer.phrase_s):
-                self.phrase = self._codes_in(self._whole_beats_s(self.steer.phrase_s))
-            while self.phrase is not None and len(self.codes) > self.phrase:
-                self.codes.popleft()
+            self._remember(code)
+
+    def _begin_phrases(self) -> None:
+        self.phrase: int | None = None  # codes in one, once that is known
+        self.num_heard = 0  # codes since phrases began
+        self.opening: list[int] = []  # the first phrase; more, as long as it is not known how long that is
+        self.lately: deque[int] = deque()  # as many codes as a phrase has, at most
+
+    def _remember(self, code: int) -> None:
+        self.num_heard += 1
+        if self.phrase is None or len(self.opening) < self.phrase:
+            self.opening.append(code)
+        if self.phrase is None and len(self.opening) >= self._codes_in(self.steer.phrase_s):
+            self.phrase = self._codes_in(self._whole_beats_s(self.steer.phrase_s))
+            self.lately = deque(self.opening[:-1], maxlen=self.phrase)
+            del self.opening[self.phrase :]
+        if self.phrase is not None:
+            self.lately.append(code)
+
+    def _earlier(self) -> int | None:
+        """The code at this place of an earlier phrase, where this one returns to it: every second to the one before,
+        every fourth to the first, as a rondo does. Others are new, so that music without an end is no loop.
+        """
+        if self.phrase is None or self.num_heard < self.phrase:
+            return None
+        number, place = divmod(self.num_heard, self.phrase)
+        if number % 2:
+            return self.lately[0]
+        return self.opening[place] if number % 4 == 0 else None
 
     def _codes_in(self, seconds: float) -> int:
         """Of whole frames."""
@@ -238,8 +260,9 @@ class Steering:
         """To be added to the logits of the next code."""
         onset, in_key = self.traits.onset[self.level], self.in_key[self.level]
         bias: Tensor | float = 0.0 if in_key is None else in_key
-        if self.phrase is not None and len(self.codes) == self.phrase:
-            bias = bias + self._once_more(self.codes[0])
+        earlier = self._earlier()
+        if earlier is not None:
+            bias = bias + self._once_more(earlier)
         if onset is None:
             return bias
         due = self.steer.beat * self.due_by_itself() if self.period is None else self.steer.tempo * self.due_at_tempo()
