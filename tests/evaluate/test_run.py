@@ -184,6 +184,9 @@ def test_another_bundle_or_other_settings_are_refused(done: tuple[Path, dict], b
     (done[0] / "settings.json").write_text(json.dumps({**settings, "bundle": "0" * 12}))
     with pytest.raises(ValueError, match="another bundle .0{12}, now"):
         Study(bundle.folder, done[0], corpus=corpus, config=CONFIG)
+    (done[0] / "settings.json").write_text(json.dumps({**settings, "sampling": {"levels": 1}}))
+    with pytest.raises(ValueError, match="another sampling ..'levels': 1.,"):
+        Study(bundle.folder, done[0], corpus=corpus, config=CONFIG)
     # a report from before there was this setting was made with its default
     older = {name: value for name, value in settings.items() if name != "clip_s"}
     (done[0] / "settings.json").write_text(json.dumps(older))

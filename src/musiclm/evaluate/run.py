@@ -71,6 +71,7 @@ class Study:
         self.settings = {
             "bundle": opened.hash,
             "name": opened.document.get("name", ""),
+            "sampling": opened.document.get("sampling", {}),
             "prompts": hashlib.sha256(texts.encode()).hexdigest()[:16],
             "corpus": _corpus_hash(corpus) if corpus else None,
             **asdict(config),
@@ -100,6 +101,7 @@ class Study:
             raise ValueError(
                 f"{path} is damaged ({error}); delete {self.folder} and measure again, or name another --report folder"
             ) from None
+        before = {"sampling": self.settings["sampling"], **before}  # older reports do not have it
         changed = sorted(name for name in self.settings if before.get(name) != self.settings[name])
         if changed:
             raise ValueError(
