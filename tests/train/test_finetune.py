@@ -195,20 +195,24 @@ def test_what_does_not_fit_is_refused(corpus: Path, runs: Path) -> None:
 
 
 def test_a_bundle_that_knows_no_melody_is_a_beginning(corpus: Path, runs: Path) -> None:
-    """The one setting `melody_levels`: what is new begins at no effect, and the bundle has the encoder with it."""
+    """The one setting `melody_levels`: what is new begins at no effect, learns alone if that is asked for, and the
+    bundle has the encoder with it."""
     sizes = MelodyConfig(channels=(3, 4, 5), width=8, dim=6)
     encoder = MelodyEncoder(sizes)
     encoder.rvq.fit_kmeans(torch.randn(300, sizes.dim))
     save_artifact(runs / "melody" / "artifact", "melody", sizes, encoder, {"step": 1})
     tokenize(corpus, runs, streams=("melody",), max_seconds_per_track=10)
-    told = preset("semantic.task.model.melody_levels=4", "semantic.task.melody_dropout=0")
+    hears = ("semantic.task.model.melody_levels=4", "semantic.task.melody_dropout=0")
+    told = preset(*hears, "semantic.task.melody_alone=true")
     base = load_file(BUNDLED / "base" / "semantic" / "model.safetensors")
     assert train_stage("semantic", told, corpus, runs, start="base", max_minutes=0, quiet=True) is None
     begun = load_file(runs / "semantic" / STATE_FILE)
     assert all(begun[f"ema.{name}"].equal(base[name].float()) for name in base)
     assert begun["ema.melody.embedding.weight"].std() > 0.05 and not begun["ema.melody.out.weight"].any()
     folder = train_stage("semantic", told, corpus, runs, start="base", quiet=True)
-    assert folder is not None and load_file(folder / "model.safetensors")["melody.out.weight"].any()
+    assert folder is not None
+    learned = load_file(folder / "model.safetensors")
+    assert learned["melody.out.weight"].any() and all(learned[name].equal(base[name]) for name in base)
     info = read_config(folder)["info"]
     assert {"given_melody", "shuffled_melody"} <= set(info["metrics"]) and set(info["encoders"]) == {
         *("mulan", "w2vbert", "melody"),

@@ -151,3 +151,9 @@ def test_a_stage_reads_the_streams_it_needs(store: TokenStore) -> None:
         alone = LmTask(task_of(store, stage).config, TokenStore(store.folder, streams), 2)
         assert set(alone.batch(0)["streams"]) == set(streams)
         assert all(torch.isfinite(update.loss) for update in alone.updates(short(alone.batch(0), 2, stage), 0))
+
+
+def test_a_melody_alone_needs_a_melody() -> None:
+    model = TokenLMConfig(stage="semantic", transformer=SMALL, mulan_levels=2, specs=SPECS)
+    with pytest.raises(ValueError, match="melody_alone is set for a model that reads no melody"):
+        LmTaskConfig(model=model, melody_alone=True)

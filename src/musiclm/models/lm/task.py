@@ -41,11 +41,15 @@ class LmTaskConfig(TokenTaskConfig):
     # those that are told of one stretch alone, as of music that is longer than its melody
     melody_dropout: float = 0.5
     melody_span_share: float = 0.5
+    # what tells of the melody learns alone: without one the model stays what it was begun from, to the bit
+    melody_alone: bool = False
     num_validation: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_shares(self, "context_noise", "melody_dropout", "melody_span_share")
+        if self.melody_alone and self.model.melody is None:
+            raise ValueError("melody_alone is set for a model that reads no melody; set model.melody_levels as well")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -88,6 +92,9 @@ class LmTask:
             )
         torch.manual_seed(seed)
         self.model = TokenLM(config.model)
+        if config.melody_alone:
+            self.model.requires_grad_(False)
+            self.model.melody.requires_grad_(True)
         self.layout = self.model.layout
         self.name = config.model.stage
         self.groups: dict[str, nn.Module] = {"model": self.model}
