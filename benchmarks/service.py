@@ -11,7 +11,8 @@
   is answered, or a tenth of a second after it was refused. answer_s: to the status line, of pieces made and of requests
   refused; late: how many took more than a second. broken: connections that failed or sounds cut short; other: statuses
   that are neither 200 nor 429.
-- memory_mb: of the service, before, each ten seconds, and after; the last with nothing to do.
+- memory_mb: of the service, before, each ten seconds, and after; the last with nothing to do. Of all its processes, one
+  for each piece that is made at a time; what they share counts for each.
 - same_bytes: whether the piece of one seed has the same bytes before, under load and after.
 
 Clients of the same machine take a share of its cores. Only an idle machine tells times.
@@ -126,9 +127,11 @@ class Service:
             time.sleep(0.2)
 
     def memory_mb(self) -> float | None:
-        """Of the process, where the system says so."""
+        """Of its processes, where the system says so."""
         try:
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+            lists = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+            processes = [str(self.process.pid), *(child for each in lists for child in each.read_text().split())]
+            pages = sum(int(Path(f"/proc/{process}/statm").read_text().split()[1]) for process in processes)
         except (OSError, ValueError):
             return None
         return pages * resource.getpagesize() / 2**20

@@ -59,7 +59,7 @@ class Service:
 @contextlib.contextmanager
 def serving(bundle: Bundle, folder: Path, model: MusicLM | None = None, **settings: Any) -> Iterator[Service]:
     """A service until the block ends."""
-    asked = Settings(folder=folder, **{"requests_per_minute": 100_000, **settings})
+    asked = Settings(folder=folder, **{"requests_per_minute": 100_000, "workers": 1, **settings})
     service = Service(asked, model or MusicLM.from_pretrained(bundle.folder))
     try:
         yield service

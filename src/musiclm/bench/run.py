@@ -82,6 +82,9 @@ def bench(bundle: str | Path, config: BenchConfig, device: str = "cpu", say: Say
     with num_threads(most):
         say("batches")
         figures["batch"] = speed.batches(model, config.batches, shortest, repeats, device)
+        if device == "cpu" and most > 1:
+            say("two pieces at once, each by a process")
+            figures["side_by_side"] = speed.side_by_side(model, 2, shortest, repeats)
         figures["precision"] = {}
         for precision in config.precisions:
             say(f"stages in {precision}")

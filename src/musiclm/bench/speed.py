@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import torch
 from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
+from musiclm.core.workers import Worker
 from musiclm.generate.autoregressive import ArAcoustic, collect, decode, stream_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
+from musiclm.generate.makers import New, new_maker
 from musiclm.generate.session import MusicLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, uniforms
@@ -72,6 +75,35 @@ def batches(model: MusicLM, sizes: Sequence[int], duration_s: float, repeats: in
         factor = seconds / (duration_s * size)
         found[str(size)] = {"real_time_factor": factor, "music_s_per_s": 1 / factor, "all_done_s": seconds}
     return found
+
+
+def side_by_side(model: MusicLM, num: int, duration_s: float, repeats: int) -> dict[str, float]:
+    """Seconds for one piece, and for `num` at once by as many processes that have started; how many times longer."""
+    piece = New(PROMPT, duration_s, 0, model.default_config())
+    others = [new_maker(model) for _ in range(num - 1)]
+
+    def here() -> None:
+        for _ in piece.made_by(model, lambda *_: None, None):
+            pass
+
+    def there(maker: Worker) -> None:
+        for _ in piece.made_in(maker, lambda *_: None, None):
+            pass
+
+    def at_once() -> None:
+        with ThreadPoolExecutor(num) as pool:
+            waiting = [pool.submit(there, maker) for maker in others]
+            here()
+            for one in waiting:
+                one.result()
+
+    try:
+        at_once()  # all have started
+        one_s, all_s = timed(here, repeats), timed(at_once, repeats)
+    finally:
+        for maker in others:
+            maker.stop()
+    return {"one_s": one_s, "all_s": all_s, "times_longer": all_s / one_s}
 
 
 def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision: str = "fp32") -> dict[str, float]:

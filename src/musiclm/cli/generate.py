@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
     from musiclm.generate.edit import OnTake
     from musiclm.generate.given import Given
+    from musiclm.generate.makers import New, Run
     from musiclm.generate.melody import Melody
     from musiclm.generate.session import MusicLM
     from musiclm.generate.session import Progress as OnProgress
@@ -211,6 +213,7 @@ def generate(
 ) -> None:
     """Make music from a sentence, or from none."""
     from musiclm.generate.checks import check_prompt
+    from musiclm.generate.makers import New
     from musiclm.generate.story import of_prompts
     from musiclm.generate.wishes import wished
 
@@ -237,23 +240,15 @@ def generate(
         loaded, config = open_model(model, device, told, wishes, *temperatures)
         tell_understood(loaded, config, told)
         tune = followed(loaded, melody, duration)
-        console = Console(stderr=True)
-        for index, path in enumerate(paths):
-            with progress_bar(console, progress) as bars:
-                line = make(
-                    loaded,
-                    told,
-                    duration,
-                    seed + index,
-                    config,
-                    path,
-                    bars,
-                    keep_take=take,
-                    out=out,
-                    raw=raw,
-                    melody=tune,
-                )
-            print(line)
+        if len(paths) > 1:
+            pieces = [New(told, duration, seed + index, config, tune) for index in range(num)]
+            make_several(loaded, pieces, paths, take, progress)
+            return
+        with progress_bar(Console(stderr=True), progress) as bars:
+            line = make(
+                loaded, told, duration, seed, config, paths[0], bars, keep_take=take, out=out, raw=raw, melody=tune
+            )
+        print(line)
 
 
 def tell_understood(model: "MusicLM", config: "GenerateConfig", prompt: "str | Story | None") -> None:
@@ -377,6 +372,33 @@ def make(
     return write_made(run, about, path, bars, keep_take, out=out, raw=raw)[0]
 
 
+def make_several(
+    model: "MusicLM", pieces: "Sequence[New]", paths: Sequence[Path], keep_take: bool, progress: bool
+) -> None:
+    """Writes pieces of the same length, and their takes if they are to be kept, side by side where that pays; says a
+    line about each, in their order."""
+    from musiclm.generate.makers import num_makers, side_by_side
+
+    lock, lines, said = threading.Lock(), dict[int, str](), 0
+    makers = num_makers(model, len(pieces), pieces[0].duration_s)
+    with progress_bar(Console(stderr=True), progress) as bars:
+
+        def take_in(index: int, run: "Run") -> None:
+            nonlocal said
+            piece, path = pieces[index], paths[index]
+            about = model.about(piece.prompt, piece.duration_s, piece.seed, piece.config, melody=piece.melody)
+            line, _ = write_made(run, about, path, bars, keep_take, name=f"{path.name} ")
+            with lock:
+                lines[index] = line
+                bars.stop()  # it would take what is printed for its own
+                while said in lines:
+                    print(lines[said], flush=True)
+                    said += 1
+                bars.start()
+
+        side_by_side(model, pieces, makers, take_in)
+
+
 def write_made(
     run: "Callable[[OnProgress, OnTake | None], Blocks]",
     about: "About",
@@ -386,10 +408,11 @@ def write_made(
     ask_take: bool = False,
     out: BinaryIO | None = None,
     raw: bool = False,
+    name: str = "",
 ) -> "tuple[str, Take | None]":
     """Writes what `run` makes, block by block, with a bar for each stage, and its take beside it if it is to be kept.
 
-    out: where it goes in place of the file, as WAV or, `raw`, its samples alone.
+    out: where it goes in place of the file, as WAV or, `raw`, its samples alone. name: before those of the stages.
 
     Returns a line about it, and the take if it is to be kept or is asked for.
     """
@@ -404,7 +427,7 @@ def write_made(
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
-            tasks[stage] = bars.add_task(stage)
+            tasks[stage] = bars.add_task(name + stage)
         bars.update(tasks[stage], completed=done, total=total)
 
     def blocks() -> Iterator[Any]:
@@ -417,6 +440,8 @@ def write_made(
         write_blocks(path, (block[None] for block in blocks()), about.sample_rate_hz, tags_of(about))
     else:
         Pipe(out, about.sample_rate_hz, raw, about.sound_samples).write_all(blocks())
+    for task in tasks.values():
+        bars.remove_task(task)
     taken, duration_s = time.perf_counter() - started, about.duration_s
     told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if keep_take else ""
     line = (

@@ -14,7 +14,15 @@ def serve(
     ),
     port: Annotated[int, typer.Option(help="Port to listen at; 0 takes one that is free.", min=0, max=65535)] = 8000,
     folder: Annotated[Path, typer.Option(help="Where takes and uploads are kept.")] = Path("musiclm-takes"),
-    workers: Annotated[int, typer.Option(help="Pieces that are made at a time.", min=1, max=64)] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Pieces that are made at a time, each beyond the first by a process that is started when it is "
+            "needed; by default 2, or 1 on one core, with --threads 1 or on a GPU.",
+            min=1,
+            max=64,
+        ),
+    ] = None,
     capacity: Annotated[
         int, typer.Option(help="Pieces that are made or wait; more are refused.", min=1, max=10000)
     ] = 8,
@@ -39,14 +47,14 @@ def serve(
     threads: Threads = None,
 ) -> None:
     """Serve music over HTTP, and the studio: a page to make it in."""
-    from musiclm.serve.settings import Settings
+    from musiclm.serve.settings import Settings, default_workers
 
     settings = Settings(
         folder=folder,
         host=host,
         port=port,
         api_key=api_key,
-        workers=workers,
+        workers=workers or default_workers(device, threads, capacity),
         capacity=capacity,
         max_duration_s=max_duration,
         max_sound_s=max_sound,

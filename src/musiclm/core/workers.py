@@ -6,11 +6,14 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
-from collections.abc import Iterator
-from multiprocessing import connection
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
+from typing import Any
 
 
 def new_pool(jobs: int) -> concurrent.futures.ProcessPoolExecutor:
@@ -58,6 +61,164 @@ def _start() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class WorkerEnded(ChildProcessError):
+    """A worker is gone and did not say why. The message is one line."""
+
+
+class Worker:
+    """A fresh process that loads something once, and then does one task after another with it.
+
+        worker = Worker(load, "base")               # load("base") begins there
+        for word in worker.run(task, 1, 2):         # task(loaded, tell, 1, 2) runs there; what it tells comes here
+            ...
+
+    Functions, what they are given and what is told are pickled. One thread at a time waits for it; any may stop it.
+    """
+
+    def __init__(self, load: Callable[..., Any], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, load, arguments), daemon=True)
+        with _without_ctrl_c():
+            self._process.start()
+        theirs.close()  # so that the pipe ends with the process
+        self._loaded = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    @property
+    def lives(self) -> bool:
+        return self._process.is_alive()
+
+    def wait(self) -> None:
+        """Until it has loaded. Raises: what `load` raises; WorkerEnded."""
+        if not self._loaded:
+            for _ in self._told():
+                pass
+            self._loaded = True
+
+    def run(self, task: Callable[..., Any], *arguments: Any) -> Generator[Any, None, None]:
+        """What a task tells. A generator that is closed sooner stops the task the next time it tells something.
+
+        Raises: what the task raises; WorkerEnded.
+        """
+        self.wait()
+        self._say((task, arguments))
+        yield from self._told()
+
+    def stop(self) -> None:
+        """Ends it, whatever it is doing."""
+        self._process.terminate()
+        self._process.join(10)
+        self._process.kill()
+
+    def _told(self) -> Iterator[Any]:
+        ended = False
+        try:
+            while not ended:
+                kind, value = self._heard()
+                ended = kind != _TOLD
+                if kind == _RAISED:
+                    raise value
+                if kind == _TOLD:
+                    yield value
+        except WorkerEnded:
+            ended = True
+            raise
+        finally:
+            if not ended:
+                with contextlib.suppress(WorkerEnded):
+                    self._say(None)
+                    while self._heard()[0] == _TOLD:
+                        pass
+
+    def _say(self, what: Any) -> None:
+        try:
+            self._pipe.send_bytes(pickle.dumps(what))
+        except OSError:
+            raise self._ended() from None
+
+    def _heard(self) -> Any:
+        try:
+            return pickle.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            raise self._ended() from None
+
+    def _ended(self) -> WorkerEnded:
+        self._process.join(10)
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}, as is done where memory runs out" if code < 0 else "ended"
+        return WorkerEnded(f"a process that worked for this one {how}")
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile never hear of Ctrl-C, also before they have begun to ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # else it would start meanwhile, and let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_TOLD, _RAISED, _DONE = "told", "raised", "done"
+
+
+class _Unwanted(BaseException):
+    """Nobody waits any more for what is being done. No `except Exception` on the way may take it for a failure."""
+
+
+def _serve(pipe: connection.Connection, load: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """What a worker does until its parent lets go of the pipe: it loads, and then tasks as they come."""
+    _start()
+
+    def answer(kind: str, value: Any = None) -> None:
+        pipe.send_bytes(pickle.dumps((kind, value)))
+
+    def tell(value: Any) -> None:
+        if pipe.poll():  # during a task there is one thing to hear
+            pipe.recv_bytes()
+            raise _Unwanted
+        answer(_TOLD, value)
+
+    def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            result = function(*arguments)
+        except _Unwanted:
+            answer(_DONE)
+        except BaseException as error:
+            answer(_RAISED, _portable(error))
+        else:
+            answer(_DONE)
+            return result
+        return None
+
+    with contextlib.suppress(EOFError, OSError):
+        loaded = attempt(load, *arguments)
+        while loaded is not None:
+            asked = pickle.loads(pipe.recv_bytes())
+            if asked is not None:  # else it was told to stop just after it had ended
+                task, given = asked
+                attempt(task, loaded, tell, *given)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """An error as it can be sent: with a note of where it was raised."""
+    where = "".join(traceback.format_exception(error))
+    try:
+        error = pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"in a process that worked for this one:\n{where}")
+    return error
 
 
 @functools.cache

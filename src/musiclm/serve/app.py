@@ -123,7 +123,7 @@ def create_app(model: MusicLM, store: Store, settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        jobs = Jobs(context, settings.workers, settings.capacity, metrics, asyncio.get_running_loop())
+        jobs = Jobs(context, store, settings.workers, settings.capacity, metrics, asyncio.get_running_loop())
         app.state.jobs, app.state.uploading, app.state.decoding = jobs, 0, anyio.CapacityLimiter(1)
         jobs.start()
         metrics.gauge("jobs_running", "Pieces that are being made.", lambda: jobs.num_running)

@@ -7,6 +7,7 @@ import uvicorn
 from musiclm.core.output import OutputError
 from musiclm.generate.session import MusicLM
 from musiclm.serve.app import create_app
+from musiclm.serve.makers import warm_up
 from musiclm.serve.settings import Settings
 from musiclm.serve.store import Store
 
@@ -18,9 +19,7 @@ def run(settings: Settings, model: str, device: str) -> None:
     with listen(settings.host, settings.port) as at:
         store = Store(settings.folder, settings.max_takes)
         loaded = MusicLM.from_pretrained(model, device)
-        loaded.acoustic_decoder(loaded.default_config())
-        for _ in loaded.stream(None, 0.5):  # the first music of a process takes longer
-            pass
+        warm_up(loaded)
         app = create_app(loaded, store, settings)
         host, port = at.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host

@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from musiclm.core.engines import num_cores
 from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
 
 
@@ -44,6 +45,12 @@ class Settings:
     @property
     def max_upload_bytes(self) -> int:
         return round(self.max_upload_mb * 1e6)
+
+
+def default_workers(device: str, threads: int | None, capacity: int) -> int:
+    """As many as there are cores to use, but no more than two: each takes as much memory as the first."""
+    cores = 1 if device != "cpu" else threads or num_cores()
+    return min(2, cores, capacity)
 
 
 def is_local(host: str) -> bool:

@@ -79,7 +79,30 @@ class Entry:
     about: dict[str, Any]  # what made a take (`musiclm.generate.take.About`); of an upload nothing
 
 
-class Store:
+class Shelf:
+    """What there is to go on from: any thread of the process that has the store, and processes that work for it."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens the folder of a store that is there. Raises: sqlite3.Error."""
+        self.folder, self.sounds = Path(folder), Path(folder) / "sounds"
+        self._lock = threading.RLock()
+        self._rows = sqlite3.connect(self.folder / "takes.sqlite", check_same_thread=False, isolation_level=None)
+        self._rows.row_factory = sqlite3.Row
+
+    def find(self, id: str) -> Entry:
+        """Raises: NoSuchTake."""
+        with self._lock:
+            row = self._rows.execute("select * from takes where id = ?", (id,)).fetchone()
+        if row is None:
+            raise NoSuchTake(f"there is no take or upload {id}")
+        return _entry(row)
+
+    def source(self, entry: Entry) -> Path:
+        """What music goes on from: the file of a take's codes, or the sound that was uploaded."""
+        return self.sounds / (f"{entry.id}{SUFFIX}" if entry.kind == "take" else entry.file)
+
+
+class Store(Shelf):
     """One process at a time; any thread."""
 
     def __init__(self, folder: str | Path, max_takes: int = 1000) -> None:
@@ -88,10 +111,9 @@ class Store:
         Raises: OutputError if another service uses it, or it can't be written to or read.
         """
         self.folder, self.max_takes = Path(folder), max_takes
-        self.sounds, self.work = self.folder / "sounds", self.folder / "work"
-        self._lock, self._writing = threading.RLock(), threading.Lock()
+        self.work, self._writing = self.folder / "work", threading.Lock()
         try:
-            for path in (self.sounds, self.work):
+            for path in (self.folder / "sounds", self.work):
                 path.mkdir(parents=True, exist_ok=True)
             self._held = open(self.folder / "lock", "a")  # noqa: SIM115 (held as long as the store)
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,8 +124,7 @@ class Store:
         except OSError as error:
             raise OutputError(f"{folder}: can't be used ({error.strerror}); give another --folder") from None
         try:
-            self._rows = sqlite3.connect(self.folder / "takes.sqlite", check_same_thread=False, isolation_level=None)
-            self._rows.row_factory = sqlite3.Row
+            super().__init__(folder)
             self._rows.executescript("pragma journal_mode = wal; pragma synchronous = full;" + _SCHEMA)
         except sqlite3.Error as error:
             self._held.close()
@@ -121,22 +142,10 @@ class Store:
 
     # -- what is there
 
-    def find(self, id: str) -> Entry:
-        """Raises: NoSuchTake."""
-        with self._lock:
-            row = self._rows.execute("select * from takes where id = ?", (id,)).fetchone()
-        if row is None:
-            raise NoSuchTake(f"there is no take or upload {id}")
-        return _entry(row)
-
     def all(self) -> list[Entry]:
         """The oldest first."""
         with self._lock:
             return [_entry(row) for row in self._rows.execute("select * from takes order by created_s, id")]
-
-    def source(self, entry: Entry) -> Path:
-        """What music goes on from: the file of a take's codes, or the sound that was uploaded."""
-        return self.sounds / (f"{entry.id}{SUFFIX}" if entry.kind == "take" else entry.file)
 
     def sound(self, entry: Entry) -> Path:
         return self.sounds / entry.file

@@ -39,7 +39,7 @@ from musiclm.generate.take import (
     sound_of,
 )
 from musiclm.generate.wishes import check_setting, configure, wished
-from musiclm.serve.store import MIDI, Entry, Store
+from musiclm.serve.store import MIDI, Entry, Shelf
 
 OnTake = Callable[[Take], None]
 
@@ -49,7 +49,7 @@ class Context:
     """What verbs work with."""
 
     model: MusicLM
-    store: Store
+    store: Shelf
     max_duration_s: float
     max_sound_s: float
 
