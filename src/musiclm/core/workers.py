@@ -120,7 +120,7 @@ class Worker:
         ended = False
         try:
             while not ended:
-                kind, value = self._heard()
+                kind, value = self._next_word()
                 ended = kind != _TOLD
                 if kind == _RAISED:
                     raise value
@@ -133,7 +133,7 @@ class Worker:
             if not ended:
                 with contextlib.suppress(WorkerEnded):
                     self._say(None)
-                    while self._heard()[0] == _TOLD:
+                    while self._next_word()[0] == _TOLD:
                         pass
 
     def _say(self, what: Any) -> None:
@@ -142,7 +142,7 @@ class Worker:
         except OSError:
             raise self._ended() from None
 
-    def _heard(self) -> Any:
+    def _next_word(self) -> Any:
         try:
             return pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):

@@ -200,12 +200,12 @@ class Steering:
 
     def _begin_phrases(self) -> None:
         self.phrase: int | None = None  # codes in one, once that is known
-        self.num_heard = 0  # codes since phrases began
+        self.num_codes = 0  # codes since phrases began
         self.opening: list[int] = []  # the first phrase; more, as long as it is not known how long that is
         self.lately: deque[int] = deque()  # as many codes as a phrase has, at most
 
     def _remember(self, code: int) -> None:
-        self.num_heard += 1
+        self.num_codes += 1
         if self.phrase is None or len(self.opening) < self.phrase:
             self.opening.append(code)
         if self.phrase is None and len(self.opening) >= self._codes_in(self.steer.phrase_s):
@@ -219,9 +219,9 @@ class Steering:
         """The code at this place of an earlier phrase, where this one returns to it: every second to the one before,
         every fourth to the first, as a rondo does. Others are new, so that music without an end is no loop.
         """
-        if self.phrase is None or self.num_heard < self.phrase:
+        if self.phrase is None or self.num_codes < self.phrase:
             return None
-        number, place = divmod(self.num_heard, self.phrase)
+        number, place = divmod(self.num_codes, self.phrase)
         if number % 2:
             return self.lately[0]
         return self.opening[place] if number % 4 == 0 else None
