@@ -57,6 +57,57 @@ def test_an_mp3_without_a_xing_frame_is_read_to_its_end(tmp_path, loud_first):
     assert probe(path).seconds is None, "a guess is no length"
 
 
+def in_wav(data: bytes) -> bytes:
+    """MP3 frames in a WAV file, as recorders and ffmpeg write them."""
+    fmt = struct.pack("<HHIIHHHHIHHH", 0x55, 1, RATE, 16000, 1, 0, 12, 1, 2, 418, 1, 0)
+    chunks = b"fmt " + struct.pack("<I", len(fmt)) + fmt + b"fact" + struct.pack("<II", 4, 0)
+    chunks += b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(in_wav, id="in a WAV file"),
+        pytest.param(lambda data: bytes(3000) + data, id="after zeros"),
+        pytest.param(lambda data: data[data.index(b"\xff\xfb", 4) - 7 :], id="from within a frame"),
+        pytest.param(lambda data: b"APETAGEX" + bytes(500) + data, id="after a tag that nobody reads"),
+    ],
+)
+def test_frames_are_found_wherever_they_begin(tmp_path, wrapped):
+    path = tmp_path / "a.mp3"
+    x = sound(True)
+    path.write_bytes(wrapped(without_xing(mp3(path, x))))
+    read = read_audio(path)[0][0]
+    assert len(x) - 2 * 1152 <= len(read) <= len(x) + 4 * 1152
+    assert probe(path).seconds is None
+
+
+def test_music_after_a_frame_that_is_cut_off_is_not_lost(tmp_path):
+    """A stream that broke off and began again: libsndfile stops there without a word."""
+    path = tmp_path / "a.mp3"
+    x = sound(True)
+    data = without_xing(mp3(path, x))
+    half = len(data) // 2 + 100
+    path.write_bytes(data[:half] + b"ID3\3\0\0\0\0\0\x64" + bytes(100) + data)
+    read = read_audio(path)[0][0]
+    assert len(read) > len(x) + RATE, "the first half holds the loud second, and more"
+
+
+def test_a_file_that_lacks_a_few_frames_is_read(tmp_path):
+    """Its Xing frame counts them all, and they go on after the hole."""
+    path = tmp_path / "a.mp3"
+    data = mp3(path, sound(True))
+    whole = len(read_audio(path)[0][0])
+    frames = list(containers._mpeg_frames(data, 0))
+    half, few, many = (frames[len(frames) // 2 + more][0] for more in (0, 10, 100))
+    path.write_bytes(data[:half] + bytes(50) + data[few:])
+    assert whole - RATE // 2 < len(read_audio(path)[0][0]) < whole
+    path.write_bytes(data[:half] + bytes(50) + data[many:])
+    with pytest.raises(AudioError, match="truncated"):
+        read_audio(path)
+
+
 def test_such_a_file_is_whole_in_a_corpus(tmp_path):
     (tmp_path / "music").mkdir()
     for index, loud_first in enumerate((True, False)):

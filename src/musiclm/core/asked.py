@@ -4,14 +4,15 @@ A tempo is a number beside the word for it. (Capitals, spaces and hyphens betwee
 
     tempo    = number unit | label number
     number   = 2 or 3 digits, if wanted with decimals: 120, 120.5, 120,5
-             | in words: ninety, one hundred and twenty, one twenty
+             | in words: ninety, one hundred and twenty, one twenty, one oh five; after a label from twenty on
     unit     = bpm | b.p.m. | beats per (a, /) minute (min)
     label    = tempo | bpm | MM | metronome | a note sign or "quarter (note)" and =
-               then, if wanted, of, is, at, to, :, =, about ...
-    range    = digits (unit) to ^ - ^ and digits unit: its middle, if its upper end is at most 1.5 times the lower;
-               else no tempo. Of "90 or 120 bpm" the first
+               then, if wanted, of, is, should be, at, to, :, =, about ...
+    range    = number (unit) to ^ - ^ and number unit, in words "to" alone
+             | label number to ^ - number | label between number and number
+               its middle, if its upper end is at most 1.5 times the lower; else no tempo. Of "90 or 120 bpm" the first
     no tempo = what is denied (not, no, never, other than, instead of ... 120 bpm)
-             | a bound (under, over, at least, up to 120 bpm; 120+ bpm)
+             | a bound (under, over, at least, up to 120 bpm; 120+ bpm, 120 bpm max)
 
 The first tempo that is not denied counts: "not 120 bpm but 90 bpm" asks for 90. Numbers without unit or label ask for
 nothing.
@@ -21,11 +22,11 @@ A key is a tonic and a mode.
     key      = tonic mode | mode key of tonic | (in ^ key of ^ key:) tonic, which is major
     tonic    = A to G, if wanted with # ♯ sharp or b ♭ flat
     mode     = major | minor | maj | min, minor also natural, harmonic or melodic
-             | m right after a capital (Am, F#m), after "in" or "key (of)", or alone between commas
+             | m right after a capital or a sharp (Am, c#m), after "in" or "key (of)", or alone between commas
 
 What may be an article or a chord is left alone. "a minor" is a key after "key of", and after "in" where the sentence
 ends or goes on with at, with or a number; "A minor" in the middle of a sentence also before commas and words such as
-"and", "for", "key", "scale"; so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord", "a major
+"and", "for", "that", "key", "scale"; so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord", "a major
 third" and other modes (D dorian) name none either. Denied keys are passed over as tempi are.
 """
 
@@ -47,16 +48,20 @@ _TENS = {
     for value, name in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
 }
 _AND_ONES = rf"(?:[ -](?:{'|'.join(_ONES)}))?"
-_BELOW_100 = rf"(?:(?:{'|'.join(_TENS)}){_AND_ONES}|{'|'.join(reversed(_SMALL))})"
-_WORDS = (
-    rf"(?:(?:a|one|two) hundred(?:(?: and)? {_BELOW_100})?"
-    rf"|(?:one|two)[ -](?:{'|'.join(_TENS)}|ten|eleven|twelve|\w+teen){_AND_ONES}|{_BELOW_100})"
+_TENS_AND_ONES = rf"(?:{'|'.join(_TENS)}){_AND_ONES}"
+_BELOW_100 = rf"(?:{_TENS_AND_ONES}|{'|'.join(reversed(_SMALL))})"
+_HUNDREDS = (
+    rf"(?:a|one|two) hundred(?:(?: and)? {_BELOW_100})?"
+    rf"|(?:one|two)[ -](?:{_TENS_AND_ONES}|ten|eleven|twelve|\w+teen|oh[ -](?:{'|'.join(_ONES)}))"
 )
+_WORDS = rf"(?:{_HUNDREDS}|{_BELOW_100})"
+_LARGE_WORDS = rf"(?:{_HUNDREDS}|{_TENS_AND_ONES})"  # "tempo: one drum" tells none
 _DIGITS = r"\d{2,3}(?:[.,]\d{1,2})?"
 
-_UNIT = r"(?:bpm\b|b\.p\.m\b\.?|beats?(?:\s*/\s*|[ -](?:per|a)[ -])min(?:ute)?s?\b)"
+_UNIT = r"(?:bpms?\b|b\.p\.m\b\.?|beats?(?:\s*/\s*|[ -](?:per|a)[ -])min(?:ute)?s?\b)"
 _ABOUT = (
-    r"(?:(?:about|around|approximately|approx\.?|roughly|circa|ca\.?|exactly|of|is|at|to|set to|was|be)\s+|[:=~≈]\s*)*"
+    r"(?:(?:about|around|approximately|approx\.?|roughly|circa|ca\.?|exactly|of|is|at|to|set to|was|be|from|range|"
+    r"(?:should|must|has to) be)\s+|[:=~≈]\s*)*"
 )
 _LABEL = (
     rf"(?:\b(?:tempo|bpm|m\.?m\.?|metronome(?:\s+mark(?:ing)?)?)\s*{_ABOUT}"
@@ -65,10 +70,12 @@ _LABEL = (
 _APART = r"(?<![\w.,:/%$€£])"  # what stands before a number is no part of it
 _ALONE = r"(?![\w%+/:]|[.,]\d)"  # nor what stands after it
 _JOIN = rf"\s{{0,3}}(?:{_UNIT})?\s{{0,3}}(?P<join>-|–|—|to|and|or)\s{{0,3}}"
+_NUMBER = rf"(?:{_DIGITS}|{_WORDS})"
 _TEMPO = re.compile(
-    rf"{_APART}(?:(?:(?P<low>{_DIGITS}){_JOIN}(?:about\s+)?)?(?P<high>{_DIGITS})|(?P<words>{_WORDS}))"
-    rf"[\s-]{{0,3}}{_UNIT}"
-    rf"|{_LABEL}(?P<low2>{_DIGITS})(?:\s*(?P<join2>-|–|—|to)\s*(?P<high2>{_DIGITS}))?{_ALONE}",
+    rf"{_APART}(?:(?P<low>{_DIGITS}){_JOIN}(?:about\s+)?|(?P<words>{_WORDS})\s+(?:{_UNIT}\s+)?(?P<to>to|or)\s+)?"
+    rf"(?P<high>{_NUMBER})[\s-]{{0,3}}{_UNIT}"
+    rf"|{_LABEL}(?P<between>between\s+)?(?P<low2>{_DIGITS}|{_LARGE_WORDS})"
+    rf"(?:\s*(?:-|–|—|to|(?(between)and|to))\s*(?P<high2>{_NUMBER}))?{_ALONE}",
     re.IGNORECASE,
 )
 
@@ -92,12 +99,14 @@ _BOUND_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _BOUND_AFTER = re.compile(
-    r"\s*(?:,\s*)?(?:or|and)\s+(?:more|less|faster|slower|above|below|over|under|up|higher|lower)\b", re.IGNORECASE
+    r"\s*(?:,\s*)?(?:(?:or|and)\s+(?:more|less|faster|slower|above|below|over|under|up|higher|lower)|"
+    r"(?:at\s+(?:the\s+)?)?(?:max(?:imum)?|min(?:imum)?|most|least|tops))\b",
+    re.IGNORECASE,
 )
 
 _CANDIDATE = re.compile(
     rf"(?<![\w#♯♭'’&-])(?P<letter>[A-Ga-g])(?P<sign>(?i:{SIGN}))?"
-    rf"(?:[ -]?(?P<mode>(?i:(?:natural |harmonic |melodic )?(?:major|minor|maj|min)))(?![\w#♯♭])|(?P<m>m)(?![\w#♯♭]))?"
+    rf"(?:[ –-]?(?P<mode>(?i:(?:natural |harmonic |melodic )?(?:major|minor|maj|min)))(?![\w#♯♭])|(?P<m>m)(?![\w#♯♭]))?"
 )
 _LABELLED = re.compile(
     r"(?:\b(?P<mode>major|minor)\s+)?\bkey(?:\s+signature)?(?:\s+(?:of|is|in)|\s*[:=–-])*\s*$", re.IGNORECASE
@@ -107,11 +116,11 @@ _LABEL_OF_KEY = re.compile(
     r"(?:\bin\s+)?(?:\bthe\s+)?(?:\b(?:major|minor)\s+)?(?:\bkey(?:\s+signature)?)?(?:\s+(?:of|is|in)|\s*[:=–-])*\s*$",
     re.IGNORECASE,
 )
-_CLAUSE_BEGINS = re.compile(r"(?:^|[,.;:(!?–—/\n\"“|])\s*$")
+_CLAUSE_BEGINS = re.compile(r"(?:^|[,.;:(\[!?–—/\n\"“|])\s*$")
 _ENDS = re.compile(r"\s*(?:$|[.,;:!?)\]/\"”–—|\n])")
 _ENDS_HARD = re.compile(r"\s*(?:$|[.;!?)\]\n])")
 _GOES_ON = re.compile(
-    r"\s+(?:at|with|and|for|by|on|but|or|using|played|featuring|from|to|then|as|like|throughout|please|"
+    r"\s+(?:at|with|and|for|by|on|but|or|using|played|featuring|from|to|then|as|like|that|which|who|while|throughout|please|"
     r"around|about|tempo|bpm|\d|-)",
     re.IGNORECASE,
 )
@@ -145,14 +154,14 @@ class Found:
 def find_tempo(text: str) -> Found | None:
     """The first tempo in numbers that a text asks for; `start` and `stop` enclose the number, or both of a range."""
     for match in _TEMPO.finditer(text):
-        given = [name for name in ("low", "high", "words", "low2", "high2") if match[name]]
+        given = [name for name in ("low", "words", "high", "low2", "high2") if match[name]]
         first, last = given[0], given[-1]
         before = text[max(0, match.start() - _NEAR) : match.start()]
         denied = _DENIED.search(before) and not _ONLY.search(before)
         if denied or _BOUND_BEFORE.search(before) or _BOUND_AFTER.match(text, match.end()):
             continue
         low, high = _number(match[first]), _number(match[last])
-        if (match["join"] or "").lower() == "or":
+        if (match["join"] or match["to"] or "").lower() == "or":
             high = low
         if max(low, high) > WIDEST_RANGE * min(low, high):
             continue
@@ -172,6 +181,8 @@ def _number(text: str) -> float:
         return float(text.replace(",", "."))
     total, hundreds = 0, 0
     words = [word for word in re.split(r"[\s-]+", text.lower()) if word != "and"]
+    if "oh" in words:
+        words[words.index("oh")] = "hundred"
     for index, word in enumerate(words):
         if word == "hundred":
             hundreds, total = max(1, total), 0
@@ -217,7 +228,7 @@ def _mode_of(match: re.Match[str], before: str, after: str, shouted: bool) -> st
     begins = bool(_CLAUSE_BEGINS.search(before))
     if match["m"]:  # Am
         alone = begins and (ends or bool(_GOES_ON_HARD.match(after)))
-        named = not letter.islower() and (labelled or after_in or alone)
+        named = (sign in {*"#♯"} or not letter.islower()) and (labelled or after_in or alone)
         return "minor" if named and not _CHORD.match(after) else ""
     if not match["mode"]:  # a tonic alone
         if _OTHER_MODE.match(after) or _CHORD.match(after):
@@ -225,7 +236,8 @@ def _mode_of(match: re.Match[str], before: str, after: str, shouted: bool) -> st
         if labelled and (ends or goes_on or _SCALE.match(after)):
             return (labelled["mode"] or "major").lower()
         strict = letter in "Aa" and not sign
-        named = after_in and not small and (ends or (goes_on and not strict))
+        goes_on = bool(_GOES_ON_HARD.match(after)) if strict else goes_on
+        named = after_in and not small and (ends or goes_on)
         return "major" if named else ""
     mode = "major" if match["mode"].lower().split()[-1].startswith("maj") else "minor"
     if _CHORD.match(after):

@@ -342,7 +342,7 @@ def _open(path: Path) -> Iterator[_Decoder]:
             decoder = stack.enter_context(_ffmpeg(path, "not a format of libsndfile"))
         if file is not None:
             try:
-                streams = containers.streams(path, file.format)
+                streams = containers.streams(path, "MP3" if _is_mp3(file) else file.format)
             except containers.Truncated as error:
                 raise AudioError(f"{path}: {error}; copy it again") from None
             seconds = _length_s(file, streams)
@@ -365,8 +365,11 @@ def _sndfile_blocks(
     before = 0
     for stream in streams:
         with contextlib.ExitStack() as stack:
-            if first.format == "MP3":  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
-                file = stack.enter_context(_SequentialFile(containers.pipe(containers.FilePart(path, stream))))
+            if _is_mp3(first):  # in a pipe, or only as much is read as the first frame's bitrate lets one guess
+                try:
+                    file = stack.enter_context(_SequentialFile(containers.pipe(containers.FilePart(path, stream))))
+                except soundfile.LibsndfileError as error:
+                    raise _damaged(path, before / form[0], error) from None
             elif stream.covers(path.stat().st_size):
                 file = first
             else:
@@ -383,11 +386,8 @@ def _sndfile_blocks(
                     frames += len(block)
                     yield block
             except (soundfile.LibsndfileError, RuntimeError) as error:
-                at_s = (before + frames) / file.samplerate
-                raise AudioError(
-                    f"{path}: damaged after {at_s:.1f} s ({_one_line(_reason(error))}); leave it out or copy it again"
-                ) from error
-            promised = stream.promised or (file.frames if file.frames < 1 << 62 else 0)
+                raise _damaged(path, (before + frames) / file.samplerate, error) from error
+            promised = max(stream.promised or 0, file.frames if file.frames < 1 << 62 else 0)
             # A header that promises more than there is; some encoders are off by a few frames, hence the half second.
             if frames < promised - file.samplerate // 2:
                 raise AudioError(
@@ -398,9 +398,20 @@ def _sndfile_blocks(
             before += frames
 
 
+def _is_mp3(file: soundfile.SoundFile) -> bool:
+    """Also one in a WAV file."""
+    return "MP3" in (file.format, file.subtype) or file.subtype == "MPEG_LAYER_III"
+
+
+def _damaged(path: Path, after_s: float, error: Exception) -> AudioError:
+    return AudioError(
+        f"{path}: damaged after {after_s:.1f} s ({_one_line(_reason(error))}); leave it out or copy it again"
+    )
+
+
 def _length_s(file: soundfile.SoundFile, streams: Sequence[containers.Stream]) -> float | None:
     """Seconds that a file's structure tells; None where they would be a guess."""
-    known = file.format != "MP3" and len(streams) == 1 and file.frames < 1 << 62
+    known = not _is_mp3(file) and len(streams) == 1 and file.frames < 1 << 62
     return file.frames / file.samplerate if known and 4 not in streams[0].patches else None
 
 

@@ -4,8 +4,9 @@
   the end of the file.
 - Ogg, FLAC and MP3 files may be several streams one after another (joined files, recorded broadcasts). libsndfile reads
   the first.
-- MP3: without a Xing frame libsndfile guesses the length from the first frame's bitrate and stops there, and a Xing
-  frame may count too few. Here frames are counted, and the file goes through a pipe, of which nobody can guess the
+- MP3, also in a WAV file: without a Xing frame libsndfile guesses the length from the first frame's bitrate and stops
+  there, a Xing frame may count too few, and after a frame that is cut off libsndfile may stop without a word. Here
+  frames are counted, each row of whole ones is a stream, and it goes through a pipe, of which nobody can guess the
   length.
 """
 
@@ -24,6 +25,8 @@ _UNKNOWN = 0x7FFFF000  # sizes from here on are what programs write that don't k
 _MISCOUNTED = 64  # bytes by which a WAV's `data` chunk may pass the end: a header counted in, not lost music
 _OGG_BEGINS = re.compile(rb"OggS\0[\x02\x03\x06\x07]")
 _FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\0\0\x22")
+_FEWEST_FRAMES = 4  # of MPEG audio in a row; fewer are chance
+_LOST_FRAMES = 20  # half a second that a damaged file may lack
 _FLAC_TOTAL = 8 + 13  # where the 36 bits of the number of samples begin, four bits late
 
 # MPEG audio, layer III: kbit/s and Hz by index
@@ -43,7 +46,7 @@ class Stream:
     start: int
     stop: int
     patches: Mapping[int, bytes] = field(default_factory=dict)
-    promised: int | None = None  # samples a channel that a patched header promised
+    promised: int | None = None  # samples a channel that there must be, whatever libsndfile takes from the header
 
     def covers(self, size: int) -> bool:
         """Whether this is the whole file as it is."""
@@ -51,7 +54,7 @@ class Stream:
 
 
 def streams(path: Path, kind: str) -> list[Stream]:
-    """The streams of a file, one at least. `kind` is libsndfile's name of its format.
+    """The streams of a file, one at least. `kind` is libsndfile's name of its format, "MP3" for that in a WAV file too.
 
     Raises: Truncated if the file is cut short, OSError if it can't be read.
     """
@@ -61,7 +64,8 @@ def streams(path: Path, kind: str) -> list[Stream]:
             return [Stream(0, 0)]
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-                return [_wav(data)]
+                whole = _wav(data)
+                return _mp3(data, _samples_of_wav(data)) if kind == "MP3" else [whole]
             if data[:4] == b"OggS":
                 return _ogg(data)
             if kind == "FLAC":
@@ -135,10 +139,7 @@ def pipe(part: FilePart) -> int:
 
 def _wav(data: mmap.mmap) -> Stream:
     """A WAV file with the size of its samples put right."""
-    size, at = len(data), 12
-    while at + 8 <= size and data[at : at + 4] != b"data":
-        length = struct.unpack_from("<I", data, at + 4)[0]
-        at += 8 + length + length % 2
+    size, at = len(data), _samples_of_wav(data) - 8
     if at + 8 > size:
         return Stream(0, size)
     length, there = struct.unpack_from("<I", data, at + 4)[0], size - at - 8
@@ -148,6 +149,15 @@ def _wav(data: mmap.mmap) -> Stream:
     if length < _UNKNOWN and length > there + _MISCOUNTED:
         raise Truncated(f"truncated, {there} of {length} bytes of samples are there")
     return Stream(0, size)
+
+
+def _samples_of_wav(data: mmap.mmap) -> int:
+    """Where the samples of a WAV file begin; past the end of a file that has none."""
+    size, at = len(data), 12
+    while at + 8 <= size and data[at : at + 4] != b"data":
+        length = struct.unpack_from("<I", data, at + 4)[0]
+        at += 8 + length + length % 2
+    return at + 8
 
 
 def _are_chunks(data: mmap.mmap, at: int) -> bool:
@@ -195,38 +205,56 @@ def _flac(data: mmap.mmap) -> list[Stream]:
     return made or [Stream(0, len(data))]
 
 
-def _mp3(data: mmap.mmap) -> list[Stream]:
-    """Streams begin at frames that tell of a whole one (Xing, Info, VBRI); counts that are too low are put right."""
-    starts: list[tuple[int, int]] = []  # of a stream, and of its number of frames in the frame that tells it, or -1
-    counts: list[int] = []
-    for at in _mpeg_frames(data):
+@dataclass
+class _Row:
+    """Frames of MPEG audio, one right behind the other."""
+
+    start: int
+    told: (
+        int | None
+    )  # place of the count in a first frame that tells of the others; -1: it tells no count; None: no such
+    num: int = 0  # of music
+
+
+def _mp3(data: mmap.mmap, begin: int = 0) -> list[Stream]:
+    """Streams begin at frames that tell of a whole one (Xing, Info, VBRI), and where frames go on after something else.
+
+    Counts of frames that are too low, or that count what goes on later, are put right.
+    """
+    size = len(data)
+    rows: list[_Row] = []
+    for at, follows in _mpeg_frames(data, begin):
         told = _place_of_count(data, at)
-        if told is not None or not starts:
-            starts.append((at if starts else 0, -1 if told is None else told))
-            counts.append(0)
-        counts[-1] += told is None
-    if not starts:
-        return [Stream(0, len(data))]
-    made = []
-    for index, (start, place) in enumerate(starts):
-        stop = starts[index + 1][0] if index + 1 < len(starts) else len(data)
-        patches = {}
-        if place > 0 and 0 < int.from_bytes(data[place : place + 4], "big") < counts[index]:
-            patches = {place: counts[index].to_bytes(4, "big")}
-        made.append(Stream(start, stop, patches))
-    return made
+        if told is not None or not follows:
+            rows.append(_Row(at, told))
+        rows[-1].num += told is None
+    rows = [row for row in rows if row.told is not None or row.num >= _FEWEST_FRAMES] or rows[:1]
+    if not rows:
+        return [Stream(begin, size)]
+    made: list[Stream] = []
+    stop, later = size, 0  # where the next stream begins, and frames of later rows that tell nothing of their own
+    for row in reversed(rows):
+        start = begin if row is rows[0] and data[begin : begin + 3] == b"ID3" else row.start
+        place, patches = row.told or 0, {}
+        count = int.from_bytes(data[place : place + 4], "big") if place > 0 else 0
+        if 0 < count < row.num or (later and row.num < count <= row.num + later + _LOST_FRAMES):
+            patches = {place: row.num.to_bytes(4, "big")}
+        samples = 1152 if data[row.start + 1] >> 3 & 3 == 3 else 576
+        made.append(Stream(start, stop, patches, row.num * samples))
+        stop, later = start, later + row.num if row.told is None else 0
+    return made[::-1]
 
 
-def _mpeg_frames(data: mmap.mmap) -> Iterator[int]:
-    """Where the frames of layer III begin.
+def _mpeg_frames(data: mmap.mmap, at: int) -> Iterator[tuple[int, bool]]:
+    """Where the frames of layer III begin, and whether each stands right behind another.
 
     Tags are passed over, and what is none of both as far as to two frames in a row.
     """
-    at, size, sure = 0, len(data), False
+    size, sure = len(data), False
     while at + 4 <= size:
         length = _frame_length(data, at)
         if length and (sure or at + length >= size or _frame_length(data, at + length)):
-            yield at
+            yield at, sure
             at, sure = at + length, True
             continue
         sure = False
