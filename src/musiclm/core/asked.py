@@ -26,8 +26,8 @@ A key is a tonic and a mode.
 
 What may be an article or a chord is left alone. "a minor" is a key after "key of", and after "in" where the sentence
 ends or goes on with at, with or a number; "A minor" in the middle of a sentence also before commas and words such as
-"and", "for", "that", "key", "scale"; so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord", "a major
-third" and other modes (D dorian) name none either. Denied keys are passed over as tempi are.
+"and", "for", "that", "key", "scale"; so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord",
+"a major third" and other modes (D dorian) name none either. Denied keys are passed over as tempi are.
 """
 
 import re
