@@ -32,7 +32,7 @@ from musiclm.evaluate.adherence import CONCEPTS, Prompt, concept_scores, load_pr
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.joints import goes_on
 from musiclm.generate.session import MusicLM
-from musiclm.generate.story import Section, Story
+from musiclm.generate.story import Story, StorySection
 from musiclm.listen.judge import Judge
 from musiclm.listen.music import describe
 from musiclm.listen.signal import sanity, seam_ratio
@@ -109,7 +109,7 @@ def stories(model: MusicLM, num: int, blend_s: float, folder: Path) -> dict[str,
     chosen = told(num)
     clips: dict[str, list[np.ndarray]] = {"stories": [], "plain": []}
     for number, prompts in enumerate(chosen):
-        sections = [Section(at_s=SECTION_S * i, prompt=prompt.text.strip()) for i, prompt in enumerate(prompts)]
+        sections = [StorySection(at_s=SECTION_S * i, prompt=prompt.text.strip()) for i, prompt in enumerate(prompts)]
         story = Story(sections=tuple(sections), blend_s=blend_s)
         for name, prompt in (("stories", story), ("plain", sections[0].prompt)):
             path = folder / f"{name} {number}.flac"

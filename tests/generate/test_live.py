@@ -11,7 +11,7 @@ import pytest
 from musiclm.core.bundle import Bundle
 from musiclm.generate.live import Live
 from musiclm.generate.session import MusicLM
-from musiclm.generate.story import Section, Story
+from musiclm.generate.story import Story, StorySection
 from tests.mock import mock_bundle
 
 
@@ -28,7 +28,9 @@ def four(tmp_path_factory: pytest.TempPathFactory) -> MusicLM:
 
 def told_again(live: Live, blend_s: float = 0.0) -> Story:
     """What was played, as a story."""
-    return Story(sections=tuple(Section(at_s=at_s, prompt=prompt) for at_s, prompt in live.played), blend_s=blend_s)
+    return Story(
+        sections=tuple(StorySection(at_s=at_s, prompt=prompt) for at_s, prompt in live.played), blend_s=blend_s
+    )
 
 
 @pytest.mark.parametrize(("which", "blend_s"), [("model", 2.0), ("four", 0.0)])

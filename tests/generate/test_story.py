@@ -20,7 +20,7 @@ from musiclm.generate.schedule import Condition, Schedule
 from musiclm.generate.session import MusicLM
 from musiclm.generate.steer import Steer, Steering, between, metronome
 from musiclm.generate.storm import StormAcoustic, StormSampling
-from musiclm.generate.story import Section, Story, blend, clock, load_story, of_prompts, parse_time
+from musiclm.generate.story import Story, StorySection, blend, clock, load_story, of_prompts, parse_time
 from musiclm.generate.take import describe_take, load_take
 from musiclm.nn.sampling import Sampling, uniforms
 from tests.generate.test_autoregressive import MULAN, WARM, make
@@ -56,9 +56,9 @@ def test_a_file_is_read_section_by_section(tmp_path: Path) -> None:
     story = load_story(path, 4)
     assert story == Story(
         sections=(
-            Section(at_s=0.0, prompt="calm piano"),
-            Section(at_s=30.0, prompt="heavy metal with drums", tempo_bpm=150.0, key_name="E minor"),
-            Section(at_s=65.5, prompt="ambient pads # in the distance", key_name="B flat major"),
+            StorySection(at_s=0.0, prompt="calm piano"),
+            StorySection(at_s=30.0, prompt="heavy metal with drums", tempo_bpm=150.0, key_name="E minor"),
+            StorySection(at_s=65.5, prompt="ambient pads # in the distance", key_name="B flat major"),
         ),
         blend_s=4.0,
     )
@@ -181,9 +181,12 @@ def test_tempi_of_a_blend_meet_by_ratio_and_keys_change_half_way() -> None:
 
 def test_tempo_and_key_of_the_whole_of_a_section_and_of_its_prompt() -> None:
     whole, asked = Steer(tempo_bpm=100.0, beat=0.5), "at 90 BPM in D minor"
-    free, own = Section(at_s=0.0, prompt=asked), Section(at_s=0.0, prompt=asked, tempo_bpm=80.0, key_name="A minor")
+    free, own = (
+        StorySection(at_s=0.0, prompt=asked),
+        StorySection(at_s=0.0, prompt=asked, tempo_bpm=80.0, key_name="A minor"),
+    )
 
-    def heard(section: Section, steer: Steer) -> tuple[float | None, str | None]:
+    def heard(section: StorySection, steer: Steer) -> tuple[float | None, str | None]:
         steer = section.set_in(steer).as_asked(section.prompt)
         return steer.tempo_bpm, steer.key_name
 

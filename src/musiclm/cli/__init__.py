@@ -44,7 +44,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     *(train.train, plan.plan, train.label, train.tokenize, train.bundle, push.push),
     *(evaluate.evaluate, evaluate.match, bench.bench, inspect.inspect, serve.serve),
 )
-app.command(cls=generate.Generate)(generate.generate)
+app.command(cls=generate.GenerateCommand)(generate.generate)
 for command in COMMANDS:
     app.command()(command)
 app.command("continue")(take.continue_)

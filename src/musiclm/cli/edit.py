@@ -5,24 +5,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from musiclm.cli.generate import (
+from musiclm.cli.music import (
     Acoustic,
-    Bars,
     Beat,
-    Guidance,
-    KeepTake,
-    Key,
-    Levels,
+    Place,
+    Saving,
     Seed,
-    Temperature,
-    Tempo,
+    Target,
+    Wishes,
+    check_length,
     free_paths,
+    grouped,
     open_model,
+    output_option,
+    source_of,
     write_made,
 )
-from musiclm.cli.options import Device, Model, Threads, checked_by, progress_bar, use_threads
+from musiclm.cli.options import checked_by
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig
@@ -49,12 +49,6 @@ def _check_start(start_s: float) -> None:
     check_span(start_s, None)
 
 
-def _check_duration(duration_s: float) -> None:
-    from musiclm.generate.checks import check_duration
-
-    check_duration(duration_s)
-
-
 File = Annotated[Path, typer.Argument(help="Any audio file, or a take (FILE.take).")]
 Prompt = Annotated[
     str | None, typer.Argument(help="What is made anew is to be like; by default as the take was asked for, or is.")
@@ -71,10 +65,10 @@ NumDrafts = Annotated[
 
 
 def _output(suffix: str) -> Any:
-    text = f"wav, flac, ogg, opus or mp3. By default FILE-{suffix}.wav, if none is there."
-    return Annotated[Path | None, typer.Option("--output", "-o", help=text)]
+    return output_option(f"wav, flac, ogg, opus or mp3. By default FILE-{suffix}.wav, if none is there.")
 
 
+@grouped
 def repaint(
     file: File,
     prompt: Prompt = None,
@@ -82,19 +76,13 @@ def repaint(
     stop_s: Annotated[float | None, typer.Option("--to", help="Seconds; by default to the end.")] = None,
     drafts: NumDrafts = 4,
     seed: Seed = 0,
-    temperature: Temperature = None,
-    guidance: Guidance = None,
-    tempo: Tempo = None,
-    key: Key = None,
+    *,
+    wishes: Wishes,
     beat: Beat = None,
     acoustic: Acoustic = None,
-    levels: Levels = None,
-    model: Model = "base",
-    device: Device = "cpu",
-    threads: Threads = None,
     output: _output("repainted") = None,  # type: ignore[valid-type]
-    take: KeepTake = False,
-    progress: Bars = True,
+    saving: Saving,
+    place: Place,
 ) -> None:
     """Make a span of a recording or a take anew, so that it fits both sides.
 
@@ -102,7 +90,6 @@ def repaint(
     """
     from musiclm.generate.edit import check_span
     from musiclm.generate.edit import repaint as edited
-    from musiclm.generate.wishes import wished
 
     checked_by(lambda stop: check_span(start_s, stop))(stop_s)
 
@@ -115,10 +102,10 @@ def repaint(
         first, last, total = (n / rate for n in (span.start_samples, span.stop_samples, span.total_samples))
         return f"repaints {first:.2f} to {last:.2f} s of {file}, which has {total:.2f} s"
 
-    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
-    _run(file, "repainted", prompt, ready, told, wishes, model, device, threads, output, take, progress)
+    _run(file, "repainted", prompt, ready, told, wishes.settings(acoustic, beat), output, saving, place)
 
 
+@grouped
 def vary(
     file: File,
     prompt: Prompt = None,
@@ -130,23 +117,16 @@ def vary(
         ),
     ] = 0.3,
     seed: Seed = 0,
-    temperature: Temperature = None,
-    guidance: Guidance = None,
-    tempo: Tempo = None,
-    key: Key = None,
+    *,
+    wishes: Wishes,
     beat: Beat = None,
     acoustic: Acoustic = None,
-    levels: Levels = None,
-    model: Model = "base",
-    device: Device = "cpu",
-    threads: Threads = None,
     output: _output("varied") = None,  # type: ignore[valid-type]
-    take: KeepTake = False,
-    progress: Bars = True,
+    saving: Saving,
+    place: Place,
 ) -> None:
     """Make a recording or a take again, more or less the same."""
     from musiclm.generate.edit import vary as edited
-    from musiclm.generate.wishes import wished
 
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, strength, prompt, seed, config)
@@ -156,10 +136,10 @@ def vary(
             f"varies {file}, {about.duration_s:.2f} s: each semantic code is drawn anew with probability {strength:g}"
         )
 
-    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
-    _run(file, "varied", prompt, ready, told, wishes, model, device, threads, output, take, progress)
+    _run(file, "varied", prompt, ready, told, wishes.settings(acoustic, beat), output, saving, place)
 
 
+@grouped
 def loop(
     file: File,
     prompt: Prompt = None,
@@ -167,25 +147,19 @@ def loop(
         float | None,
         typer.Option(
             help="Seconds, near which whole bars are; by default as many as there are.",
-            callback=checked_by(_check_duration),
+            callback=checked_by(check_length),
         ),
     ] = None,
     start_s: From = 0.0,
-    tempo: Tempo = None,
     beats: Annotated[int, typer.Option(help="Beats in a bar.", min=1, max=16)] = 4,
     drafts: NumDrafts = 4,
     seed: Seed = 0,
-    temperature: Temperature = None,
-    guidance: Guidance = None,
-    key: Key = None,
+    *,
+    wishes: Wishes,
     acoustic: Acoustic = None,
-    levels: Levels = None,
-    model: Model = "base",
-    device: Device = "cpu",
-    threads: Threads = None,
     output: _output("loop") = None,  # type: ignore[valid-type]
-    take: KeepTake = False,
-    progress: Bars = True,
+    saving: Saving,
+    place: Place,
 ) -> None:
     """Make whole bars of a recording or a take that run into their own beginning.
 
@@ -193,10 +167,9 @@ def loop(
     prompt, that of the take, or measured.
     """
     from musiclm.generate.edit import loop as edited
-    from musiclm.generate.wishes import wished
 
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
-        return edited(loaded, file, duration, start_s, tempo, prompt, seed, config, drafts, beats)
+        return edited(loaded, file, duration, start_s, wishes.tempo, prompt, seed, config, drafts, beats)
 
     def told(about: "About") -> str:
         assert about.loop is not None
@@ -206,8 +179,7 @@ def loop(
             f"tempo {about.loop.tempo_bpm:.2f} BPM ({about.loop.tempo_from}): {whole}, the last {redone_s:.2f} s anew"
         )
 
-    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, None)
-    _run(file, "loop", prompt, ready, told, wishes, model, device, threads, output, take, progress)
+    _run(file, "loop", prompt, ready, told, wishes.settings(acoustic), output, saving, place)
 
 
 def _run(
@@ -216,37 +188,23 @@ def _run(
     prompt: str | None,
     ready: "Callable[[MusicLM, GenerateConfig | None], Edit]",
     told: "Callable[[About], str]",
-    wishes: dict[str, Any],
-    model: str,
-    device: str,
-    threads: int | None,
+    settings: dict[str, Any],
     output: Path | None,
-    keep_take: bool,
-    progress: bool,
+    saving: Saving,
+    place: Place,
 ) -> None:
     """What the three commands have in common. ready: the edit, of a bundle and its settings; told: a line about it."""
-    from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.take import SUFFIX, check_current, load_take
 
     if prompt is not None:
         prompt = check_prompt(prompt)
-    parent = None
-    if file.suffix == SUFFIX:
-        take = load_take(file)
-        check_current(take)
-        parent = take.about
-    else:
-        probe(file)
-    (path,) = free_paths(output, 1, keep_take, file.with_name(f"{file.stem}-{suffix}.wav"), [file])
-    use_threads(threads)
+    parent = source_of(file)
+    (path,) = free_paths(output, 1, saving.take, file.with_name(f"{file.stem}-{suffix}.wav"), [file])
     said = prompt or (parent.prompt if parent else None)
-    loaded, config = open_model(model, device, said, wishes, base=parent.config if parent else None)
+    loaded, config = open_model(place, said, settings, base=parent.config if parent else None)
     edit = ready(loaded, config)
     print(told(edit.about))
-    with progress_bar(Console(stderr=True), progress) as bars:
-        line, made = write_made(edit.blocks, edit.about, path, bars, keep_take, ask_take=True)
-    print(line)
+    made = write_made(edit.blocks, edit.about, Target(path, saving), ask_take=True)
     assert made is not None
     print(_outcome(made.about), end="")
 

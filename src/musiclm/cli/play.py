@@ -5,30 +5,28 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from musiclm.cli.generate import (
+from musiclm.cli.music import (
     Beat,
     Blend,
-    Guidance,
-    Key,
-    Levels,
+    Place,
     Raw,
     Seed,
-    Temperature,
-    Tempo,
     Tune,
+    Wishes,
     check_melody,
     check_pipe,
     followed,
+    grouped,
     open_model,
+    output_option,
     piped,
     tell_understood,
 )
-from musiclm.cli.options import Device, Model, Threads, checked_by, use_threads
+from musiclm.cli.options import checked_by
 
 if TYPE_CHECKING:
     from musiclm.core.speakers import Pipe, Speakers
@@ -47,6 +45,7 @@ def _check_length(duration_s: float) -> None:
         raise ValueError(f"the duration is {duration_s} s; it must be 0.5 s or more")
 
 
+@grouped
 def play(
     prompt: Annotated[
         str | None, typer.Argument(help="What the music is like at first; none: whatever the models make.")
@@ -63,26 +62,18 @@ def play(
         ),
     ] = 0.4,
     seed: Seed = 0,
-    temperature: Temperature = None,
-    guidance: Guidance = None,
-    tempo: Tempo = None,
-    key: Key = None,
-    beat: Beat = None,
-    levels: Levels = None,
-    model: Model = "base",
-    device: Device = "cpu",
-    threads: Threads = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="- sends WAV to standard output, as for `| ffplay -`.")
-    ] = None,
-    raw: Raw = False,
     melody: Tune = None,
+    *,
+    wishes: Wishes,
+    beat: Beat = None,
+    output: output_option("- sends WAV to standard output, as for `| ffplay -`.") = None,  # type: ignore[valid-type]
+    raw: Raw = False,
+    place: Place,
 ) -> None:
     """Play music without an end. A line typed meanwhile is the next prompt; Ctrl-D or Ctrl-C ends it."""
     from musiclm.core.audio import SAMPLE_RATE_HZ
     from musiclm.core.speakers import Pipe, Speakers
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
@@ -90,11 +81,9 @@ def play(
     if output is not None and str(output) != "-":
         raise typer.BadParameter(f"-o {output}: play writes to - only; `musiclm generate` makes files")
     check_melody(melody)
-    use_threads(threads)
-    wishes = wished(None, levels, temperature, guidance, tempo, key, beat)
     with piped(output) as out:
         speakers = Speakers(SAMPLE_RATE_HZ, ahead) if out is None else None  # what is missing is said at once
-        loaded, config = open_model(model, device, prompt, wishes)
+        loaded, config = open_model(place, prompt, wishes.settings(beat=beat))
         tune = followed(loaded, melody, float("inf") if duration is None else duration)
         live = loaded.live(prompt, seed, config, melody=tune)
         tell_understood(loaded, config, prompt)

@@ -4,38 +4,36 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from musiclm.cli.generate import (
+from musiclm.cli.music import (
     Acoustic,
-    Bars,
     Beat,
     Duration,
-    Guidance,
-    KeepTake,
-    Key,
-    Levels,
+    Place,
+    Saving,
     Seed,
-    Temperature,
-    Tempo,
+    Target,
     Tune,
+    Wishes,
     check_melody,
     followed,
     free_paths,
+    grouped,
     make,
     open_model,
+    output_option,
+    source_of,
 )
-from musiclm.cli.options import Device, Model, Threads, progress_bar, use_threads
+from musiclm.cli.options import Device, Model
 
 NewOnly = Annotated[bool, typer.Option("--new-only", help="Without the given part: the sound begins at the joint.")]
 
 
 def render(
     file: Annotated[Path, typer.Argument(help="A take: what `generate --take` wrote.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="wav, flac, ogg, opus or mp3. By default FILE.wav, if none is there."),
-    ] = None,
+    output: output_option(  # type: ignore[valid-type]
+        "wav, flac, ogg, opus or mp3. By default FILE.wav, if none is there."
+    ) = None,
     model: Model = "base",
     device: Device = "cpu",
     new_only: NewOnly = False,
@@ -63,6 +61,7 @@ def render(
     print(f"{target}: {take.about.sound_samples / rate:.2f} s of the take {take.id[:12]}")
 
 
+@grouped
 def continue_(
     file: Annotated[Path, typer.Argument(help="Any audio file, or a take (FILE.take).")],
     prompt: Annotated[
@@ -71,50 +70,31 @@ def continue_(
     duration: Duration = 10.0,
     new_only: NewOnly = False,
     seed: Seed = 0,
-    temperature: Temperature = None,
-    guidance: Guidance = None,
-    tempo: Tempo = None,
-    key: Key = None,
+    melody: Tune = None,
+    *,
+    wishes: Wishes,
     beat: Beat = None,
     acoustic: Acoustic = None,
-    levels: Levels = None,
-    model: Model = "base",
-    device: Device = "cpu",
-    threads: Threads = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="wav, flac, ogg, opus or mp3. By default FILE-continued.wav, if none is there."
-        ),
-    ] = None,
-    melody: Tune = None,
-    take: KeepTake = False,
-    progress: Bars = True,
+    output: output_option(  # type: ignore[valid-type]
+        "wav, flac, ogg, opus or mp3. By default FILE-continued.wav, if none is there."
+    ) = None,
+    saving: Saving,
+    place: Place,
 ) -> None:
     """Go on with music that is there: a recording, or a take.
 
     The given part stays as it is up to the last whole frame of the codes, where the new music begins after a cross-fade
     of 50 ms. A melody begins there, too; without one the rest of the take's own is followed.
     """
-    from musiclm.core.audio import probe
     from musiclm.generate.checks import check_prompt
-    from musiclm.generate.take import SUFFIX, check_current, load_take
-    from musiclm.generate.wishes import wished
 
     if prompt is not None:
         prompt = check_prompt(prompt)
-    own = None
-    if file.suffix == SUFFIX:
-        parent = load_take(file)
-        check_current(parent)
-        own = parent.about.prompt
-    else:
-        probe(file)
+    parent = source_of(file)
     inputs = [file, *check_melody(melody)]
-    (path,) = free_paths(output, 1, take, file.with_name(f"{file.stem}-continued.wav"), inputs)
-    use_threads(threads)
-    wishes = wished(acoustic, levels, temperature, guidance, tempo, key, beat)
-    loaded, config = open_model(model, device, prompt or own, wishes)
+    (path,) = free_paths(output, 1, saving.take, file.with_name(f"{file.stem}-continued.wav"), inputs)
+    own = parent.prompt if parent else None
+    loaded, config = open_model(place, prompt or own, wishes.settings(acoustic, beat))
     tune = followed(loaded, melody, duration)
     given = loaded.given(file)
     config = loaded.about(prompt, duration, seed, config, given, new_only).config
@@ -126,6 +106,5 @@ def continue_(
     )
     if tune is None and given.melody is not None:
         print(f"follows the rest of {given.melody.file.name}")
-    with progress_bar(Console(stderr=True), progress) as bars:
-        line = make(loaded, prompt, duration, seed, config, path, bars, given, new_only, take, melody=tune)
-    print(line)
+    target = Target(path, saving)
+    make(loaded, prompt, duration, seed, config, target, given=given, new_only=new_only, melody=tune)

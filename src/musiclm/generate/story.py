@@ -34,7 +34,7 @@ _OPTION = re.compile(rf"(?<!\S)(tempo|key)=(?:\"([^\"]*)\"|({_KEY}))(?!\S)", re.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class StorySection:
     """What the music is to be like from a time on."""
 
     at_s: float
@@ -50,7 +50,7 @@ class Section:
         Steer(tempo_bpm=self.tempo_bpm, key_name=self.key_name)  # raises for what these can't be
 
     @classmethod
-    def parse(cls, line: str) -> "Section":
+    def parse(cls, line: str) -> "StorySection":
         """A line such as "0:30 heavy metal tempo=150". Raises: ValueError."""
         time, _, rest = typed_text(line, "the line").strip().partition(" ")
         at_s = parse_time(time)
@@ -92,7 +92,7 @@ class Step:
 class Story:
     """Sections in order, the first at 0 s."""
 
-    sections: tuple[Section, ...]
+    sections: tuple[StorySection, ...]
     blend_s: float = 0.0  # how long a change takes, no longer than its section; half a second or less is at once
 
     def __post_init__(self) -> None:
@@ -111,12 +111,12 @@ class Story:
     @classmethod
     def parse(cls, text: str, blend_s: float = 0.0, name: str = "the story") -> "Story":
         """Of a file's text. Raises: ValueError that names the file and the line."""
-        sections: list[Section] = []
+        sections: list[StorySection] = []
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             try:
-                sections.append(Section.parse(line))
+                sections.append(StorySection.parse(line))
                 if len(sections) > 1 or sections[0].at_s:
                     cls(sections=tuple(sections))  # so that what does not fit is known by its line
             except ValueError as error:
@@ -140,7 +140,7 @@ class Story:
                 "make it longer, or leave the section out"
             )
 
-    def at(self, time_s: float) -> Section:
+    def at(self, time_s: float) -> StorySection:
         """The section that holds at a time; the first one before the beginning as well."""
         return next((one for one in reversed(self.sections) if one.at_s <= time_s), self.sections[0])
 
@@ -212,8 +212,8 @@ def load_story(path: str | Path, blend_s: float = 0.0) -> Story:
 
 def of_prompts(prompt: str, changes: Sequence[str], blend_s: float = 0.0) -> Story:
     """A prompt from the beginning, and changes as lines such as "0:30 heavy metal". Raises: ValueError."""
-    sections = [Section(at_s=0.0, prompt=check_prompt(prompt)), *(Section.parse(line) for line in changes)]
+    sections = [StorySection(at_s=0.0, prompt=check_prompt(prompt)), *(StorySection.parse(line) for line in changes)]
     return Story(sections=tuple(sections), blend_s=blend_s)
 
 
-__all__ = ["Section", "Story", "load_story"]
+__all__ = ["Story", "StorySection", "load_story"]

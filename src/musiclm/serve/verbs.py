@@ -27,7 +27,7 @@ from musiclm.generate.melody import Melody
 from musiclm.generate.music import tags_of
 from musiclm.generate.session import MusicLM, Progress
 from musiclm.generate.splice import Blocks
-from musiclm.generate.story import MAX_BLEND_S, Section, Story, check_blend
+from musiclm.generate.story import MAX_BLEND_S, Story, StorySection, check_blend
 from musiclm.generate.take import (
     MOST_DRAFTS,
     About,
@@ -194,7 +194,7 @@ class Following(Drawing):
         return context.store.source(entry)
 
 
-class Generate(Following):
+class GenerateRequest(Following):
     """Music from a sentence, or from none."""
 
     verb: ClassVar[str] = "generate"
@@ -245,7 +245,7 @@ class Generate(Following):
         return Piece(model.about(*rest, melody=melody), blocks)
 
 
-class Continue(Following):
+class ContinueRequest(Following):
     """Music that goes on from a take or an upload. Without a prompt it stays as it was."""
 
     verb: ClassVar[str] = "continue"
@@ -275,7 +275,7 @@ class Continue(Following):
         return Piece(model.about(*rest, given, self.new_only, melody), blocks)
 
 
-class Render(_Request):
+class RenderRequest(_Request):
     """The sound of a take again, from its codes: the same bytes."""
 
     verb: ClassVar[str] = "render"
@@ -302,7 +302,7 @@ class Render(_Request):
         return Piece(take.about, lambda on_progress, on_take: sound_of(take, codec, path.parent))
 
 
-class StorySection(_Request):
+class SectionRequest(_Request):
     """What the music is to be like from a time on."""
 
     at_s: Annotated[float, Field(ge=0, lt=MAX_DURATION_S, description="From when on; 0 for the first.")]
@@ -315,7 +315,7 @@ class StorySection(_Request):
     )
 
 
-class TellStory(Following):
+class StoryRequest(Following):
     """Music that follows prompts by time."""
 
     verb: ClassVar[str] = "story"
@@ -334,7 +334,7 @@ class TellStory(Following):
         }
     )
     sections: Annotated[
-        list[StorySection], Field(min_length=1, max_length=600, description="In order of time, the first at 0.")
+        list[SectionRequest], Field(min_length=1, max_length=600, description="In order of time, the first at 0.")
     ]
     blend_s: Annotated[
         float, AfterValidator(check_blend), Field(ge=0, le=MAX_BLEND_S, description="How long a change takes; 0: none.")
@@ -344,7 +344,7 @@ class TellStory(Following):
     def story(self) -> Story:
         """Raises: ValueError for sections out of order, or beyond the end."""
         sections = [
-            Section(at_s=one.at_s, prompt=one.prompt, tempo_bpm=one.tempo_bpm, key_name=one.key)
+            StorySection(at_s=one.at_s, prompt=one.prompt, tempo_bpm=one.tempo_bpm, key_name=one.key)
             for one in self.sections
         ]
         story = Story(sections=tuple(sections), blend_s=self.blend_s)
@@ -406,7 +406,7 @@ Drafts = Annotated[
 ]
 
 
-class Repaint(_Editing):
+class RepaintRequest(_Editing):
     """A span of a take or an upload made anew, so that it fits both sides."""
 
     verb: ClassVar[str] = "repaint"
@@ -430,7 +430,7 @@ class Repaint(_Editing):
         return repaint(model, source, self.from_s, self.to_s, self.prompt, self.seed, config, self.drafts)
 
 
-class Vary(_Editing):
+class VaryRequest(_Editing):
     """A take or an upload again, more or less the same."""
 
     verb: ClassVar[str] = "vary"
@@ -443,7 +443,7 @@ class Vary(_Editing):
         return vary(model, source, self.strength, self.prompt, self.seed, config)
 
 
-class MakeLoop(_Editing):
+class LoopRequest(_Editing):
     """Whole bars of a take or an upload that run into their own beginning."""
 
     verb: ClassVar[str] = "loop"
@@ -466,5 +466,14 @@ class MakeLoop(_Editing):
 
 
 VERBS: dict[str, type[BaseModel]] = {
-    request.verb: request for request in (Generate, TellStory, Continue, Repaint, Vary, MakeLoop, Render)
+    request.verb: request
+    for request in (
+        GenerateRequest,
+        StoryRequest,
+        ContinueRequest,
+        RepaintRequest,
+        VaryRequest,
+        LoopRequest,
+        RenderRequest,
+    )
 }

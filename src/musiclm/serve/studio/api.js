@@ -35,8 +35,10 @@ export const start = async (verb, request) => (await answer(`v1/${verb}`, asJson
 export const cancel = (job) => answer(`v1/jobs/${job}`, { method: "DELETE" });
 export const change = async (take, what) => (await answer(`v1/takes/${take}`, asJson("PATCH", what))).json();
 export const remove = (take) => answer(`v1/takes/${take}`, { method: "DELETE" });
-export const upload = async (file) =>
-  (await answer(`v1/uploads?name=${encodeURIComponent(file.name.slice(0, 200))}`, { method: "POST", body: file })).json();
+export const upload = async (file) => {
+  const name = encodeURIComponent(file.name.slice(0, 200));
+  return (await answer(`v1/uploads?name=${name}`, { method: "POST", body: file })).json();
+};
 
 /** Tells of a job until it has ended; what it was then. */
 export function follow(job, onProgress) {

@@ -90,7 +90,9 @@ function load(url, what, playing, marks = []) {
   player?.close();
   player = new Player(url);
   heard = what;
-  for (const name of ["play", "pause", "timeupdate", "ended", "loadedmetadata"]) player.addEventListener(name, showTime);
+  for (const name of ["play", "pause", "timeupdate", "ended", "loadedmetadata"]) {
+    player.addEventListener(name, showTime);
+  }
   const mine = player;
   player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && heard.take) complain(error); });
   $("#repeat").checked = player.loop = what.take?.verb === "loop";
@@ -147,9 +149,16 @@ function tell(take) {
     return element;
   };
   const verbs = midi ? [] : Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
-  const buttons = verbs.map(([verb, told]) => button(told.action, () => { compose.use(verb, take); compose.reveal(); }));
+  const buttons = verbs.map(([verb, told]) => button(told.action, () => {
+    compose.use(verb, take);
+    compose.reveal();
+  }));
   if (take.kind === "upload" && service.can_follow) {
-    buttons.push(button("Follow its melody", () => { compose.use("generate"); melody.follow(take); compose.reveal(); }));
+    buttons.push(button("Follow its melody", () => {
+      compose.use("generate");
+      melody.follow(take);
+      compose.reveal();
+    }));
   }
   const kept = button(take.kept ? "★ Kept" : "☆ Keep", () => attempt(() => keep(takes.find(take.id))));
   kept.setAttribute("aria-pressed", String(take.kept));
@@ -172,8 +181,14 @@ function downloads(take) {
   if (take.kind === "take") links.push(link(`v1/takes/${take.id}/codes.take`, "Take, for the command line"));
   const details = make("details", {}, make("summary", { className: "button small", textContent: "Download" }),
     make("div", { className: "menu" }, ...links));
-  details.addEventListener("keydown", (event) => { if (event.key === "Escape") { details.open = false; $("summary", details).focus(); } });
-  details.addEventListener("focusout", (event) => { if (!details.contains(event.relatedTarget)) details.open = false; });
+  details.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    details.open = false;
+    $("summary", details).focus();
+  });
+  details.addEventListener("focusout", (event) => {
+    if (!details.contains(event.relatedTarget)) details.open = false;
+  });
   return details;
 }
 
@@ -214,7 +229,8 @@ async function remove(take) {
 async function upload(file) {
   const { upload_bytes: most } = service.limits;
   if (file.size > most) {
-    throw new Error(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; ${Math.floor(most / 1e6)} MB are taken at most.`);
+    const [has, may] = [Math.ceil(file.size / 1e6), Math.floor(most / 1e6)];
+    throw new Error(`${file.name} has ${has} MB; ${may} MB are taken at most.`);
   }
   say("The file is being sent.");
   const take = await api.upload(file);

@@ -122,7 +122,7 @@ export class Compose {
 
   _strength() {
     const value = Number(this.form.elements.strength.value);
-    const words = value < 0.05 ? "the same notes, another sound" : value > 0.95 ? "a cousin" : `${Math.round(value * 100)} %`;
-    $(".range output").textContent = words;
+    const words = value < 0.05 ? "the same notes, another sound" : value > 0.95 ? "a cousin" : "";
+    $(".range output").textContent = words || `${Math.round(value * 100)} %`;
   }
 }

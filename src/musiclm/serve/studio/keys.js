@@ -108,7 +108,9 @@ export class Keys {
         this._press(event.pointerId, Number(key.dataset.index));
       }
     });
-    for (const name of ["pointerup", "pointercancel"]) document.addEventListener(name, (event) => this._release(event.pointerId));
+    for (const name of ["pointerup", "pointercancel"]) {
+      document.addEventListener(name, (event) => this._release(event.pointerId));
+    }
     element.addEventListener("click", (event) => { // without a pointer, and not by Enter: what reads the screen does it
       const key = event.target.closest(".octave button");
       if (!key || event.detail) return;
@@ -127,7 +129,9 @@ export class Keys {
       event.stopPropagation();
     });
     element.addEventListener("keyup", (event) => this._release(event.code));
-    element.addEventListener("focusout", (event) => { if (!element.contains(event.relatedTarget)) this._releaseAll(); });
+    element.addEventListener("focusout", (event) => {
+      if (!element.contains(event.relatedTarget)) this._releaseAll();
+    });
   }
 
   /** One key of all is reached by Tab, the others from there by arrows. */

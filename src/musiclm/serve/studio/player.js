@@ -170,7 +170,8 @@ export class Player extends EventTarget {
   _tick() {
     this._schedule();
     this._tell("timeupdate");
-    if (!this._loop && this.samples.length && this._next >= this.samples.length && this.currentTime >= this.duration - 1e-3) {
+    const planned = this.samples.length > 0 && this._next >= this.samples.length;
+    if (!this._loop && planned && this.currentTime >= this.duration - 1e-3) {
       this.pause();
       this._at = this.samples.length;
       this.ended = true;
@@ -245,7 +246,8 @@ function headOf(bytes) {
   for (let at = 12; at + 8 <= bytes.length; ) {
     const size = view.getUint32(at + 4, true);
     if (word(at) === "fmt " && at + 24 <= bytes.length) {
-      const [code, channels, rate] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true), view.getUint32(at + 12, true)];
+      const [code, channels] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
+      const rate = view.getUint32(at + 12, true);
       plain = code === 1 && channels === 1 && rate === RATE_HZ && view.getUint16(at + 22, true) === 16;
     }
     if (word(at) === "data") return { plain, starts: at + 8, samples: Math.floor(size / 2) };

@@ -56,9 +56,13 @@ export class Story {
   }
 
   _line(section, index) {
-    const from = make("input", { value: precise(section.at_s), name: `at-${index}`, disabled: index === 0, inputMode: "numeric" });
+    const from = make("input", {
+      value: precise(section.at_s), name: `at-${index}`, disabled: index === 0, inputMode: "numeric",
+    });
     const prompt = make("input", { value: section.prompt, name: `prompt-${index}`, maxLength: 10000 });
-    const remove = make("button", { type: "button", className: "small plain", textContent: "×", disabled: this.sections.length < 2 });
+    const remove = make("button", {
+      type: "button", className: "small plain", textContent: "×", disabled: this.sections.length < 2,
+    });
     remove.setAttribute("aria-label", `Remove section ${index + 1}`);
     from.addEventListener("change", () => {
       const at = seconds(from.value);

@@ -42,7 +42,8 @@ export class Takes {
   _item(take, below) {
     const facts = [WORDS[take.verb], clock(take.duration_s)].filter(Boolean).join(" · ");
     const open = make("button", { type: "button", className: "open" },
-      make("span", { className: "name", textContent: take.name }), make("span", { className: "facts", textContent: facts }));
+      make("span", { className: "name", textContent: take.name }),
+      make("span", { className: "facts", textContent: facts }));
     open.addEventListener("click", () => this._onOpen(take));
     const keep = make("button", { type: "button", className: "keep", textContent: take.kept ? "★" : "☆" });
     keep.setAttribute("aria-pressed", String(take.kept));

@@ -14,7 +14,8 @@ const SHORTEST_SPAN_S = 0.5;
 const STOPS = [[0.06, 0.1, 0.11], [0.1, 0.27, 0.3], [0.18, 0.5, 0.5], [0.62, 0.78, 0.62], [0.98, 0.96, 0.86]];
 const COLOURS = Array.from({ length: 256 }, (_, i) => {
   const place = (i / 255) * (STOPS.length - 1);
-  const [low, share] = [Math.min(Math.floor(place), STOPS.length - 2), place - Math.min(Math.floor(place), STOPS.length - 2)];
+  const low = Math.min(Math.floor(place), STOPS.length - 2);
+  const share = place - low;
   return [...STOPS[low].map((value, channel) => value + share * (STOPS[low + 1][channel] - value)), 1];
 });
 
@@ -40,7 +41,8 @@ export class Wave {
     this._regions = Regions.create();
     this._surfer = WaveSurfer.create({
       container, media: player, height: 110, waveColor: colour("--wave"), progressColor: colour("--played"),
-      cursorColor: colour("--ink"), cursorWidth: 2, barWidth: 2, barGap: 1, barRadius: 2, normalize: false, dragToSeek: false,
+      cursorColor: colour("--ink"), cursorWidth: 2, barWidth: 2, barGap: 1, barRadius: 2,
+      normalize: false, dragToSeek: false,
       plugins: [this._regions, Timeline.create({ height: 18, style: { color: colour("--quiet"), fontSize: "11px" } })],
     });
     this._surfer.on("error", () => {}); // of drawing; the player tells of its own
@@ -90,8 +92,8 @@ export class Wave {
     }
     if (!this._spectrogram && wanted && this._player.duration <= LONGEST_SPECTROGRAM_S) {
       this._spectrogram = this._surfer.registerPlugin(Spectrogram.create({
-        height: 128, fftSamples: 1024, noverlap: 512, labels: false, scale: "mel", frequencyMax: 12000, colorMap: COLOURS,
-        gainDB: 20, rangeDB: 80,
+        height: 128, fftSamples: 1024, noverlap: 512, labels: false, scale: "mel", frequencyMax: 12000,
+        colorMap: COLOURS, gainDB: 20, rangeDB: 80,
       }));
     }
   }
@@ -113,7 +115,9 @@ export class Wave {
     const found = this._span();
     if (!span) { found.forEach((region) => region.remove()); return; }
     if (found.length) found[0].setOptions({ start: span.start, end: span.end });
-    else if (this.whole) this._regions.addRegion({ id: "span", start: span.start, end: span.end, color: colour("--span") });
+    else if (this.whole) {
+      this._regions.addRegion({ id: "span", start: span.start, end: span.end, color: colour("--span") });
+    }
   }
 
   _span() {
