@@ -148,6 +148,8 @@ def create_app(model: MusicLM, store: Store, settings: Settings) -> FastAPI:
         _add_verb(app, name, request)
     _add_jobs(app)
     _add_takes(app)
+    _add_sounds(app)
+    _add_uploads(app)
     _add_rest(app)
     _describe(app)
     return app
@@ -360,7 +362,6 @@ def _add_jobs(app: FastAPI) -> None:
 
 def _add_takes(app: FastAPI) -> None:
     store: Store = app.state.context.store
-    settings: Settings = app.state.settings
 
     @app.get("/v1/takes", tags=["takes"], operation_id="list_takes")
     def list_takes() -> Takes:
@@ -384,6 +385,10 @@ def _add_takes(app: FastAPI) -> None:
             store.remove(id)
         except ValueError as error:
             raise HTTPException(409, str(error)) from None
+
+
+def _add_sounds(app: FastAPI) -> None:
+    store: Store = app.state.context.store
 
     @app.get(
         "/v1/takes/{id}/codes.take",
@@ -425,6 +430,11 @@ def _add_takes(app: FastAPI) -> None:
             os.unlink(made)
             raise
         return FileResponse(made, media_type=kind, background=BackgroundTask(os.unlink, made), filename=name)
+
+
+def _add_uploads(app: FastAPI) -> None:
+    store: Store = app.state.context.store
+    settings: Settings = app.state.settings
 
     @app.post(
         "/v1/uploads",

@@ -21,7 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from musiclm.core.artifact import CONFIG_FILE, ArtifactError, codes_hash, load_artifact, read_config, write_atomic
+from musiclm.core.artifact import (
+    CONFIG_FILE,
+    Artifact,
+    ArtifactError,
+    codes_hash,
+    load_artifact,
+    read_config,
+    write_atomic,
+)
 from musiclm.core.bundle import Bundle, assemble, check_encoders, open_bundle
 from musiclm.core.config import from_json, to_json
 from musiclm.core.engines import Engine
@@ -203,24 +211,10 @@ def train_stage(
     ValueError for a stage that can't be trained so; ArtifactError if the folder holds a run of other settings, or the
     bundle's model is of other sizes or encoders.
     """
-    processes = means.processes
-    preset.recipe(stage)
-    if stage in MODELS:
-        check_tokens(runs, preset.recipe(stage).task.streams)
-        preset = fitted(preset, runs)
-        if stage == "fine" and not num_fine_levels(preset):
-            raise ValueError(f"the coarse stage has all acoustic levels of {runs / 'tokens'}; there is no fine stage")
+    processes, one, folder = means.processes, TRAINABLES[stage], runs / stage
+    preset = _fitted(stage, preset, runs)
+    _check_start(stage, start)
     recipe = to_json(preset.recipe(stage))
-    one = TRAINABLES[stage]
-    if one.one_side and start is None:
-        raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
-    if start is not None and not one.one_side and one.fills is not None:
-        sides = [other.name for other in TRAINABLES.values() if other.one_side]
-        raise ValueError(
-            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
-            f"{', '.join((*MODELS, *sides))}"
-        )
-    folder = runs / stage
     if processes.leads:
         sweep(folder / "artifact")
     begin = part = None
@@ -228,27 +222,10 @@ def train_stage(
     if start is not None:
         part = open_bundle(start).part(one.part)
         begin = load_artifact(part, read_config(part)["kind"])
-        if not one.one_side and not same_sizes(begin.config, preset.recipe(stage).task.model):
-            new = parts_added(begin.config, preset.recipe(stage).task)
-            if not new:
-                raise ArtifactError(
-                    f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
-                )
+        new = _added(stage, preset, begin, part)
         recipe["from"] = begin.hash
+    _check_run(folder, recipe, preset.recipe(stage).task)
     recorded = folder / "recipe.json"
-    if recorded.exists() and newest_checkpoint(folder) is not None:
-        try:
-            # only the length of a run may change: everything else would make another model under the same name
-            same = same_run(json.loads(recorded.read_text()), recipe, preset.recipe(stage).task)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
-            ) from None
-        if not same:
-            raise ArtifactError(
-                f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
-                "remove it"
-            )
     if finished(runs, stage, recipe["train"]["steps"]):
         if processes.leads and not recorded.exists() and newest_checkpoint(folder) is not None:
             write_atomic(recorded, json.dumps(recipe, indent=1))
@@ -287,6 +264,71 @@ def train_stage(
         quiet=quiet,
         means=means,
     )
+
+
+def _fitted(stage: str, preset: Preset, runs: Path) -> Preset:
+    """The preset as the tokens in `runs` have it, if the stage learns from tokens.
+
+    Raises: ValueError for a stage that there is not, or without its tokens.
+    """
+    task = preset.recipe(stage).task
+    if stage not in MODELS:
+        return preset
+    check_tokens(runs, task.streams)
+    preset = fitted(preset, runs)
+    if stage == "fine" and not num_fine_levels(preset):
+        raise ValueError(f"the coarse stage has all acoustic levels of {runs / 'tokens'}; there is no fine stage")
+    return preset
+
+
+def _check_start(stage: str, start: str | None) -> None:
+    """Raises: ValueError for a stage that needs a bundle to begin with and has none, or can't begin with one."""
+    one = TRAINABLES[stage]
+    if one.one_side and start is None:
+        raise ValueError(f"{stage} goes on with the {one.part} of a bundle; name it: --from base")
+    if start is not None and not one.one_side and one.fills is not None:
+        sides = [other.name for other in TRAINABLES.values() if other.one_side]
+        raise ValueError(
+            f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
+            f"{', '.join((*MODELS, *sides))}"
+        )
+
+
+def _added(stage: str, preset: Preset, begin: Artifact, part: Path) -> list[str]:
+    """Names of the parts that the preset's model has and `begin`, in the folder `part`, has not.
+
+    Raises: ArtifactError for other sizes.
+    """
+    task = preset.recipe(stage).task
+    if TRAINABLES[stage].one_side or same_sizes(begin.config, task.model):
+        return []
+    new = parts_added(begin.config, task)
+    if not new:
+        raise ArtifactError(
+            f"the {stage} model in {part} has other sizes than this preset's; choose its preset, or set them"
+        )
+    return new
+
+
+def _check_run(folder: Path, recipe: dict[str, Any], task: Any) -> None:
+    """Raises: ArtifactError if the folder holds a run of other settings than `recipe`, or a damaged record of one.
+
+    Only the length of a run may change: everything else would make another model under the same name.
+    """
+    recorded = folder / "recipe.json"
+    if not recorded.exists() or newest_checkpoint(folder) is None:
+        return
+    try:
+        same = same_run(json.loads(recorded.read_text()), recipe, task)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{recorded} is damaged ({error}); delete {recorded} and start again, with the settings of this run"
+        ) from None
+    if not same:
+        raise ArtifactError(
+            f"{folder} holds a run with other settings (see {recorded.name} there); name another --runs folder or "
+            "remove it"
+        )
 
 
 def digest_of_data(data: Path, runs: Path) -> str:
