@@ -25,7 +25,7 @@ from musiclm.models.lm.frames import Frames, LeanLM
 from musiclm.models.lm.melody import part_of
 from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
-from musiclm.nn.transformer import StaticStep
+from musiclm.nn.transformer import KvCache, StaticStep
 
 STATIC_STEPS = 50  # from so many on, recording one is worth its time
 
@@ -54,56 +54,31 @@ def decode(
     (t - p) * q per row. `steering`, one a row, has heard before what is given. `lean`: the model's, if it `fits` and is
     at hand.
     """
-    layout = model.layout
-    target = layout.target_spec
-    levels = target.levels
-    batch = u.shape[0]
+    layout, batch = model.layout, u.shape[0]
+    levels = layout.target_spec.levels
     conditioned = "mulan" in streams
     streams = with_null(model, streams, batch)
     guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
     told = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
     if told is not None and guided:
         told = torch.cat([told, torch.zeros_like(told)])
-    device = model.embedding.weight.device
-    null = torch.ones(batch, dtype=torch.bool, device=device)
+    null = torch.ones(batch, dtype=torch.bool, device=u.device)
     prefix, positions = layout.prefix(streams, None if conditioned else null)
     if guided:
         prefix = torch.cat([prefix, layout.prefix(streams, null)[0]])
-    x, known = model.embed(prefix), 0 if given is None else given.shape[2]
-    if given is not None and known:
-        embedded = model.embed_codes(torch.cat([given, given]) if guided else given)
-        x = torch.cat([x, embedded], 1)
-        positions = torch.cat([positions, layout.target_positions(0, embedded.shape[1], device)])
-    if told is not None:
-        ahead = prefix.shape[1] - 1
-        x = torch.cat([x[:, :ahead], x[:, ahead:] + told[:, : x.shape[1] - ahead]], 1)
-    first, total = known * levels, num_frames * levels
-    cache = model.transformer.new_cache(x.shape[0], prefix.shape[1] + num_frames * layout.places_per_frame)
-    times = layout.target_positions(0, total, device)
+    codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
+    first, total = codes.shape[2] * levels, num_frames * levels
     assert u.shape[1] == total - first, (u.shape, total, first)
-    hidden, moved = model.transformer(x, positions, cache)
-    assert moved is not None
-    given_codes = u.new_zeros(batch, levels, 0, dtype=torch.long) if given is None else given.long()
-    given_codes = torch.cat([given_codes, given_codes]) if guided else given_codes
-    frames = None
-    if LeanLM.fits(model):
-        frames = Frames(lean or LeanLM(model), moved, hidden[:, prefix.shape[1] - 1 :], given_codes, num_frames)
-    # a place of the sequence is an id, or a frame
-    static = (total - first) // levels * layout.places_per_frame >= STATIC_STEPS and steps_are_static(device)
-    one = StaticStep(model.transformer, moved) if static else None
-    state, frame = hidden[:, -1], []
-    past = None
-    if model.config.pointer_heads and frames is None:
-        past = model.pointer.begin(hidden[:, prefix.shape[1] - 1 :], given_codes, num_frames)
+    codes = torch.cat([codes, codes]) if guided else codes
+    steps = _begun(model, prefix, positions, codes, told, num_frames, lean)
     for step in range(first, total):
         level = step % levels
-        logits = model.logits(state, level, past) if frames is None else frames.logits(level)
+        logits = steps.logits(level)
         if guided:
             logits = logits[batch:].lerp(logits[:batch], sampling.guidance)
-        if steering:
-            for row, each in enumerate(steering):
-                bias = each.bias()
-                logits[row] += bias.to(device) if isinstance(bias, Tensor) else bias
+        for row, each in enumerate(steering):
+            bias = each.bias()
+            logits[row] += bias.to(u.device) if isinstance(bias, Tensor) else bias
         if sampling.temperature == 0:
             code = logits.argmax(-1)
         else:
@@ -112,32 +87,87 @@ def decode(
             for each, drawn in zip(steering, code.tolist(), strict=True):
                 each.hear(drawn)
         yield code
-        if step + 1 == total:
-            return
-        if frames is not None:
-            place = step // levels + 1
+        if step + 1 < total:
+            place = step // levels + 1 if layout.whole_frames else step + 1
             next_told = None if told is None else told[:, place : place + 1]
-            frames.hear(level, torch.cat([code, code]) if guided else code, next_told)
-            continue
-        ids = (torch.cat([code, code]) if guided else code) + (layout.target_offset + level * target.codebook_size)
+            steps.hear(level, torch.cat([code, code]) if guided else code, next_told)
+
+
+def _begun(
+    model: TokenLM,
+    prefix: Int[Tensor, "b n"],
+    positions: Float[Tensor, " n"],
+    given: Int[Tensor, "b q p"],
+    told: Float[Tensor, "b t d"] | None,
+    num_frames: int,
+    lean: LeanLM | None,
+) -> "Frames | Steps":
+    """What draws the codes after a prefix and the codes `given`, which are read. told: what is added, by place."""
+    x = model.embed(prefix)
+    if given.shape[2]:
+        embedded = model.embed_codes(given)
+        x = torch.cat([x, embedded], 1)
+        positions = torch.cat([positions, model.layout.target_positions(0, embedded.shape[1], x.device)])
+    before = prefix.shape[1] - 1  # the last place of the prefix is the first that tells of the target
+    if told is not None:
+        x = torch.cat([x[:, :before], x[:, before:] + told[:, : x.shape[1] - before]], 1)
+    cache = model.transformer.new_cache(len(x), prefix.shape[1] + num_frames * model.layout.places_per_frame)
+    hidden, moved = model.transformer(x, positions, cache)
+    assert moved is not None
+    if LeanLM.fits(model):
+        return Frames(lean or LeanLM(model), moved, hidden[:, before:], given, num_frames)
+    return Steps(model, moved, hidden[:, before:], given, num_frames)
+
+
+class Steps:
+    """`Frames` of any model, by its own layers. A place of the sequence is an id, or a frame."""
+
+    def __init__(
+        self,
+        model: TokenLM,
+        cache: KvCache,
+        hidden: Float[Tensor, "b k d"],
+        given: Int[Tensor, "b q p"],
+        num_frames: int,
+    ) -> None:
+        """As of `Frames`."""
+        layout, device = model.layout, hidden.device
+        levels, known = layout.target_spec.levels, given.shape[2]
+        self.model, self.state = model, hidden[:, -1]
+        self.cache: KvCache | None = cache
+        self.step = known * levels
+        self.frame: list[Tensor] = []  # its codes so far, by level
+        self.times = layout.target_positions(0, num_frames * levels, device)
+        static = (num_frames - known) * layout.places_per_frame >= STATIC_STEPS and steps_are_static(device)
+        self.one = StaticStep(model.transformer, cache) if static else None
+        self.past = model.pointer.begin(hidden, given, num_frames) if model.config.pointer_heads else None
+
+    def logits(self, level: int) -> Float[Tensor, "b v"]:
+        """Of a level of the frame, those below it having been heard."""
+        return self.model.logits(self.state, level, self.past)
+
+    def hear(self, level: int, codes: Int[Tensor, " b"], told: Float[Tensor, "b 1 d"] | None = None) -> None:
+        """A level was drawn. told: what is added to the next place."""
+        model, layout, step = self.model, self.model.layout, self.step
+        self.step += 1
+        ids = codes + (layout.target_offset + level * layout.target_spec.codebook_size)
         if not layout.whole_frames:
-            next_told = None if told is None else told[:, step + 1 : step + 2]
-            hidden, moved = model.read(ids[:, None], times[step : step + 1], moved, next_told, one)
-            state = hidden[:, -1]
-            continue
-        frame.append(torch.cat([code, code]) if guided else code)
-        if past is not None:
-            model.pointer.hear(past, level, frame[-1])
-        if len(frame) < levels:
-            state = model.state_after(state, ids)
-            continue
-        assert moved is not None
-        place = step // levels
-        next_told = None if told is None else told[:, place + 1 : place + 2]
-        hidden, moved = model.read_codes(torch.stack(frame, 1)[..., None], place, moved, next_told, one)
-        state, frame = hidden[:, -1], []
-        if past is not None:
-            model.pointer.next(past, state)
+            hidden, self.cache = model.read(ids[:, None], self.times[step : step + 1], self.cache, told, self.one)
+            self.state = hidden[:, -1]
+            return
+        self.frame.append(codes)
+        if self.past is not None:
+            model.pointer.hear(self.past, level, codes)
+        if len(self.frame) < layout.target_spec.levels:
+            self.state = model.state_after(self.state, ids)
+            return
+        assert self.cache is not None
+        place = step // layout.target_spec.levels
+        read = torch.stack(self.frame, 1)[..., None]
+        hidden, self.cache = model.read_codes(read, place, self.cache, told, self.one)
+        self.state, self.frame = hidden[:, -1], []
+        if self.past is not None:
+            model.pointer.next(self.past, self.state)
 
 
 def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
