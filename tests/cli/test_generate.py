@@ -52,6 +52,13 @@ def test_a_beat_without_onsets_is_refused(bundle: Bundle, monkeypatch: pytest.Mo
         configure(model, "music", {"steer.beat": 1.0})
 
 
+def test_more_levels_than_there_are_is_refused(model: MusicLM) -> None:
+    most = model.acoustic_decoder(model.default_config()).levels
+    assert configure(model, "music", {"levels": most}).levels == most
+    with pytest.raises(ValueError, match=f"levels is {most + 1}; storm of the bundle mock has {most}"):
+        configure(model, "music", {"levels": most + 1})
+
+
 # -- a melody
 
 

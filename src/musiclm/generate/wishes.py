@@ -52,4 +52,7 @@ def configure(
     config = override(base or model.default_config(), [f"{name}={json.dumps(value)}" for name, value in said.items()])
     if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
         raise ValueError(f"beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
-    return model.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
+    config = model.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
+    if "levels" in said and said["levels"] > (most := model.acoustic_decoder(config).levels):
+        raise ValueError(f"levels is {said['levels']}; {config.acoustic} of the bundle {model.bundle.name} has {most}")
+    return config
