@@ -23,6 +23,8 @@ REFUSED = [
     *(("--guidance", value, "it must lie between 0 and 100") for value in ("1e38", "1e39", "1e309", "-1", "nan")),
     *(("--beat", value, "it must lie between 0 and 100") for value in ("1e38", "100.5")),
     *(("--beat", value, "it must be 0 or more") for value in ("-1", "nan", "1e309")),
+    ("--again", "1e38", "it must lie between 0 and 100"),
+    ("--again", "nan", "it must be 0 or more"),
     *(("--tempo", value, "it must lie between 30 and 300") for value in ("301", "0", "nan")),
     ("--key", "H moll", "write one such as 'D minor'"),
     *(("--top-k", value, "it must be at least 1") for value in ("0", "-5")),
@@ -116,7 +118,7 @@ def test_music_is_made_at_the_ends_of_the_ranges(
     assert len(audio) == 12000 and np.isfinite(audio).all() and audio.std() > 0
 
 
-@pytest.mark.parametrize("name", ["beat", "tempo", "key"])
+@pytest.mark.parametrize("name", ["beat", "tempo", "key", "again"])
 def test_strengths_of_steering_have_a_bound(name: str) -> None:
     assert getattr(GenerateConfig(steer=Steer(**{name: 100.0})).steer, name) == 100
     with pytest.raises(ValueError, match=rf"the strength of {name} is 1e\+38; it must lie between 0 and 100"):

@@ -23,7 +23,7 @@ def model(bundle: Bundle) -> MusicLM:
 
 
 def test_what_is_not_wished_for_stays_the_bundles_choice(model: MusicLM) -> None:
-    nothing = {"acoustic": None, "levels": None, "semantic.temperature": None, "steer.beat": None}
+    nothing = {"acoustic": None, "levels": None, "semantic.temperature": None, "steer.beat": None, "steer.again": None}
     assert configure(model, "music", nothing) == model.default_config()
 
 
@@ -48,8 +48,9 @@ def test_a_beat_without_onsets_is_refused(bundle: Bundle, monkeypatch: pytest.Mo
     monkeypatch.setattr("musiclm.generate.session.load_cues", lambda folder: None)
     model = MusicLM.from_pretrained(bundle.folder)
     assert configure(model, "music", {"steer.beat": None}) == model.default_config()
-    with pytest.raises(ValueError, match="beat does nothing with the bundle mock"):
-        configure(model, "music", {"steer.beat": 1.0})
+    for name in ("beat", "again"):
+        with pytest.raises(ValueError, match=f"{name} does nothing with the bundle mock"):
+            configure(model, "music", {f"steer.{name}": 1.0})
 
 
 def test_more_levels_than_there_are_is_refused(model: MusicLM) -> None:

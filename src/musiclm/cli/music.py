@@ -102,6 +102,13 @@ class Wishes:
             help="Such as 'D minor' or 'Bb major'; else what the prompt says.", callback=setting("steer.key_name")
         ),
     ] = None
+    again: Annotated[
+        float | None,
+        typer.Option(
+            help="How firmly music of more than some 16 s comes back to what it played; 0 leaves it alone.",
+            callback=setting("steer.again"),
+        ),
+    ] = None
     levels: Annotated[
         int | None,
         typer.Option(
@@ -113,7 +120,8 @@ class Wishes:
         """By settings of `GenerateConfig`."""
         from musiclm.generate.wishes import wished
 
-        return wished(acoustic, self.levels, self.temperature, self.guidance, self.tempo, self.key, beat)
+        drawn = (acoustic, self.levels, self.temperature, self.guidance)
+        return wished(*drawn, self.tempo, self.key, beat, self.again)
 
 
 Beat = Annotated[

@@ -31,7 +31,7 @@ class GenerateConfig:
             raise ValueError(f"acoustic must be storm or ar, got {self.acoustic!r}")
         if self.levels is not None and self.levels < 1:
             raise ValueError(f"levels is {self.levels}; it must be 1 or more")
-        for name in ("beat", "tempo", "key"):
+        for name in ("beat", "tempo", "key", "again"):
             strength = getattr(self.steer, name)
             if strength > MOST_STRENGTH:
                 raise ValueError(f"the strength of {name} is {strength}; it must lie between 0 and {MOST_STRENGTH:g}")

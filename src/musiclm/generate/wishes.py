@@ -24,11 +24,12 @@ def wished(
     tempo_bpm: float | None,
     key: str | None,
     beat: float | None,
+    again: float | None,
 ) -> dict[str, Any]:
     """What may be wished of any new music, by settings of `GenerateConfig`."""
     return {
         **{"acoustic": acoustic, "levels": levels, "semantic.temperature": temperature, "semantic.guidance": guidance},
-        **{"steer.tempo_bpm": tempo_bpm, "steer.key_name": key, "steer.beat": beat},
+        **{"steer.tempo_bpm": tempo_bpm, "steer.key_name": key, "steer.beat": beat, "steer.again": again},
     }
 
 
@@ -50,8 +51,12 @@ def configure(
     """
     said = {name: value for name, value in wishes.items() if value is not None}
     config = override(base or model.default_config(), [f"{name}={json.dumps(value)}" for name, value in said.items()])
-    if not model.steering(config.steer, prompt or "") and "steer.beat" in said:
-        raise ValueError(f"beat does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets")
+    if not model.steering(config.steer, prompt or ""):
+        for name in ("beat", "again"):
+            if f"steer.{name}" in said:
+                raise ValueError(
+                    f"{name} does nothing with the bundle {model.bundle.name}: its tokens tell nothing of onsets"
+                )
     config = model.with_temperatures(config, coarse_temperature, fine_temperature, storm_temperature)
     if "levels" in said and said["levels"] > (most := model.acoustic_decoder(config).levels):
         raise ValueError(f"levels is {said['levels']}; {config.acoustic} of the bundle {model.bundle.name} has {most}")

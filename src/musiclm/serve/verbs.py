@@ -146,6 +146,9 @@ class Drawing(_Request):
     beat: Annotated[float, _setting("steer.beat")] | None = Field(
         None, description="How firmly music keeps its own time; 0 to 100."
     )
+    again: Annotated[float, _setting("steer.again")] | None = Field(
+        None, description="How firmly music of more than some 16 s comes back to what it played; 0 to 100."
+    )
     temperature: Annotated[float, _setting("semantic.temperature")] | None = Field(
         None, description="Of what is played: low is safe, high is wild; 0, or 0.01 to 100."
     )
@@ -160,7 +163,8 @@ class Drawing(_Request):
     def wishes(self) -> dict[str, Any]:
         """By settings of `GenerateConfig`."""
         return wished(
-            *(self.acoustic, self.levels, self.temperature, self.guidance, self.tempo_bpm, self.key, self.beat)
+            *(self.acoustic, self.levels, self.temperature, self.guidance),
+            *(self.tempo_bpm, self.key, self.beat, self.again),
         )
 
 
