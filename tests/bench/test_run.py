@@ -15,7 +15,7 @@ from musiclm.bench import measure
 from musiclm.bench.fresh import peak_memory_mb
 from musiclm.bench.measure import matrix_rate, timed
 from musiclm.bench.run import BenchConfig, bench, save
-from musiclm.bench.speed import in_fresh_process, stages
+from musiclm.bench.speed import in_fresh_process, side_by_side, stages
 from musiclm.core.bundle import Bundle
 from musiclm.generate.session import MusicLM
 from tests.away import AWAY, AwayDevice
@@ -54,6 +54,13 @@ def test_the_figures_agree_with_one_another(result: dict) -> None:
     for size, row in result["figures"]["batch"].items():
         assert row["real_time_factor"] * row["music_s_per_s"] == pytest.approx(1)
         assert row["all_done_s"] == pytest.approx(row["real_time_factor"] * int(size) * 1.0)
+
+
+@pytest.mark.slow  # a process starts
+def test_two_pieces_at_once_beside_one(bundle: Bundle) -> None:
+    found = side_by_side(MusicLM.from_pretrained(bundle.folder), 2, 1.0, 1)
+    assert set(found) == {"one_s", "all_s", "times_longer"} and min(found.values()) > 0
+    assert found["times_longer"] == found["all_s"] / found["one_s"]
 
 
 def test_memory_is_of_a_fresh_process(result: dict) -> None:

@@ -90,7 +90,8 @@ def test_who_leaves_ends_the_work_there(busy: Service) -> None:
     pid = busy.jobs.makers[1].pid
     assert pid is not None
     with busy.client.stream("POST", "/v1/generate", json={**LONG, "seed": 5}) as answer:
-        next(answer.iter_bytes())
+        sound = answer.iter_bytes()  # kept, for the connection ends with it
+        next(sound)
         job = answer.headers["location"].rsplit("/", 1)[1]
         until(lambda: state(busy, job) == "running")
         told = busy.client.get(f"/v1/jobs/{job}").json()

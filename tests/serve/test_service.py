@@ -261,7 +261,8 @@ def test_events_tell_of_a_job_to_its_end(slow: Service) -> None:
 
 def test_work_ends_when_the_listener_leaves(slow: Service) -> None:
     with slow.client.stream("POST", "/v1/generate", json={"duration_s": 60, "seed": 3}) as answer:
-        next(answer.iter_bytes())
+        sound = answer.iter_bytes()  # kept, for the connection ends with it
+        next(sound)
         job = slow.client.get(answer.headers["location"]).json()
         assert job["state"] == "running"
     until(lambda: slow.client.get(f"/v1/jobs/{job['id']}").json()["state"] == "cancelled")
