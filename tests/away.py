@@ -5,7 +5,7 @@ What runs on it puts every tensor where it belongs, which is most of what can be
 is at hand. The kernels, bf16 and speed of a GPU are not tested.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,6 +15,8 @@ AWAY = torch.device("lazy:0")
 aten = torch.ops.aten
 WIDE = (torch.float64, torch.complex128)
 # what a GPU does with tensors of the CPU too: copies, and looking things up by their indices
+# what waits until a device has computed: numbers for the CPU, and sizes that depend on them
+WAITS = {aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.nonzero, aten.masked_select, aten.unique_dim}
 MIXED = {aten.copy_, aten.index, aten.index_put_, aten.index_put, aten._index_put_impl_}
 
 
@@ -51,7 +53,10 @@ class Away(torch.Tensor):
 
 
 class AwayDevice(TorchDispatchMode):
-    """While it is entered, `AWAY` is a device."""
+    """While it is entered, `AWAY` is a device. `waits`: what was asked of it since that could not be answered before it
+    had computed."""
+
+    waits: ClassVar[list[str]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _compute(func, args, kwargs or {})
@@ -80,6 +85,12 @@ def _compute(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"{func}: a tensor of the CPU indexed by tensors of {AWAY}")
     if target and any(isinstance(leaf, torch.Generator) for leaf in leaves):
         raise RuntimeError(f"{func}: a generator of the CPU for a tensor of {AWAY}")
+    goes = func.overloadpacket in (aten.copy_, aten._to_copy) and away and not target
+    picks = func.overloadpacket in (aten.index, aten.index_put_) and any(
+        isinstance(x, Away) and x.dtype == torch.bool for x in tensors[1:]
+    )
+    if away and (func.overloadpacket in WAITS or goes or picks):
+        AwayDevice.waits.append(str(func))
     wrapped = {id(leaf.inner): leaf for leaf in tensors if isinstance(leaf, Away)}
     inner = [leaf.inner if isinstance(leaf, Away) else leaf for leaf in leaves]
     inner = [torch.device("cpu") if isinstance(leaf, torch.device) else leaf for leaf in inner]

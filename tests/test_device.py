@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from musiclm.bench.training import make_task, make_up, step_of
 from musiclm.core.bundle import Bundle
 from musiclm.core.config import override
 from musiclm.data.corpus.build import build_corpus
@@ -16,6 +17,7 @@ from musiclm.generate.config import GenerateConfig
 from musiclm.generate.session import MusicLM
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.precision import double
+from musiclm.train.loop import Run
 from musiclm.train.pipeline import make_bundle, tokenize, train_stage
 from musiclm.train.recipes import STAGES, Preset, load_preset
 from tests.away import AWAY, Away, AwayDevice
@@ -73,6 +75,22 @@ def test_the_codec_makes_its_phases_there(away: None) -> None:
         there = copy.deepcopy(codec).to(AWAY).decode(codes.to(AWAY))
     assert there.device == AWAY and here.std() > 0
     torch.testing.assert_close(there.cpu(), here)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "soundstream"])
+def test_a_step_does_not_wait_for_the_device(away: None, stage: str, tmp_path: Path) -> None:
+    """Else the device would wait for the CPU in turn, at every step."""
+    chosen = load_preset("tiny")
+    task, config = make_task(stage, chosen, *make_up(tmp_path, chosen))
+    run = Run(task, config, tmp_path, AWAY)
+    run.prepare()
+    steps = step_of(run, 0, "fp32", num_batches=2)
+    steps()  # the optimizer's states are made
+    AwayDevice.waits.clear()
+    steps()
+    assert AwayDevice.waits == [] and len(run.unchecked) == 8
+    run.check()
+    assert AwayDevice.waits, "the device says when it is waited for"
 
 
 def test_the_whole_chain_on_another_device(away: None, corpus: Path, tmp_path: Path) -> None:

@@ -101,9 +101,9 @@ def _connect(ray: Any, address: str | None) -> None:
             raise EngineError(f"{given}: is no address of a Ray cluster; give HOST:PORT, auto or local")
         with _own_signals():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, EngineError):
-            raise
+    except EngineError:
+        raise
+    except Exception as error:  # Ray has no class of its own for a cluster that does not start
         raise EngineError(
             f"{given or 'Ray'}: no cluster answers ({_line(error)}); check --address, or start one with `ray start "
             "--head`"

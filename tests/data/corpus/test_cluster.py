@@ -22,6 +22,7 @@ from musiclm.data.labels import label_corpus
 from musiclm.train.pipeline import tokenize
 from tests.core.test_engines import die_once, fail_at_three, square
 from tests.data.corpus.conftest import melody
+from tests.forked import children
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -70,25 +71,6 @@ def test_a_cluster_makes_what_this_process_makes(
     assert found == expected
     assert {"corpus/manifest.jsonl", "corpus/skipped.jsonl", "corpus/labels.jsonl"} < set(found)
     assert sum(name.startswith("tokens/") and "shard" in name for name in found) == 9
-
-
-def children(pid: int) -> dict[int, str]:
-    """Processes below one, with their names."""
-    parents, names = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, tail = stat.read_text().rsplit(")", 1)
-        except OSError:
-            continue
-        if tail.split()[0] != "Z":
-            parents[int(stat.parent.name)] = int(tail.split()[1])
-            names[int(stat.parent.name)] = head.partition("(")[2]
-    below: dict[int, str] = {}
-    found = {pid}
-    while found:
-        found = {child for child, parent in parents.items() if parent in found and child not in below}
-        below |= {child: names[child] for child in found}
-    return below
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

@@ -1,5 +1,7 @@
 """The bands network: what it resolves, the order of its codes, its phases, and that it learns."""
 
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from musiclm.models.soundstream.bands import POWER, BandsDecoder, BandsEncoder, LookaheadBlock, fit_linear_path
+from musiclm.models.soundstream.bands import (
+    POWER,
+    BandsDecoder,
+    BandsEncoder,
+    LookaheadBlock,
+    Moments,
+    fit_linear_path,
+)
 from musiclm.models.soundstream.config import BASE_BANDS, HALF_TAPS, Band, SoundStreamConfig
 from musiclm.models.soundstream.griffin_lim import MOMENTUM, BandsSynthesis, BandSynthesis, BandTail
 from musiclm.models.soundstream.model import DecoderStream, SoundStream
@@ -264,7 +273,7 @@ def test_calibration_gives_magnitudes_the_mean_and_spread_of_originals(every_bin
     with torch.no_grad():
         told = [part.clone() for part in decoder(latent)]
         true = [1.2 * (part - part.mean()) + 0.1 * torch.rand(part.shape[-1]) + 0.5 for part in told]
-        factors = decoder.calibrate([told], [true])
+        factors = decoder.calibrate([(told, true)])
         after = decoder(latent)
     assert factors == pytest.approx([1.2, 1.2, 1.2], abs=1e-3)
     for own, wanted in zip(after, true, strict=True):
@@ -276,4 +285,27 @@ def test_calibration_stays_within_bounds() -> None:
     decoder = BandsDecoder(BASE).eval()
     with torch.no_grad():
         told = decoder(torch.zeros(1, 768, 6))
-        assert decoder.calibrate([told], [[torch.rand_like(part) for part in told]]) == [2.0, 2.0, 2.0]
+        assert decoder.calibrate([(told, [torch.rand_like(part) for part in told])]) == [2.0, 2.0, 2.0]
+
+
+def test_moments_of_pieces_are_those_of_the_whole() -> None:
+    rows = 1e-3 * torch.rand(100, 7) + 3
+    moments = Moments()
+    for piece in rows.split([1, 50, 9, 40]):
+        moments.add(piece)
+    torch.testing.assert_close(moments.mean, rows.double().mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(moments.var, rows.double().var(0), rtol=1e-9, atol=0)
+
+
+def test_calibration_holds_a_piece_at_a_time() -> None:
+    decoder = BandsDecoder(BASE).eval()
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def pieces() -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:
+        for _ in range(4):
+            assert sum(one() is not None for one in held) <= 1
+            told = [torch.rand(1, 2 * num, width) for num, width in zip(decoder.spectra, decoder.widths, strict=True)]
+            held.append(weakref.ref(told[0]))
+            yield told, [2 * part for part in told]
+
+    assert decoder.calibrate(pieces()) == pytest.approx([2.0, 2.0, 2.0]) and len(held) == 4

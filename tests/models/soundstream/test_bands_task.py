@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import soundfile
 import torch
 
+from musiclm.core.artifact import read_config
 from musiclm.data.corpus.build import build_corpus
+from musiclm.models.soundstream.bands import BandsDecoder
 from musiclm.models.soundstream.bands_task import (
     BandDiscriminators,
     BandsDecoderTask,
@@ -93,9 +96,12 @@ def test_learns_and_is_exported(corpus: Path, trained: Path) -> None:
 
 
 def test_the_decoder_learns_alone_and_codes_stay(corpus: Path, trained: Path, tmp_path: Path) -> None:
-    config = TrainConfig(steps=8, batch_size=2, warmup_steps=1, ema_decay=0.5, validate_every=8, save_every=4)
-    artifact = train(BandsDecoderTask(DECODER, corpus, 2, 0, trained), config, tmp_path, quiet=True)
-    assert artifact is not None
+    config = TrainConfig(steps=8, batch_size=2, warmup_steps=1, ema_decay=0.5, validate_every=4, save_every=4)
+    task = BandsDecoderTask(DECODER, corpus, 2, 0, trained)
+    with patch.object(BandsDecoder, "calibrate", autospec=True, side_effect=BandsDecoder.calibrate) as calibrate:
+        artifact = train(task, config, tmp_path, quiet=True)
+    assert artifact is not None and len(read_config(artifact)["info"]["calibration"]) == len(MODEL.bands)
+    assert calibrate.call_count == 1, "at the end, and not at each validation"
     before, after = SoundStream.from_artifact(trained), SoundStream.from_artifact(artifact)
     audio = torch.from_numpy(melody(99))[None, None]
     codes = before.encode(audio)

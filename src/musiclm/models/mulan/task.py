@@ -180,12 +180,14 @@ class MuLanTask:
         choices = rng.permuted(np.tile(np.arange(self.config.captions_per_window), (self.batch_size, 1)), axis=1)[
             :, : self.config.captions_per_clip
         ]
+        labelled = ~self.targets[picked].isnan().any(1)
         batch = {
             "mels": torch.tensor(np.stack(seconds), dtype=torch.float32),  # copied: aligned as torch likes it
             "where": torch.from_numpy(np.stack(where)),
             "same": self.data.same(picked, choices),
             "targets": self.targets[picked[rows]],
-            **part.weight(~self.targets[picked].isnan().any(1)),
+            "labelled": labelled[rows].nonzero()[:, 0],
+            **part.weight(labelled),
         }
         picked, choices = picked[rows], choices[rows]
         if cache.pooled is not None:
@@ -222,10 +224,10 @@ class MuLanTask:
             "text_to_audio": torch.stack([r.text_to_audio for r in results]).mean(),
             "temperature": (-model.log_scale).exp(),
         }
-        labelled = ~batch["targets"].isnan().any(1)
+        labelled = batch["labelled"]  # found beforehand: to look for them would wait for a GPU
         if "weight" in batch and self.config.tag_weight:
             loss = loss + 0 * self.model.tags(features[:1]).sum()  # the head has a gradient in every part
-        if self.config.tag_weight and bool(labelled.any()):
+        if self.config.tag_weight and len(labelled):
             targets, num_tags = batch["targets"][labelled], len(MTT_TAGS)
             predicted = self.model.tags(features[labelled])
             tags = F.binary_cross_entropy_with_logits(predicted[:, :num_tags], targets[:, :num_tags])

@@ -12,7 +12,7 @@ Magnitudes are handled to the power `POWER`: errors then weigh by how loud a par
 the noise floor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -279,26 +279,28 @@ class BandsDecoder(nn.Module):
 
     @torch.no_grad()
     def calibrate(
-        self, told: Sequence[list[Float[Tensor, "b _ _"]]], true: Sequence[list[Float[Tensor, "b _ _"]]]
+        self, pieces: Iterable[tuple[list[Float[Tensor, "b _ _"]], list[Float[Tensor, "b _ _"]]]]
     ) -> list[float]:
         """Gives each magnitude the mean and, by pooled magnitude, the spread of the originals' over clips and time: a
         factor and an offset, which become part of the last layer. What is learned by regression is drawn to the mean.
 
-        told: magnitudes that this decoder gave, in pieces. true: those of the originals. Returns: the mean factor of
-        each band.
+        pieces: magnitudes that this decoder gave, and those of the originals; one piece is held at a time. Returns: the
+        mean factor of each band.
         """
+        moments = [(Moments(), Moments()) for _ in self.widths]
+        for told, true in pieces:
+            for pair, own, other in zip(moments, told, true, strict=True):
+                pair[0].add(own.flatten(0, 1))
+                pair[1].add(other.flatten(0, 1))
         first = 0
         factors = []
-        for number, (basis, num, width) in enumerate(zip(self.bases, self.spectra, self.widths, strict=True)):
+        for basis, num, width, (own, other) in zip(self.bases, self.spectra, self.widths, moments, strict=True):
             assert isinstance(basis, GroupBasis)
-            own, other = (double(torch.cat([piece[number].flatten(0, 1) for piece in some])) for some in (told, true))
-            member = torch.arange(width, device=own.device) if basis.member is None else basis.member.to(own.device)
-            spread, wanted = (
-                torch.zeros(basis.width, dtype=own.dtype, device=own.device).index_add(0, member, part.var(0))
-                for part in (own, other)
-            )
+            member = torch.arange(width) if basis.member is None else basis.member
+            member = member.to(own.mean.device)
+            spread, wanted = (own.mean.new_zeros(basis.width).index_add(0, member, part.var) for part in (own, other))
             factor = (wanted / spread.clamp(min=1e-12)).sqrt().clamp(1 / MOST_FACTOR, MOST_FACTOR)
-            offset = other.mean(0) - factor[member] * own.mean(0)
+            offset = other.mean - factor[member] * own.mean
             basis.scale(factor)
             rows = slice(first, first + num * width)
             each, added = (part.repeat(num).to(self.head.weight) for part in (factor[member], offset))
@@ -307,6 +309,26 @@ class BandsDecoder(nn.Module):
             first += num * width
             factors.append(float(factor.mean()))
         return factors
+
+
+class Moments:
+    """Mean and variance of each column of rows that come in pieces, in float64."""
+
+    def __init__(self) -> None:
+        self.num, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, rows: Float[Tensor, "n f"]) -> None:
+        """Takes a piece in, around its own mean: sums of squares would lose what is small beside the mean."""
+        rows = double(rows)
+        share = len(rows) / (self.num + len(rows))
+        moved = rows.mean(0) - self.mean.to(rows)
+        self.squares = self.squares.to(rows) + (rows - rows.mean(0)).square().sum(0) + moved.square() * self.num * share
+        self.mean = self.mean.to(rows) + moved * share
+        self.num += len(rows)
+
+    @property
+    def var(self) -> Float[Tensor, " f"]:
+        return self.squares / (self.num - 1)
 
 
 @torch.no_grad()

@@ -378,11 +378,12 @@ class BandsDecoderTask(BandsCodecTask):
         return [t[:, s] for t, s in zip(target, own, strict=True)], [o[:, s] for o, s in zip(output, own, strict=True)]
 
     def export(self, module: nn.Module, folder: Path, info: dict[str, Any]) -> None:
-        """Writes the codec in half precision, calibrated, with the hash of the one whose codes it gives."""
+        """Writes the codec in half precision, at the end of the training calibrated, with the hash of the one whose
+        codes it gives."""
         assert isinstance(module, SoundStream)
         module = deepcopy(module)
         facts = {**info, "baseline": self.baseline, "codes_of": self.codes_of}
-        if self.config.calibration_batches:
+        if self.config.calibration_batches and info["step"] >= info["steps"]:
             facts["calibration"] = self.calibrate(module)
         skip = training_state(module)
         save_artifact(folder, "soundstream", self.model.config, module, facts, torch.float16, skip=skip)
@@ -393,10 +394,11 @@ class BandsDecoderTask(BandsCodecTask):
         assert isinstance(module.decoder, BandsDecoder)
         first = module.config.levels // module.config.group_levels
         device = next(module.parameters()).device
-        told, true = [], []
-        with full_precision(device):
+
+        def pieces() -> Iterator[tuple[Spectra, Spectra]]:
             for step in range(self.config.calibration_batches):
                 batch = self.batch(step).to(device)
-                true.append(module.magnitudes(batch))
-                told.append(module.decoder(module.dequantize(module.encode(batch, first))))
-        return module.decoder.calibrate(told, true)
+                yield module.decoder(module.dequantize(module.encode(batch, first))), module.magnitudes(batch)
+
+        with full_precision(device):
+            return module.decoder.calibrate(pieces())

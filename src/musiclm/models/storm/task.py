@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -117,28 +117,40 @@ def real_frames(num_frames: Int[Tensor, " b"], length: int) -> Bool[Tensor, "b f
     return None if bool(real.all()) else real
 
 
+def masked_places(masked: Bool[Tensor, "b f"]) -> Int[Tensor, " n"]:
+    """Numbers of the masked frames, those of the second item after those of the first."""
+    return masked.flatten().nonzero()[:, 0]
+
+
 def whole_frame_losses(
     model: SoundStorm,
     streams: dict[str, Tensor],
     real: Bool[Tensor, "b f"] | None,
     masked: Bool[Tensor, "b f"],
     context: Int[Tensor, "b q f"] | None = None,
+    places: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n q"]:
     """Cross-entropies in nats of every level of the masked frames, for a model with `depth_width`.
 
     real: see `real_frames`. context: what stands in the place of the codes that are given; those themselves if None.
+    places: `masked_places` of the mask, as found before it went to a GPU, which would have to be waited for.
     """
+    where = masked_places(masked) if places is None else places
+
+    def at_masked(x: Shaped[Tensor, "b f *_"]) -> Shaped[Tensor, "n *_"]:
+        return x.flatten(0, 1)[where]
+
     codes = streams["acoustic"]
     known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
     hidden = model(known, streams["semantic"], streams.get("mulan"), real)
     if model.config.history_layers:
         hidden, _ = model.with_history(hidden, model.frames_before(codes if context is None else context))
-    target = codes.transpose(1, 2)[masked]
+    target = at_masked(codes.transpose(1, 2))
     neighbours = None
     if model.config.series:
         before, after = model.neighbours(codes, known, context)
-        neighbours = before.transpose(1, 2)[masked], after.transpose(1, 2)[masked]
-    logits = model.all_depth_logits(hidden[masked], target, neighbours)
+        neighbours = at_masked(before.transpose(1, 2)), at_masked(after.transpose(1, 2))
+    logits = model.all_depth_logits(at_masked(hidden), target, neighbours)
     return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
 
 
@@ -219,6 +231,7 @@ class StormTask:
             "real": real_frames(num_frames, length),
             "has_level_0": bool((masking.level[rows] == 0).any()),
             "masking": {"level": masking.level[rows], "cut": masking.cut[rows], "masked": masking.masked[rows]},
+            "places": masked_places(masking.masked[rows]),
             **({} if context is None else {"context": context}),
             **part.weight(masking.masked),
         }
@@ -239,6 +252,7 @@ class StormTask:
                 batch["real"],
                 masked,
                 batch.get("context"),
+                batch["places"],
             )
             losses = of_frames.mean(0) * share
             weight = torch.arange(1.0, len(losses) + 1, device=losses.device) ** -self.config.level_power

@@ -260,6 +260,11 @@ def bridge(x: Float[Tensor, "b t d"], hidden: Bool[Tensor, "b t"]) -> Float[Tens
     return at(before) * (1 - share) + at(after) * share
 
 
+def hidden_places(hidden: Bool[Tensor, "b t"]) -> Int[Tensor, "b n"]:
+    """Which frames of each clip are hidden, of all as many."""
+    return hidden.nonzero()[:, 1].view(len(hidden), int(hidden[0].sum()))  # raises if the counts differ
+
+
 class W2vBert(nn.Module):
     """The whole training model.
 
@@ -288,19 +293,23 @@ class W2vBert(nn.Module):
         )
 
     def forward(
-        self, audio: Float[Tensor, "b 1 s"], hidden: Bool[Tensor, "b t"], gumbel_temperature: float = 1.0
+        self,
+        audio: Float[Tensor, "b 1 s"],
+        hidden: Bool[Tensor, "b t"],
+        gumbel_temperature: float = 1.0,
+        places: Int[Tensor, "b n"] | None = None,
     ) -> W2vBertLoss:
         """Both losses at the hidden frames (section 3.3).
 
-        Every clip must hide the same number of frames, as `draw_mask` does.
+        Every clip must hide the same number of frames, as `draw_mask` does. places: `hidden_places` of the mask, as
+        found before it went to a GPU, which would have to be waited for.
         """
         config = self.config
         b, t = hidden.shape
         mel = self.front_end.mel_frames(audio)
         frames = self.front_end(mel)
         assert frames.shape[1] == t, f"mask of {t} frames for {frames.shape[1]} frames of audio"
-        num_hidden = int(hidden[0].sum())
-        where = hidden.nonzero()[:, 1].view(b, num_hidden)  # raises if the counts differ
+        where = hidden_places(hidden) if places is None else places
 
         def at_hidden(x: Tensor) -> Tensor:
             return x.gather(1, where[..., None].expand(-1, -1, x.shape[-1]))
@@ -320,7 +329,7 @@ class W2vBert(nn.Module):
         )
         logits = self.masked_out(at_hidden(states[-1])).float()
         masked = masked_prediction_loss(
-            logits.view(b, num_hidden, config.num_codebooks, config.codebook_size), targets.codes
+            logits.view(b, where.shape[1], config.num_codebooks, config.codebook_size), targets.codes
         )
         diversity = diversity_loss(mean(targets.probabilities))
         total = contrastive.loss + config.masked_weight * masked.loss + config.diversity_weight * diversity.loss

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from musiclm.core.artifact import save_artifact
 from musiclm.models.w2vbert.cues import CueWeights
 from musiclm.models.w2vbert.loss import code_entropy
-from musiclm.models.w2vbert.model import FRAME_RATE_HZ, W2vBert, W2vBertConfig, draw_mask, gumbel_temperature
+from musiclm.models.w2vbert.model import (
+    FRAME_RATE_HZ,
+    W2vBert,
+    W2vBertConfig,
+    draw_mask,
+    gumbel_temperature,
+    hidden_places,
+)
 from musiclm.models.w2vbert.tokenizer import SemanticTokenizer, fit_tokenizer
 from musiclm.nn.parts import WHOLE, BatchPart, through
 from musiclm.train.loop import Update
@@ -90,7 +97,8 @@ class W2vBertTask:
         audio, *_ = self.clips.batch(step, batch_size, rows)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         gain_db = (2 * torch.rand(batch_size, 1, 1, generator=generator) - 1)[rows] * self.config.gain_db
-        return {"audio": audio * 10 ** (gain_db / 20), "hidden": self._mask(audio, generator, batch_size)[rows]}
+        hidden = self._mask(audio, generator, batch_size)[rows]
+        return {"audio": audio * 10 ** (gain_db / 20), "hidden": hidden, "places": hidden_places(hidden)}
 
     def _mask(self, audio: Float[Tensor, "_ 1 s"], generator: torch.Generator, batch_size: int) -> Tensor:
         model = self.config.model
@@ -109,7 +117,7 @@ class W2vBertTask:
         yield Update(group="model", loss=loss, log={**log, "gumbel_temperature": temperature})
 
     def _losses(self, batch: dict[str, Tensor], temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self.model(batch["audio"], batch["hidden"], temperature)
+        losses = self.model(batch["audio"], batch["hidden"], temperature, batch["places"])
         return losses.total, {
             "contrastive": losses.contrastive.loss,
             "contrastive_accuracy": losses.contrastive.accuracy,
