@@ -296,6 +296,22 @@ def test_a_report_or_a_cache_is_not_written_over_something_else(tmp_path: Path, 
     assert _known(tmp_path / "none.json") == {}
 
 
+def test_no_file_of_a_folder_that_is_read_is_written_over(server: Server, bundle: Bundle, tmp_path: Path) -> None:
+    """A new name in it is one's own."""
+    copy = shutil.copytree(bundle.folder, tmp_path / "copy")
+    index, before = copy / "bundle.json", (copy / "bundle.json").read_bytes()
+    (tmp_path / "link").symlink_to(copy)
+    for name in (index, tmp_path / "link" / "bundle.json"):
+        with pytest.raises(OutputError, match="would be written over"):
+            check_output(name, inputs=[copy])
+    assert check_output(copy / "mine.json", inputs=[copy]) == copy / "mine.json"
+    ended = server.run("bench", str(copy), "--quick", "--out", str(index), cwd=tmp_path)
+    assert ended.code == 1 and b"would be written over" in ended.err
+    ended = server.run("match", str(copy), "--data", "none", "--out", str(index), cwd=tmp_path)
+    assert ended.code == 1 and b"would be written over" in ended.err
+    assert index.read_bytes() == before
+
+
 def dead() -> int:
     """The number of a process that has ended."""
     process = subprocess.Popen(["true"])

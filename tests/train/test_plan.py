@@ -80,6 +80,8 @@ def test_what_does_not_fit_is_said_with_what_would() -> None:
     assert "more --gpus" in found.warnings[0] and "GB" in found.warnings[0]
     odd = plan_stage("semantic", None, LOOP, Machine(gpus=48, memory_gb=80), BIG)
     assert "does not divide into 48 processes" in odd.warnings[0] and "a multiple of 48" in odd.warnings[0]
+    assert LOOP.batch_size % odd.gpus == 0 and odd.gpus < 48
+    assert plan_stage("semantic", None, LOOP, Machine(gpus=10**30, memory_gb=80), BIG).gpus == LOOP.batch_size
 
 
 def test_shards_share_out_all_but_a_layer() -> None:

@@ -79,7 +79,7 @@ def bench(
         check_device(device)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        check_output(out, option="another --out")
+        check_output(out, inputs=[model], option="another --out")
     if preset:
         config = PresetsConfig(
             presets=tuple(preset),

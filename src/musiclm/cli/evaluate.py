@@ -125,6 +125,9 @@ def match(
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     for target in (path for path in (out, analyses) if path is not None):
         others = [path for path in (out, analyses, prompts) if path is not None and path is not target]
+        others += (
+            [data, *map(Path, models)] if target is out else []
+        )  # analyses are read, too, and kept where one likes
         check_output(target, inputs=others, option="another file")
     use_threads(threads)
     texts = read_texts(prompts) if prompts else load_prompts()

@@ -53,7 +53,8 @@ def plan(
         for warning in stage.warnings:
             print(f"  does not fit: {warning}")
     days = sum(stage.days for stage in found)
+    hours = sum(stage.days * stage.gpus * 24 for stage in found)
     print(
-        f"\nall: {days:.3g} days, {days * gpus * 24:.0f} GPU-hours "
+        f"\nall: {days:.3g} days, {hours:.0f} GPU-hours "
         f"({sum(s.counted.parameters for s in found) / GIGA:.2f} G parameters)"
     )

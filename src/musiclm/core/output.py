@@ -27,7 +27,8 @@ def check_output(
 ) -> Path:
     """The path, if it may be written: long work should not end on a wrong name.
 
-    inputs: files that the work reads; none of them may be written over, by whatever name. new: only if nothing is there
+    inputs: files that the work reads, and folders; none of them, and no file in them, may be written over, by whatever
+    name. new: only if nothing is there
     yet, for a name that nobody gave. option: what to give in its place, for the message.
 
     Raises: OutputError.
@@ -42,7 +43,8 @@ def check_output(
     if real.is_dir():
         raise OutputError(f"{path}: is a folder; give a file name")
     for source in inputs:
-        if _same(path, Path(source)):
+        inside = path.exists() and Path(os.path.realpath(source)) in real.parents
+        if inside or _same(path, Path(source)):
             raise OutputError(f"{path}: is the file that is read and would be written over; give {option}")
     if new and (path.exists() or path.is_symlink()):
         raise OutputError(f"{path}: is there already and was not named; name it to write over it, or give {option}")

@@ -102,6 +102,7 @@ class StagePlan:
     counted: Counted
     steps: int
     batch_size: int
+    gpus: int  # that it is planned for: as many as its batch divides into
     accumulate: int
     recompute: bool
     shard: bool
@@ -467,7 +468,7 @@ def plan_stage(stage: str, task: Any, loop: TrainConfig, machine: Machine, count
     warnings = []
     gpus = machine.gpus
     if loop.batch_size % gpus:
-        gpus = max(n for n in range(1, machine.gpus + 1) if loop.batch_size % n == 0)
+        gpus = max(n for n in range(1, min(machine.gpus, loop.batch_size) + 1) if loop.batch_size % n == 0)
         warnings.append(
             f"batch_size {loop.batch_size} does not divide into {machine.gpus} processes; this is planned for {gpus}. "
             f"Set {stage}.train.batch_size to a multiple of {machine.gpus}"
@@ -508,6 +509,7 @@ def plan_stage(stage: str, task: Any, loop: TrainConfig, machine: Machine, count
         counted=counted,
         steps=loop.steps,
         batch_size=loop.batch_size,
+        gpus=gpus,
         accumulate=rows // at_once,
         recompute=recompute,
         shard=shard,
