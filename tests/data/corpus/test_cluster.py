@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_killed_workers_and_a_killed_driver_cost_nothing_but_time(tmp_path: Path
     assert hashes(out) == hashes(tmp_path / "music-local")
 
 
-def test_a_cluster_that_does_not_answer() -> None:
+def test_a_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     for address, what in (("127.0.0.1:9", "no cluster answers"), ("nonsense", "no address of a Ray cluster")):
         with pytest.raises(EngineError, match=what) as caught:
@@ -123,3 +124,7 @@ def test_a_cluster_that_does_not_answer() -> None:
     with pytest.raises(EngineError, match="at least 1"):
         RayEngine("local", jobs=0)
     assert time.monotonic() - began < 60
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", Mock(side_effect=Exception("The node timed out during startup.\nMore of it")))
+    with pytest.raises(EngineError, match=r"^Ray: no cluster answers \(The node timed out during startup\.\)"):
+        RayEngine()
