@@ -123,3 +123,33 @@ def test_strengths_of_steering_have_a_bound(name: str) -> None:
     assert getattr(GenerateConfig(steer=Steer(**{name: 100.0})).steer, name) == 100
     with pytest.raises(ValueError, match=rf"the strength of {name} is 1e\+38; it must lie between 0 and 100"):
         GenerateConfig(steer=Steer(**{name: 1e38}))
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ('{"semantic": {"guidance": 1e39}}', "it must lie between 0 and 100"),
+        ('{"semantik": {}}', "semantik"),
+        ('{"levels": 0}', "it must be 1 or more"),
+        ("[]", ""),
+    ],
+)
+def test_a_bundle_recommends_nothing_that_generation_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    bundle: Bundle,
+    tmp_path: Path,
+    sampling: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["bundle", "--runs", "r", "--out", "b", "--from", bundle.folder, "--sampling", sampling]
+    assert run(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1"])
+def test_minutes_of_training_have_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minutes: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "train", "storm", "--data", "d", "--runs", "r", "--max-minutes", minutes) == 2

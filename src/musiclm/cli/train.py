@@ -36,7 +36,9 @@ def train(
     ] = None,
     device: Device = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long; the same command goes on.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long; the same command goes on.", min=0.0)
+    ] = None,
     threads: Threads = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
     accumulate: Annotated[
@@ -189,12 +191,19 @@ def bundle(
     ] = None,
 ) -> None:
     """Put the trained stages of a run together into one folder that `musiclm generate --model` takes."""
+    from musiclm.core.config import from_json
+    from musiclm.generate.config import GenerateConfig
     from musiclm.train.pipeline import make_bundle
 
     try:
         chosen = None if sampling is None else json.loads(sampling)
     except json.JSONDecodeError as error:
         raise ValueError(f"--sampling is no JSON ({error})") from None
-    text = notes.read_text() if notes else ""
+    if chosen is not None:
+        from_json(GenerateConfig, chosen)  # what generation would refuse later is refused now
+    try:
+        text = notes.read_text(encoding="utf-8") if notes else ""
+    except UnicodeDecodeError:
+        raise ValueError(f"--notes {notes}: no text in UTF-8") from None
     made = make_bundle(runs, out, name, start=start, leave_out=leave_out or (), notes=text, sampling=chosen)
     print(f"bundle {made.name} ({made.hash}) in {made.folder}: {', '.join(made.parts)}")
