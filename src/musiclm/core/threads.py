@@ -14,10 +14,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-
-if TYPE_CHECKING:
-    from torch import nn
+from typing import Any, ParamSpec, TypeVar
 
 # what tells OpenMP how long to spin: the standard's word, GNU's (torch for Linux), LLVM's and Intel's (macOS, Windows)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
@@ -50,8 +47,8 @@ def num_threads(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def threads_for(network: "nn.Module") -> int:
-    """How many of the threads there are should share what a network does when music is made, at least one."""
+def threads_for(network: Any) -> int:
+    """How many of the threads there are share what a network, a module, does when music is made; one at least."""
     import torch
 
     num_weights = sum(weight.numel() for weight in network.parameters())

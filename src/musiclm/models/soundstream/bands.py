@@ -289,17 +289,17 @@ class BandsDecoder(nn.Module):
         """
         moments = [(Moments(), Moments()) for _ in self.widths]
         for told, true in pieces:
-            for pair, own, other in zip(moments, told, true, strict=True):
-                pair[0].add(own.flatten(0, 1))
-                pair[1].add(other.flatten(0, 1))
+            for (given, wanted), ours, theirs in zip(moments, told, true, strict=True):
+                given.add(ours.flatten(0, 1))
+                wanted.add(theirs.flatten(0, 1))
         first = 0
         factors = []
         for basis, num, width, (own, other) in zip(self.bases, self.spectra, self.widths, moments, strict=True):
             assert isinstance(basis, GroupBasis)
             member = torch.arange(width) if basis.member is None else basis.member
             member = member.to(own.mean.device)
-            spread, wanted = (own.mean.new_zeros(basis.width).index_add(0, member, part.var) for part in (own, other))
-            factor = (wanted / spread.clamp(min=1e-12)).sqrt().clamp(1 / MOST_FACTOR, MOST_FACTOR)
+            spread, aim = (own.mean.new_zeros(basis.width).index_add(0, member, part.var) for part in (own, other))
+            factor = (aim / spread.clamp(min=1e-12)).sqrt().clamp(1 / MOST_FACTOR, MOST_FACTOR)
             offset = other.mean - factor[member] * own.mean
             basis.scale(factor)
             rows = slice(first, first + num * width)
