@@ -41,8 +41,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def generate(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, *options: str) -> int:
-    line = ["slow piano", "--duration", "1", "--seed", "4", "--model", bundle.folder, "--no-progress"]
+def generate(monkeypatch: pytest.MonkeyPatch, bundle: Bundle, *options: str, prompt: str = "slow piano") -> int:
+    line = [prompt, "--duration", "1", "--seed", "4", "--model", bundle.folder, "--no-progress"]
     return run(monkeypatch, "generate", *line, *options)
 
 
@@ -54,7 +54,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
 
 def test_each_is_the_single_run(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
     bundle: Bundle,
     tmp_path: Path,
     here: threading.Event,
@@ -71,12 +71,16 @@ def test_each_is_the_single_run(
 
     monkeypatch.setattr(makers.New, "made_in", noted)
     options = ["--at", "0:00.5", "fast music", "--tempo", "120", "--take"]
-    assert generate(monkeypatch, bundle, "--num", "4", "--threads", "2", "-o", "a.flac", *options) == 0
-    told = re.findall(r"^(\S+), (\S+): 1 s of music", capsys.readouterr().out, re.M)
+    odd = "Ж Ш Щ Ю"
+    line = ["--num", "4", "--threads", "2", "-o", "a.flac", *options]
+    assert generate(monkeypatch, bundle, *line, prompt=odd) == 0
+    said = capfd.readouterr()
+    assert "note: most of 'Ж" in said.err and "UserWarning" not in said.err, "nobody speaks but the one that was asked"
+    told = re.findall(r"^(\S+), (\S+): 1 s of music", said.out, re.M)
     assert told == [(f"a-{i}.flac", f"a-{i}.take") for i in (1, 2, 3, 4)], "in order"
     assert elsewhere[0] == 5 and 1 <= len(elsewhere) < 4
     for i in range(4):
-        assert generate(monkeypatch, bundle, "-o", f"b-{i}.flac", *options, "--seed", str(4 + i)) == 0
+        assert generate(monkeypatch, bundle, "-o", f"b-{i}.flac", *options, "--seed", str(4 + i), prompt=odd) == 0
         for suffix in ("flac", "take"):
             assert Path(f"a-{i + 1}.{suffix}").read_bytes() == Path(f"b-{i}.{suffix}").read_bytes()
 

@@ -172,7 +172,8 @@ def what_to_load(model: MusicLM) -> tuple[Path, str, str, int]:
 
 
 def load_model(folder: Path, hash: str, device: str, threads: int) -> MusicLM:
-    """Raises: ArtifactError for a bundle that is not the one it was."""
+    """There. Raises: ArtifactError for a bundle that is not the one it was."""
+    warnings.simplefilter("ignore")  # of prompts: who asks has them too, and says them as it says all
     torch.set_num_threads(threads)  # with large networks another number gives other bytes
     model = MusicLM.from_pretrained(folder, device)
     if model.bundle.hash != hash:
