@@ -1,5 +1,6 @@
 """Files in and out: every format, streamed = whole, and one clear line for whatever is wrong with a file."""
 
+import io
 import json
 import resource
 import shutil
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musiclm.core import audio
-from musiclm.core.audio import AudioError, load, probe, read_blocks, resample, write_audio
+from musiclm.core.audio import AudioError, load, ogg_bytes, probe, read_blocks, resample, write_audio
 from tests.files import read_audio
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
@@ -241,3 +242,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 def test_loud_samples_are_clipped_not_wrapped(tmp_path):
     path = write_audio(tmp_path / "a.wav", np.array([1.5, -1.5, 0.0], np.float32))
     np.testing.assert_allclose(read_audio(path)[0][0], [1.0, -1.0, 0.0], atol=1e-4)
+
+
+def test_a_clip_for_a_page_has_the_same_bytes_each_time() -> None:
+    clip = (0.2 * np.sin(np.arange(24000) / 8)).astype(np.float32)
+    made = ogg_bytes(clip, 24000)
+    assert made == ogg_bytes(clip, 24000)
+    again = soundfile.read(io.BytesIO(made))[0]
+    assert len(again) == len(clip) and np.abs(again - clip).max() < 0.1

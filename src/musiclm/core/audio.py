@@ -7,6 +7,7 @@ one.
 """
 
 import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ import soxr
 from jaxtyping import Float, Int16
 
 from musiclm.core import containers, output
-from musiclm.core.tags import fix_ogg_serial, prepend_id3, read_info
+from musiclm.core.tags import fix_ogg_serial, prepend_id3, read_info, with_ogg_serial
 from musiclm.core.unicode import escaped_json, name_bytes, printable
 
 SAMPLE_RATE_HZ = 24000
@@ -272,6 +273,13 @@ def _write(
     written = soundfile.info(name_bytes(temporary)).frames
     if written < num_frames:
         raise OSError(f"{written} of {num_frames} frames arrived")
+
+
+def ogg_bytes(audio: Float[np.ndarray, " s"], rate_hz: int) -> bytes:
+    """A clip as an Ogg Vorbis file, for pages; the same clip gives the same bytes."""
+    file = io.BytesIO()
+    soundfile.write(file, audio, rate_hz, format="OGG", subtype="VORBIS")
+    return with_ogg_serial(file.getvalue())
 
 
 def to_16_bit(audio: Float[np.ndarray, "..."]) -> Int16[np.ndarray, "..."]:

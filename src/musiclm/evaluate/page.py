@@ -2,18 +2,17 @@
 
 import base64
 import html
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from musiclm.arrange.corpus.describe import load_score
 from musiclm.arrange.score import Score
 from musiclm.arrange.timeline import timeline
 from musiclm.core.artifact import write_atomic
+from musiclm.core.audio import ogg_bytes
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.data.corpus.captions import CAPTIONS_FILE, load_captions
 from musiclm.data.corpus.clips import read_clip
@@ -55,9 +54,9 @@ def _article(corpus_dir: Path, track: Track, record: dict[str, Any]) -> str:
     start_s = float(record["start_s"])
     clip = read_clip(corpus_dir, track, start_s, WINDOW_S)
     score = load_score(corpus_dir, track.id)
-    file = io.BytesIO()
-    soundfile.write(file, clip, SAMPLE_RATE_HZ, format="OGG", subtype="VORBIS")
-    sound, picture = (base64.b64encode(data).decode() for data in (file.getvalue(), spectrogram_png(clip)))
+    sound, picture = (
+        base64.b64encode(data).decode() for data in (ogg_bytes(clip, SAMPLE_RATE_HZ), spectrogram_png(clip))
+    )
     texts = "".join(f"<li>{html.escape(text)}</li>" for text in record["captions"])
     unseen = "".join(f"<li>{html.escape(text)}</li>" for text in record.get("unseen", ()))
     origins = "".join(

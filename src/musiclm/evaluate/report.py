@@ -2,16 +2,13 @@
 
 import base64
 import html
-import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 from musiclm.core.artifact import write_atomic
-from musiclm.core.audio import load
+from musiclm.core.audio import load, ogg_bytes
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.evaluate.compare import compare
 from musiclm.evaluate.pictures import spectrogram_png
@@ -81,9 +78,7 @@ def _players(folder: Path, prompts: list[str], num: int) -> list[str]:
     figures = []
     for index in chosen:
         clip = load(folder / "clips" / "generated" / f"{index:04d}.flac")
-        file = io.BytesIO()
-        soundfile.write(file, clip, SAMPLE_RATE_HZ, format="OGG", subtype="VORBIS")
-        sound = base64.b64encode(file.getvalue()).decode()
+        sound = base64.b64encode(ogg_bytes(clip, SAMPLE_RATE_HZ)).decode()
         picture = base64.b64encode(spectrogram_png(clip)).decode()
         figures.append(
             f"<figure><img src='data:image/png;base64,{picture}' alt='log-mel spectrogram'>"
