@@ -15,7 +15,7 @@ def to_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_json(cls: type[T], data: dict[str, Any], where: str = "") -> T:
+def from_json(cls: type[T], data: Any, where: str = "") -> T:
     """Builds `cls`, a dataclass or a generic one with its argument (`Recipe[LmTaskConfig]`), from what `to_json` wrote.
 
     Raises: ValueError for an unknown key (naming the nearest known one), a missing key or a value of the wrong type.
