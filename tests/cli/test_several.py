@@ -153,7 +153,7 @@ def test_a_process_that_is_killed_costs_time_alone(
     assert generate(monkeypatch, bundle, "--num", "3", "--threads", "2", "-o", str(out)) == 0
     found, complaints = lines(capsys)
     assert found == [str(tmp_path / f"a-{i}.wav") for i in (1, 2, 3)]
-    assert complaints == f"note: {KILLED}; fewer pieces are made at a time\n"
+    assert complaints == f"note: {KILLED}; fewer pieces were made at a time\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.wav", "a-2.wav", "a-3.wav"]
 
 

@@ -130,6 +130,7 @@ class _Helper:
         self._maker, self._left = maker, left
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loaded, self._stopped = False, False
+        self._ended = ""  # why it makes no more, if it ought to
 
     def start(self) -> None:
         self._thread.start()
@@ -140,16 +141,18 @@ class _Helper:
             self._loaded = True
             self._left.work(lambda piece: partial(piece.made_in, self._maker))
         except (WorkerEnded, MemoryError) as error:
-            if not self._stopped:
-                warnings.warn(f"{error or 'there is little memory'}; fewer pieces are made at a time", stacklevel=1)
+            self._ended = str(error) or "there is little memory"
         except BaseException as error:
             self._left.errors.append(error)
 
     def end(self) -> None:
-        """Waits for the piece it is at, if it is at one."""
-        if not self._loaded:
+        """Waits for the piece it is at, if it is at one, and says so if its process had ended before."""
+        if not self._loaded and not self._ended:
             self.stop()
         self._thread.join()
+        if self._ended and not self._stopped:  # not in its own thread: what to do with warnings is told to all of them
+            warnings.warn(f"{self._ended}; fewer pieces were made at a time", stacklevel=1)
+            self._ended = ""
 
     def stop(self) -> None:
         self._stopped = True
