@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from musiclm.core.artifact import git_revision
@@ -33,6 +32,7 @@ from musiclm.data.corpus.clips import eval_clips
 from musiclm.data.corpus.manifest import RENDERED, load_manifest
 from musiclm.evaluate.bootstrap import bootstrap, mean
 from musiclm.evaluate.joints import goes_on
+from musiclm.evaluate.sets import through_codec
 from musiclm.generate.session import MusicLM
 from musiclm.listen.judge import Judge
 from musiclm.listen.signal import seam_ratio
@@ -93,13 +93,6 @@ def going_on(model: MusicLM, clip: Clip, number: int, folder: Path) -> Clip:
         assert parent is not None and parent.joint_samples == round(GIVEN_S * RATE), "the given part is whole frames"
         write_audio(path, music.audio[0], RATE)
     return load(path)
-
-
-@torch.inference_mode()
-def through_codec(model: MusicLM, clip: Clip) -> Clip:
-    codec, levels = model.soundstream, model.default_config().levels
-    codes = codec.encode(torch.from_numpy(clip)[None, None], levels)
-    return codec.decode(codes)[0, 0, : len(clip)].clamp(-1, 1).numpy()
 
 
 def figures(clips: list[Clip]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ both=(--data "$folder/both" --runs "$folder/runs")
 speeds=(--speed 0.8909 --speed 1.1225)  # two semitones down and up
 # SoundStorm decodes in windows as long as the crops it learned from; 24 codes are all that it draws
 sampling='{"acoustic": "storm", "levels": 24, "semantic": {"guidance": 3.0, "temperature": 1.0}, '
-sampling+='"steer": {"again": 5.0, "beat": 3.0, "key": 0.6, "phrase_s": 16.0}, "storm": {"window_s": 10.24, "prompt_s": 3.0, '
-sampling+='"first_window_s": 2.0, "rounds": [2], "temperature": 1.0, "rest_temperature": 1.0}}'
+sampling+='"steer": {"again": 5.0, "beat": 3.0, "key": 0.6, "phrase_s": 16.0}, "storm": {"window_s": 10.24, '
+sampling+='"prompt_s": 3.0, "first_window_s": 2.0, "rounds": [2], "temperature": 1.0, "rest_temperature": 1.0}}'
 
 stage() { "$musiclm" train "$1" --preset base "${@:2}" --threads 1; }
 # whole tracks, and recordings at two more speeds: the semantic stage learns by heart what it has too little of

@@ -386,3 +386,15 @@ def test_phrases_have_bounds(phrase_s: float) -> None:
         Steer(phrase_s=phrase_s)
     with pytest.raises(ValueError, match="strength of again"):
         Steer(again=-1.0)
+
+
+def test_music_shorter_than_a_phrase_is_left_alone() -> None:
+    steer = replace(OFF, beat=2.0, phrase_s=16.0)
+    steered, left = (Steering(two_levels(), replace(steer, again=again)) for again in (5.0, 0.0))
+    first = None
+    for place in range(500):
+        if first is None and not torch.equal(bias_of(steered), bias_of(left)):
+            first = place
+        for each in (steered, left):
+            each.hear(place * 7 % 60)
+    assert first is not None and first >= 400, "codes of 16 s"

@@ -120,8 +120,8 @@ _CLAUSE_BEGINS = re.compile(r"(?:^|[,.;:(\[!?–—/\n\"“|])\s*$")
 _ENDS = re.compile(r"\s*(?:$|[.,;:!?)\]/\"”–—|\n])")
 _ENDS_HARD = re.compile(r"\s*(?:$|[.;!?)\]\n])")
 _GOES_ON = re.compile(
-    r"\s+(?:at|with|and|for|by|on|but|or|using|played|featuring|from|to|then|as|like|that|which|who|while|throughout|please|"
-    r"around|about|tempo|bpm|\d|-)",
+    r"\s+(?:at|with|and|for|by|on|but|or|using|played|featuring|from|to|then|as|like|that|which|who|while|"
+    r"throughout|please|around|about|tempo|bpm|\d|-)",
     re.IGNORECASE,
 )
 _GOES_ON_HARD = re.compile(r"\s+(?:at|with|tempo|\d|\()", re.IGNORECASE)

@@ -94,14 +94,14 @@ class Study:
                 )
             write_atomic(path, json.dumps(self.settings, indent=1))
             return
-        # a setting that came after the report was begun had its default
+        # a setting that came after the report was begun had its default; the sampling, that of the bundle
+        defaults = {**asdict(EvaluateConfig()), "sampling": self.settings["sampling"]}
         try:
-            before = {**asdict(EvaluateConfig()), **json.loads(path.read_text())}
+            before = {**defaults, **json.loads(path.read_text())}
         except ValueError as error:
             raise ValueError(
                 f"{path} is damaged ({error}); delete {self.folder} and measure again, or name another --report folder"
             ) from None
-        before = {"sampling": self.settings["sampling"], **before}  # older reports do not have it
         changed = sorted(name for name in self.settings if before.get(name) != self.settings[name])
         if changed:
             raise ValueError(

@@ -112,7 +112,7 @@ class ClipSets:
     @cached_property
     def codec(self) -> KeptSet:
         real = self.held_out[0]
-        return self._kept("codec", len(real), lambda index: (self.through_codec(real[index]), {}))
+        return self._kept("codec", len(real), lambda index: (through_codec(self.model, real[index]), {}))
 
     @cached_property
     def resynthesis(self) -> KeptSet:
@@ -125,7 +125,7 @@ class ClipSets:
     def _generate(self, number: int, duration_s: float, again: int = 0) -> tuple[Clip, dict[str, str]]:
         """Of a prompt by its number, with its `again`-th other seed."""
         music = self.model.generate(self.prompts[number].text, duration_s, seed=self.seed + 10_000 * again + number)
-        return self._at_24_khz(music.audio[0]), music.tags()
+        return at_24_khz(self.model, music.audio[0]), music.tags()
 
     # real music and what is made of it
 
@@ -161,7 +161,7 @@ class ClipSets:
         def clips() -> Iterator[Clip]:
             for track in self.searched_tracks[: len(self.held_out[0])]:
                 _, _, (start_s,) = eval_clips(self.corpus, [track], self.config.clip_s, 1, self.seed)
-                yield self.through_codec(read_clip(self.corpus, track, start_s + 2.0, self.config.clip_s))
+                yield through_codec(self.model, read_clip(self.corpus, track, start_s + 2.0, self.config.clip_s))
 
         return CutSet("copied", clips)
 
@@ -245,18 +245,6 @@ class ClipSets:
     # the bundle's models
 
     @torch.no_grad()
-    def through_codec(self, clip: Clip) -> Clip:
-        """A clip through the codec, with as many levels as the bundle makes music of."""
-        codec = self.model.soundstream
-        audio = resample(clip[None], SAMPLE_RATE_HZ, codec.sample_rate_hz)
-        codes = codec.encode(torch.from_numpy(audio)[None].to(self.model.device), self.model.default_config().levels)
-        return self._at_24_khz(codec.decode(codes)[0, 0].clamp(-1, 1).cpu().numpy())[: len(clip)]
-
-    def _at_24_khz(self, audio: Clip) -> Clip:
-        """What the model made, at the rate of all clips."""
-        return resample(audio[None], self.model.sample_rate_hz, SAMPLE_RATE_HZ)[0].clip(-1, 1)
-
-    @torch.no_grad()
     def resynthesize(self, clip: Clip, index: int) -> Float[np.ndarray, " r"]:
         """A clip from its semantic and MuLan codes, as the acoustic stages make it of a semantic stage without
         mistakes.
@@ -266,7 +254,7 @@ class ClipSets:
         audio = torch.from_numpy(clip)[None, None].to(self.model.device)
         mulan = self.model.mulan.audio_codes(audio)
         pieces = list(self.model.render(self.tokenizer.encode(audio), mulan, self.seed + index))
-        return self._at_24_khz(np.concatenate(pieces))[: len(clip)]
+        return at_24_khz(self.model, np.concatenate(pieces))[: len(clip)]
 
     @cached_property
     def seams_s(self) -> tuple[float, ...]:
@@ -289,6 +277,20 @@ def spread(total: int, num: int) -> list[int]:
     """`num` of `total` places, evenly; all of them if there are no more."""
     num = min(num, total)
     return [i * total // num for i in range(num)]
+
+
+def at_24_khz(model: MusicLM, audio: Clip) -> Clip:
+    """What a model made, at the rate of all clips."""
+    return resample(audio[None], model.sample_rate_hz, SAMPLE_RATE_HZ)[0].clip(-1, 1)
+
+
+@torch.no_grad()
+def through_codec(model: MusicLM, clip: Clip) -> Clip:
+    """A clip through the codec, with as many levels as the bundle makes music of."""
+    codec = model.soundstream
+    audio = resample(clip[None], SAMPLE_RATE_HZ, codec.sample_rate_hz)
+    codes = codec.encode(torch.from_numpy(audio)[None].to(model.device), model.default_config().levels)
+    return at_24_khz(model, codec.decode(codes)[0, 0].clamp(-1, 1).cpu().numpy())[: len(clip)]
 
 
 def pink_noise(num_samples: int, rms: float, rng: np.random.Generator) -> Clip:

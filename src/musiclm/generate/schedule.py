@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from musiclm.core.threads import num_threads, threads_for
 from musiclm.generate.steer import Steer, between
 from musiclm.generate.story import Step, Story
 from musiclm.models.encoders import JointEmbedding
@@ -36,7 +37,8 @@ class Asked:
 
     @classmethod
     def of(cls, mulan: JointEmbedding, prompt: str | None, steer: Steer) -> "Asked":
-        vector = None if prompt is None else mulan.text_vectors(mulan.encode_text([prompt]))
+        with num_threads(threads_for(mulan)):
+            vector = None if prompt is None else mulan.text_vectors(mulan.encode_text([prompt]))
         return cls(vector, steer.as_asked(prompt or ""))
 
     def towards(self, other: "Asked", share: float) -> "Asked":
