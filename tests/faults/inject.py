@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,24 @@ def not_a_number(*, step: int, of: str) -> None:
     loop.check_loss = check
 
 
+def killed_after(*, units: int, children: str) -> None:
+    """SIGKILL when the driver of `label` or `tokenize` has done so many units; `children` then lists those below it."""
+    import musiclm.data.labels as labels
+    import musiclm.data.tokenize as tokenize
+    from tests import forked
+
+    plain = labels.run_in_order
+
+    def run_in_order(*arguments: Any) -> Iterator[Any]:
+        for number, result in enumerate(plain(*arguments)):
+            if number == units:  # what came before is written: it was asked for the next
+                Path(children).write_text("\n".join(map(str, forked.children(os.getpid()))))
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield result
+
+    labels.run_in_order = tokenize.run_in_order = run_in_order  # type: ignore[attr-defined]
+
+
 def jumping_clock(*, seed: int) -> None:
     """Every look at the clock on the wall finds it decades before or after."""
     draw, plain = random.Random(seed), time.time
@@ -105,7 +123,7 @@ def no_tagger() -> None:
 
 
 FAULTS: dict[str, Callable[..., None]] = {
-    one.__name__: one for one in (file_events, not_a_number, jumping_clock, small_evaluation, no_tagger)
+    one.__name__: one for one in (file_events, not_a_number, killed_after, jumping_clock, small_evaluation, no_tagger)
 }
 
 
