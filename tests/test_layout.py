@@ -107,6 +107,7 @@ TABLE: dict[str, tuple[str, ...]] = {
         *("core", "cli.generate", "cli.story", "cli.play", "cli.take", "cli.edit", "cli.codec", "cli.train"),
         *("cli.evaluate", "cli.bench", "cli.inspect", "cli.corpus", "cli.serve", "cli.push", "cli.encoder", "cli.plan"),
     ),
+    "__main__": ("cli",),
 }
 
 

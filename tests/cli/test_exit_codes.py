@@ -147,6 +147,22 @@ def test_ctrl_c_is_130(server: Server, given: dict[str, str], tmp_path: Path, co
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".part")]
 
 
+def test_ctrl_c_while_it_is_being_imported_is_130(tmp_path: Path) -> None:
+    at_typer = """
+import os, runpy, signal, sys
+def hook(event, arguments):
+    if event == "import" and arguments[0] == "typer":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hook)
+runpy.run_module("musiclm", run_name="__main__")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    ended = subprocess.run(
+        [sys.executable, "-c", at_typer, "generate"], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert ended.returncode == 130 and ended.stderr == b"stopped\n", ended
+
+
 def test_sigterm_is_143_and_leaves_no_half_file(server: Server, given: dict[str, str], tmp_path: Path) -> None:
     line = "generate piano --duration 30 -o a.wav --model BUNDLE"
     ended = server.run(*words(line, given), cwd=tmp_path, interrupt=".part", number=signal.SIGTERM)
