@@ -29,8 +29,11 @@ demo: $(VENV)/base
 	mkdir -p out
 	$(BIN)/musiclm generate "$(PROMPT)" --duration 10 --output out/arcade.wav
 
+# a process a core, each with whole files of tests and one thread
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --dist loadfile
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 slow: $(VENV)/dev
 	$(BIN)/python -m pytest -q -m slow
@@ -44,7 +47,7 @@ faults: $(VENV)/dev
 
 # the same with the shapes and types in signatures checked at each call, where tensors and arrays go; twice as slow
 shapes: $(VENV)/dev
-	$(BIN)/python -m pytest -q --jaxtyping-packages='musiclm,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))' tests/nn tests/models tests/evaluate tests/cli tests/test_shapes.py tests/test_streaming.py
+	$(PYTEST) --jaxtyping-packages='musiclm,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))' tests/nn tests/models tests/evaluate tests/cli tests/test_shapes.py tests/test_streaming.py
 
 format: $(VENV)/dev
 	$(BIN)/ruff format src tests runs benchmarks

@@ -66,7 +66,7 @@ def test_more_melodies_change_none_and_a_stopped_run_goes_on(whole: Path, fonts:
 
 
 def test_settings_that_do_not_fit_are_refused_in_a_line(whole: Path, fonts: Path, tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="made with other settings"):
+    with pytest.raises(CorpusError, match="made with seed 3, and 4 is asked for"):
         make(whole, fonts, 2, seed=4)
     with pytest.raises(CorpusError, match="--renditions is 1"):
         make(tmp_path, fonts, 2, renditions=1)

@@ -125,10 +125,14 @@ def _check_settings(job: MelodyJob) -> None:
             before = json.loads(path.read_text())
         except json.JSONDecodeError:
             before = None
-        if before != job.settings:
-            raise CorpusError(
-                f"{job.out}: holds melodies made with other settings (see {path.name}); choose another --out"
-            )
+        if not isinstance(before, dict):
+            raise CorpusError(f"{path}: is damaged; choose another --out")
+        for name, value in job.settings.items():
+            if (there := before.get(name)) != value:
+                raise CorpusError(
+                    f"{job.out}: holds melodies made with {name} {there}, and {value} is asked for; ask for the same, or "
+                    "choose another --out"
+                )
     elif (job.out / "manifest.jsonl").exists():
         raise CorpusError(f"{job.out}: holds a corpus; choose another --out")
     else:
