@@ -130,8 +130,8 @@ def _check_settings(job: MelodyJob) -> None:
         for name, value in job.settings.items():
             if (there := before.get(name)) != value:
                 raise CorpusError(
-                    f"{job.out}: holds melodies made with {name} {there}, and {value} is asked for; ask for the same, or "
-                    "choose another --out"
+                    f"{job.out}: holds melodies made with {name} {there}, and {value} is asked for; ask for the same "
+                    "or choose another --out"
                 )
     elif (job.out / "manifest.jsonl").exists():
         raise CorpusError(f"{job.out}: holds a corpus; choose another --out")
