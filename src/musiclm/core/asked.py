@@ -5,12 +5,13 @@ A tempo is a number beside the word for it. (Capitals, spaces and hyphens betwee
     tempo    = number unit | label number
     number   = 2 or 3 digits, if wanted with decimals: 120, 120.5, 120,5
              | in words: ninety, one hundred and twenty, one twenty, one oh five; after a label from twenty on
-    unit     = bpm | b.p.m. | beats per (a, /) minute (min)
+    unit     = bpm | b.p.m. | beats per (a, in a, /) minute (min)
     label    = tempo | bpm | MM | metronome | a note sign or "quarter (note)" and =
                then, if wanted, of, is, should be, at, to, :, =, about ...
-    range    = number (unit) to ^ - ^ and number unit, in words "to" alone
-             | label number to ^ - number | label between number and number
-               its middle, if its upper end is at most 1.5 times the lower; else no tempo. Of "90 or 120 bpm" the first
+    range    = number (unit) to ^ - ^ ~ ^ and number unit, in words "to" alone
+             | label number (unit) to ^ - ^ ~ number (unit) | label between number and number
+               its middle, if its upper end is at most 1.5 times the lower; else no tempo. Of "90 or 120 bpm" the
+               first, as of "90 rather than 120 bpm"
     no tempo = what is denied (not, no, never, other than, instead of ... 120 bpm)
              | a bound (under, over, at least, up to 120 bpm; 120+ bpm, 120 bpm max)
 
@@ -24,10 +25,11 @@ A key is a tonic and a mode.
     mode     = major | minor | maj | min, minor also natural, harmonic or melodic
              | m right after a capital or a sharp (Am, c#m), after "in" or "key (of)", or alone between commas
 
-What may be an article or a chord is left alone. "a minor" is a key after "key of", and after "in" where the sentence
-ends or goes on with at, with or a number; "A minor" in the middle of a sentence also before commas and words such as
-"and", "for", "that", "key", "scale"; so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord",
-"a major third" and other modes (D dorian) name none either. Denied keys are passed over as tempi are.
+What may be an article or a chord is left alone. "a minor" is a key after "key of", after another article ("an A minor
+theme", and "a slow A minor theme" with a capital), and after "in" where the sentence ends or goes on with at, with or a
+number; "A minor" in the middle of a sentence also before commas and words such as "and", "for", "that", "key", "scale";
+so "in A major way" and "in a minor key" name none. "C major 7", "E minor chord", "a major third" and other modes
+(D dorian) name none either. Denied keys are passed over as tempi are.
 """
 
 import re
@@ -58,7 +60,7 @@ _WORDS = rf"(?:{_HUNDREDS}|{_BELOW_100})"
 _LARGE_WORDS = rf"(?:{_HUNDREDS}|{_TENS_AND_ONES})"  # "tempo: one drum" tells none
 _DIGITS = r"\d{2,3}(?:[.,]\d{1,2})?"
 
-_UNIT = r"(?:bpms?\b|b\.p\.m\b\.?|beats?(?:\s*/\s*|[ -](?:per|a)[ -])min(?:ute)?s?\b)"
+_UNIT = r"(?:bpms?\b|b\.p\.m\b\.?|beats?(?:\s*/\s*|[ -](?:per|a|in a|every|each)[ -])min(?:ute)?s?\b)"
 _ABOUT = (
     r"(?:(?:about|around|approximately|approx\.?|roughly|circa|ca\.?|exactly|of|is|at|to|set to|was|be|from|range|"
     r"(?:should|must|has to) be)\s+|[:=~≈]\s*)*"
@@ -69,24 +71,26 @@ _LABEL = (
 )
 _APART = r"(?<![\w.,:/%$€£])"  # what stands before a number is no part of it
 _ALONE = r"(?![\w%+/:]|[.,]\d)"  # nor what stands after it
-_JOIN = rf"\s{{0,3}}(?:{_UNIT})?\s{{0,3}}(?P<join>-|–|—|to|and|or)\s{{0,3}}"
+_THAN = r"(?:(?:rather|more)\s+)?than|instead\s+of"
+_JOIN = rf"\s{{0,3}}(?:{_UNIT})?\s{{0,3}}(?P<join>[-–—~]|to|and|or|{_THAN})\s{{0,3}}"
 _NUMBER = rf"(?:{_DIGITS}|{_WORDS})"
+_AND_UNIT = rf"(?:\s{{0,3}}{_UNIT})?"
 _TEMPO = re.compile(
     rf"{_APART}(?:(?P<low>{_DIGITS}){_JOIN}(?:about\s+)?|(?P<words>{_WORDS})\s+(?:{_UNIT}\s+)?(?P<to>to|or)\s+)?"
     rf"(?P<high>{_NUMBER})[\s-]{{0,3}}{_UNIT}"
     rf"|{_LABEL}(?P<between>between\s+)?(?P<low2>{_DIGITS}|{_LARGE_WORDS})"
-    rf"(?:\s*(?:-|–|—|to|(?(between)and|to))\s*(?P<high2>{_NUMBER}))?{_ALONE}",
+    rf"(?:{_AND_UNIT}\s*(?:[-–—~]|to|(?(between)and|to))\s*(?P<high2>{_NUMBER}))?{_AND_UNIT}{_ALONE}",
     re.IGNORECASE,
 )
 
 # what takes back what follows: a denial and words that may stand between
 _BETWEEN = (
-    "a|about|an|any|around|at|be|exactly|for|go|have|in|it|its|key|make|of|play|quite|really|the|this|to|use|using|"
-    "want|with|tempo"
+    "a|about|an|any|anything|around|as|at|be|choose|exactly|for|go|have|in|it|its|keys?|like|love|make|need|of|pick|"
+    "play|please|quite|really|set|such|tempo|the|this|to|use|using|want|with|write|written"
 )
 _DENIED = re.compile(
-    r"(?:\b(?:not|no|never|nor|neither|without|avoid|except|cannot|anything but|nothing but|instead of|rather than|"
-    r"other than)|n['’]t)"
+    r"(?:\b(?:not|no|never|nor|neither|without|avoid|except|unlike|cannot|anything but|nothing but|instead of|"
+    r"rather than|other than)|n['’]t)"
     rf"(?:\s+(?:{_BETWEEN}))*\s*$",
     re.IGNORECASE,
 )
@@ -137,7 +141,14 @@ _OTHER_MODE = re.compile(
 )
 _NO_NOTE = re.compile(
     r"\b(?:plan|grade|class|type|level|vitamin|section|part|side|option|team|group|hepatitis|"
-    r"exhibit|the|a|an|this|that|every|string)\s+$",
+    r"exhibit|string)\s+$",
+    re.IGNORECASE,
+)
+# articles are not followed by another one
+_AFTER_ARTICLE = re.compile(r"\b(?:an?|the|this|that)\s+$", re.IGNORECASE)
+_AFTER_ADJECTIVES = re.compile(
+    r"\b(?:an?|the|this|that|some)"
+    r"(?:\s+(?!(?:and|as|at|but|by|for|from|has|in|is|like|of|on|or|to|with)\b)\w+){1,2}\s+$",
     re.IGNORECASE,
 )
 
@@ -161,7 +172,7 @@ def find_tempo(text: str) -> Found | None:
         if denied or _BOUND_BEFORE.search(before) or _BOUND_AFTER.match(text, match.end()):
             continue
         low, high = _number(match[first]), _number(match[last])
-        if (match["join"] or match["to"] or "").lower() == "or":
+        if (match["join"] or match["to"] or "-").lower().split()[-1] in ("or", "than", "of"):
             high = low
         if max(low, high) > WIDEST_RANGE * min(low, high):
             continue
@@ -245,10 +256,13 @@ def _mode_of(match: re.Match[str], before: str, after: str, shouted: bool) -> st
     if sign or labelled:
         return mode
     if letter in "Aa":
-        if small:
+        if _AFTER_ARTICLE.search(before):
+            named = True
+        elif small:
             named = after_in and bool(_ENDS_HARD.match(after) or _GOES_ON_HARD.match(after))
         else:
-            named = ends or (bool(goes_on or _SCALE.match(after)) and not begins)
+            known = bool(goes_on or _SCALE.match(after)) and not begins
+            named = ends or known or (match["mode"].islower() and bool(_AFTER_ADJECTIVES.search(before)))
     elif small:
         named = after_in or (letter not in "Bb" and not _NO_NOTE.search(before))
     else:
