@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -69,7 +70,10 @@ def record(path: Path, command: str, outcomes: list[Outcome], seed: int) -> None
         "seed": seed,
         "rows": table(outcomes),
         "bad": [vars(one) for one in outcomes if not one.good],
-        "lines": sorted({one.told for one in outcomes if one.result == "one line"}),
+        # wherever the folder of a trial was made
+        "lines": sorted(
+            {re.sub(r"/\S*/trial/", "FOLDER/trial/", one.told) for one in outcomes if one.result == "one line"}
+        ),
     }
     rows = [row for one in report["commands"].values() for row in one["rows"]]
     report["total"] = {name: sum(row[name] for row in rows) for name in NAMES[2:]}
