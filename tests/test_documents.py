@@ -24,8 +24,10 @@ from typing import Any
 
 import pytest
 
+from musiclm.core.artifact import load_artifact, read_config
 from musiclm.core.bundle import open_bundle
 from musiclm.generate.music import read_tags
+from musiclm.train.card import model_card
 
 ROOT = Path(__file__).parent.parent
 BUNDLE = ROOT / "src" / "musiclm" / "bundles" / "base"
@@ -126,15 +128,47 @@ def test_figures_are_of_the_bundle_that_ships() -> None:
 
 
 def test_the_card_is_its_notes_and_what_the_parts_say() -> None:
-    card = CARD.read_text()
-    assert NOTES.read_text().strip() in card
-    for part in open_bundle("base").parts:
+    """Written anew it is the same: docs/base-notes.md, data, licences and the figures of each stage."""
+    bundle, card = open_bundle("base"), CARD.read_text()
+    assert card == model_card(bundle.name, bundle.parts, NOTES.read_text().strip())
+    for part in bundle.parts:
         info = json.loads((BUNDLE / part / "config.json").read_text())["info"]
-        row = next(line for line in card.splitlines() if line.startswith(f"| {part} |"))
+        row = next(row for row in card.split("\n## Stages\n")[1].splitlines() if row.startswith(f"| {part} |"))
         for value in info["metrics"].values():
             assert f" {value:.4g}" in row, f"the card's row of {part} lacks {value:.4g}"
-        for licence, hours in info["data"].get("train_hours_by_licence", {}).items():
-            assert f"\n- {licence}: {hours}\n" in card
+        for licence in info["data"]["train_hours_by_licence"]:
+            for words in licence.split(": ")[-1].split("; "):
+                assert f"| {words}" in card or f"; {words} |" in card
+
+
+def hours_of(info: dict[str, Any]) -> float:
+    """Of all runs behind a part's weights."""
+    return info.get("seconds", 0) / 3600 + (hours_of(info["from"]) if "from" in info else 0.0)
+
+
+def test_sizes_and_hours_in_sentences_are_those_of_the_parts() -> None:
+    states = {part: read_config(folder) for part, folder in open_bundle("base").parts.items()}
+    sizes = {
+        part: {name: value.numel() for name, value in load_artifact(BUNDLE / part, document["kind"]).state.items()}
+        for part, document in states.items()
+    }
+    total = sum(sum(of_part.values()) for of_part in sizes.values())
+    encoder = sum(size for name, size in sizes["mulan"].items() if name.startswith("text_encoder."))
+    hours = {part: hours_of(document["info"]) for part, document in states.items()}
+    rest = max(value for part, value in hours.items() if part != "storm")
+    recordings = sum(states["soundstream"]["info"]["data"]["hours"].values())
+    form = figures("evaluate.json")["sections"]["form"]["rows"]
+    half = form["long"]["repetition"]["value"] / form["real_long"]["repetition"]["value"]
+    readme, notes = (" ".join(path.read_text().split()) for path in (ROOT / "README.md", NOTES))
+    for text in (readme, notes):
+        assert f"{total / 1e6:.0f} million parameters, a third of them" in text
+    assert 0.3 < encoder / total < 0.36
+    assert "more than seven hours" in readme and max(hours.values()) < 7
+    assert (
+        "SoundStorm for six hours, the others for less than five" in notes and round(hours["storm"]) == 6 and rest < 5
+    )
+    assert f"{recordings:.0f} hours of recordings" in notes
+    assert "half as clearly as in recordings" in readme and 0.45 < half < 0.55
 
 
 def test_the_example_is_what_its_command_makes() -> None:

@@ -7,7 +7,7 @@ import pytest
 from musiclm.core.artifact import ArtifactError
 from musiclm.core.bundle import Bundle, assemble, open_bundle
 from musiclm.generate.session import MusicLM
-from musiclm.train.card import baseline_of, metrics_of, model_card
+from musiclm.train.card import baseline_of, licences_of, metrics_of, model_card
 
 
 @pytest.fixture
@@ -93,6 +93,19 @@ def test_the_card_holds_its_notes_and_every_stage(bundle: Bundle) -> None:
     card = model_card("mine", bundle.parts, "**Mind the noise.**")
     assert "**Mind the noise.**" in card
     assert all(f"| {part} |" in card for part in bundle.parts)
+
+
+def test_licences_are_counted_one_by_one() -> None:
+    hours = {
+        "MIT": 2.0,
+        "piano: MIT; tune: GPL-3 (collection); tunes traditional; drums: MIT": 1.0,
+        "drums: CC BY 4.0": 0.5,
+    }
+    assert licences_of(hours) == {
+        "MIT": (3.0, {"recordings", "piano", "drums"}),  # the piece counts once
+        "GPL-3 (collection); tunes traditional": (1.0, {"tune"}),
+        "CC BY 4.0": (0.5, {"drums"}),
+    }
 
 
 def test_the_card_reads_artifacts_of_before_the_renaming() -> None:

@@ -49,8 +49,8 @@ def model_card(name: str, artifacts: dict[str, Path], notes: str = "") -> str:
     lines = [
         f"# {name}",
         "",
-        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. The tables are written by "
-        "`musiclm bundle` from the run itself.",
+        f"A MusicLM bundle: text to {_rate_hz(artifacts) / 1000:g} kHz mono music. What stands below *Data* and "
+        "*Stages* is written by `musiclm bundle` from what the trained parts say of themselves.",
         "",
         *([notes, ""] if notes else []),
         "## Data",
@@ -135,19 +135,57 @@ def _others(artifacts: dict[str, Path]) -> list[str]:
 
 
 def _data_lines(infos: dict[str, dict[str, Any]]) -> list[str]:
-    """Of each corpus that parts learned from: tracks, hours, licences."""
+    """Two tables: the corpora that parts learned from, and the hours of training music that each licence holds for."""
     parts_of: dict[str, list[str]] = {}
     for part, info in infos.items():
         parts_of.setdefault(json.dumps(info.get("data", {}), sort_keys=True), []).append(part)
-    lines = []
-    for described, parts in parts_of.items():
-        data = json.loads(described)
-        tracks, sources = data.get("tracks", "?"), ", ".join(data.get("sources", ["?"]))
-        hours = ", ".join(f"{split} {value} h" for split, value in data.get("hours", {}).items())
-        lines += ["", f"**{', '.join(parts)}**: {tracks} tracks of {sources}; {hours}.", ""]
-        lines += ["Hours of training music by licence:", ""]
-        lines += [f"- {licence}: {hours}" for licence, hours in data.get("train_hours_by_licence", {}).items()]
+    corpora = {", ".join(parts): json.loads(described) for described, parts in parts_of.items()}
+    lines = [
+        "",
+        "| stages | tracks | of | training, h | validation, h | test, h |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for parts, data in corpora.items():
+        hours = [str(data.get("hours", {}).get(split, "?")) for split in ("train", "validation", "test")]
+        sources = ", ".join(data.get("sources", ["?"]))
+        lines.append(f"| {' | '.join([parts, str(data.get('tracks', '?')), sources, *hours])} |")
+    held = {parts: licences_of(data.get("train_hours_by_licence", {})) for parts, data in corpora.items()}
+    things: dict[str, set[str]] = {}
+    for by_licence in held.values():
+        for licence, (_, of) in by_licence.items():
+            things.setdefault(licence, set()).update(of)
+    lines += [
+        "",
+        "Hours of training music that each licence holds for. A rendered piece stands in the row of each licence that "
+        "it has: of its soundfont, its tune, its drums.",
+        "",
+        f"| licence | of | {' | '.join(held)} |",
+        "| --- | --- |" + " --- |" * len(held),
+    ]
+    for licence, of in sorted(things.items()):
+        hours = [f"{held[parts][licence][0]:.2f}" if licence in held[parts] else "" for parts in held]
+        lines.append(f"| {' | '.join([licence, ', '.join(sorted(of)), *hours])} |")
     return lines
+
+
+def licences_of(hours: dict[str, float]) -> dict[str, tuple[float, set[str]]]:
+    """By single licence: hours of music under it, and what of the music is.
+
+    hours: by what a track says of itself, a licence ("GPL-2") or what it was made from ("piano: MIT; tune: GPL-3; by
+    two people": what follows a colon is a licence, words without one belong to the licence before them).
+    """
+    found: dict[str, tuple[float, set[str]]] = {}
+    for told, value in hours.items():
+        licences: dict[str, set[str]] = {}
+        if ": " not in told:
+            licences[told] = {"recordings"}
+        else:
+            for thing, licence in re.findall(r"([^;:]+): ((?:(?!; [^;:]+: ).)+)", told):
+                licences.setdefault(licence, set()).add(thing.strip())
+        for licence, things in licences.items():
+            before, of = found.get(licence, (0.0, set()))
+            found[licence] = (before + value, of | things)
+    return found
 
 
 def _stage_line(part: str, folder: Path, info: dict[str, Any]) -> str:
@@ -159,8 +197,10 @@ def _stage_line(part: str, folder: Path, info: dict[str, Any]) -> str:
         f"{name} {value:.4g}" + (f" ({baseline[name]:.4g})" if name in baseline else "")
         for name, value in metrics_of(info).items()
     ]
-    runs = [info, *_before(info)][::-1]
-    steps = " + ".join(str(run.get("step", "?")) for run in runs)
+    runs = [
+        run for run in [info, *_before(info)][::-1] if "step" in run
+    ]  # the hash alone: the same weights, told apart
+    steps = " + ".join(str(run["step"]) for run in runs)
     minutes = " + ".join(f"{run.get('seconds', 0) / 60:.0f}" for run in runs)
     return f"| {part} | {parameters / 1e6:.2f} M | {steps} | {minutes} | {', '.join(figures)} |"
 
