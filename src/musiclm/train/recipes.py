@@ -335,7 +335,7 @@ def base() -> Preset:
                     codebook_size=256,
                 ),
                 crop_s=5.12,
-                layer=2,  # docs/decisions/w2vbert-at-small-scale.md
+                layer=2,  # docs/decisions/032-w2vbert-at-small-scale.md
                 harmony=True,
                 cues=CueWeights(chroma=0.0, onset=0.5, loudness=0.2),
                 num_fit_clips=320,
