@@ -68,13 +68,13 @@ def main() -> None:
     }
     arguments.out.write_text(json.dumps({**facts, **report.to_json()}, indent=1) + "\n")
     for row in report.rows:
-        told = " ".join(f"{name} {auc.value:.2f}" for name, auc in (row.real_or_not or {}).items())
+        judged = " ".join(f"{name} {auc.value:.2f}" for name, auc in (row.real_or_not or {}).items())
         print(
             f"{row.name:14} {row.kbps or 0:5.1f} kbps  mel {row.mel_distance_db.value:5.2f} dB  "
             f"pitch {row.pitch_correlation.value:5.2f}  SI-SDR {row.si_sdr_db.value:5.1f} dB  "
             f"ViSQOL {_value(row.visqol):.2f}  keys {_value(row.keys_below_c4):.2f} / {_value(row.keys_above_c4):.2f}  "
             f"onsets {_value(row.onsets):.2f}  sounding {_value(row.sounding_below_c4):.2f} / "
-            f"{_value(row.sounding_above_c4):.2f}  told from real: {told}"
+            f"{_value(row.sounding_above_c4):.2f}  told from real: {judged}"
         )
     print(f"originals: sounding {_value(report.sounding_below_c4):.2f} / {_value(report.sounding_above_c4):.2f}")
     if arguments.picture:

@@ -68,11 +68,11 @@ def main() -> None:
     torch.set_num_threads(1)
     model = MusicLM.from_pretrained(arguments.bundle)
     asked = {"seconds": arguments.seconds, "drafts": arguments.drafts, "bundle": model.bundle.hash}
-    told = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    done = told.get("pieces", []) if told.get("asked") == asked else []
+    document = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    done = document.get("pieces", []) if document.get("asked") == asked else []
     facts = {"date": time.strftime("%Y-%m-%d"), "git_revision": git_revision(), "asked": asked}
-    if arguments.scores and "tempo" not in told:
-        told["tempo"] = tempi(arguments.scores, 48)
+    if arguments.scores and "tempo" not in document:
+        document["tempo"] = tempi(arguments.scores, 48)
     for index in range(len(done), arguments.pieces):
         piece, other = (generated(model, place % arguments.pieces, arguments.seconds) for place in (index, index + 1))
         done.append(
@@ -83,15 +83,15 @@ def main() -> None:
                 **looped(model, piece, arguments.drafts, index),
             }
         )
-        told = {
+        document = {
             **facts,
             "figures": means(done),
-            **({"tempo": told["tempo"]} if "tempo" in told else {}),
+            **({"tempo": document["tempo"]} if "tempo" in document else {}),
             "pieces": done,
         }
-        write_atomic(arguments.out, json.dumps(told, indent=1) + "\n")
+        write_atomic(arguments.out, json.dumps(document, indent=1) + "\n")
         print(f"{index + 1} of {arguments.pieces}: {piece.prompts[0]}", flush=True)
-    for name, figure in told["figures"].items():
+    for name, figure in document["figures"].items():
         print(f"{name:44} {figure['value']:7.3f} [{figure['low']:.3f}, {figure['high']:.3f}]")
 
 
@@ -183,11 +183,11 @@ def looped(model: MusicLM, piece: Music, drafts: int, seed: int) -> dict[str, An
     bars = int(piece.duration_s / bar_s)
     for num in (1, drafts):
         loop = model.loop(piece, bars * bar_s, seed=seed, drafts=num)
-        told = loop.takes[0].about.loop
-        assert told is not None
-        found[f"loop/drafts_{num}/fit"] = max(told.drafts.scores)
+        about = loop.takes[0].about.loop
+        assert about is not None
+        found[f"loop/drafts_{num}/fit"] = max(about.drafts.scores)
         found |= joint(f"loop/drafts_{num}", np.tile(loop.audio[0], 2), loop.audio.shape[1], bar_s)
-        redone_s = (loop.audio.shape[1] - told.redone_samples) / loop.sample_rate_hz
+        redone_s = (loop.audio.shape[1] - about.redone_samples) / loop.sample_rate_hz
         found[f"loop/drafts_{num}/begins"] = seam_ratio(loop.audio[0], (redone_s,))
     length = loop.audio.shape[1]
     found |= joint("loop/cut_at_bars", np.tile(piece.audio[0, :length], 2), length, bar_s)
@@ -222,12 +222,12 @@ def tempi(corpus: Path, num: int) -> dict[str, float]:
         if score["tempo_changes"]:
             continue
         blocks = itertools.islice(read_blocks(corpus / row["path"]), 3)
-        heard = measured_tempo(np.concatenate([block[0] for block in blocks])[: 20 * 24000])
+        measured = measured_tempo(np.concatenate([block[0] for block in blocks])[: 20 * 24000])
         total += 1
-        none += heard is None
-        if heard is not None:
-            right += abs(heard / score["tempo_bpm"] - 1) < WITHIN
-            near += min(abs(heard * factor / score["tempo_bpm"] - 1) for factor in (0.5, 1, 2)) < WITHIN
+        none += measured is None
+        if measured is not None:
+            right += abs(measured / score["tempo_bpm"] - 1) < WITHIN
+            near += min(abs(measured * factor / score["tempo_bpm"] - 1) for factor in (0.5, 1, 2)) < WITHIN
     return {"pieces": total, "right": right / total, "right_or_half_or_double": near / total, "none": none / total}
 
 

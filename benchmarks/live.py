@@ -66,7 +66,7 @@ def main() -> None:
     model = MusicLM.from_pretrained(arguments.bundle)
     live = model.live(arguments.prompt, seed=1)
     asked = model.default_config().steer.as_asked(arguments.prompt)
-    told = {
+    header = {
         "date": time.strftime("%Y-%m-%d"),
         "git_revision": git_revision(),
         "bundle": model.bundle.hash,
@@ -80,19 +80,19 @@ def main() -> None:
     played = Played(arguments.ahead)
     changes = Changes(live, arguments.change_every)
     for clip in minutes(live, played, changes, arguments.minutes):
-        heard = describe(clip)
+        described = describe(clip)
         rows.append(
             {
                 "prompt": live.prompt,
                 "memory_mb": memory_mb(),
-                "pulse_bpm": heard.pulse_bpm,
-                "tempo_bpm": heard.tempo_bpm,
-                "beat_strength": heard.beat_strength,
-                "key": heard.key,
+                "pulse_bpm": described.pulse_bpm,
+                "tempo_bpm": described.tempo_bpm,
+                "beat_strength": described.beat_strength,
+                "key": described.key,
             }
         )
         figures = summary(rows, asked.tempo_bpm, asked.key_name, steady=not arguments.change_every)
-        document = {**told, **played.figures(), **figures, "latency_s": changes.latencies(), "rows": rows}
+        document = {**header, **played.figures(), **figures, "latency_s": changes.latencies(), "rows": rows}
         write_atomic(arguments.out, json.dumps(document, indent=1) + "\n")
         print(f"{played.made_s / 60:.0f} min: {played.underruns} underruns, {rows[-1]['memory_mb']:.0f} MB", flush=True)
 

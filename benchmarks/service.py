@@ -147,7 +147,7 @@ def serving(bundle: str, capacity: int, threads: int | None) -> Iterator[Service
         process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         try:
             assert process.stdout is not None
-            ports = (re.search(r"http://127\.0\.0\.1:(\d+)/,", told) for told in process.stdout)
+            ports = (re.search(r"http://127\.0\.0\.1:(\d+)/,", line) for line in process.stdout)
             found = next((port for port in ports if port), None)
             if found is None:
                 raise RuntimeError(f"the service ended with {process.wait()} before it listened")

@@ -1,4 +1,4 @@
-"""Do stories tell what they are told to, as one piece?
+"""Do stories follow their prompts, as one piece?
 
     python benchmarks/stories.py base [--stories 60] [--keep out/stories] [--out benchmarks/stories.json]
 
@@ -87,7 +87,7 @@ def main() -> None:
 # -- stories
 
 
-def told(num: int) -> list[list[Prompt]]:
+def prompts_of(num: int) -> list[list[Prompt]]:
     """Prompts of stories; neighbours have a concept each that the other has not."""
     left = [prompt for prompt in load_prompts() if prompt.concepts]
     random.Random("stories").shuffle(left)
@@ -106,7 +106,7 @@ def told(num: int) -> list[list[Prompt]]:
 
 
 def stories(model: MusicLM, num: int, blend_s: float, folder: Path) -> dict[str, Any]:
-    chosen = told(num)
+    chosen = prompts_of(num)
     clips: dict[str, list[np.ndarray]] = {"stories": [], "plain": []}
     for number, prompts in enumerate(chosen):
         sections = [StorySection(at_s=SECTION_S * i, prompt=prompt.text.strip()) for i, prompt in enumerate(prompts)]
@@ -130,9 +130,9 @@ def stories(model: MusicLM, num: int, blend_s: float, folder: Path) -> dict[str,
     groups = [number for number, story in enumerate(chosen) for _ in story]
     for name in ("stories", "plain"):
         ends = [(clip, (place + 1) * length) for clip in clips[name] for place in range(SECTIONS)]
-        heard = [clip[end - round(JUDGED_S * RATE) : end] for clip, end in ends]
-        described = [describe(clip) for clip in heard]
-        scores = concept_scores(judge(heard)[1], described, [sanity(clip).loudness_lufs for clip in heard])
+        endings = [clip[end - round(JUDGED_S * RATE) : end] for clip, end in ends]
+        described = [describe(clip) for clip in endings]
+        scores = concept_scores(judge(endings)[1], described, [sanity(clip).loudness_lufs for clip in endings])
         areas = within_groups(prompts, scores, groups)
         found[name] = {
             "auc": areas,

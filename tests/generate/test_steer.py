@@ -42,12 +42,12 @@ def drawn(steer: Steer, frames: int, given: list[int] = [], traits: CodeTraits =
     """Codes of a model that knows nothing: all alike but for the steering."""
     rng, steering = np.random.default_rng(seed), Steering(traits, steer)
     for code in given:
-        steering.hear(code)
+        steering.observe(code)
     codes = []
     for _ in range(frames):
         p = torch.softmax(bias_of(steering).double(), 0).numpy()
         codes.append(int(rng.choice(len(p), p=p / p.sum())))
-        steering.hear(codes[-1])
+        steering.observe(codes[-1])
     return np.array(codes)
 
 
@@ -84,7 +84,7 @@ def test_nothing_is_expected_of_what_has_no_pulse() -> None:
     for frame in range(200):
         if frame < 50:
             assert not bias_of(steering).any(), "the first two seconds are free"
-        steering.hear(5)
+        steering.observe(5)
     assert not bias_of(steering).any(), "one code for eight seconds"
 
 
@@ -234,8 +234,8 @@ def test_a_key_is_heard_in_registers_and_strokes_in_halves() -> None:
             due = 1.8 * np.clip(metronome(2 * (step // 4) + level - 2, 12.0), -2, 2)
             assert isinstance(time, Tensor) and not torch.as_tensor(key).any()
             torch.testing.assert_close(time, due * FOUR.onset[level], atol=1e-5, rtol=1e-5)
-        keyed.hear(step % SIZE)
-        timed.hear(step % SIZE)
+        keyed.observe(step % SIZE)
+        timed.observe(step % SIZE)
 
 
 def test_codes_of_notes_are_no_strokes() -> None:
@@ -246,11 +246,11 @@ def test_codes_of_notes_are_no_strokes() -> None:
     for half in range(120):
         if half % 2 == 0:
             for level in range(2):
-                one.hear((half + level) % SIZE)
-                other.hear((3 * half + 7 * level) % SIZE)
+                one.observe((half + level) % SIZE)
+                other.observe((3 * half + 7 * level) % SIZE)
         assert torch.equal(bias_of(one), bias_of(other)) and torch.equal(bias_of(one), bias_of(flat))
         for each in (one, other, flat):
-            each.hear(loud if half % 10 == 0 else soft)
+            each.observe(loud if half % 10 == 0 else soft)
     assert bias_of(flat).any() and one.frame == 120 and one.level == 0
 
 
@@ -300,11 +300,11 @@ def test_a_tempo_is_aligned_with_what_is_gone_on_with(late: int) -> None:
     steering = Steering(TRAITS, replace(OFF, tempo=1.0, tempo_bpm=120.0))
     steering.align(codes)
     for code in codes:
-        steering.hear(code)
+        steering.observe(code)
     due = []
     for frame in range(100, 125):
         due.append(metronome(steering.frame, 12.5))
-        steering.hear(loud if frame in strikes else soft)
+        steering.observe(loud if frame in strikes else soft)
     for beat in (frame for frame in strikes if 101 <= frame < 124):
         assert max(due[beat - 101 : beat - 98]) > 1.0, "on the beat, to a frame"
     steering = Steering(TRAITS, OFF)
@@ -335,7 +335,7 @@ def test_phrases_return_as_in_a_rondo() -> None:
 def test_what_is_remembered_does_not_grow() -> None:
     steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=4.0, tempo_bpm=90))
     for place in range(5000):
-        steering.hear(place % 60)
+        steering.observe(place % 60)
     assert steering.phrase is not None and len(steering.lately) == len(steering.opening) == steering.phrase
 
 
@@ -350,7 +350,7 @@ def test_a_phrase_is_whole_bars_of_a_tempo(bpm: float, phrase_s: float, frames: 
         if 2 * max(frames, phrase_s * 12.5) <= place < 4 * frames:
             bias = bias_of(steering)
             assert int(bias.argmax()) == codes[place - 2 * frames] and bias.max() == pytest.approx(5.0)
-        steering.hear(code)
+        steering.observe(code)
 
 
 def test_a_phrase_without_a_tempo_is_whole_beats_of_its_own() -> None:
@@ -360,23 +360,23 @@ def test_a_phrase_without_a_tempo_is_whole_beats_of_its_own() -> None:
     codes = [strong if place % 14 == 0 else quiet for place in range(2 * 120)]
     steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=4.0))
     for code in codes:
-        steering.hear(code)
+        steering.observe(code)
     assert steering.phrase is not None and steering.phrase % 14 == 0 and abs(steering.phrase - 100) < 20
     still = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=4.0))
     for _ in range(2 * 60):
-        still.hear(quiet)
+        still.observe(quiet)
     assert still.phrase == 2 * 50, "without beats it is as long as asked"
 
 
 def test_phrases_begin_anew_with_another_section() -> None:
     steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120))
     for code in range(60):
-        steering.hear(code % 60)
+        steering.observe(code % 60)
     assert bias_of(steering).max() == pytest.approx(5.0)
     steering.retarget(replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120))
     assert float(bias_of(steering).abs().max()) == 0.0
     for code in range(50):
-        steering.hear(code)
+        steering.observe(code)
     assert int(bias_of(steering).argmax()) == 0
 
 
@@ -396,5 +396,5 @@ def test_music_shorter_than_a_phrase_is_left_alone() -> None:
         if first is None and not torch.equal(bias_of(steered), bias_of(left)):
             first = place
         for each in (steered, left):
-            each.hear(place * 7 % 60)
+            each.observe(place * 7 % 60)
     assert first is not None and first >= 400, "codes of 16 s"

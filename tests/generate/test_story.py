@@ -154,7 +154,7 @@ def test_a_blend_is_no_longer_than_its_section() -> None:
 
 def told(model: MusicLM, story: Story, stop: int = 1000) -> Schedule:
     about = model.about(story, 600.0 if story.sections[-1].at_s > 9 else 40.0)
-    return model._told(story, about, None, stop)
+    return model._conditions(story, about, None, stop)
 
 
 def test_blends_lie_between_their_prompts(model: MusicLM) -> None:
@@ -203,7 +203,7 @@ def due(steering: Steering, frames: int) -> list[float]:
     for _ in range(frames):
         assert steering.period is not None
         found.append(metronome(steering.frame - steering.first_beat, steering.period))
-        steering.hear(int(ONSET.argmin()))
+        steering.observe(int(ONSET.argmin()))
     return found
 
 
@@ -225,7 +225,7 @@ def test_a_tempo_after_none_begins_where_the_music_strikes() -> None:
     loud, soft = int(ONSET.argmax()), int(ONSET.argmin())
     strikes = {round(4 + 12.5 * beat) for beat in range(20)}
     for frame in range(100):
-        steering.hear(loud if frame in strikes else soft)
+        steering.observe(loud if frame in strikes else soft)
     steering.retarget(Steer(beat=0, key=0, tempo_bpm=120.0))
     assert not steering.past
     after = due(steering, 25)

@@ -125,8 +125,8 @@ def _complain(error: Exception) -> int:
     if isinstance(error, MemoryError):
         _say_once("error: there is not enough memory; ask for less at once, or choose smaller models")
     elif isinstance(error, ValueError | OSError | training_error | ImportError):
-        told, full = _told(error)
-        _say_once(f"error: {told}{'; make room, and the same command goes on' if full else ''}")
+        line, full = _line_of(error)
+        _say_once(f"error: {line}{'; make room, and the same command goes on' if full else ''}")
         if isinstance(error, OSError):
             _close_stdout()
     else:
@@ -134,7 +134,7 @@ def _complain(error: Exception) -> int:
     return 1
 
 
-def _told(error: Exception) -> tuple[str, bool]:
+def _line_of(error: Exception) -> tuple[str, bool]:
     """What an error says, and whether a disk is full."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a folder: (from, to, why) by file
         _, _, why = error.args[0][0]

@@ -96,13 +96,13 @@ def repaint(
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, start_s, stop_s, prompt, seed, config, drafts)
 
-    def told(about: "About") -> str:
+    def outline(about: "About") -> str:
         assert about.repaint is not None
         span, rate = about.repaint, about.sample_rate_hz
         first, last, total = (n / rate for n in (span.start_samples, span.stop_samples, span.total_samples))
         return f"repaints {first:.2f} to {last:.2f} s of {file}, which has {total:.2f} s"
 
-    _run(file, "repainted", prompt, ready, told, wishes.settings(acoustic, beat), output, saving, place)
+    _run(file, "repainted", prompt, ready, outline, wishes.settings(acoustic, beat), output, saving, place)
 
 
 @grouped
@@ -131,12 +131,12 @@ def vary(
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, strength, prompt, seed, config)
 
-    def told(about: "About") -> str:
+    def outline(about: "About") -> str:
         return (
             f"varies {file}, {about.duration_s:.2f} s: each semantic code is drawn anew with probability {strength:g}"
         )
 
-    _run(file, "varied", prompt, ready, told, wishes.settings(acoustic, beat), output, saving, place)
+    _run(file, "varied", prompt, ready, outline, wishes.settings(acoustic, beat), output, saving, place)
 
 
 @grouped
@@ -171,7 +171,7 @@ def loop(
     def ready(loaded: "MusicLM", config: "GenerateConfig | None") -> "Edit":
         return edited(loaded, file, duration, start_s, wishes.tempo, prompt, seed, config, drafts, beats)
 
-    def told(about: "About") -> str:
+    def outline(about: "About") -> str:
         assert about.loop is not None
         whole = f"{about.loop.bars} bars of {about.loop.beats_per_bar} beats, {about.duration_s:.3f} s"
         redone_s = about.loop.redone_samples / about.sample_rate_hz
@@ -179,7 +179,7 @@ def loop(
             f"tempo {about.loop.tempo_bpm:.2f} BPM ({about.loop.tempo_from}): {whole}, the last {redone_s:.2f} s anew"
         )
 
-    _run(file, "loop", prompt, ready, told, wishes.settings(acoustic), output, saving, place)
+    _run(file, "loop", prompt, ready, outline, wishes.settings(acoustic), output, saving, place)
 
 
 def _run(
@@ -187,13 +187,13 @@ def _run(
     suffix: str,
     prompt: str | None,
     ready: "Callable[[MusicLM, GenerateConfig | None], Edit]",
-    told: "Callable[[About], str]",
+    outline: "Callable[[About], str]",
     settings: dict[str, Any],
     output: Path | None,
     saving: Saving,
     place: Place,
 ) -> None:
-    """What the three commands have in common. ready: the edit, of a bundle and its settings; told: a line about it."""
+    """What the three commands share. ready: the edit, of a bundle and its settings; outline: a line about it."""
     from musiclm.generate.checks import check_prompt
 
     if prompt is not None:
@@ -203,14 +203,14 @@ def _run(
     said = prompt or (parent.prompt if parent else None)
     loaded, config = open_model(place, said, settings, base=parent.config if parent else None)
     edit = ready(loaded, config)
-    print(told(edit.about))
+    print(outline(edit.about))
     made = write_made(edit.blocks, edit.about, Target(path, saving), ask_take=True)
     assert made is not None
     print(_outcome(made.about), end="")
 
 
 def _outcome(about: "About") -> str:
-    """What only making it told, as a line; empty if there is nothing to tell."""
+    """What is known only after making it, as a line; empty if there is nothing."""
     if about.vary is not None:
         return f"{about.vary.kept:.0%} of the semantic codes are as they were\n"
     drafts = about.drafts

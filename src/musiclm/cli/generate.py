@@ -138,23 +138,23 @@ def generate(
     """Make music from a sentence, or from none."""
     from musiclm.generate.makers import New
 
-    told = _told(prompt, at or [], blend, duration, wishes.guidance)
+    wanted = _prompt_or_story(prompt, at or [], blend, duration, wishes.guidance)
     checked_by(check_first_seed)(seed + num - 1)
     check_pipe(output, raw, num, saving.take)
     paths = free_paths(output, num, saving.take, inputs=check_melody(melody))
     with piped(output) as out:
         temperatures = (wishes.coarse_temperature, wishes.fine_temperature, wishes.storm_temperature)
-        loaded, config = open_model(place, told, wishes.settings(acoustic, beat), *temperatures)
-        tell_understood(loaded, config, told)
+        loaded, config = open_model(place, wanted, wishes.settings(acoustic, beat), *temperatures)
+        tell_understood(loaded, config, wanted)
         tune = followed(loaded, melody, duration)
         if len(paths) == 1:
-            make(loaded, told, duration, seed, config, Target(paths[0], saving, out, raw), melody=tune)
+            make(loaded, wanted, duration, seed, config, Target(paths[0], saving, out, raw), melody=tune)
         else:
-            pieces = [New(told, duration, seed + index, config, tune) for index in range(num)]
+            pieces = [New(wanted, duration, seed + index, config, tune) for index in range(num)]
             make_several(loaded, pieces, paths, saving)
 
 
-def _told(
+def _prompt_or_story(
     prompt: str | None, changes: list[str], blend_s: float, duration_s: float, guidance: float | None
 ) -> "str | Story | None":
     """The prompt, or with `--at` the story. Raises: BadParameter for what does not fit the others."""

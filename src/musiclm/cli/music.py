@@ -325,9 +325,9 @@ def followed(model: "MusicLM", melody: Path | None, duration_s: float) -> "Melod
     """The melody of a file, if there is one; says so in a line. Raises: as `MusicLM.melody`."""
     if melody is None:
         return None
-    told = model.melody(melody)
-    print(f"follows {melody}: {min(told.seconds, duration_s):.1f} s of it")
-    return told
+    followed = model.melody(melody)
+    print(f"follows {melody}: {min(followed.seconds, duration_s):.1f} s of it")
+    return followed
 
 
 @dataclass(frozen=True)
@@ -429,9 +429,9 @@ def _written(
     for task in tasks.values():
         bars.remove_task(task)
     taken, duration_s = time.perf_counter() - started, about.duration_s
-    told = f", {takes[0].save(path.with_suffix(SUFFIX))}" if keep else ""
+    take_name = f", {takes[0].save(path.with_suffix(SUFFIX))}" if keep else ""
     line = (
-        f"{path}{told}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
+        f"{path}{take_name}: {duration_s:g} s of music in {taken:.1f} s (real-time factor {taken / duration_s:.2f}, "
         f"first sound after {first_s:.1f} s), seed {about.seed}"
     )
     return line, takes[0] if takes else None

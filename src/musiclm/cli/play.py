@@ -117,9 +117,9 @@ def _play(live: "Live", sink: "Speakers | Pipe", duration_s: float | None, blend
             sink.drain()
     except KeyboardInterrupt:
         pass
-    told = f", {sink.underruns} underruns" if hasattr(sink, "underruns") else ""
+    underruns = f", {sink.underruns} underruns" if hasattr(sink, "underruns") else ""
     made_s = max(live.made_s, 1e-9)
-    return f"played {sent / rate:.1f} s of music (real-time factor {working_s / made_s:.2f}){told}"
+    return f"played {sent / rate:.1f} s of music (real-time factor {working_s / made_s:.2f}){underruns}"
 
 
 def _change(live: "Live", blend_s: float, ended: threading.Event) -> None:

@@ -64,13 +64,13 @@ def story(
     from musiclm.generate.checks import MAX_DURATION_S
     from musiclm.generate.story import load_story
 
-    told = load_story(file, blend)
-    duration = duration or min(told.sections[-1].at_s + LAST_S, MAX_DURATION_S)
-    told.check_duration(duration)
+    story = load_story(file, blend)
+    duration = duration or min(story.sections[-1].at_s + LAST_S, MAX_DURATION_S)
+    story.check_duration(duration)
     check_pipe(output, raw, take=saving.take)
     (path,) = free_paths(output, 1, saving.take, file.with_suffix(".wav"), [file, *check_melody(melody)])
     with piped(output) as out:
-        loaded, config = open_model(place, told, wishes.settings(acoustic, beat))
-        tell_understood(loaded, config, told)
+        loaded, config = open_model(place, story, wishes.settings(acoustic, beat))
+        tell_understood(loaded, config, story)
         tune = followed(loaded, melody, duration)
-        make(loaded, told, duration, seed, config, Target(path, saving, out, raw), melody=tune)
+        make(loaded, story, duration, seed, config, Target(path, saving, out, raw), melody=tune)

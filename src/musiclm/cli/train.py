@@ -82,7 +82,7 @@ def train(
             max_minutes=max_minutes,
             means=means,
         )
-        told = f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on"
+        outcome = f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on"
     else:
         artifact = train_stage(
             stage,
@@ -95,9 +95,9 @@ def train(
             max_minutes=max_minutes,
             means=means,
         )
-        told = f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on"
+        outcome = f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on"
     if processes.leads:
-        print(told)
+        print(outcome)
     processes.leave()
 
 

@@ -187,7 +187,7 @@ def write_blocks(
     So the WAV of some sound, written as another format, gives the bytes that the sound itself gives. Tags other than
     libsndfile's own (title, artist, comment, ...) are stored as JSON in the comment. Samples outside [-1, 1] are
     clipped. The file appears under its name only when whole. MP3 is written at twice a rate below 32 kHz:
-    below it libsndfile's encoder makes frames that overrun their bit count, which decoders hear differently.
+    below it libsndfile's encoder makes frames that overrun their bit count, which decoders read differently.
 
     Raises: AudioError for an unknown suffix, a missing folder, no samples, NaN, or a disk that is full or read-only.
     """

@@ -30,7 +30,7 @@ class RayEngine:
     def __init__(self, address: str | None = None, jobs: int | None = None, gpus: int = 0) -> None:
         if jobs is not None and jobs < 1:
             raise EngineError(f"jobs is {jobs}; it must be at least 1")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends statistics of its use unless told not to
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends statistics of its use unless switched off
         try:
             import ray
         except ImportError:

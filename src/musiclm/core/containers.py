@@ -25,7 +25,7 @@ _UNKNOWN = 0x7FFFF000  # sizes from here on are what programs write that don't k
 _MISCOUNTED = 64  # bytes by which a WAV's `data` chunk may pass the end: a header counted in, not lost music
 _OGG_BEGINS = re.compile(rb"OggS\0[\x02\x03\x06\x07]")
 _FLAC_BEGINS = re.compile(rb"fLaC[\x00\x80]\0\0\x22")
-_FEWEST_FRAMES = 4  # of MPEG audio in a row; fewer are chance
+_FEWEST_FRAMES = 4  # of MPEG audio in a row; fewer are coincidence
 _LOST_FRAMES = 20  # half a second that a damaged file may lack
 _FLAC_TOTAL = 8 + 13  # where the 36 bits of the number of samples begin, four bits late
 
@@ -210,9 +210,8 @@ class _Row:
     """Frames of MPEG audio, one right behind the other."""
 
     start: int
-    told: (
-        int | None
-    )  # place of the count in a first frame that tells of the others; -1: it tells no count; None: no such
+    # place of the count in a first frame that describes the others; -1: it holds no count; None: no such frame
+    count_at: int | None
     num: int = 0  # of music
 
 
@@ -224,24 +223,24 @@ def _mp3(data: mmap.mmap, begin: int = 0) -> list[Stream]:
     size = len(data)
     rows: list[_Row] = []
     for at, follows in _mpeg_frames(data, begin):
-        told = _place_of_count(data, at)
-        if told is not None or not follows:
-            rows.append(_Row(at, told))
-        rows[-1].num += told is None
-    rows = [row for row in rows if row.told is not None or row.num >= _FEWEST_FRAMES] or rows[:1]
+        count_at = _place_of_count(data, at)
+        if count_at is not None or not follows:
+            rows.append(_Row(at, count_at))
+        rows[-1].num += count_at is None
+    rows = [row for row in rows if row.count_at is not None or row.num >= _FEWEST_FRAMES] or rows[:1]
     if not rows:
         return [Stream(begin, size)]
     made: list[Stream] = []
     stop, later = size, 0  # where the next stream begins, and frames of later rows that tell nothing of their own
     for row in reversed(rows):
         start = begin if row is rows[0] and data[begin : begin + 3] == b"ID3" else row.start
-        place, patches = row.told or 0, {}
+        place, patches = row.count_at or 0, {}
         count = int.from_bytes(data[place : place + 4], "big") if place > 0 else 0
         if 0 < count < row.num or (later and row.num < count <= row.num + later + _LOST_FRAMES):
             patches = {place: row.num.to_bytes(4, "big")}
         samples = 1152 if data[row.start + 1] >> 3 & 3 == 3 else 576
         made.append(Stream(start, stop, patches, row.num * samples))
-        stop, later = start, later + row.num if row.told is None else 0
+        stop, later = start, later + row.num if row.count_at is None else 0
     return made[::-1]
 
 

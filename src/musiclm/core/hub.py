@@ -1,7 +1,7 @@
 """Models on the Hugging Face hub, named `owner/name` or `owner/name@revision` (a branch, a tag or a commit).
 
 The hub's own client moves the files: it keeps them in its cache, so what was there once is there without a network, and
-goes on with what an interrupted transfer lacks. Where the hub is and who asks is told by the client's environment
+goes on with what an interrupted transfer lacks. Where the hub is and who asks is set by the client's environment
 (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`). No message names a token.
 """
 
@@ -147,16 +147,16 @@ def _client(what: str, remedy: str) -> Iterator[None]:
     except ArtifactError:
         raise
     except Exception as error:  # its network errors are of one library in some versions and of another in others
-        told: Any = error
-        while told.__cause__ is not None and not isinstance(told, HfHubHTTPError):
-            told = told.__cause__
-        response = getattr(told, "response", None)
+        cause: Any = error
+        while cause.__cause__ is not None and not isinstance(cause, HfHubHTTPError):
+            cause = cause.__cause__
+        response = getattr(cause, "response", None)
         status = getattr(response, "status_code", None)
         hint = _HINTS.get(status, f"check the network, and {remedy}") if isinstance(status, int) else None
         if hint is None:
             hint = f"check the name and the network, or {remedy}"
-        lines = [line.strip() for line in str(told).splitlines() if line.strip()]
-        reason = without_token(lines[0] if lines else type(told).__name__)
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        reason = without_token(lines[0] if lines else type(cause).__name__)
         raise ArtifactError(f"{what} ({reason}); {hint}") from None
 
 

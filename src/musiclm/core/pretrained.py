@@ -140,9 +140,9 @@ def load_pretrained(folder: Path, what: str = "the model") -> Any:
             load, options = library.HubertModel.from_pretrained, {"config": config}
         else:
             load, options = library.AutoModel.from_pretrained, {}
-        model, told = load(str(folder), use_safetensors=True, output_loading_info=True, **options)
+        model, report = load(str(folder), use_safetensors=True, output_loading_info=True, **options)
         # what only masks inputs in pretraining is missing in some published models
-        lost = sorted(key for key in told["missing_keys"] if "masked_spec_embed" not in key)
+        lost = sorted(key for key in report["missing_keys"] if "masked_spec_embed" not in key)
         if lost:
             raise ValueError(f"its weights lack {lost[0]}" + (f" and {len(lost) - 1} more" if lost[1:] else ""))
         found: nn.Module = model.float().eval()

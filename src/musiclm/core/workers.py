@@ -74,7 +74,7 @@ class Worker:
         for word in worker.run(task, 1, 2):         # task(loaded, tell, 1, 2) runs there; what it tells comes here
             ...
 
-    Functions, what they are given and what is told are pickled. One thread at a time waits for it; any may stop it.
+    Functions, what they are given and what they tell are pickled. One thread at a time waits for it; any may stop it.
     """
 
     def __init__(self, load: Callable[..., Any], *arguments: Any) -> None:
@@ -97,7 +97,7 @@ class Worker:
     def wait(self) -> None:
         """Until it has loaded. Raises: what `load` raises; WorkerEnded."""
         if not self._loaded:
-            for _ in self._told():
+            for _ in self._values():
                 pass
             self._loaded = True
 
@@ -108,7 +108,7 @@ class Worker:
         """
         self.wait()
         self._say((task, arguments))
-        yield from self._told()
+        yield from self._values()
 
     def stop(self) -> None:
         """Ends it, whatever it is doing."""
@@ -116,15 +116,15 @@ class Worker:
         self._process.join(10)
         self._process.kill()
 
-    def _told(self) -> Iterator[Any]:
+    def _values(self) -> Iterator[Any]:
         ended = False
         try:
             while not ended:
                 kind, value = self._next_word()
-                ended = kind != _TOLD
+                ended = kind != _VALUE
                 if kind == _RAISED:
                     raise value
-                if kind == _TOLD:
+                if kind == _VALUE:
                     yield value
         except WorkerEnded:
             ended = True
@@ -133,7 +133,7 @@ class Worker:
             if not ended:
                 with contextlib.suppress(WorkerEnded):
                     self._say(None)
-                    while self._next_word()[0] == _TOLD:
+                    while self._next_word()[0] == _VALUE:
                         pass
 
     def _say(self, what: Any) -> None:
@@ -157,7 +157,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Processes that are started meanwhile never hear of Ctrl-C, also before they have begun to ignore it."""
+    """Processes that are started meanwhile never get Ctrl-C, also before they have begun to ignore it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -169,7 +169,7 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_TOLD, _RAISED, _DONE = "told", "raised", "done"
+_VALUE, _RAISED, _DONE = "value", "raised", "done"
 
 
 class _Unwanted(BaseException):
@@ -184,10 +184,10 @@ def _serve(pipe: connection.Connection, load: Callable[..., Any], arguments: tup
         pipe.send_bytes(pickle.dumps((kind, value)))
 
     def tell(value: Any) -> None:
-        if pipe.poll():  # during a task there is one thing to hear
+        if pipe.poll():  # during a task only one message can come
             pipe.recv_bytes()
             raise _Unwanted
-        answer(_TOLD, value)
+        answer(_VALUE, value)
 
     def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -205,7 +205,7 @@ def _serve(pipe: connection.Connection, load: Callable[..., Any], arguments: tup
         loaded = attempt(load, *arguments)
         while loaded is not None:
             asked = pickle.loads(pipe.recv_bytes())
-            if asked is not None:  # else it was told to stop just after it had ended
+            if asked is not None:  # else it was asked to stop just after it had ended
                 task, given = asked
                 attempt(task, loaded, tell, *given)
 

@@ -94,8 +94,10 @@ def describe_codes(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} has {path.stat().st_size} bytes, more than any file of codes; it is not read")
     try:
         with tensors.reader(path) as file:
-            told = file.metadata() or {}
-            about = json.loads(told["about"]) if "about" in told else told  # files of old have a key for each fact
+            metadata = file.metadata() or {}
+            about = (
+                json.loads(metadata["about"]) if "about" in metadata else metadata
+            )  # files of old have a key for each fact
             names = set(file.keys())
             codes = file.get_slice("codes")
             shape, kind = codes.get_shape(), codes.get_dtype()

@@ -192,8 +192,8 @@ def figures(rows: Sequence[Row], prompts: Sequence[Prompt], real: Sequence[Row])
     for name in EMBEDDERS:
         made, recorded = (np.array([row[name]["embedding"] for row in some]) for some in (rows, real))
         found[f"fad_{name}"] = frechet_distance(made, recorded)
-        told = real_or_not(recorded[spread(len(recorded), num)], made[spread(len(made), num)])
-        found[f"real_or_not_{name}"] = asdict(told)
+        answer = real_or_not(recorded[spread(len(recorded), num)], made[spread(len(made), num)])
+        found[f"real_or_not_{name}"] = asdict(answer)
     found |= {name: float(np.mean([row[LIBROSA][name] for row in rows])) for name in MEASURES}
     found |= keys_sounding(rows)
     found["concepts"] = {name: area_under_curve(scores[:, k], named[:, k]) for k, name in enumerate(used)}

@@ -27,7 +27,7 @@ from musiclm.models.lm.model import TokenLM
 from musiclm.nn.sampling import Sampling, check_generators, draw, probabilities, uniforms
 from musiclm.nn.transformer import KvCache, StaticStep
 
-STATIC_STEPS = 50  # from so many on, recording one is worth its time
+STATIC_STEPS = 50  # from so many on, recording one saves time
 
 
 def steps_are_static(device: torch.device) -> bool:
@@ -51,17 +51,17 @@ def decode(
 
     `streams` holds the conditions; a missing "mulan" is the null condition. A "melody" is by frame of the target, with
     what is given (`musiclm.models.lm.melody`); guidance pulls towards it as towards the prompt. `u` decides the draws:
-    (t - p) * q per row. `steering`, one a row, has heard before what is given. `lean`: the model's, if it `fits` and is
-    at hand.
+    (t - p) * q per row. `steering`, one a row, has observed before what is given. `lean`: the model's, if it `fits` and
+    is at hand.
     """
     layout, batch = model.layout, u.shape[0]
     levels = layout.target_spec.levels
     conditioned = "mulan" in streams
     streams = with_null(model, streams, batch)
     guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
-    told = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
-    if told is not None and guided:
-        told = torch.cat([told, torch.zeros_like(told)])
+    condition = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
+    if condition is not None and guided:
+        condition = torch.cat([condition, torch.zeros_like(condition)])
     null = torch.ones(batch, dtype=torch.bool, device=u.device)
     prefix, positions = layout.prefix(streams, None if conditioned else null)
     if guided:
@@ -70,7 +70,7 @@ def decode(
     first, total = codes.shape[2] * levels, num_frames * levels
     assert u.shape[1] == total - first, (u.shape, total, first)
     codes = torch.cat([codes, codes]) if guided else codes
-    steps = _begun(model, prefix, positions, codes, told, num_frames, lean)
+    steps = _begun(model, prefix, positions, codes, condition, num_frames, lean)
     for step in range(first, total):
         level = step % levels
         logits = steps.logits(level)
@@ -85,12 +85,12 @@ def decode(
             code = draw(probabilities(logits, sampling), u[:, step - first])
         if steering:
             for each, drawn in zip(steering, code.tolist(), strict=True):
-                each.hear(drawn)
+                each.observe(drawn)
         yield code
         if step + 1 < total:
             place = step // levels + 1 if layout.whole_frames else step + 1
-            next_told = None if told is None else told[:, place : place + 1]
-            steps.hear(level, torch.cat([code, code]) if guided else code, next_told)
+            next_condition = None if condition is None else condition[:, place : place + 1]
+            steps.observe(level, torch.cat([code, code]) if guided else code, next_condition)
 
 
 def _begun(
@@ -98,19 +98,19 @@ def _begun(
     prefix: Int[Tensor, "b n"],
     positions: Float[Tensor, " n"],
     given: Int[Tensor, "b q p"],
-    told: Float[Tensor, "b t d"] | None,
+    condition: Float[Tensor, "b t d"] | None,
     num_frames: int,
     lean: LeanLM | None,
 ) -> "Frames | Steps":
-    """What draws the codes after a prefix and the codes `given`, which are read. told: what is added, by place."""
+    """What draws the codes after a prefix and the codes `given`, which are read. condition: what is added, by place."""
     x = model.embed(prefix)
     if given.shape[2]:
         embedded = model.embed_codes(given)
         x = torch.cat([x, embedded], 1)
         positions = torch.cat([positions, model.layout.target_positions(0, embedded.shape[1], x.device)])
     before = prefix.shape[1] - 1  # the last place of the prefix is the first that tells of the target
-    if told is not None:
-        x = torch.cat([x[:, :before], x[:, before:] + told[:, : x.shape[1] - before]], 1)
+    if condition is not None:
+        x = torch.cat([x[:, :before], x[:, before:] + condition[:, : x.shape[1] - before]], 1)
     cache = model.transformer.new_cache(len(x), prefix.shape[1] + num_frames * model.layout.places_per_frame)
     hidden, moved = model.transformer(x, positions, cache)
     assert moved is not None
@@ -143,28 +143,28 @@ class Steps:
         self.past = model.pointer.begin(hidden, given, num_frames) if model.config.pointer_heads else None
 
     def logits(self, level: int) -> Float[Tensor, "b v"]:
-        """Of a level of the frame, those below it having been heard."""
+        """Of a level of the frame, those below it having been drawn."""
         return self.model.logits(self.state, level, self.past)
 
-    def hear(self, level: int, codes: Int[Tensor, " b"], told: Float[Tensor, "b 1 d"] | None = None) -> None:
-        """A level was drawn. told: what is added to the next place."""
+    def observe(self, level: int, codes: Int[Tensor, " b"], condition: Float[Tensor, "b 1 d"] | None = None) -> None:
+        """A level was drawn. condition: what is added to the next place."""
         model, layout, step = self.model, self.model.layout, self.step
         self.step += 1
         ids = codes + (layout.target_offset + level * layout.target_spec.codebook_size)
         if not layout.whole_frames:
-            hidden, self.cache = model.read(ids[:, None], self.times[step : step + 1], self.cache, told, self.one)
+            hidden, self.cache = model.read(ids[:, None], self.times[step : step + 1], self.cache, condition, self.one)
             self.state = hidden[:, -1]
             return
         self.frame.append(codes)
         if self.past is not None:
-            model.pointer.hear(self.past, level, codes)
+            model.pointer.observe(self.past, level, codes)
         if len(self.frame) < layout.target_spec.levels:
             self.state = model.state_after(self.state, ids)
             return
         assert self.cache is not None
         place = step // layout.target_spec.levels
         read = torch.stack(self.frame, 1)[..., None]
-        hidden, self.cache = model.read_codes(read, place, self.cache, told, self.one)
+        hidden, self.cache = model.read_codes(read, place, self.cache, condition, self.one)
         self.state, self.frame = hidden[:, -1], []
         if self.past is not None:
             model.pointer.next(self.past, self.state)
@@ -227,7 +227,7 @@ def stream_semantic(
         raise ValueError(f"{len(steering)} steerings for {batch} items; pass one per item, or none")
     for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
         for code in row:
-            each.hear(code)
+            each.observe(code)
     if held.shape[2]:
         yield held
     done = first = held.shape[2]

@@ -42,7 +42,7 @@ from musiclm.generate.take import (
     Take,
     TempoSource,
     Vary,
-    as_heard,
+    assembled,
     decoded,
 )
 
@@ -68,7 +68,7 @@ class Edit:
     """An edit that is ready to be made."""
 
     about: About  # as the take will say, but for what only making it tells: drafts' scores, what was kept
-    # the whole sound, block by block as it becomes final; then the second argument is told of the take
+    # the whole sound, block by block as it becomes final; then the second argument gets the take
     blocks: "Callable[[Progress | None, OnTake | None], Blocks]"
 
     def music(self, on_progress: "Progress | None" = None) -> Music:
@@ -158,9 +158,9 @@ def repaint(
     about = _about(model, source, prompt, (stop - start) / rate, seed, settings, span, melody)
     before = codes.start_samples // unit
     gap = range(first - before, last - before)
-    told = None if melody is None else model.followed(melody, codes.start_samples, codes.semantic.shape[2])
+    followed = None if melody is None else model.followed(melody, codes.start_samples, codes.semantic.shape[2])
     schedule = _schedule(model, source, about, codes.mulan, prompt, codes.start_samples)
-    return _filling(model, source, about, codes, gap, schedule, source.sound, melody, told)
+    return _filling(model, source, about, codes, gap, schedule, source.sound, melody, followed)
 
 
 # -- loop
@@ -192,7 +192,7 @@ def loop(
     start = round(start_s * rate / unit) * unit
     if start >= source.num_samples:
         raise ValueError(f"the loop begins at {start_s:g} s, after the end of {source.name}")
-    bpm, told_by = _tempo(model, source, tempo_bpm, prompt, config, start)
+    bpm, tempo_from = _tempo(model, source, tempo_bpm, prompt, config, start)
     length, bars = _whole_bars(source, start, bpm, beats_per_bar, duration_s)
     redone = round(min(60 * beats_per_bar / bpm, length / rate / 2, MOST_REDONE_S) * rate)
     if start + length - redone > source.num_samples:
@@ -209,19 +209,21 @@ def loop(
         start_samples=start,
         redone_samples=redone,
         tempo_bpm=bpm,
-        tempo_from=told_by,
+        tempo_from=tempo_from,
         bars=bars,
         beats_per_bar=beats_per_bar,
         drafts=Drafts(num=drafts),
     )
-    melody, told = _melody(model, source, start), None
+    melody, followed = _melody(model, source, start), None
     about = _about(model, source, prompt, length / rate, seed, settings, bars_of, melody)
     until = source.frames(gap.stop)[0]
     if melody is not None:
         after = model.followed(melody, again, codes.semantic.shape[2] - until)
-        told = torch.cat([model.followed(melody, 0, until), after], 2)
+        followed = torch.cat([model.followed(melody, 0, until), after], 2)
     schedule = _schedule(model, source, about, codes.mulan, prompt, start).again(until)
-    return _filling(model, source, about, codes, gap, schedule, lambda: skipping(start, source.sound()), melody, told)
+    return _filling(
+        model, source, about, codes, gap, schedule, lambda: skipping(start, source.sound()), melody, followed
+    )
 
 
 def _tempo(
@@ -245,9 +247,9 @@ def _tempo(
     if steer.tempo_bpm is not None and (about is None or steer.tempo_bpm != about.config.steer.tempo_bpm):
         return steer.tempo_bpm, "set"
     if source.take is not None and source.take.about.story is not None:
-        told = _kept_schedule(model, source.take, start).at(0).steers[0].tempo_bpm
-        if told is not None:
-            return told, "take"
+        tempo = _kept_schedule(model, source.take, start).at(0).steers[0].tempo_bpm
+        if tempo is not None:
+            return tempo, "take"
     elif about is not None and steer.tempo_bpm is not None:
         return steer.tempo_bpm, "take"
     elif about is not None:
@@ -318,10 +320,10 @@ def _filling(
     schedule: Schedule,
     sound: Callable[[], Blocks],
     melody: Melody | None,
-    told: Int[Tensor, "1 n t"] | None,
+    followed: Int[Tensor, "1 n t"] | None,
 ) -> Edit:
-    """The edit that fills a gap, in units, of known codes. schedule, told: what they follow, conditions and codes of
-    the melody by semantic frame.
+    """The edit that fills a gap, in units, of known codes. schedule, followed: conditions and codes of the
+    melody by semantic frame.
     """
     config = about.config
     decoder = model.acoustic_decoder(config)
@@ -334,7 +336,7 @@ def _filling(
 
         def fresh() -> Blocks:
             semantic, found = _drafted(
-                model, about, codes.semantic, semantic_gap, schedule, told, _stage(on_progress, "semantic")
+                model, about, codes.semantic, semantic_gap, schedule, followed, _stage(on_progress, "semantic")
             )
             filled = _infilled(
                 decoder,
@@ -351,7 +353,7 @@ def _filling(
             made.append(Take.of(own, semantic, filled, mulan, None if melody is None else melody.codes))
             yield from decoded(source.codec, (piece[:, : config.levels] for piece in pieces))
 
-        yield from as_heard(fresh(), about, sound())
+        yield from assembled(fresh(), about, sound())
         if on_take is not None:
             on_take(made[0])
 
@@ -390,12 +392,12 @@ def _drafted(
     semantic: Int[Tensor, "1 q t"],
     gap: range,
     schedule: Schedule,
-    told: Int[Tensor, "1 n t"] | None,
+    followed: Int[Tensor, "1 n t"] | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[Int[Tensor, "1 q t"], Drafts]:
     """Semantic codes with the gap filled by the draft that what follows fits best, and how the drafts did.
 
-    told: codes of the melody by frame.
+    followed: codes of the melody by frame.
 
     Where nothing follows there is nothing to judge by: one draft is made.
     """
@@ -404,7 +406,7 @@ def _drafted(
     after = semantic[:, :, gap.stop : gap.stop + round(JUDGED_S * rate)]
     first_read = max(0, gap.start - (window - min(len(gap), window // 2)))
     before = semantic[:, :, first_read : gap.start]
-    told = None if told is None else told[:, :, first_read : gap.stop + after.shape[2]]
+    followed = None if followed is None else followed[:, :, first_read : gap.stop + after.shape[2]]
     schedule = schedule.since(first_read)
     wanted = about.drafts
     num = wanted.num if wanted is not None and after.shape[2] else 1
@@ -426,14 +428,16 @@ def _drafted(
             before.expand(len(group), -1, -1),
             _part_of(on_progress, first // DRAFTS_AT_ONCE, math.ceil(num / DRAFTS_AT_ONCE)),
             steering=guides,
-            melody=None if told is None else told[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
+            melody=None
+            if followed is None
+            else followed[:, :, : before.shape[2] + len(gap)].expand(len(group), -1, -1),
             lean=model.lean,
         )
         found += torch.cat(list(pieces), 2).split(1)
     scores: list[float] = []
     if after.shape[2]:
         for row in found:
-            scores.append(_fit(model, schedule, torch.cat([row, after], 2), row.shape[2], told))
+            scores.append(_fit(model, schedule, torch.cat([row, after], 2), row.shape[2], followed))
     best = int(np.argmax(scores)) if scores else 0
     filled = semantic.clone()
     filled[:, :, gap.start : gap.stop] = found[best][:, :, before.shape[2] :]
@@ -445,12 +449,12 @@ def _fit(
     schedule: Schedule,
     codes: Int[Tensor, "1 q t"],
     known: int,
-    told: Int[Tensor, "1 n t"] | None,
+    followed: Int[Tensor, "1 n t"] | None,
 ) -> float:
     """Mean log-probability of the codes of frames from `known` on, each under the condition of its frame."""
     total = 0.0
     for part, condition in schedule.parts(range(known, codes.shape[2])):
-        melody = None if told is None else told[:, :, : part.stop]
+        melody = None if followed is None else followed[:, :, : part.stop]
         mean = log_likelihood(model.semantic, condition.mulan, codes[:, :, : part.stop], part.start, melody)
         total += len(part) * float(mean[0])
     return total / (codes.shape[2] - known)
@@ -547,13 +551,13 @@ def vary(
                 acoustic.append(piece)
                 yield piece[:, : settings.levels]
 
-        yield from as_heard(decoded(source.codec, fresh()), about, iter(()))
+        yield from assembled(decoded(source.codec, fresh()), about, iter(()))
         if on_take is not None:
             new = semantic[0:num_frames]
             kept = Vary(strength=strength, kept=round(float((new == old).float().mean()), 4))
-            told = replace(about, vary=kept, pieces=tuple(piece.shape[2] for piece in acoustic))
+            about_made = replace(about, vary=kept, pieces=tuple(piece.shape[2] for piece in acoustic))
             mulan = _kept(model, source, about, schedule)
-            on_take(Take.of(told, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
+            on_take(Take.of(about_made, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
 
     return Edit(about, blocks)
 
@@ -566,15 +570,15 @@ class Keeping:
     """
 
     def __init__(self, kept: list[int | None], codebook_size: int, inner: Guide | None = None) -> None:
-        """kept: in the order of `hear`; None is drawn. inner: steers what is drawn, and hears all."""
+        """kept: in the order of `observe`; None is drawn. inner: steers what is drawn, and observes all."""
         self.kept, self.inner = kept, inner
         self.forced = torch.zeros(codebook_size)
         self.place = 0
 
-    def hear(self, code: int) -> None:
+    def observe(self, code: int) -> None:
         self.place += 1
         if self.inner is not None:
-            self.inner.hear(code)
+            self.inner.observe(code)
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """See `Guide.bias`."""
@@ -629,7 +633,7 @@ def _about(
 
 
 def _story(source: Source, config: GenerateConfig) -> Story | None:
-    """What the take was told by time, but for a tempo and a key that are set now, which hold throughout."""
+    """The conditions of the take by time, but for a tempo and a key that are set now, which hold throughout."""
     if source.take is None or source.take.about.story is None:
         return None
     before, now = source.take.about.config.steer, config.steer
@@ -655,8 +659,8 @@ def _schedule(
     prompt: str | None,
     start_samples: int,
 ) -> Schedule:
-    """What the models are told, by semantic frames, the first of which is at a sample of the source: the prompt; of
-    none what the take was told there, or the MuLan codes of the sound around.
+    """The conditions of the models, by semantic frames, the first of which is at a sample of the source: the prompt; of
+    none those of the take there, or the MuLan codes of the sound around.
     """
     if prompt is not None:
         return Schedule.of(model.text_codes(prompt))
@@ -666,7 +670,7 @@ def _schedule(
 
 
 def _kept_schedule(model: "MusicLM", take: Take, start_samples: int, about: About | None = None) -> Schedule:
-    """What a take was told from a sample of its sound on. about: of an edit, whose tempo and key hold now."""
+    """The conditions of a take from a sample of its sound on. about: of an edit, whose tempo and key hold now."""
     now = take.about if about is None else about
     schedule = model.schedule_of(take, now.story, now.config.steer)
     return schedule.since(model.clock.frame((start_samples - take.about.codes_start_samples) / model.sample_rate_hz))

@@ -2,7 +2,7 @@
 the joint.
 
 The joint is where the last frame that all streams share ends, so up to a frame of the given sound is cut off. The
-models are told of the last window before it alone, however long the sound is.
+models read the last window before it alone, however long the sound is.
 """
 
 from collections import deque
@@ -82,7 +82,7 @@ def of_sound(
     tokenizer: SemanticEncoder,
     mulan: JointEmbedding,
 ) -> Given:
-    """Of any sound, as `of_audio`; `parent` is told of the joint."""
+    """Of any sound, as `of_audio`; `parent` gets the joint."""
     rate = codec.sample_rate_hz
     kept: deque[np.ndarray] = deque()
     total = held = 0

@@ -5,7 +5,7 @@
         speakers.write(block)         # meanwhile, in any thread: live.change("heavy metal with drums")
 
 Nothing is drawn before it is asked for, and only `draw_s` at a time: SoundStorm's windows are as long as ever, but most
-of each is what came before. So a new prompt is heard after what the codec holds back, which is less than two seconds,
+of each is what came before. So a new prompt sounds after what the codec holds back, which is less than two seconds,
 and the memory does not grow. What was played can be had again as a story: the same seed and changes at the same times
 give the same sound.
 """
@@ -50,7 +50,7 @@ class Live:
         draw_s: float = DRAW_S,
         melody: Melody | None = None,
     ) -> None:
-        """draw_s: how much is drawn at a time; the less, the sooner a new prompt is heard, and the more work it is.
+        """draw_s: how much is drawn at a time; the less, the sooner a new prompt sounds, and the more work it is.
 
         melody: followed from the beginning of the music to its own end, whatever the prompts.
 
@@ -113,10 +113,10 @@ class Live:
         return Asked.of(self.model.mulan, None if prompt is None else check_prompt(prompt), self.config.steer)
 
     def _made(self) -> Iterator[Float[np.ndarray, " s"]]:
-        told = None
+        followed = None
         if self.melody is not None:
             rate_hz = self.model.semantic.layout.target_spec.frame_rate_hz or 0.0
-            told = self.model.followed(self.melody, 0, math.ceil(self.melody.seconds * rate_hz))
+            followed = self.model.followed(self.melody, 0, math.ceil(self.melody.seconds * rate_hz))
         codes = stream_semantic(
             self.model.semantic,
             self._schedule,
@@ -126,7 +126,7 @@ class Live:
             chunk_s=1 / self.model.clock.unit_hz,  # no frame before it is needed
             steering=self._steering,
             lean=self.model.lean,
-            melody=told,
+            melody=followed,
         )
         source = SemanticSource(codes, 1, None, forgets=True)
         yield from self.model.render(source, self._schedule, self.seed, self.config)

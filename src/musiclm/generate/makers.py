@@ -53,7 +53,7 @@ class New:
     def made_in(self, maker: Worker, on_progress: Progress, on_take: OnTake | None) -> Blocks:
         """The same in the process of `new_maker`. Raises: as `made_by`; WorkerEnded."""
         with contextlib.closing(maker.run(_tell_new, self)) as words:
-            yield from hear_piece(words, on_progress, on_take)
+            yield from receive_piece(words, on_progress, on_take)
 
 
 def num_makers(model: MusicLM, num_pieces: int, duration_s: float) -> int:
@@ -150,7 +150,7 @@ class _Helper:
         if not self._loaded and not self._ended:
             self.stop()
         self._thread.join()
-        if self._ended and not self._stopped:  # not in its own thread: what to do with warnings is told to all of them
+        if self._ended and not self._stopped:  # not in its own thread: what to do with warnings holds for all of them
             warnings.warn(f"{self._ended}; fewer pieces were made at a time", stacklevel=1)
             self._ended = ""
 
@@ -170,7 +170,7 @@ def new_maker(model: MusicLM) -> Worker:
 
 
 def what_to_load(model: MusicLM) -> tuple[Path, str, str, int]:
-    """What `load_model` is to be told in another process."""
+    """The arguments of `load_model` in another process."""
     return model.bundle.folder.absolute(), model.bundle.hash, str(model.device), torch.get_num_threads()
 
 
@@ -184,22 +184,22 @@ def load_model(folder: Path, hash: str, device: str, threads: int) -> MusicLM:
     return model
 
 
-def tell_piece(tell: Callable[[Any], None], run: Callable[[Progress, OnTake], Blocks]) -> None:
+def send_piece(tell: Callable[[Any], None], run: Callable[[Progress, OnTake], Blocks]) -> None:
     """There: makes a piece and tells of it on the way."""
-    told = 0.0
+    reported_at = 0.0
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal told
-        if done == total or time.monotonic() - told > _NOTICE_S:
-            told = time.monotonic()
+        nonlocal reported_at
+        if done == total or time.monotonic() - reported_at > _NOTICE_S:
+            reported_at = time.monotonic()
             tell((stage, done, total))
 
     for block in run(report, tell):
         tell(block)
 
 
-def hear_piece(words: Iterator[Any], on_progress: Progress, on_take: OnTake | None) -> Blocks:
-    """Here: the piece again, of what `tell_piece` tells."""
+def receive_piece(words: Iterator[Any], on_progress: Progress, on_take: OnTake | None) -> Blocks:
+    """Here: the piece again, of what `send_piece` tells."""
     for word in words:
         if isinstance(word, np.ndarray):
             yield word
@@ -211,4 +211,4 @@ def hear_piece(words: Iterator[Any], on_progress: Progress, on_take: OnTake | No
 
 
 def _tell_new(model: MusicLM, tell: Callable[[Any], None], piece: New) -> None:
-    tell_piece(tell, partial(piece.made_by, model))
+    send_piece(tell, partial(piece.made_by, model))

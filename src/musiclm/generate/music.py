@@ -91,17 +91,17 @@ class Music:
 
 def tags_of(about: About) -> dict[str, str]:
     """Tags of a file of generated music; a prompt only if there was one, and then no word on the condition."""
-    told = {"title": (about.title or UNPROMPTED)[:200], "artist": f"musiclm {about.version} (generated)"}
-    told |= {"software": f"musiclm {about.version}"}
-    told |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
-    told |= {} if about.story is None else {"story": str(about.story), "blend_s": f"{about.story.blend_s:g}"}
-    told |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
+    tags = {"title": (about.title or UNPROMPTED)[:200], "artist": f"musiclm {about.version} (generated)"}
+    tags |= {"software": f"musiclm {about.version}"}
+    tags |= {"condition": about.condition} if about.prompt is None else {"prompt": about.prompt}
+    tags |= {} if about.story is None else {"story": str(about.story), "blend_s": f"{about.story.blend_s:g}"}
+    tags |= {"seed": str(about.seed), "model": about.bundle_hash, "generated": "true"}
     if about.melody is not None:
-        told |= {"melody": name_text(about.melody.name)}
+        tags |= {"melody": name_text(about.melody.name)}
     if about.parent is not None:
         verb = {"continue": "continues", "repaint": "repaints", "vary": "varies", "loop": "loops"}[about.verb]
-        told |= {verb: name_text(about.parent.name) or about.parent.hash}
-    return told
+        tags |= {verb: name_text(about.parent.name) or about.parent.hash}
+    return tags
 
 
 def output_paths(path: str | Path, num: int) -> list[Path]:
@@ -114,10 +114,10 @@ def read_tags(path: str | Path) -> dict[str, str]:
     """What a file written by `Music.save` says of itself: prompt, seed, model and more; {} for any other file."""
     tags = dict(probe(path).tags)
     try:
-        told = json.loads(tags.pop("comment", "{}"))
+        comment = json.loads(tags.pop("comment", "{}"))
     except (json.JSONDecodeError, RecursionError):
         return {}
-    if not isinstance(told, dict):
+    if not isinstance(comment, dict):
         return {}
-    tags |= told
+    tags |= comment
     return tags if tags.get("generated") == "true" else {}

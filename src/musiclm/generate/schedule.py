@@ -1,4 +1,4 @@
-"""What the models are told of the music, by time: a condition holds until the next begins.
+"""The conditions of the music, by time: one holds until the next begins.
 
 The semantic stage begins anew with each condition: it reads the codes of the window so far after another prefix.
 Acoustic windows end where a condition ends, and are drawn with that of their frames. Times are semantic frames from the
@@ -65,9 +65,9 @@ class Schedule:
         self.changes = list(changes)
 
     @classmethod
-    def of(cls, told: "Int[Tensor, 'b m 1'] | Schedule | None") -> "Schedule":
+    def of(cls, mulan: "Int[Tensor, 'b m 1'] | Schedule | None") -> "Schedule":
         """Of MuLan codes that hold throughout, or of none."""
-        return told if isinstance(told, Schedule) else cls([(0, Condition(told))])
+        return mulan if isinstance(mulan, Schedule) else cls([(0, Condition(mulan))])
 
     def at(self, frame: int) -> Condition:
         """The condition of a frame that is drawn, or will be."""

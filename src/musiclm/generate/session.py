@@ -43,7 +43,7 @@ from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.story import Story, clock
-from musiclm.generate.take import SUFFIX, About, Parent, Take, as_heard, check_codec, decoded, load_take, sound_of
+from musiclm.generate.take import SUFFIX, About, Parent, Take, assembled, check_codec, decoded, load_take, sound_of
 from musiclm.models.encoders import (
     Codec,
     JointEmbedding,
@@ -159,7 +159,7 @@ class MusicLM:
         return line
 
     def acoustic_decoder(self, config: GenerateConfig) -> AcousticDecoder:
-        """SoundStorm, or the coarse stage and, if its levels are to be heard, the fine one; loaded when first asked
+        """SoundStorm, or the coarse stage and, if its levels are to be decoded, the fine one; loaded when first asked
         for.
         """
         if config.acoustic == "storm":
@@ -211,7 +211,7 @@ class MusicLM:
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:
-        """MuLan codes of a prompt: what the language models are told.
+        """MuLan codes of a prompt: the condition of the language models.
 
         Raises ValueError for an empty or too long prompt.
         """
@@ -294,7 +294,7 @@ class MusicLM:
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
 
-        Of long ones the models are told of the last window only. Raises: AudioError for a file that is no sound or
+        Of long ones the models read the last window only. Raises: AudioError for a file that is no sound or
         shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
         several items.
         """
@@ -305,8 +305,8 @@ class MusicLM:
         if not isinstance(source, Music) and Path(source).suffix != SUFFIX:
             return of_audio(source, windows, self.soundstream, self._tokenizer, self.mulan)
         rvq = self.mulan.rvq
-        told = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
-        rest = (windows, self.soundstream, layout.target_spec, told, self._encoders)
+        mulan_spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+        rest = (windows, self.soundstream, layout.target_spec, mulan_spec, self._encoders)
 
         def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
             about, end = take.about, take.about.sound_samples
@@ -342,8 +342,7 @@ class MusicLM:
         return self.clock.frame(about.context_samples / self.sample_rate_hz)
 
     def schedule_of(self, take: Take, story: Story | None = None, steer: Steer | None = None) -> Schedule:
-        """What the models were told of a take, by its semantic frames; what they are told of it now, by another form of
-        its story or other settings.
+        """The conditions of a take, by its semantic frames, or those of another form of its story or other settings.
 
         Raises: ValueError for a damaged one.
         """
@@ -353,12 +352,12 @@ class MusicLM:
         mulan = torch.from_numpy(take.mulan.astype(np.int64))[None].to(self.device)
         if story is None:
             return Schedule.of(mulan)
-        told = of_codes(story, steer or about.config.steer, mulan, self.clock)
+        schedule = of_codes(story, steer or about.config.steer, mulan, self.clock)
         first = about.codes_start_samples - about.story_start_samples
-        return told.since(self.clock.frame(first / about.sample_rate_hz))
+        return schedule.since(self.clock.frame(first / about.sample_rate_hz))
 
-    def _told(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
-        """What the models are told of the music, by semantic frames."""
+    def _conditions(self, prompt: str | Story | None, about: About, given: Given | None, num_frames: int) -> Schedule:
+        """The conditions of the music, by semantic frames."""
         if isinstance(prompt, Story):
             return of_story(prompt, about.config.steer, self.mulan, self.clock, self._context_frames(about), num_frames)
         if prompt is not None:
@@ -423,7 +422,7 @@ class MusicLM:
 
         prompt: None is music of no prompt, of the null condition; a story, prompts by the time of what is new.
         given: what it goes on from (`given`); its sound comes first, unless `new_only`, and without a prompt its own
-        condition holds. on_take: told of the take once all is made.
+        condition holds. on_take: gets the take once all is made.
         melody: what is new follows it from its beginning on (`melody`), as long as that lasts; with a story, through
         all of its sections. Without one it follows what is left of that of `given`.
 
@@ -434,7 +433,7 @@ class MusicLM:
         config = about.config
         steering = self.steering(config.steer, about.story or about.prompt or "")
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
-        schedule = self._told(prompt, about, given, num_frames)
+        schedule = self._conditions(prompt, about, given, num_frames)
         decoder = self.acoustic_decoder(config)
         before = None if given is None else given.acoustic[:, : decoder.levels]
         if before is not None and before.shape[1] < decoder.levels:
@@ -475,11 +474,11 @@ class MusicLM:
                 acoustic.append(codes.to(torch.int32))
 
         made = self.render(semantic, schedule, seed, config, report("acoustic"), before, keep)
-        yield from as_heard(made, about, iter(()) if given is None else given.sound())
+        yield from assembled(made, about, iter(()) if given is None else given.sound())
         if on_take is not None:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
-            told = None if melody is None else melody.codes
-            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan, told))
+            melody_codes = None if melody is None else melody.codes
+            on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan, melody_codes))
 
     @torch.inference_mode()
     def render(
@@ -495,9 +494,9 @@ class MusicLM:
         """The sound of one item's semantic codes, by the acoustic decoder and the codec: in pieces, each as soon as it
         is final, together as long as the acoustic frames of those codes.
 
-        mulan: what the acoustic decoder is told of the music (`text_codes`, or `mulan.audio_codes`), by time if it is a
+        mulan: the condition of the acoustic decoder (`text_codes`, or `mulan.audio_codes`), by time if it is a
         schedule; None is nothing.
-        prompt: the first acoustic frames, where they are known. on_codes: told of all acoustic codes, in pieces, as
+        prompt: the first acoustic frames, where they are known. on_codes: gets all acoustic codes, in pieces, as
         they are decoded.
 
         Raises: ValueError for a seed outside its range, a source that ends before it said, or a prompt that does not
@@ -537,12 +536,12 @@ class MusicLM:
         for index, prompt in enumerate(prompts):
             self.about(prompt, duration_s, seed + index, config)
         started = time.perf_counter()
-        told = None if melody is None else self.melody(melody)
+        followed = None if melody is None else self.melody(melody)
         rows: list[np.ndarray] = []
         takes: list[Take] = []
         for index, prompt in enumerate(prompts):
             blocks = self.stream(
-                prompt, duration_s, seed + index, config, on_progress, on_take=takes.append, melody=told
+                prompt, duration_s, seed + index, config, on_progress, on_take=takes.append, melody=followed
             )
             rows.append(np.concatenate(list(blocks)))
         return Music(np.stack(rows), self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
@@ -569,9 +568,9 @@ class MusicLM:
         self.about(prompt, duration_s, seed, config)
         takes: list[Take] = []
         started = time.perf_counter()
-        told = None if melody is None else self.melody(melody)
+        followed = None if melody is None else self.melody(melody)
         given = self.given(source)
-        blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append, told)
+        blocks = self.stream(prompt, duration_s, seed, config, on_progress, given, new_only, takes.append, followed)
         audio = np.concatenate(list(blocks))[None]
         return Music(audio, self.sample_rate_hz, tuple(takes), time.perf_counter() - started)
 
@@ -587,8 +586,8 @@ class MusicLM:
 
         Raises: as `melody` and `musiclm.generate.live.Live`.
         """
-        told = melody if melody is None or isinstance(melody, Melody) else self.melody(melody)
-        return Live(self, prompt, seed, config, draw_s, told)
+        followed = melody if melody is None or isinstance(melody, Melody) else self.melody(melody)
+        return Live(self, prompt, seed, config, draw_s, followed)
 
     def from_take(self, path: str | Path) -> Music:
         """The music of a take again: what was saved beside it, to the byte. Raises: as `load_take` and `sound_of`

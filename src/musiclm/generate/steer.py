@@ -136,7 +136,7 @@ class Guide(Protocol):
     """What the sampler asks before each code of an item, and tells of each, drawn or given, in order: level by level,
     frame by frame."""
 
-    def hear(self, code: int) -> None: ...
+    def observe(self, code: int) -> None: ...
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """To be added to the logits of the next code."""
@@ -146,7 +146,7 @@ class Guide(Protocol):
 
 
 class Steering:
-    """The bias of one item's next code. `hear` is told every code, drawn or given, in order: level by level, frame by
+    """The bias of one item's next code. `observe` gets every code, drawn or given, in order: level by level, frame by
     frame."""
 
     def __init__(self, traits: CodeTraits, steer: Steer) -> None:
@@ -189,7 +189,7 @@ class Steering:
             self.first_beat = self.frame - len(self.past) - shift
         self.past.clear()
 
-    def hear(self, code: int) -> None:
+    def observe(self, code: int) -> None:
         onsets = self.onsets[self.level]
         if onsets is not None:
             self.past.append(float(onsets[code]))
@@ -243,16 +243,16 @@ class Steering:
         return max(1, round(seconds / beat_s)) * beat_s
 
     def align(self, codes: Sequence[int], codes_before: int = 0) -> None:
-        """Puts a given tempo's beat where codes that will be heard first strike: music that is gone on with need not
+        """Puts a given tempo's beat where the codes that come first strike: music that is gone on with need not
         begin on a beat.
 
-        codes: in the order of `hear`. codes_before: how many others, in whole frames, will be heard before them.
+        codes: in the order of `observe`. codes_before: how many others, in whole frames, come before them.
         """
         if self.period is None:
             return
         levels = len(self.onsets)
-        told = [(self.onsets[place % levels], code) for place, code in enumerate(codes)]
-        strokes = np.array([onsets[code] for onsets, code in told if onsets is not None])
+        by_level = [(self.onsets[place % levels], code) for place, code in enumerate(codes)]
+        strokes = np.array([onsets[code] for onsets, code in by_level if onsets is not None])
         before = codes_before // levels * sum(onsets is not None for onsets in self.onsets)
         self.frame = _shift_onto_beats(strokes, self.period) - before
 

@@ -303,7 +303,7 @@ class StormAcoustic(AcousticDecoder):
             base, known = start, held.shape[2]
             part = semantic[pace.semantic_frame_of(start) : pace.semantic_frames(stop)]
             # conditions that are made up meanwhile are known once their codes are there
-            condition, stop = self._told(schedule, start + known, stop)
+            condition, stop = self._condition(schedule, start + known, stop)
             part = part[:, :, : pace.semantic_frames(stop) - pace.semantic_frame_of(start)]
             codes = torch.cat([held, held.new_zeros(b, levels, stop - start - known)], 2)
             for filled in fill(
@@ -372,7 +372,7 @@ class StormAcoustic(AcousticDecoder):
         windows: list[tuple[int, int]] = []
         while known < num_frames:
             start, stop = self._window(known, num_frames)
-            known = self._told(Schedule.of(schedule), known, stop)[1]
+            known = self._condition(Schedule.of(schedule), known, stop)[1]
             windows.append((start, known))
         return windows
 
@@ -384,7 +384,7 @@ class StormAcoustic(AcousticDecoder):
             stop = min(stop, known + self.draw)
         return start, stop if num_frames is None else min(num_frames, stop)
 
-    def _told(self, schedule: Schedule, known: int, stop: int) -> tuple[Tensor | None, int]:
+    def _condition(self, schedule: Schedule, known: int, stop: int) -> tuple[Tensor | None, int]:
         """The condition of frames from `known` on, and where it ends, at `stop` if not before."""
         pace = self.model.config.pace
         frame = pace.semantic_frame_of(known)

@@ -135,7 +135,7 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class MelodyFile:
-    """What a take was told to follow."""
+    """What a take follows."""
 
     name: str  # of the file, without its folder
     hash: str  # its sha256
@@ -288,10 +288,10 @@ class Take:
 
     about: About
     semantic: UInt[np.ndarray, "q t"]
-    acoustic: UInt[np.ndarray, "p f"]  # all levels that were drawn, heard or not
+    acoustic: UInt[np.ndarray, "p f"]  # all levels that were drawn, decoded or not
     mulan: UInt[np.ndarray, "m n"] | None  # of the condition, or of each step of the story that was reached
     document: dict[str, Any] = field(repr=False)  # `about` as JSON, as it was written
-    melody: UInt[np.ndarray, "r s"] | None = None  # codes of what it was told to follow, from its beginning
+    melody: UInt[np.ndarray, "r s"] | None = None  # codes of what it follows, from its beginning
 
     @classmethod
     def of(
@@ -303,8 +303,8 @@ class Take:
         melody: Int[Tensor, "1 r s"] | None = None,
     ) -> "Take":
         """A take of one item."""
-        own, told = (None if codes is None else _smallest(codes) for codes in (mulan, melody))
-        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about), told)
+        own, followed = (None if codes is None else _smallest(codes) for codes in (mulan, melody))
+        return cls(about, _smallest(semantic), _smallest(acoustic), own, to_json(about), followed)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -332,9 +332,9 @@ class Take:
         Raises: OutputError for a place that can't be written to or where something is already; OSError.
         """
         path = check_output(path, new=True)
-        told = {"kind": KIND, "format": FORMAT, "id": self.id, "about": self.document}
+        header = {"kind": KIND, "format": FORMAT, "id": self.id, "about": self.document}
         # under one name, since safetensors keeps several in no order
-        tensors.save(self.arrays, path, {"take": json.dumps(told)})
+        tensors.save(self.arrays, path, {"take": json.dumps(header)})
         return path
 
 
@@ -349,15 +349,17 @@ def load_take(path: str | Path) -> Take:
     Raises: ArtifactError for a file that is missing, too large, damaged, or no take of this version.
     """
     path = Path(path)
-    told, shapes = _header(path)
+    header, shapes = _header(path)
     try:
-        about = from_json(About, told["about"])
+        about = from_json(About, header["about"])
     except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} says of itself what can't be ({error}); is it of another version?") from None
     with tensors.reader(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in shapes}
-    take = Take(about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), told["about"], arrays.get("melody"))
-    if take.id != told["id"]:
+    take = Take(
+        about, arrays["semantic"], arrays["acoustic"], arrays.get("mulan"), header["about"], arrays.get("melody")
+    )
+    if take.id != header["id"]:
         raise ArtifactError(f"{path} is damaged: its codes or what it says of them were changed; copy it again")
     conditions = 0 if take.mulan is None else take.mulan.shape[1]
     most = 0 if about.condition == "none" else 1 if about.story is None else len(about.story.steps())
@@ -375,22 +377,22 @@ def _header(path: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
         raise ArtifactError(f"{path} has {path.stat().st_size} bytes, more than any take; it is not read")
     try:
         with tensors.reader(path, "np") as file:
-            told = json.loads((file.metadata() or {}).get("take", "{}"))
+            header = json.loads((file.metadata() or {}).get("take", "{}"))
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             shapes = {name: list(one.get_shape()) for name, one in slices.items()}
             types = {one.get_dtype() for one in slices.values()}
     except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path}: no take, or a damaged one ({error}); make one with --take") from None
-    if not isinstance(told, dict) or told.get("kind") != KIND:
+    if not isinstance(header, dict) or header.get("kind") != KIND:
         raise ArtifactError(f"{path}: no take; make one with --take")
-    if told.get("format") != FORMAT:
-        raise ArtifactError(f"{path} has format {told.get('format')}, this version of musiclm reads {FORMAT}")
+    if header.get("format") != FORMAT:
+        raise ArtifactError(f"{path} has format {header.get('format')}, this version of musiclm reads {FORMAT}")
     right = {"semantic", "acoustic"} <= set(shapes) <= {"semantic", "acoustic", "mulan", "melody"}
     right &= types <= {"U8", "U16", "U32"}
     right &= all(len(s) == 2 and 1 <= s[0] <= MAX_LEVELS and 1 <= s[1] <= MAX_FRAMES for s in shapes.values())
-    if not right or not isinstance(told.get("id"), str) or not isinstance(told.get("about"), dict):
+    if not right or not isinstance(header.get("id"), str) or not isinstance(header.get("about"), dict):
         raise ArtifactError(f"{path}: no take of this version, or a damaged one; its codes have shapes {shapes}")
-    return told, shapes
+    return header, shapes
 
 
 # -- families
@@ -481,7 +483,7 @@ def begin_at_joint(take: Take) -> Take:
 
 def _sound_of(take: Take, codec: Codec, folder: Path | None, depth: int) -> Iterator[Float[np.ndarray, " s"]]:
     check_codec(take, codec)
-    yield from as_heard(decoded(codec, _pieces_of(take, codec)), take.about, given_sound(take, codec, folder, depth))
+    yield from assembled(decoded(codec, _pieces_of(take, codec)), take.about, given_sound(take, codec, folder, depth))
 
 
 def given_sound(
@@ -580,7 +582,7 @@ def _samples(audio: Float[Tensor, "1 1 s"]) -> Float[np.ndarray, " s"]:
     return audio[0, 0].clamp(-1, 1).cpu().numpy()
 
 
-def as_heard(made: Blocks, about: About, given: Blocks) -> Blocks:
+def assembled(made: Blocks, about: About, given: Blocks) -> Blocks:
     """The sound of a take from that of its codes, and of what was given: outside of what is made it is as it was given,
     but for cross-fades (`musiclm.generate.splice`).
 

@@ -39,7 +39,7 @@ from musiclm.serve.store import MAX_NAME_CHARACTERS, FullError, NoSuchTake, Stor
 from musiclm.serve.verbs import VERBS, Context
 
 STUDIO = Path(__file__).parent / "studio"
-ANSWERED_WITHIN_S = 0.25  # what goes wrong sooner is told by the status; what is later, by a stream that breaks off
+ANSWERED_WITHIN_S = 0.25  # what fails sooner is in the status, what fails later breaks the stream off
 EVENTS_S = 0.2  # between two events of one job
 MOST_UPLOADS = 4  # at a time
 _READ_SAMPLES = 1 << 15  # that are encoded at a time
@@ -109,9 +109,9 @@ def _describe(app: FastAPI) -> None:
     plain = app.openapi
 
     def described() -> dict[str, Any]:
-        told = plain()
-        told["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-        return told
+        document = plain()
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return document
 
     app.openapi = described  # type: ignore[method-assign]
 
@@ -161,7 +161,7 @@ def create_app(model: MusicLM, store: Store, settings: Settings) -> FastAPI:
 def _add_errors(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, "; ".join(_told(one) for one in error.errors()))
+        return problem(422, "; ".join(_in_words(one) for one in error.errors()))
 
     @app.exception_handler(StarletteError)
     async def other(request: Request, error: StarletteError) -> JSONResponse:
@@ -190,7 +190,7 @@ def problem(status: int, line: str, headers: dict[str, str] | None = None) -> JS
     return JSONResponse({"detail": " ".join(line.split())[:2000]}, status, headers)
 
 
-def _told(error: Any) -> str:
+def _in_words(error: Any) -> str:
     """One of FastAPI's errors in words: where it is, and what."""
     place = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -47,11 +47,11 @@ class Guard:
             return
         most = self.settings.max_upload_bytes if path == "/v1/uploads" else MAX_JSON_BYTES
         try:
-            told = int(headers.get("content-length", 0))
+            announced = int(headers.get("content-length", 0))
         except ValueError:
-            told = 0
+            announced = 0
         line = f"more than {most} bytes were sent, and that is the most that is taken here"
-        if told > most:
+        if announced > most:
             await self._refuse(send, 413, line, "size")
             return
         read = 0
@@ -86,11 +86,11 @@ class Guard:
     ) -> None:
         self.metrics.refused(reason)
         body = json.dumps({"detail": line}).encode()
-        told = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-        told |= more or {}
+        fields = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+        fields |= more or {}
         if status == 401:
-            told["www-authenticate"] = "Bearer"
-        pairs = [(name.encode(), value.encode()) for name, value in told.items()]
+            fields["www-authenticate"] = "Bearer"
+        pairs = [(name.encode(), value.encode()) for name, value in fields.items()]
         await send({"type": "http.response.start", "status": status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
 

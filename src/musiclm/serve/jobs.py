@@ -90,7 +90,7 @@ class Job:
     taken_s: float = 0.0
     stages: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     leave: threading.Event = dataclasses.field(default_factory=threading.Event)
-    _told: float = 0.0
+    _noticed_at: float = 0.0
 
     @property
     def verb(self) -> str:
@@ -124,8 +124,8 @@ class Job:
         if self.leave.is_set():
             raise _Cancelled
         self.stages[stage] = (done, total)
-        if time.perf_counter() - self._told > _NOTICE_S:
-            self._told = time.perf_counter()
+        if time.perf_counter() - self._noticed_at > _NOTICE_S:
+            self._noticed_at = time.perf_counter()
             self.changed.notify()
 
 

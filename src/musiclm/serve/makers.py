@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musiclm.core.workers import Worker
-from musiclm.generate.makers import hear_piece, load_model, tell_piece, what_to_load
+from musiclm.generate.makers import load_model, receive_piece, send_piece, what_to_load
 from musiclm.generate.session import MusicLM
 from musiclm.serve.store import Shelf
 from musiclm.serve.verbs import Context, Piece, Verb
@@ -71,7 +71,7 @@ class ProcessMaker(Maker):
     def piece(self, asked: Verb) -> Iterator[Piece]:
         assert self._worker is not None
         with contextlib.closing(self._worker.run(_make, asked)) as words:
-            yield Piece(next(words), partial(hear_piece, words))
+            yield Piece(next(words), partial(receive_piece, words))
 
 
 def _load(model: tuple[Any, ...], folder: Path, *limits: float) -> Context:
@@ -83,4 +83,4 @@ def _load(model: tuple[Any, ...], folder: Path, *limits: float) -> Context:
 def _make(context: Context, tell: Callable[[Any], None], asked: Verb) -> None:
     piece = asked.piece(context)
     tell(piece.about)
-    tell_piece(tell, piece.blocks)
+    send_piece(tell, piece.blocks)

@@ -11,7 +11,7 @@ from musiclm.serve.makers import warm_up
 from musiclm.serve.settings import Settings
 from musiclm.serve.store import Store
 
-CLOSE_AFTER_S = 5  # that listeners get to hear the rest when the service is stopped
+CLOSE_AFTER_S = 5  # that clients get the rest when the service is stopped
 
 
 def run(settings: Settings, model: str, device: str) -> None:

@@ -1,7 +1,7 @@
 """Takes and uploads on disk: files, and an SQLite list of them.
 
 A file is written whole, on the disk, under its name, before the list has it; so a process that is killed loses no take
-that it told anybody of. What the list lacks at the next start is put into it. Ids are the first 16 digits of the
+that it has announced. What the list lacks at the next start is put into it. Ids are the first 16 digits of the
 sha256 that takes and uploads are known by, so what is there twice is one.
 
     takes.sqlite       the list, and what jobs were asked for and not done yet

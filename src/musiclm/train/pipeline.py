@@ -414,14 +414,14 @@ def tokenize(
             raise ValueError(f"no stream {stream!r}; there are {', '.join(ALL_STREAMS)}")
     for stream in streams:
         encoder = TokenEncoder.load(stream, artifact_of(runs, ENCODER_OF[stream], start), device)
-        told = None if on_progress is None else functools.partial(on_progress, stream)
+        report = None if on_progress is None else functools.partial(on_progress, stream)
         tokenize_corpus(
             data,
             encoder,
             runs / "tokens",
             max_seconds_per_track=max_seconds_per_track,
             speeds=speeds,
-            on_progress=told,
+            on_progress=report,
             engine=engine,
             tracks_per_shard=tracks_per_shard,
         )

@@ -42,7 +42,7 @@ def test_logits_are_those_of_the_model(pointer_heads: int, known: int) -> None:
         for level in range(4):
             torch.testing.assert_close(frames.logits(level), wanted[:, level, frame], atol=1e-5, rtol=1e-4)
             if frame + 1 < num or level < 3:
-                frames.hear(level, target[:, level, frame])
+                frames.observe(level, target[:, level, frame])
 
 
 @pytest.mark.parametrize("pointer_heads", [0, 2])

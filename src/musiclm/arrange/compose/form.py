@@ -77,7 +77,7 @@ def _fit(name: str, unit: int, bar_s: float, target_s: float) -> list[FormSectio
 
 
 def _least_missed(body: list[FormSection]) -> int:
-    """The last of those sections that are heard most often."""
+    """The last of those sections that are played most often."""
     names = [(block.name, block.material) for block in body]
     return max(range(len(body)), key=lambda index: (names.count(names[index]), body[index].name != "chorus", index))
 

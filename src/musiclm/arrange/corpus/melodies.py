@@ -1,7 +1,7 @@
 """`musiclm corpus melodies`: the same melody in several sounds, registers, tempi and accompaniments, any number of them
 (MusicLM, section 3.4, takes covers, hums and renditions that people made).
 
-A melody is the best stretch of a piece that the arranger made. Its renditions differ in all that a melody encoder must
+A melody is the best passage of a piece that the arranger made. Its renditions differ in all that a melody encoder must
 not hear: who plays or sings it (`render.voice` hums, sings and whistles), the octave, the tempo by up to six percent,
 and what sounds beside it. That is the piece's own accompaniment, another one over the same chords, one over other
 chords, or nothing: harmony alone must not tell which melody it is.
@@ -197,7 +197,7 @@ def make_melody(number: int, job: MelodyJob) -> list[Rendition]:
 
 
 def _excerpt(rng: random.Random) -> tuple[Score, float]:
-    """A piece, and where in it, in seconds, the stretch with most of a melody begins."""
+    """A piece, and where in it, in seconds, the passage with most of a melody begins."""
     tuneful = sorted(name for name, style in STYLES.items() if any(line.role == "melody" for line in style.lines))
     while True:
         score = arrange(rng.choice(tuneful), rng.randrange(2**31))

@@ -193,7 +193,7 @@ def read_midi(data: bytes, origin: Origin) -> Score:
 def read_track(messages: Iterable[Any], ticks: int) -> tuple[Part, ...]:
     """The parts of one track: its messages in order, `ticks` a quarter note. None if it strikes no note.
 
-    Raises: ValueError if its notes can't be heard.
+    Raises: ValueError if no note of it sounds.
     """
     struck, channels, _, _ = _played(messages)
     return _parts(struck, channels, ticks) if struck else ()

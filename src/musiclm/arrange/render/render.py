@@ -67,7 +67,7 @@ def choose_setup(
     """
     if not soundfonts:
         raise RenderError("no soundfont to render with; install the Debian package fluid-soundfont-gm")
-    rng = random.Random(f"{score.style}/{score.seed}/desk")
+    rng = random.Random(f"{score.style}/{score.seed}/desk")  # the draws, so the bytes, depend on this name
     style = find_style(score.style)
     sound = style.sound if style else Sound(room=rng.choice(_ROOMS_AS_WRITTEN))
     soundfonts = [font for font in soundfonts if "fluidsynth" in renderers or not font.fluidsynth_only] or soundfonts

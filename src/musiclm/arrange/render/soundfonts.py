@@ -49,7 +49,7 @@ class Soundfont:
     folder: Path | None = None  # where it was found
 
     def can_play(self, score: Score) -> bool:
-        """Whether every part will be heard."""
+        """Whether every part will sound."""
         for part in score.parts:
             if part.instrument in self.lacks:
                 return False

@@ -56,7 +56,7 @@ class Sound:
 class Style:
     name: str
     moods: tuple[str, ...]  # adjectives true of any piece in the style
-    uses: tuple[str, ...]  # "boss fight of an arcade game": where such music is heard
+    uses: tuple[str, ...]  # "boss fight of an arcade game": where such music is played
     era: str = ""  # "1980s", "baroque": only where the style says it
     genres: tuple[str, ...] = ()  # broader words: "rock", "electronic"
     tempo: tuple[float, float]  # quarter notes a minute, core of the style

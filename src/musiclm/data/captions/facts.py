@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """An instrument that can be heard, and what it plays."""
+    """An audible instrument, and what it plays."""
 
     instrument: str  # a name of `words.INSTRUMENT_NAMES`
     family: str = ""  # a name of `words.SOUNDS`; "": what it sounds like by nature is not sure enough to be said
@@ -40,7 +40,7 @@ class Facts:
     genres: tuple[str, ...] = ()  # other words for the style, wider ones as a rule
     era: str = ""
     moods: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()  # what such music is heard in
+    uses: tuple[str, ...] = ()  # what such music is used in
     players: tuple[Player, ...] = ()
     tempo_bpm: int | None = None  # of the beat that a listener taps
     speed: str = ""  # "very slow", "slow", "medium", "fast", "very fast"

@@ -6,7 +6,7 @@ from musiclm.data.captions.wording import TABLES
 
 STYLE_NAMES = TABLES["styles"]  # of `arrange.styles.STYLES`; what a name needs to be true is in `NEEDS`
 NAMES = {**TABLES["genres"], **STYLE_NAMES}  # and of genres that labels tell
-# a word in a name -> instruments of which one must be heard
+# a word in a name -> instruments of which one must sound
 NEEDS: dict[str, tuple[str, ...]] = {
     "harpsichord": ("harpsichord",), "piano": ("piano", "bright piano", "honky-tonk piano"), "organ": ("church organ",),
     "music box": ("music box",), "koto": ("koto",),

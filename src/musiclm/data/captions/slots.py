@@ -294,7 +294,7 @@ def trait(w: Writer, *roles: str) -> str:
 
 
 def ensemble(w: Writer) -> str:
-    """A duo, a trio: where nobody else is heard."""
+    """A duo, a trio: where nobody else plays."""
     count = len({player.instrument for player in w.facts.players})
     if not w.facts.complete or count not in ENSEMBLES:
         raise Unsaid("ensemble")
@@ -441,7 +441,7 @@ def _parts(w: Writer) -> str:
 
 
 def _everyone(w: Writer, say: Callable[[Player], str]) -> str:
-    """All who play, where nobody else is heard and they are few."""
+    """All who play, where nobody else plays and they are few."""
     count = len({player.instrument for player in w.facts.players})
     if not w.facts.complete or not 2 <= count <= 6:
         raise Unsaid("everyone")

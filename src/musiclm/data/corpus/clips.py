@@ -52,7 +52,7 @@ def read_clip(
 class ClipSampler:
     """Random clips for training. A batch is a pure function of (seed, step), so a resumed run sees the same clips.
 
-    Every second of music is equally likely to be heard: tracks are drawn by length. Nearly silent clips are drawn again
+    Every second of music is equally likely: tracks are drawn by length. Nearly silent clips are drawn again
     a few times. Clips of tracks shorter than the crop are padded with zeros at the end.
 
     Raises: CorpusError if there are no tracks, ValueError if the crop is not positive.

@@ -33,9 +33,9 @@ class Foreign(nn.Module):
         super().__init__()
         self.config = config
         self.model = model.requires_grad_(False)
-        told = to_json(config)
-        told["source"] = told["source"]["hash"]  # wherever it lies
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).digest()
+        document = to_json(config)
+        document["source"] = document["source"]["hash"]  # wherever it lies
+        digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).digest()
         self.register_buffer("identity", torch.tensor(list(digest), dtype=torch.uint8))
 
     @property

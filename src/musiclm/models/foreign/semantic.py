@@ -29,7 +29,7 @@ from musiclm.nn.windows import plan_windows
 
 KIND = "foreign-semantic"
 TAIL_S = 0.1  # of audio after a window: the last frame of convolutions reaches past its own time
-DEPTH = 2 / 3  # of the layers, where none is named: what is played is told best above the middle
+DEPTH = 2 / 3  # of the layers, where none is named: notes are read best above the middle
 PROBE_S = 2  # of silence, by which frames are counted
 FRAMES_PER_CLUSTER = 50  # that k-means sees
 

@@ -101,7 +101,7 @@ class Frames:
 
     @torch.no_grad()
     def logits(self, level: int) -> Float[Tensor, "b v"]:
-        """Of a level of the frame, those below it having been heard."""
+        """Of a level of the frame, those below it having been drawn."""
         lean = self.lean
         x = self.state + lean.level[level]
         torch.addmm(lean.gate_up_bias, F.layer_norm(x, self.width), lean.gate_up, out=self.gate_up)
@@ -119,8 +119,8 @@ class Frames:
         return p.clamp_(min=SMALLEST).log_()
 
     @torch.no_grad()
-    def hear(self, level: int, codes: Int[Tensor, " b"], told: Float[Tensor, "b 1 d"] | None = None) -> None:
-        """A level was drawn. told: what is added to a frame's sum, with the last level."""
+    def observe(self, level: int, codes: Int[Tensor, " b"], condition: Float[Tensor, "b 1 d"] | None = None) -> None:
+        """A level was drawn. condition: what is added to a frame's sum, with the last level."""
         lean, past = self.lean, self.past
         row = lean.tables[level].index_select(0, codes)
         self.read = row if level == 0 else self.read + row
@@ -132,7 +132,7 @@ class Frames:
                 same = self.sounded[level] == codes[:, None]
                 self.earlier.add_(same[:, None] * lean.agree[level])
             return
-        read = self.read[:, None] if told is None else self.read[:, None] + told
+        read = self.read[:, None] if condition is None else self.read[:, None] + condition
         place = self.state.new_full((1,), self.frame)
         hidden, self.cache = self.step(read, place, self.cache)
         self.state, self.frame = hidden[:, 0], self.frame + 1

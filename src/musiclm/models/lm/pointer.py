@@ -125,7 +125,7 @@ class Pointer(nn.Module):
         codes = past.codes[:, None, level, : past.length]
         return self._mix(logits[:, None], states[:, None], level, past.scores[:, :, None], codes)[:, 0]
 
-    def hear(self, past: Past, level: int, codes: Int[Tensor, " b"]) -> None:
+    def observe(self, past: Past, level: int, codes: Int[Tensor, " b"]) -> None:
         """A level of the frame was drawn."""
         same = past.codes[:, None, level, : past.length] == codes[:, None, None]
         past.scores = past.scores + self.agree[level][:, None] * same

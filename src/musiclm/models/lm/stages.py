@@ -12,7 +12,7 @@ and the ids are numbered: padding, null condition, one opening id per part, then
 range.
 
 Positions are times, not places: the target's place j stands at j, a condition's frame where the target's frame of the
-same moment begins, and the MuLan ids, which have no time, before 0. So "what is heard now" is at distance 0 for every
+same moment begins, and the MuLan ids, which have no time, before 0. So "what sounds now" is at distance 0 for every
 head of a rotary transformer from the first step of training, and a clip of any length looks alike. (T5 bias, preset
 `paper`, counts places.)
 """

@@ -38,7 +38,7 @@ class LmTaskConfig(TokenTaskConfig):
     # item: what a model reads of its own past when it makes music is never all right
     context_noise: float = 0.0
     # of a model that reads melodies: items that learn without, so that it stays as good for them, and of the others
-    # those that are told of one stretch alone, as of music that is longer than its melody
+    # those that get one span of it alone, as of music that is longer than its melody
     melody_dropout: float = 0.5
     melody_span_share: float = 0.5
     # what tells of the melody learns alone: without one the model stays what it was begun from, to the bit
@@ -157,8 +157,8 @@ class LmTask:
             drop = torch.ones(self.config.num_validation, dtype=torch.bool)
             figures["dropped_mulan"] = self._loss(module, streams, drop)[0] - loss
         if melody is not None:
-            for name, told in (("given", melody), ("shuffled", melody.roll(1, 0))):
-                figures[f"{name}_melody"] = self._loss(module, {**streams, MELODY.name: told}, None)[0] - loss
+            for name, given in (("given", melody), ("shuffled", melody.roll(1, 0))):
+                figures[f"{name}_melody"] = self._loss(module, {**streams, MELODY.name: given}, None)[0] - loss
         return figures
 
     @torch.no_grad()

@@ -173,11 +173,11 @@ def first_encoder(
         if name not in ("vocab_size", "max_tokens") and value != getattr(sizes, name)
     }
     if wrong:
-        told = " ".join(f"--set mulan.task.model.text.{name}={value}" for name, value in wrong.items())
+        settings = " ".join(f"--set mulan.task.model.text.{name}={value}" for name, value in wrong.items())
         raise ValueError(
             f"the text encoder {source} has other sizes than the preset; give others by "
             "mulan.task.text_from, or take its sizes: "
-            f"{told} (and text_trained_layers at most {found.config.num_layers})"
+            f"{settings} (and text_trained_layers at most {found.config.num_layers})"
         )
     return found
 

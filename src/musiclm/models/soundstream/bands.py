@@ -288,8 +288,8 @@ class BandsDecoder(nn.Module):
         mean factor of each band.
         """
         moments = [(Moments(), Moments()) for _ in self.widths]
-        for told, true in pieces:
-            for (given, wanted), ours, theirs in zip(moments, told, true, strict=True):
+        for decoded, true in pieces:
+            for (given, wanted), ours, theirs in zip(moments, decoded, true, strict=True):
                 given.add(ours.flatten(0, 1))
                 wanted.add(theirs.flatten(0, 1))
         first = 0

@@ -293,7 +293,7 @@ class BandsStream:
         parts = [latent.new_zeros(latent.shape[0], 1, 0)]
         while self.latent.shape[-1] >= self.size:
             # one layout in memory, whatever pieces they came in: sums of another layout end with other last bits, and
-            # phases grow those to differences that can be heard
+            # phases grow those to differences that are audible
             block = self.latent[..., : self.size].transpose(1, 2).clone(memory_format=torch.contiguous_format)
             late = self.decoder.lagging(block.transpose(1, 2), self.state)
             self.latent = self.latent[..., self.size :]

@@ -97,7 +97,7 @@ class SoundStream(nn.Module):
         return DecoderStream(self)
 
     def tell_every_bin(self) -> None:
-        """From now on the decoder of the bands network tells every bin of pooled bands: at first what it told of each
+        """From now on the decoder of the bands network tells every bin of pooled bands: at first what it gave of each
         band. Codes stay what they are."""
         assert isinstance(self.decoder, BandsDecoder)
         if not self.config.every_bin:

@@ -71,13 +71,13 @@ class FrameDrawer:
         self.before, self.rows, device = config.before, model.beside_rows, model.head.device
         back = [level for level, (_, frames) in enumerate(self.before) if frames]
         self.after = torch.tensor(config.after).to(device)
-        self.back = torch.tensor(back).to(device)  # levels told by the frame before, and by which level of it
+        self.back = torch.tensor(back).to(device)  # levels that read the frame before, and by which level of it
         self.back_from = torch.tensor([self.before[level][0] for level in back]).to(device)
         self.level, self.embedding, self.beside = depth.level, model.embedding.weight, model.beside
         self.tables = self.embedding.view(levels, config.acoustic.codebook_size + 1, -1).unbind()
         identity = torch.eye(width, out=model.head.new_empty(width, width)).expand(levels, -1, -1)
         self.widen = (model.widen if config.code_width else identity).unbind()
-        self.told_before = model.beside[0].unbind()
+        self.widen_before = model.beside[0].unbind()
 
         self.gate_up = (depth.gate_up.weight * depth.norm.weight).T.contiguous()
         self.gate_up_bias = (depth.gate_up.weight * depth.norm.bias).sum(1)  # no product: autocast would round it
@@ -107,9 +107,9 @@ class FrameDrawer:
         own = torch.einsum("bqc,qcd->qbd", self.embedding[later + self.rows[1]], self.beside[1]) + self.level[:, None]
         embedded = self.embedding[earlier + self.rows[0, self.back]]
         own.index_add_(0, self.back, torch.einsum("bqc,qcd->qbd", embedded, self.beside[0, self.back]))
-        told = torch.stack([later, later], 2)
-        told[:, self.back, 0] = earlier
-        offsets, told_first, told_of = own.unbind(), told[:, :, 0].unbind(1), told.unbind(1)
+        beside = torch.stack([later, later], 2)
+        beside[:, self.back, 0] = earlier
+        offsets, before_codes, beside_codes = own.unbind(), beside[:, :, 0].unbind(1), beside.unbind(1)
 
         width, inner_width = state.shape[1:], self.embedding.shape[1]
         # what products are written to, and its parts
@@ -126,12 +126,12 @@ class FrameDrawer:
                 state = torch.addmm(state, below[-1], self.widen[level - 1])
             x = state + offsets[level]
             if not frames:
-                x = torch.addmm(x, below[other], self.told_before[level])
-                told_first[level].copy_(new[other])
+                x = torch.addmm(x, below[other], self.widen_before[level])
+                before_codes[level].copy_(new[other])
             torch.addmm(self.gate_up_bias, F.layer_norm(x, width), self.gate_up, out=gate_up)
             torch.mul(F.silu(gate), up, out=raised)
             x = torch.addmm(x, raised, self.down)
             torch.addmm(self.narrow_bias[level], F.layer_norm(x, width), self.narrow[level], out=narrow)
             logits = torch.addmm(self.head_bias[level], inner, self.head[level])
-            new.append(choose(level, logits.scatter_add_(1, told_of[level], gain)))
+            new.append(choose(level, logits.scatter_add_(1, beside_codes[level], gain)))
         return torch.stack(new, 1)

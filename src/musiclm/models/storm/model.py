@@ -16,7 +16,7 @@ which code of a group sounded last, and codes that hold then change in every fra
 codes before are always known. `history_layers` adds what a frame's network is to know of all frames before: causal
 layers behind the Conformer, which read each frame as soon as it is drawn, and in training all of them.
 
-`code_width` > 0 keeps tables of many levels small: codes are embedded and told apart at that width, and a matrix of
+`code_width` > 0 keeps tables of many levels small: codes are embedded and distinguished at that width, and a matrix of
 each level turns it into the network's. Twenty-four levels of 1024 codes at a width of 256 would else be half of all
 weights.
 """
@@ -49,7 +49,7 @@ class SoundStormConfig:
     depth_width: int = 0  # hidden width of the network that predicts a frame's levels in turn; 0 is none, as published
     code_width: int = 0  # of the tables of acoustic codes; 0 is the conformer's, as published
     # which levels follow one another in time, within a frame and from frame to frame: levels of one number do. With
-    # `depth_width`, a level is then told the code before it, and the one after it where that is known; () tells nothing
+    # `depth_width`, a level then reads the code before it, and the one after it where that is known; (): neither
     series: tuple[int, ...] = ()
     history_layers: int = 0  # causal layers that read the frames drawn before, for a model with `series`
     acoustic: TokenSpec = field(default=ACOUSTIC)
@@ -273,7 +273,9 @@ class SoundStorm(nn.Module):
         before = [(earlier if back else codes)[:, level] for level, back in self.config.before]
         return torch.stack(before, 1), torch.stack([later[:, level] for level in self.config.after], 1)
 
-    def told(self, neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]], levels: slice) -> Float[Tensor, "n q d"]:
+    def neighbour_terms(
+        self, neighbours: tuple[Int[Tensor, "n q"], Int[Tensor, "n q"]], levels: slice
+    ) -> Float[Tensor, "n q d"]:
         """What the codes before and after some levels add to their states."""
         before, after = (
             torch.einsum("nqc,qcd->nqd", self.embedding(codes + rows[levels]), beside[levels])
@@ -311,7 +313,7 @@ class SoundStorm(nn.Module):
             hidden = self.depth(state[:, None], own)
             return self.logits(hidden[None, :, 0], level)[0]
         beside = (neighbours[0][:, None], neighbours[1][:, None])
-        hidden = self.depth(state[:, None] + self.told(beside, own), own)
+        hidden = self.depth(state[:, None] + self.neighbour_terms(beside, own), own)
         return self._with_stays(self.logits(hidden[None, :, 0], level)[0][:, None], hidden, beside, own)[:, 0]
 
     def depth_state(self, state: Float[Tensor, "n d"], level: int, codes: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
@@ -330,7 +332,7 @@ class SoundStorm(nn.Module):
         below = self._widened(self.embedding(codes[:, :-1] + base).transpose(0, 1), slice(-1)).transpose(0, 1)
         states = torch.cat([hidden[:, None], hidden[:, None] + below.cumsum(1)], 1)
         if neighbours is not None:
-            states = states + self.told(neighbours, slice(None))
+            states = states + self.neighbour_terms(neighbours, slice(None))
         states = self.depth(states, slice(None))
         narrow = self._narrowed(states.transpose(0, 1), slice(None)).transpose(0, 1)
         logits = (torch.einsum("nqc,qvc->nqv", narrow, self.head) + self.head_bias).float()

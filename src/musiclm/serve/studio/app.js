@@ -15,11 +15,11 @@ const SKIP_S = 5;
 
 let service = null;
 let player = null;
-let heard = null; // {job} or {take} that the player has
+let loaded = null; // {job} or {take} that the player has
 
 const wave = new Wave((span) => {
   compose.setSpan(span);
-  if (compose.verb !== "repaint" && service && offers("repaint") && heard?.take) compose.use("repaint", heard.take);
+  if (compose.verb !== "repaint" && service && offers("repaint") && loaded?.take) compose.use("repaint", loaded.take);
 });
 const compose = new Compose(ask, (span) => wave.setSpan(span));
 const melody = new Melody(attempt, upload, () => player?.pause());
@@ -71,9 +71,9 @@ async function ended(job) {
   if (job.error) complain(new Error(job.error));
   await refresh();
   const take = job.take && takes.find(job.take);
-  if (heard?.job?.id !== job.id) return;
+  if (loaded?.job?.id !== job.id) return;
   if (take) {
-    heard = { take };
+    loaded = { take };
     wave.joints = joints(take); // drawn with the whole sound
     tell(take);
   } else if (job.state !== "done") {
@@ -81,7 +81,7 @@ async function ended(job) {
   }
 }
 
-// -- hearing
+// -- playing
 
 /** Where what is new in a take meets what was there. */
 const joints = (take) => [take.made_from_s, take.made_to_s].filter((at) => at > 0 && at < take.duration_s);
@@ -89,12 +89,12 @@ const joints = (take) => [take.made_from_s, take.made_to_s].filter((at) => at > 
 function load(url, what, playing, marks = []) {
   player?.close();
   player = new Player(url);
-  heard = what;
+  loaded = what;
   for (const name of ["play", "pause", "timeupdate", "ended", "loadedmetadata"]) {
     player.addEventListener(name, showTime);
   }
   const mine = player;
-  player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && heard.take) complain(error); });
+  player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && loaded.take) complain(error); });
   $("#repeat").checked = player.loop = what.take?.verb === "loop";
   wave.selecting = Boolean(service && offers("repaint") && what.take?.verb !== "midi");
   wave.show(player, marks);
@@ -105,7 +105,7 @@ function load(url, what, playing, marks = []) {
 
 function stop() {
   player?.close();
-  player = heard = null;
+  player = loaded = null;
   wave.clear();
   $("#wave").hidden = $("#transport").hidden = $("#actions").hidden = $("#span-hint").hidden = true;
   describe("Nothing to hear", null, "Describe some music and press “Make music”, or choose a take below.");
@@ -148,8 +148,8 @@ function tell(take) {
     element.addEventListener("click", action);
     return element;
   };
-  const verbs = midi ? [] : Object.entries(VERBS).filter(([verb, told]) => told.action && offers(verb));
-  const buttons = verbs.map(([verb, told]) => button(told.action, () => {
+  const verbs = midi ? [] : Object.entries(VERBS).filter(([verb, texts]) => texts.action && offers(verb));
+  const buttons = verbs.map(([verb, texts]) => button(texts.action, () => {
     compose.use(verb, take);
     compose.reveal();
   }));
@@ -195,7 +195,7 @@ function downloads(take) {
 async function keep(take) {
   const now = await api.change(take.id, { kept: !take.kept });
   await refresh();
-  if (heard?.take?.id === now.id) tell(now);
+  if (loaded?.take?.id === now.id) tell(now);
   say(now.kept ? "Kept." : "Not kept any more.");
 }
 

@@ -7,7 +7,7 @@ import { Story } from "./story.js";
 const NUMBERS = ["duration_s", "seed", "tempo_bpm", "guidance", "temperature", "from_s", "to_s", "strength", "blend_s"];
 
 export class Compose {
-  /** onAsk: told of (verb, request). onSpan: told of a span that was typed, or null. */
+  /** onAsk: gets (verb, request). onSpan: gets a span that was typed, or null. */
   constructor(onAsk, onSpan) {
     this.form = $("#form");
     this.take = null; // what it goes on from
@@ -49,33 +49,33 @@ export class Compose {
 
   /** Asks for a verb, of a take if it works on one. */
   use(verb, take = null) {
-    const told = VERBS[verb];
+    const texts = VERBS[verb];
     const elements = this.form.elements;
     if (this.verb in this._durations) this._durations[this.verb] = elements.duration_s.value;
     this.verb = verb;
     this.take = take;
     for (const element of this.form.querySelectorAll("[data-field]")) {
-      element.hidden = !told.fields.includes(element.dataset.field);
+      element.hidden = !texts.fields.includes(element.dataset.field);
     }
     elements.duration_s.value = this._durations[verb] ?? "";
-    elements.duration_s.placeholder = told.optional ? "all bars" : "";
-    $("#compose-title").textContent = told.title;
-    $("#make").textContent = told.button;
+    elements.duration_s.placeholder = texts.optional ? "all bars" : "";
+    $("#compose-title").textContent = texts.title;
+    $("#make").textContent = texts.button;
     $("#back").hidden = !take;
     $("#kinds").hidden = Boolean(take) || !(this.offered || []).includes("story");
     $("#from").hidden = !take;
-    $("#from").textContent = take ? `${told.from} “${take.name}”, ${clock(take.duration_s)}.` : "";
-    $("label[for=prompt]").textContent = take ? told.prompt : "What is it like?";
+    $("#from").textContent = take ? `${texts.from} “${take.name}”, ${clock(take.duration_s)}.` : "";
+    $("label[for=prompt]").textContent = take ? texts.prompt : "What is it like?";
     elements.prompt.placeholder = take ? "" : "a calm piano piece";
     if (take) elements.prompt.value = "";
-    if (take && told.span && this.span() === null) {
+    if (take && texts.span && this.span() === null) {
       const middle = take.duration_s / 2;
       const half = Math.min(2, take.duration_s / 4);
       this.setSpan({ start: Math.max(0, middle - half), end: Math.min(take.duration_s, middle + half) });
     }
     if (!take) elements.kind.value = verb;
     if (verb === "story") this.story.draw();
-    this._onSpan(told.span ? this.span() : null);
+    this._onSpan(texts.span ? this.span() : null);
     return this;
   }
 
@@ -109,9 +109,9 @@ export class Compose {
 
   /** What is to be sent: only what was filled in, of the fields that the verb has. */
   request() {
-    const told = VERBS[this.verb];
+    const texts = VERBS[this.verb];
     const asked = this.take ? { take: this.take.id } : {};
-    for (const name of told.fields) {
+    for (const name of texts.fields) {
       if (name === "story") Object.assign(asked, this.story.request());
       const value = this.form.elements[name]?.value?.trim?.();
       if (name === "story" || value === undefined || value === "" || this.form.elements[name].disabled) continue;

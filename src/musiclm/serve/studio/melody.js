@@ -7,7 +7,7 @@ import { peak, wav } from "./wav.js";
 
 const MOST_S = 30;
 const LEAST_S = 0.5; // as the service has it
-const SILENT = 0.001; // a peak below which nothing was heard
+const SILENT = 0.001; // a peak below which a recording is silent
 
 export class Melody {
   /** attempt(action): does something, and shows what went wrong. upload(file): its entry. onSound(): the panel is
@@ -79,10 +79,10 @@ export class Melody {
     if (this._chosen?.blob) URL.revokeObjectURL(this._chosen.url);
     this._chosen = chosen;
     $("#melody-shown").hidden = !chosen;
-    const told = chosen ? `${chosen.name}, ${clock(chosen.seconds)}` : "";
-    $("#melody-shown .name").textContent = told;
-    $("#melody-short").textContent = chosen ? `: ${told}` : "";
-    if (chosen) say(`The music will follow ${told}.`);
+    const label = chosen ? `${chosen.name}, ${clock(chosen.seconds)}` : "";
+    $("#melody-shown .name").textContent = label;
+    $("#melody-short").textContent = chosen ? `: ${label}` : "";
+    if (chosen) say(`The music will follow ${label}.`);
   }
 
   /** Sound that was made in the page. */
@@ -176,8 +176,8 @@ export class Melody {
   _tellKeys() {
     const { num, seconds, full } = this._keys;
     $("#keys-use").disabled = $("#keys-clear").disabled = num === 0;
-    const told = `${num} note${num > 1 ? "s" : ""}, ${clock(seconds)} of ${clock(MOST_S)}`;
-    $("#keys output").textContent = full ? `${told}; there is room for no more` : num ? told : "";
+    const label = `${num} note${num > 1 ? "s" : ""}, ${clock(seconds)} of ${clock(MOST_S)}`;
+    $("#keys output").textContent = full ? `${label}; there is room for no more` : num ? label : "";
   }
 
   async _useKeys() {

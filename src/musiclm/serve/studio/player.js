@@ -34,7 +34,7 @@ export class Player extends EventTarget {
     this.ended = this.seeking = this.muted = this.autoplay = false;
     this.volume = this.playbackRate = 1;
     this.whole = new Promise((resolve, reject) => { this._resolve = resolve; this._reject = reject; });
-    this.whole.catch(() => {}); // who waits for it is told
+    this.whole.catch(() => {}); // who waits for it gets the error
     this._abort = new AbortController();
     this._nodes = new Set();
     this._at = 0; // samples, where it plays from

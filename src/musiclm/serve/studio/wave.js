@@ -22,7 +22,7 @@ const COLOURS = Array.from({ length: 256 }, (_, i) => {
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Wave {
-  /** onSpan: told of a span {start, end} in seconds, or null. */
+  /** onSpan: gets a span {start, end} in seconds, or null. */
   constructor(onSpan) {
     this._onSpan = onSpan;
     this._surfer = this._player = this._regions = null;

@@ -22,7 +22,7 @@ export class Work {
     this._tell(row, job);
     let ended = null;
     try {
-      ended = await api.follow(job.id, (told) => this._tell(row, told));
+      ended = await api.follow(job.id, (state) => this._tell(row, state));
     } catch (error) {
       this._onProblem(error);
     }
