@@ -9,22 +9,47 @@ goes on.
 
 import argparse
 import json
+import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from musiclm.core.artifact import git_revision
 from musiclm.core.bundle import open_bundle
+from musiclm.data.corpus.clips import eval_clips
+from musiclm.data.corpus.manifest import RENDERED, load_manifest
+from musiclm.evaluate.adherence import CONCEPTS, Prompt
 from musiclm.evaluate.compare import (
+    Row,
+    analyse,
     analyse_bundle,
-    analyse_real,
     choose,
     differences,
     figures,
     keys_sounding,
-    more_of_each,
+    read_rows,
 )
-from musiclm.evaluate.match import read_texts
+from musiclm.evaluate.match import CLIP_S, read_texts
+
+
+def more_of_each(texts: Sequence[Prompt], chosen: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Further captions, so that `count` name each concept, or all there are."""
+    rng, further = random.Random(12), list[Prompt]()
+    for concept in CONCEPTS:
+        missing = count - sum(concept in prompt.concepts for prompt in (*chosen, *further))
+        others = [p for p in texts if concept in p.concepts and p not in chosen and p not in further]
+        further += rng.sample(others, min(len(others), max(0, missing)))
+    return further
+
+
+def analyse_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
+    """What the analysers say of real clips of the validation split."""
+    tracks = [t for t in load_manifest(corpus_dir) if t.split == "validation" and t.source != RENDERED]
+    tracks = [t for t in tracks if t.seconds >= CLIP_S]
+    clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
+    rows = read_rows(path)
+    return analyse(clips[len(rows) :], rows, path)
 
 
 def main() -> None:

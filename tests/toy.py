@@ -25,6 +25,12 @@ def codebooks(stream: str) -> torch.Tensor:
     return torch.randn(HEADERS[stream].spec.levels, SIZE, 8, generator=generator)
 
 
+def from_ids(ids: torch.Tensor, spec: TokenSpec, offset: int = 0) -> torch.Tensor:
+    """The inverse of `to_ids`: codes `b q t` of ids `b l`."""
+    codes = ids.unflatten(1, (-1, spec.levels)).transpose(1, 2)
+    return codes - offset - torch.arange(spec.levels)[:, None] * spec.codebook_size
+
+
 class Writers:
     """A writer for every stream, which take tracks as `make_track` makes them."""
 

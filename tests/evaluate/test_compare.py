@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import musiclm.evaluate.compare as module
+from benchmarks.compare_bundles import more_of_each
 from musiclm.evaluate.adherence import Prompt
 from musiclm.evaluate.compare import (
     ANALYSERS,
@@ -16,7 +17,6 @@ from musiclm.evaluate.compare import (
     choose,
     differences,
     figures,
-    more_of_each,
     read_rows,
 )
 from musiclm.listen.analysers import LIBROSA, METER, MUSICNN, NOTES

@@ -3,7 +3,6 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from musiclm.core.streams import from_ids
 from musiclm.evaluate.memorisation import (
     code_distances,
     code_entropy_bits,
@@ -15,7 +14,7 @@ from musiclm.evaluate.memorisation import (
 from musiclm.models.lm.model import TokenLM, TokenLMConfig
 from musiclm.nn.transformer import TransformerConfig
 from tests.models.lm.test_depth import four_streams, make_deep
-from tests.toy import SIZE, SPECS
+from tests.toy import SIZE, SPECS, from_ids
 
 
 def ground(v: int = 16, seed: int = 0) -> np.ndarray:

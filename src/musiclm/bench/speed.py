@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from musiclm.bench.measure import precision_context, timed
+from musiclm.core.streams import MULAN
 from musiclm.core.workers import Worker
 from musiclm.generate.autoregressive import ArAcoustic, collect, decode, stream_semantic
 from musiclm.generate.config import GenerateConfig, item_generator
@@ -136,7 +137,7 @@ def stages(model: MusicLM, repeats: int, device: str, seconds: float, precision:
             "codec_decode": timed(lambda: model.soundstream.decode(kept), repeats, device),
             "codec_encode": timed(lambda: model.soundstream.encode(audio), repeats, device),
         }
-        windows = _window_rates(model, {"mulan": mulan, "semantic": codes, "acoustic": made}, device)
+        windows = _window_rates(model, {MULAN.name: mulan, "semantic": codes, "acoustic": made}, device)
     tokens = {"semantic": codes[0].numel(), config.acoustic: made[0].numel()}
     return {
         "text_s": text_s,
@@ -169,7 +170,7 @@ def _window_rates(model: MusicLM, streams: dict[str, Tensor], device: str) -> di
 
 def _beginning(codes: Tensor, stream: str, frames: int, layout: Any) -> Tensor:
     """What a condition holds of the first `frames` target frames."""
-    if stream == "mulan":
+    if stream == MULAN.name:
         return codes
     spec = next(spec for spec in layout.specs if spec.name == stream)
     return codes[:, :, : round(frames * (spec.frame_rate_hz or 0) / layout.target_spec.frame_rate_hz)]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from musiclm.core import tensors
-from musiclm.core.config import to_json
+from musiclm.core.config import from_json, to_json
 from musiclm.core.output import replacing_folder
 from musiclm.core.output import write_atomic as write_atomic
 from musiclm.core.retired import retired_model
@@ -33,6 +33,7 @@ LARGEST_SIZE = 2**20  # of any number in a configuration
 REPEATED = ("layers", "blocks", "groups")  # sizes whose names end so are of parts with weights of their own
 
 Model = TypeVar("Model", bound=nn.Module)
+Config = TypeVar("Config")
 
 
 class ArtifactError(ValueError):
@@ -291,6 +292,22 @@ def build(
     model = make()
     load_state(model, artifact, missing)
     return model.eval()
+
+
+def load_model(
+    folder: Path,
+    kind: str,
+    config_type: type[Config],
+    make: Callable[[Config], Model],
+    skip: Callable[[nn.Module], Collection[str]] | None = None,
+) -> tuple[Model, Artifact]:
+    """The model in a folder, as `build` gives it of `make` of its configuration, and its artifact.
+
+    Raises: ArtifactError when the folder is not one.
+    """
+    artifact = load_artifact(folder, kind)
+    config = from_json(config_type, artifact.config)
+    return build(lambda: make(config), artifact, skip), artifact
 
 
 def load_state(module: nn.Module, artifact: Artifact, skip: Collection[str] = ()) -> None:

@@ -198,18 +198,3 @@ def to_ids(codes: Int[Tensor, "b q t"], spec: TokenSpec, offset: int = 0) -> Int
         )
     base = torch.arange(spec.levels, device=codes.device).mul_(spec.codebook_size).add_(offset)
     return (codes.long() + base[:, None]).transpose(1, 2).flatten(1)
-
-
-def from_ids(ids: Int[Tensor, "b l"], spec: TokenSpec, offset: int = 0) -> Int[Tensor, "b q t"]:
-    """The inverse of `to_ids`.
-
-    Raises: ValueError if the length is no whole number of frames or an id lies outside its level's range.
-    """
-    b, length = ids.shape
-    if length % spec.levels:
-        raise ValueError(f"{length} ids are no whole number of {spec.levels}-level frames of {spec.name!r}")
-    base = torch.arange(spec.levels, device=ids.device).mul_(spec.codebook_size).add_(offset)
-    codes = ids.reshape(b, length // spec.levels, spec.levels).transpose(1, 2) - base[:, None]
-    if codes.numel() and not (0 <= int(codes.min()) and int(codes.max()) < spec.codebook_size):
-        raise ValueError(f"ids of stream {spec.name!r} leave their level's range of {spec.codebook_size} ids")
-    return codes

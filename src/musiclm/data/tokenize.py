@@ -83,14 +83,20 @@ class TokenEncoder:
         model.eval().to(device)
         rvq = model.rvq
         spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
-        encode = lambda audio: model.embed_audio_windows(audio[0].to(device))  # noqa: E731
-        return cls(encode=encode, header=_header(spec, model.codes_hash), codebooks=rvq.codebooks)
+        return cls(
+            encode=lambda audio: model.embed_audio_windows(audio[0].to(device)),
+            header=_header(spec, model.codes_hash),
+            codebooks=rvq.codebooks,
+        )
 
     @classmethod
     def of_melody(cls, model: MelodyEncoder, device: str = "cpu") -> "TokenEncoder":
         model.eval().to(device)
-        encode = lambda audio: model.encode(audio.to(device))[0]  # noqa: E731
-        return cls(encode=encode, header=_header(model.spec, model.codes_hash), codebooks=model.rvq.codebooks)
+        return cls(
+            encode=lambda audio: model.encode(audio.to(device))[0],
+            header=_header(model.spec, model.codes_hash),
+            codebooks=model.rvq.codebooks,
+        )
 
 
 @functools.lru_cache(maxsize=1)

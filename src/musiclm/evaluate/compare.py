@@ -19,9 +19,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import norm
 
 from musiclm.core.config import override
-from musiclm.data.corpus.clips import eval_clips
-from musiclm.data.corpus.manifest import RENDERED, load_manifest
-from musiclm.evaluate.adherence import CONCEPTS, MIN_POSITIVES, Prompt, concept_scores, mean_auc
+from musiclm.evaluate.adherence import MIN_POSITIVES, Prompt, concept_scores, mean_auc
 from musiclm.evaluate.bootstrap import area_under_curve, bootstrap, mean
 from musiclm.evaluate.clipset import Clip
 from musiclm.evaluate.distance import frechet_distance
@@ -105,16 +103,6 @@ def choose(texts: Sequence[Prompt], num: int) -> list[Prompt]:
     return chosen[:num]
 
 
-def more_of_each(texts: Sequence[Prompt], chosen: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Further captions, so that `count` name each concept, or all there are."""
-    rng, further = random.Random(12), list[Prompt]()
-    for concept in CONCEPTS:
-        missing = count - sum(concept in prompt.concepts for prompt in (*chosen, *further))
-        others = [p for p in texts if concept in p.concepts and p not in chosen and p not in further]
-        further += rng.sample(others, min(len(others), max(0, missing)))
-    return further
-
-
 def analyse_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Prompt], path: Path) -> list[Row]:
     """What the analysers say of a bundle's clips, in the order of the prompts, clip i of the seed 1000 + i.
 
@@ -130,15 +118,6 @@ def analyse_bundle(bundle: str, settings: Sequence[str], prompts: Sequence[Promp
 
     rows = read_rows(path)
     return rows if len(rows) >= len(prompts) else analyse(clips(len(rows)), rows, path)
-
-
-def analyse_real(corpus_dir: Path, path: Path, per_track: int = 4) -> list[Row]:
-    """The same of real clips of the validation split."""
-    tracks = [t for t in load_manifest(corpus_dir) if t.split == "validation" and t.source != RENDERED]
-    tracks = [t for t in tracks if t.seconds >= CLIP_S]
-    clips = eval_clips(corpus_dir, tracks, CLIP_S, per_track * len(tracks), 0)[0][:, 0].numpy()
-    rows = read_rows(path)
-    return analyse(clips[len(rows) :], rows, path)
 
 
 def analyse(clips: Iterable[Clip], rows: list[Row], path: Path) -> list[Row]:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.core.streams import Pace
+from musiclm.core.streams import MULAN, Pace
 from musiclm.core.threads import on_threads, threads_for
 from musiclm.generate.acoustic import AcousticDecoder, Progress, SemanticSource
 from musiclm.generate.schedule import Condition, Schedule
@@ -56,9 +56,9 @@ def decode(
     """
     layout, batch = model.layout, u.shape[0]
     levels = layout.target_spec.levels
-    conditioned = "mulan" in streams
+    conditioned = MULAN.name in streams
     streams = with_null(model, streams, batch)
-    guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == "mulan"
+    guided = conditioned and sampling.guidance != 1.0 and layout.parts[0].stream == MULAN.name
     condition = None if "melody" not in streams else model.told_of(streams["melody"][:, :, :num_frames])
     if condition is not None and guided:
         condition = torch.cat([condition, torch.zeros_like(condition)])
@@ -173,10 +173,10 @@ class Steps:
 def with_null(model: TokenLM, streams: dict[str, Tensor], batch: int) -> dict[str, Tensor]:
     """`streams`, with codes of 0 for a missing MuLan condition (they become null ids)."""
     part, spec = model.layout.parts[0], model.layout.specs[0]
-    if part.stream != "mulan" or "mulan" in streams:
+    if part.stream != MULAN.name or MULAN.name in streams:
         return streams
     zeros = torch.zeros(batch, spec.levels, 1, dtype=torch.long, device=model.embedding.weight.device)
-    return {**streams, "mulan": zeros}
+    return {**streams, MULAN.name: zeros}
 
 
 def collect(steps: Iterator[Int[Tensor, " b"]], levels: int, on_step: Callable[[], None]) -> Int[Tensor, "b q n"]:
@@ -247,7 +247,7 @@ def stream_semantic(
         new: list[Tensor] = []
         frame: list[Tensor] = []
         u = torch.cat([u, uniforms(generators, (length - held.shape[2]) * levels - u.shape[1], device)], 1)
-        streams = {} if condition.mulan is None else {"mulan": condition.mulan}
+        streams = {} if condition.mulan is None else {MULAN.name: condition.mulan}
         if melody is not None:
             start = done - held.shape[2]
             streams["melody"] = part_of(melody, start, length)
@@ -288,7 +288,7 @@ def log_likelihood(
     cut = max(0, codes.shape[2] - model.layout.crop_frames())
     codes, known = codes[:, :, cut:].long(), max(0, known - cut)
     melody = None if melody is None else melody[:, :, cut:]
-    streams = with_null(model, {} if mulan is None else {"mulan": mulan}, codes.shape[0])
+    streams = with_null(model, {} if mulan is None else {MULAN.name: mulan}, codes.shape[0])
     null = torch.ones(codes.shape[0], dtype=torch.bool, device=codes.device) if mulan is None else None
     prefix, positions = model.layout.prefix(streams, null)
     logits = model(prefix, positions, codes, melody=melody)[:, :, known:].log_softmax(-1)
@@ -428,7 +428,7 @@ class ArAcoustic(AcousticDecoder):
             stop = num_frames if change is None else min(num_frames, self.pace.acoustic_frame_of(change))
             length = min(window, stop - start)
             part = semantic[self.pace.semantic_frame_of(start) : self.pace.semantic_frames(start + length)]
-            streams = {"semantic": part} if mulan is None else {"semantic": part, "mulan": mulan}
+            streams = {"semantic": part} if mulan is None else {"semantic": part, MULAN.name: mulan}
             given = codes[:, :, start:]
             levels = layout.target_spec.levels
             u = uniforms(generators, (length - given.shape[2]) * levels, codes.device)

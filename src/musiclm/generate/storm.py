@@ -96,13 +96,13 @@ def fill(
 
     The other frames are known, on both sides, and stay. drawer: that of a model with `series`, if it is at hand.
     """
+    codes = codes.clone()
+    codes[:, :, free] = model.mask_code
     if model.config.depth_width:
         given = (model, codes, free, semantic, mulan, sampling, generators)
         yield from _fill_in_order(*given, drawer) if model.config.series else _fill_frames(*given)
         return
     b, levels, frames = codes.shape
-    codes = codes.clone()
-    codes[:, :, free] = model.mask_code
     num = len(range(frames)[free])
     for level in range(levels):
         rounds = sampling.rounds_of(level)
@@ -157,10 +157,8 @@ def _fill_frames(
     sampling: StormSampling,
     generators: Sequence[torch.Generator],
 ) -> Iterator[Int[Tensor, "b q f"]]:
-    """`fill` for a model with `depth_width`."""
+    """`fill` for a model with `depth_width`, into `codes`, which are masked where they are free."""
     b, levels, frames = codes.shape
-    codes = codes.clone()
-    codes[:, :, free] = model.mask_code
     num, rounds = len(range(frames)[free]), sampling.rounds_of(0)
     masked = torch.ones(b, num, dtype=torch.bool, device=codes.device)
 
@@ -198,10 +196,8 @@ def _fill_in_order(
     generators: Sequence[torch.Generator],
     drawer: FrameDrawer | None = None,
 ) -> Iterator[Int[Tensor, "b q f"]]:
-    """`fill` for a model with `series`. drawer: the model's, if it is at hand."""
+    """`fill` for a model with `series`, into `codes`, masked where they are free. drawer: the model's, if at hand."""
     b, levels, frames = codes.shape
-    codes = codes.clone()
-    codes[:, :, free] = model.mask_code
     places, rounds = range(frames)[free], sampling.rounds_of(0)
     u = below_one(uniforms(generators, len(places) * levels, codes.device)).view(b, -1, levels, 1)
     drawing = [

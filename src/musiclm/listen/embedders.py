@@ -119,8 +119,9 @@ class TransformersEmbedder:
         self.name, self.device = name, device
         try:
             folder = find_folder(name)
-            load = lambda library: library.AutoFeatureExtractor.from_pretrained(str(folder))  # noqa: E731
-            self.extractor = loading(folder, load, "the embedder")
+            self.extractor = loading(
+                folder, lambda library: library.AutoFeatureExtractor.from_pretrained(str(folder)), "the embedder"
+            )
             self.model: Any = load_pretrained(folder, "the embedder").to(device)
         except ArtifactError as error:
             raise ValueError(

@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class EncoderStream(Protocol):
+class StreamEncoder(Protocol):
     """Audio in pieces to codes: together those of the whole."""
 
     num_samples: int  # that came so far
@@ -50,7 +50,7 @@ class EncoderStream(Protocol):
 
 
 @runtime_checkable
-class DecoderStream(Protocol):
+class StreamDecoder(Protocol):
     """Codes in pieces to audio: together that of the whole."""
 
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]: ...
@@ -73,8 +73,8 @@ class Codec(Encoder, Protocol):
     def codebooks(self) -> Float[Tensor, "q v c"]: ...
     def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]: ...
     def decode(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]: ...
-    def encoder_stream(self, levels: int | None = None) -> EncoderStream: ...
-    def decoder_stream(self) -> DecoderStream: ...
+    def encoder_stream(self, levels: int | None = None) -> StreamEncoder: ...
+    def decoder_stream(self) -> StreamDecoder: ...
 
 
 @runtime_checkable

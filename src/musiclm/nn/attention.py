@@ -14,6 +14,14 @@ from torch.nn import functional as F
 Pairs = Literal["neighbours", "halves"]
 
 
+def check_heads(width: int, num_heads: int) -> None:
+    """Raises: ValueError unless a width splits into heads of an even size, as rotary pairs need."""
+    if width % (2 * num_heads):
+        raise ValueError(
+            f"width {width} does not split into {num_heads} heads of an even size; use a multiple of {2 * num_heads}"
+        )
+
+
 def rotation(
     positions: Float[Tensor, " l"], head_width: int, base: float, pairs: Pairs = "neighbours"
 ) -> Complex[Tensor, "l half"]:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.nn.attention import attention, rotation
+from musiclm.nn.attention import attention, check_heads, rotation
 from musiclm.nn.block import Block
 
 
@@ -36,11 +36,7 @@ class ConformerConfig:
         for name in ("width", "num_heads", "num_layers", "ff_width", "kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.width % (2 * self.num_heads):
-            raise ValueError(
-                f"width {self.width} does not split into {self.num_heads} heads of an even size; "
-                f"use a multiple of {2 * self.num_heads}"
-            )
+        check_heads(self.width, self.num_heads)
         if not self.causal and self.kernel % 2 == 0:
             raise ValueError(f"kernel {self.kernel} is even; without causal it must be odd to be centred")
         if not 0 <= self.dropout < 1:

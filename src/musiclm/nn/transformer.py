@@ -17,7 +17,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.nn.attention import attention, rotation
+from musiclm.nn.attention import attention, check_heads, rotation
 from musiclm.nn.block import Block
 
 SMALLEST_RMS = 1e-6
@@ -44,11 +44,7 @@ class TransformerConfig:
         for name in ("width", "num_layers", "num_heads", "ff_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.width % (2 * self.num_heads):
-            raise ValueError(
-                f"width {self.width} does not split into {self.num_heads} heads of an even size; "
-                f"use a multiple of {2 * self.num_heads}"
-            )
+        check_heads(self.width, self.num_heads)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be in [0, 1)")
         if not 2 <= self.t5_buckets <= self.t5_max_distance:

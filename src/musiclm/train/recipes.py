@@ -76,7 +76,7 @@ MINILM = TextConfig(vocab_size=27628)
 
 def tiny() -> Preset:
     """The whole chain in minutes on two CPU cores, for tests and a first look; it beats guessing and little more."""
-    mulan = TokenSpec(name="mulan", codebook_size=16, levels=12, frame_rate_hz=None)
+    mulan = TokenSpec(name=MULAN.name, codebook_size=16, levels=12, frame_rate_hz=None)
     semantic = TokenSpec(name="semantic", codebook_size=64, levels=4, frame_rate_hz=12.5)
     acoustic = TokenSpec(name="acoustic", codebook_size=16, levels=12, frame_rate_hz=12.5)
     codec = SoundStreamConfig(

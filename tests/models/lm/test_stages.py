@@ -3,9 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musiclm.core.streams import from_ids
 from musiclm.models.lm.stages import NULL_ID, PAD_ID, STAGES, Layout
-from tests.toy import SPECS, random_streams
+from tests.toy import SPECS, from_ids, random_streams
 
 
 def toy(stage: str, mulan_levels: int = 2) -> Layout:

@@ -12,7 +12,7 @@ from musiclm.arrange.compose.drums import Drumming, drum_section, vary_groove
 from musiclm.arrange.compose.ending import end_notes, slowing
 from musiclm.arrange.compose.form import FormSection, plan_form
 from musiclm.arrange.compose.grooves import GROOVES
-from musiclm.arrange.compose.layout import Place, lay_out
+from musiclm.arrange.compose.layout import PlacedSection, lay_out
 from musiclm.arrange.compose.lines import write_line
 from musiclm.arrange.compose.material import Material, bar_length, choose_material, unit_lengths
 from musiclm.arrange.compose.perform import Hands, perform
@@ -40,7 +40,7 @@ class Draft:
     ending: Ending
     material: Material
     cast: tuple[CastMember, ...]
-    places: tuple[Place, ...]
+    places: tuple[PlacedSection, ...]
 
 
 def arrange(style_name: str, seed: int, sources: Sources = NO_SOURCES) -> Score:
@@ -212,7 +212,7 @@ def _parts(piece: Draft, drumming: Drumming, rng: Rng) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _intensity(places: Sequence[Place], *, fades: bool) -> Callable[[float], float]:
+def _intensity(places: Sequence[PlacedSection], *, fades: bool) -> Callable[[float], float]:
     starts = [place.start for place in places]
 
     def at(quarter: float) -> float:
@@ -229,7 +229,7 @@ def _intensity(places: Sequence[Place], *, fades: bool) -> Callable[[float], flo
     return at
 
 
-def _sections(places: Sequence[Place]) -> tuple[Section, ...]:
+def _sections(places: Sequence[PlacedSection]) -> tuple[Section, ...]:
     return tuple(
         Section(
             name=place.block.name,
@@ -241,7 +241,7 @@ def _sections(places: Sequence[Place]) -> tuple[Section, ...]:
     )
 
 
-def _chords(places: Sequence[Place]) -> tuple[Chord, ...]:
+def _chords(places: Sequence[PlacedSection]) -> tuple[Chord, ...]:
     """What sounds when; a chord that goes on over the bar line is one."""
     chords: list[Chord] = []
     for bar in (bar for place in places for bar in place.bars):

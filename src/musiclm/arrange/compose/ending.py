@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from musiclm.arrange.compose.cast import CastMember
 from musiclm.arrange.compose.grooves import KEYS
 from musiclm.arrange.compose.harmony import nearest, voice
-from musiclm.arrange.compose.layout import Place
+from musiclm.arrange.compose.layout import PlacedSection
 from musiclm.arrange.compose.players import ACCENT, NORMAL, Bar, Key
 from musiclm.arrange.score import Note
 from musiclm.arrange.styles.recipe import Ending
 
 
 def end_notes(
-    cast: Sequence[CastMember], place: Place, key: Key, ending: Ending, written: Mapping[int, Sequence[Note]]
+    cast: Sequence[CastMember], place: PlacedSection, key: Key, ending: Ending, written: Mapping[int, Sequence[Note]]
 ) -> dict[int, list[Note]]:
     """The last bar, by index of the cast: the tonic, held, or struck once and left in silence."""
     bar = place.bars[-1]

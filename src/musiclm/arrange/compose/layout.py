@@ -16,7 +16,7 @@ _FIXED_FORMS = ("club", "loop", "drift", "blues")  # no cadences of their own be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PlacedSection:
     """A section with its bars."""
 
     block: FormSection
@@ -42,9 +42,9 @@ def lay_out(
     blocks: Sequence[FormSection],
     ending: Ending,
     rng: random.Random,
-) -> list[Place]:
+) -> list[PlacedSection]:
     """The whole piece in bars. All but a fading piece get one bar more, on the tonic, to end on."""
-    places: list[Place] = []
+    places: list[PlacedSection] = []
     at = 0.0
     length = bar_length(style)
     pulse = 1.5 if style.metre[1] == 8 else 1.0
@@ -60,7 +60,7 @@ def lay_out(
             chords.append(((0.0, length, tonic_chord(key, style.colour)),))
         bars = tuple(Bar(at + number * length, length, chord, number, pulse) for number, chord in enumerate(chords))
         places.append(
-            Place(
+            PlacedSection(
                 block=block,
                 bars=bars,
                 tune=_tune(letter, block),

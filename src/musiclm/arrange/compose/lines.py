@@ -7,7 +7,7 @@ from musiclm.arrange.compose import melody as tunes
 from musiclm.arrange.compose import players as play
 from musiclm.arrange.compose.cast import CastMember
 from musiclm.arrange.compose.harmony import nearest
-from musiclm.arrange.compose.layout import Place
+from musiclm.arrange.compose.layout import PlacedSection
 from musiclm.arrange.compose.patterns import CHORDS
 from musiclm.arrange.compose.players import NORMAL, SOFT, Bar, Key
 from musiclm.arrange.score import Note
@@ -17,7 +17,7 @@ from musiclm.arrange.styles.recipe import Style
 def write_line(
     index: int,
     cast: Sequence[CastMember],
-    places: Sequence[Place],
+    places: Sequence[PlacedSection],
     style: Style,
     key: Key,
     written: Mapping[int, Sequence[Note]],
@@ -91,7 +91,7 @@ def _accompany(player: CastMember, bars: Sequence[Bar], key: Key, rng: random.Ra
 
 
 def _melody(
-    index: int, player: CastMember, places: Sequence[Place], style: Style, key: Key, rng: random.Random
+    index: int, player: CastMember, places: Sequence[PlacedSection], style: Style, key: Key, rng: random.Random
 ) -> list[Note]:
     """The tune of every section: the same for the same letter, slightly varied when it comes again, freer in a solo."""
     seed = rng.random()
@@ -116,7 +116,7 @@ def _melody(
     return notes
 
 
-def _given(place: Place, bars: Sequence[Bar], low: int, high: int) -> list[Note]:
+def _given(place: PlacedSection, bars: Sequence[Bar], low: int, high: int) -> list[Note]:
     """A traditional tune, in the octave that suits the instrument; what still sticks out is folded in."""
     assert place.tune is not None
     notes = [

@@ -213,5 +213,5 @@ def num_fit_clips(config: ForeignSemanticConfig, clip_s: float) -> int:
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    load = lambda library: library.AutoFeatureExtractor.from_pretrained(str(folder))  # noqa: E731
-    return load_pretrained(folder), loading(folder, load)
+    model = load_pretrained(folder)
+    return model, loading(folder, lambda library: library.AutoFeatureExtractor.from_pretrained(str(folder)))

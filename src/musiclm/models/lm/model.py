@@ -18,8 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import build, load_artifact
-from musiclm.core.config import from_json
+from musiclm.core.artifact import load_model
 from musiclm.core.streams import MELODY, SEMANTIC, TokenSpec
 from musiclm.models.lm.melody import MelodyCondition, by_frame
 from musiclm.models.lm.pointer import Past, Pointer
@@ -111,9 +110,7 @@ class TokenLM(nn.Module):
     @classmethod
     def from_artifact(cls, folder: Path) -> "TokenLM":
         """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
-        artifact = load_artifact(folder, KIND)
-        config = from_json(TokenLMConfig, artifact.config)
-        model = build(lambda: cls(config), artifact)
+        model, artifact = load_model(folder, KIND, TokenLMConfig, cls)
         model.artifact_hash = artifact.hash
         return model
 

@@ -52,21 +52,21 @@ class Stage:
 
 
 SEMANTIC_STAGE = Stage(
-    name="semantic",
-    conditions=(StreamLevels("mulan", 0, 12),),
-    target=StreamLevels("semantic", 0, 1),
+    name=SEMANTIC.name,
+    conditions=(StreamLevels(MULAN.name, 0, 12),),
+    target=StreamLevels(SEMANTIC.name, 0, 1),
     crop_s=30.0,
 )
 COARSE_STAGE = Stage(
     name="coarse",
-    conditions=(StreamLevels("mulan", 0, 12), StreamLevels("semantic", 0, 1)),
-    target=StreamLevels("acoustic", 0, 4),
+    conditions=(StreamLevels(MULAN.name, 0, 12), StreamLevels(SEMANTIC.name, 0, 1)),
+    target=StreamLevels(ACOUSTIC.name, 0, 4),
     crop_s=10.0,
 )
 FINE_STAGE = Stage(
     name="fine",
-    conditions=(StreamLevels("acoustic", 0, 4),),
-    target=StreamLevels("acoustic", 4, 12),
+    conditions=(StreamLevels(ACOUSTIC.name, 0, 4),),
+    target=StreamLevels(ACOUSTIC.name, 4, 12),
     crop_s=3.0,
 )
 STAGES = {stage.name: stage for stage in (SEMANTIC_STAGE, COARSE_STAGE, FINE_STAGE)}

@@ -17,8 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import build, load_artifact
-from musiclm.core.config import from_json
+from musiclm.core.artifact import load_model
 from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.core.streams import MELODY, TokenSpec
 from musiclm.models.melody.features import (
@@ -95,9 +94,7 @@ class MelodyEncoder(nn.Module):
     @classmethod
     def from_artifact(cls, folder: Path) -> "MelodyEncoder":
         """Loads a trained encoder in evaluation mode. Raises ArtifactError when the folder is not one."""
-        artifact = load_artifact(folder, KIND)
-        config = from_json(MelodyConfig, artifact.config)
-        model = build(lambda: cls(config), artifact, lambda module: unstored(module.state_dict()))
+        model, artifact = load_model(folder, KIND, MelodyConfig, cls, lambda module: unstored(module.state_dict()))
         model.codes_hash = artifact.codes_hash
         return model
 

@@ -22,7 +22,7 @@ from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.models.soundstream.bands import BandsDecoder, BandsEncoder, fit_linear_path
 from musiclm.models.soundstream.config import SoundStreamConfig
-from musiclm.models.soundstream.loss import adversarial_loss, discriminator_loss, feature_loss
+from musiclm.models.soundstream.loss import discriminator_loss, generator_losses
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.parts import WHOLE, BatchPart, draw, draw_once, own_batches, through
 from musiclm.nn.precision import full_precision
@@ -346,11 +346,7 @@ class BandsDecoderTask(BandsCodecTask):
         held = [part.detach() for part in fake]
         yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, held))
         if step >= config.adversary_from_step:
-            self.discriminators.requires_grad_(False)
-            with torch.no_grad():
-                real_layers = self.discriminators(real)
-            fake_layers = self.discriminators(fake)
-            adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
+            adversarial, feature = generator_losses(self.discriminators, real, fake)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
         yield Update("generator", total, log)

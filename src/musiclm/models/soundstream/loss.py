@@ -4,6 +4,8 @@ Spectral terms are means relative to the target's own level, so that their weigh
 music and for any batch; the paper sums them.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -78,3 +80,12 @@ def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Float[Te
     sizes = mean(torch.stack([r.abs().mean() for r, _ in pairs]))
     losses = [(f - r).abs().mean() / (size + 1e-6) for (r, f), size in zip(pairs, sizes, strict=True)]
     return torch.stack(losses).mean()
+
+
+def generator_losses(discriminators: nn.Module, real: Any, fake: Any) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """`adversarial_loss` and `feature_loss` of what a generator made; from now on the discriminators learn nothing."""
+    discriminators.requires_grad_(False)
+    with torch.no_grad():
+        real_layers = discriminators(real)
+    fake_layers = discriminators(fake)
+    return adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)

@@ -16,7 +16,7 @@ from musiclm.data.corpus.clips import ClipSampler, eval_clips
 from musiclm.data.corpus.manifest import load_manifest
 from musiclm.models.soundstream.config import SoundStreamConfig
 from musiclm.models.soundstream.discriminator import DiscriminatorConfig, Discriminators
-from musiclm.models.soundstream.loss import SpectralLoss, adversarial_loss, discriminator_loss, feature_loss, roughness
+from musiclm.models.soundstream.loss import SpectralLoss, discriminator_loss, generator_losses, roughness
 from musiclm.models.soundstream.model import SoundStream
 from musiclm.nn.parts import WHOLE, BatchPart, draw_once, own_batches, through
 from musiclm.nn.rvq import ResidualVQ, perplexity, random_num_levels, training_state
@@ -110,11 +110,7 @@ class SoundStreamTask:
             real, fake = self._adversary_crops(batch, decoded)
             yield Update("discriminator", through(self.discriminators, self._discriminator_loss, real, fake.detach()))
         if step >= config.adversary_from_step:
-            self.discriminators.requires_grad_(False)
-            with torch.no_grad():
-                real_layers = self.discriminators(real)
-            fake_layers = self.discriminators(fake)
-            adversarial, feature = adversarial_loss(fake_layers), feature_loss(real_layers, fake_layers)
+            adversarial, feature = generator_losses(self.discriminators, real, fake)
             total = total + config.adversarial_weight * adversarial + config.feature_weight * feature
             log |= {"adversarial": adversarial, "feature": feature}
         linear, logarithmic = self.spectral(decoded, batch)

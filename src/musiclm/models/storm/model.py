@@ -29,8 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import build, load_artifact
-from musiclm.core.config import from_json
+from musiclm.core.artifact import load_model
 from musiclm.core.streams import ACOUSTIC, MULAN, SEMANTIC, Pace, TokenSpec
 from musiclm.nn.conformer import Conformer, ConformerConfig
 from musiclm.nn.depth import Depth
@@ -155,9 +154,7 @@ class SoundStorm(nn.Module):
     @classmethod
     def from_artifact(cls, folder: Path) -> "SoundStorm":
         """Loads a trained model in evaluation mode. Raises ArtifactError when the folder is not one."""
-        artifact = load_artifact(folder, KIND)
-        config = from_json(SoundStormConfig, artifact.config)
-        model = build(lambda: cls(config), artifact)
+        model, artifact = load_model(folder, KIND, SoundStormConfig, cls)
         model.artifact_hash = artifact.hash
         return model
 

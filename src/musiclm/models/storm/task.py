@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from musiclm.core.artifact import large_matrices, save_artifact
 from musiclm.core.config import check_shares
+from musiclm.core.streams import MULAN
 from musiclm.data.store import StoreError, TokenStore
 from musiclm.models.storm.model import KIND, SoundStorm, SoundStormConfig
 from musiclm.nn.parts import WHOLE, BatchPart, through
@@ -142,7 +143,7 @@ def whole_frame_losses(
 
     codes = streams["acoustic"]
     known = (codes if context is None else context).masked_fill(masked[:, None], model.mask_code)
-    hidden = model(known, streams["semantic"], streams.get("mulan"), real)
+    hidden = model(known, streams["semantic"], streams.get(MULAN.name), real)
     if model.config.history_layers:
         hidden, _ = model.with_history(hidden, model.frames_before(codes if context is None else context))
     target = at_masked(codes.transpose(1, 2))
@@ -162,7 +163,7 @@ def masked_losses(
 ) -> Float[Tensor, "b f"]:
     """Cross-entropy in nats at the masked codes of each item's level, 0 elsewhere. real: see `real_frames`."""
     codes = streams["acoustic"]
-    hidden = model(hide(codes, masking, model.mask_code), streams["semantic"], streams.get("mulan"), real)
+    hidden = model(hide(codes, masking, model.mask_code), streams["semantic"], streams.get(MULAN.name), real)
     logits = model.logits_per_row(hidden, masking.level)
     target = codes.gather(1, masking.level[:, None, None].expand(-1, 1, codes.shape[2]))[:, 0]
     losses = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
@@ -220,8 +221,8 @@ class StormTask:
             context = noised(codes, config.context_noise, drawn.generator)[rows]
             drawn = rows_of(drawn, rows)
         streams, num_frames = drawn.streams, drawn.num_frames["acoustic"]
-        if "mulan" in streams:
-            streams["mulan"] = streams["mulan"].masked_fill(drawn.drop[:, None, None], -1)
+        if MULAN.name in streams:
+            streams[MULAN.name] = streams[MULAN.name].masked_fill(drawn.drop[:, None, None], -1)
         streams["acoustic"] = streams["acoustic"][:, : self.config.model.acoustic.levels]
         _, levels, length = streams["acoustic"].shape
         all_frames = self.store.frames_of("acoustic", drawn.all_frames)

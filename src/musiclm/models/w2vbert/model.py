@@ -20,8 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import build, load_artifact
-from musiclm.core.config import from_json
+from musiclm.core.artifact import load_model
 from musiclm.core.features import SAMPLE_RATE_HZ, LogMel
 from musiclm.models.w2vbert.loss import W2vBertLoss, contrastive_loss, diversity_loss, masked_prediction_loss
 from musiclm.nn.conformer import Conformer, ConformerConfig
@@ -348,9 +347,7 @@ class W2vBert(nn.Module):
     @classmethod
     def from_artifact(cls, folder: Path) -> "W2vBert":
         """Reads a pretrained model (artifact kind "w2vbert"), in eval mode. Raises ArtifactError (a ValueError)."""
-        artifact = load_artifact(folder, "w2vbert")
-        config = from_json(W2vBertConfig, artifact.config)
-        return build(lambda: cls(config), artifact)
+        return load_model(folder, "w2vbert", W2vBertConfig, cls)[0]
 
 
 def gumbel_temperature(step: int, start: float = 2.0, end: float = 0.5, decay: float = 0.9985) -> float:

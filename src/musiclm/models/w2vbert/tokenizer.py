@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from musiclm.core.artifact import build, load_artifact
-from musiclm.core.config import from_json
+from musiclm.core.artifact import load_artifact, load_model
 from musiclm.core.streams import TokenSpec
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
 from musiclm.models.w2vbert.harmony import NUM_REGISTERS, REGISTER, pitch_classes, semitones
@@ -156,9 +155,7 @@ class SemanticTokenizer(nn.Module):
     @classmethod
     def from_artifact(cls, folder: Path) -> "SemanticTokenizer":
         """Reads a tokenizer (artifact kind "semantic"), in eval mode. Raises ArtifactError (a ValueError)."""
-        artifact = load_artifact(folder, "semantic")
-        config = from_json(SemanticTokenizerConfig, artifact.config)
-        tokenizer = build(lambda: cls(config), artifact)
+        tokenizer, artifact = load_model(folder, "semantic", SemanticTokenizerConfig, cls)
         tokenizer.codes_hash = artifact.codes_hash
         return tokenizer
 

@@ -15,11 +15,11 @@ const SKIP_S = 5;
 
 let service = null;
 let player = null;
-let loaded = null; // {job} or {take} that the player has
+let shown = null; // {job} or {take} that the player has
 
 const wave = new Wave((span) => {
   compose.setSpan(span);
-  if (compose.verb !== "repaint" && service && offers("repaint") && loaded?.take) compose.use("repaint", loaded.take);
+  if (compose.verb !== "repaint" && service && offers("repaint") && shown?.take) compose.use("repaint", shown.take);
 });
 const compose = new Compose(ask, (span) => wave.setSpan(span));
 const melody = new Melody(attempt, upload, () => player?.pause());
@@ -71,9 +71,9 @@ async function ended(job) {
   if (job.error) complain(new Error(job.error));
   await refresh();
   const take = job.take && takes.find(job.take);
-  if (loaded?.job?.id !== job.id) return;
+  if (shown?.job?.id !== job.id) return;
   if (take) {
-    loaded = { take };
+    shown = { take };
     wave.joints = joints(take); // drawn with the whole sound
     tell(take);
   } else if (job.state !== "done") {
@@ -89,12 +89,12 @@ const joints = (take) => [take.made_from_s, take.made_to_s].filter((at) => at > 
 function load(url, what, playing, marks = []) {
   player?.close();
   player = new Player(url);
-  loaded = what;
+  shown = what;
   for (const name of ["play", "pause", "timeupdate", "ended", "loadedmetadata"]) {
     player.addEventListener(name, showTime);
   }
   const mine = player;
-  player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && loaded.take) complain(error); });
+  player.whole.catch((error) => { if (mine === player && error.name !== "AbortError" && shown.take) complain(error); });
   $("#repeat").checked = player.loop = what.take?.verb === "loop";
   wave.selecting = Boolean(service && offers("repaint") && what.take?.verb !== "midi");
   wave.show(player, marks);
@@ -105,7 +105,7 @@ function load(url, what, playing, marks = []) {
 
 function stop() {
   player?.close();
-  player = loaded = null;
+  player = shown = null;
   wave.clear();
   $("#wave").hidden = $("#transport").hidden = $("#actions").hidden = $("#span-hint").hidden = true;
   describe("Nothing to hear", null, "Describe some music and press “Make music”, or choose a take below.");
@@ -195,7 +195,7 @@ function downloads(take) {
 async function keep(take) {
   const now = await api.change(take.id, { kept: !take.kept });
   await refresh();
-  if (loaded?.take?.id === now.id) tell(now);
+  if (shown?.take?.id === now.id) tell(now);
   say(now.kept ? "Kept." : "Not kept any more.");
 }
 
