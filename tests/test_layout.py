@@ -100,7 +100,7 @@ TABLE: dict[str, tuple[str, ...]] = {
     "cli.bench": ("core", "generate", "bench", "cli.options"),
     "cli.serve": ("serve", "cli.options"),
     "cli.inspect": ("core", "data.codes", "generate", "cli.codec"),
-    "cli.render": ("core", "arrange.render", "arrange.corpus"),
+    "cli.render": ("core", "arrange.render", "arrange.corpus", "cli.options"),
     "cli.push": ("core", "train", "cli.options"),
     "cli.corpus": ("core", "data.corpus", "arrange.corpus", "evaluate", "cli.options", "cli.render"),
     "cli": (

@@ -2,15 +2,57 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from musiclm.cli.options import Device, check_threads, checked_by
+from musiclm.cli.options import Device, check_threads, checked_by, grouped
+
+if TYPE_CHECKING:
+    from musiclm.bench.presets import PresetsConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class PresetOptions:
+    """Which networks with random weights are measured in place of a bundle, and on what."""
+
+    panel: ClassVar[str] = "Networks of a preset"
+
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The networks of this preset with random weights instead: training and generation (repeatable)."
+        ),
+    ] = None
+    minutes: Annotated[
+        float, typer.Option(min=0.0, help="With --preset: what has not begun by then is not measured.")
+    ] = 12.0
+    gpu_tflops: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="With --preset: of the device, dense bf16 (an H100: 989); else what a matrix product reaches."
+        ),
+    ] = None
+    duration: Annotated[float, typer.Option(min=0.5, help="With --preset: seconds of music that are made.")] = 30.0
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="With --preset: pieces made at once; 1, 8 and 32 by default.")
+    ] = None
+
+    def config(self) -> "PresetsConfig":
+        from musiclm.bench.presets import PresetsConfig
+
+        return PresetsConfig(
+            presets=tuple(self.preset or ()),
+            minutes=self.minutes,
+            tflops=self.gpu_tflops,
+            duration_s=self.duration,
+            batches=tuple(self.batch or PresetsConfig.batches),
+        )
+
+
+@grouped
 def bench(
     model: Annotated[
         str, typer.Argument(metavar="BUNDLE", help="A shipped bundle's name, a folder, or a hub id.")
@@ -29,25 +71,8 @@ def bench(
             "--loaded", help="How much slower generation gets beside a busy process instead, by how threads wait."
         ),
     ] = False,
-    preset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The networks of this preset with random weights instead: training and generation (repeatable)."
-        ),
-    ] = None,
-    minutes: Annotated[
-        float, typer.Option(min=0.0, help="With --preset: what has not begun by then is not measured.")
-    ] = 12.0,
-    gpu_tflops: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="With --preset: of the device, dense bf16 (an H100: 989); else what a matrix product reaches."
-        ),
-    ] = None,
-    duration: Annotated[float, typer.Option(min=0.5, help="With --preset: seconds of music that are made.")] = 30.0,
-    batch: Annotated[
-        list[int] | None, typer.Option(min=1, help="With --preset: pieces made at once; 1, 8 and 32 by default.")
-    ] = None,
+    *,
+    presets: PresetOptions,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="A.json B.json", help="Show two results by ratio instead.")
     ] = None,
@@ -59,48 +84,45 @@ def bench(
 ) -> None:
     """Time a bundle on this machine: generation, every stage, start-up, memory, training."""
     from musiclm.bench.compare import table
-    from musiclm.bench.loaded import LoadedConfig
-    from musiclm.bench.presets import PresetsConfig
-    from musiclm.bench.run import BenchConfig, bench_loaded, bench_peers, bench_presets, save
-    from musiclm.bench.run import bench as measure
+    from musiclm.bench.run import save
     from musiclm.core.output import check_output
     from musiclm.generate.checks import check_device
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
 
     if compare is not None:
         print("\n".join(table(*(json.loads(path.read_text()) for path in compare))))
         return
-    kinds = {"--quick": quick, "--peers": peers, "--loaded": loaded, "--preset": bool(preset)}
-    if len(chosen_kinds := [name for name, given in kinds.items() if given]) > 1:
-        raise ValueError(f"{' and '.join(chosen_kinds)} measure different things; give one of them")
-    if not preset:  # of presets, what is missing says why
+    kinds = {"--quick": quick, "--peers": peers, "--loaded": loaded, "--preset": bool(presets.preset)}
+    if len(chosen := [name for name, given in kinds.items() if given]) > 1:
+        raise ValueError(f"{' and '.join(chosen)} measure different things; give one of them")
+    if not presets.preset:  # of presets, what is missing says why
         check_device(device)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         check_output(out, inputs=[model], option="another --out")
-    if preset:
-        config = PresetsConfig(
-            presets=tuple(preset),
-            minutes=minutes,
-            tflops=gpu_tflops,
-            duration_s=duration,
-            batches=tuple(batch or PresetsConfig.batches),
-        )
-        result = bench_presets(config, device, say)
-    elif loaded:
-        settings = LoadedConfig() if threads is None else LoadedConfig(threads=threads)
-        result = bench_loaded(model, settings, device, say)
-    elif peers:
-        result = bench_peers(model, device, threads, say)
-    else:
-        chosen = BenchConfig.quick() if quick else BenchConfig()
-        if threads is not None:
-            chosen = replace(chosen, threads=(threads,))
-        if chosen.left_out:
-            say(f"quick: without {chosen.left_out}")
-        result = measure(model, chosen, device, say)
+    result = _measured(chosen[0] if chosen else "", model, presets, device, threads)
     if out is not None:
         save(result, out)
     print(json.dumps(result["figures"], indent=1))
+
+
+def _measured(kind: str, model: str, presets: PresetOptions, device: str, threads: int | None) -> dict[str, Any]:
+    """kind: the option that says what is measured; "": the bundle in full."""
+    from musiclm.bench.loaded import LoadedConfig
+    from musiclm.bench.run import BenchConfig, bench_loaded, bench_peers, bench_presets
+    from musiclm.bench.run import bench as measure
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    if kind == "--preset":
+        return bench_presets(presets.config(), device, say)
+    if kind == "--loaded":
+        return bench_loaded(model, LoadedConfig() if threads is None else LoadedConfig(threads=threads), device, say)
+    if kind == "--peers":
+        return bench_peers(model, device, threads, say)
+    config = BenchConfig.quick() if kind == "--quick" else BenchConfig()
+    if threads is not None:
+        config = replace(config, threads=(threads,))
+    if config.left_out:
+        say(f"quick: without {config.left_out}")
+    return measure(model, config, device, say)

@@ -16,13 +16,12 @@ from musiclm.cli.music import (
     Wishes,
     check_length,
     free_paths,
-    grouped,
     open_model,
     output_option,
     source_of,
     write_made,
 )
-from musiclm.cli.options import checked_by
+from musiclm.cli.options import checked_by, grouped
 
 if TYPE_CHECKING:
     from musiclm.generate.config import GenerateConfig

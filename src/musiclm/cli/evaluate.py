@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from musiclm.cli.options import Device, Threads, use_threads
+
+if TYPE_CHECKING:
+    from musiclm.evaluate.run import EvaluateConfig
 
 
 def evaluate(
@@ -43,12 +46,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle: quality, adherence to prompts, music, codec, memorisation, beside controls."""
     if compare is not None:
-        from musiclm.evaluate.report import compare as what_moved
-
-        a, b = (read_report(path) for path in compare)
-        for row in what_moved(a, b):
-            if row["moved"] != "no":
-                print(f"{row['figure']:60} {row['a']:10.4g} {row['b']:10.4g}  {row['moved']}")
+        _print_what_moved(*compare)
         return
     from musiclm.evaluate.report import write_html
     from musiclm.evaluate.run import EvaluateConfig, Study
@@ -60,12 +58,7 @@ def evaluate(
     use_threads(threads)
     config = EvaluateConfig.quick() if quick else EvaluateConfig()
     if quick:
-        print(
-            f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_long} long ones, "
-            f"{config.num_codec} for the codec, "
-            f"{config.num_memorisation} for memorisation; the full run has two to four times as many of each, and "
-            "narrower intervals"
-        )
+        _print_sizes(config)
     study = Study(
         model,
         report,
@@ -77,6 +70,23 @@ def evaluate(
         device=device,
     )
     print(write_html(report, study.run()))
+
+
+def _print_what_moved(a: Path, b: Path) -> None:
+    from musiclm.evaluate.report import compare
+
+    for row in compare(read_report(a), read_report(b)):
+        if row["moved"] != "no":
+            print(f"{row['figure']:60} {row['a']:10.4g} {row['b']:10.4g}  {row['moved']}")
+
+
+def _print_sizes(config: "EvaluateConfig") -> None:
+    print(
+        f"quick: {config.num_prompts} prompts, {config.num_real} real clips, {config.num_long} long ones, "
+        f"{config.num_codec} for the codec, "
+        f"{config.num_memorisation} for memorisation; the full run has two to four times as many of each, and "
+        "narrower intervals"
+    )
 
 
 def read_report(path: Path) -> dict[str, Any]:

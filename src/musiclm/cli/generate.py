@@ -24,7 +24,6 @@ from musiclm.cli.music import (
     check_pipe,
     followed,
     free_paths,
-    grouped,
     make,
     make_several,
     open_model,
@@ -33,7 +32,7 @@ from musiclm.cli.music import (
     setting,
     tell_understood,
 )
-from musiclm.cli.options import checked, checked_by
+from musiclm.cli.options import checked, checked_by, grouped
 
 if TYPE_CHECKING:
     from musiclm.generate.story import Story

@@ -1,16 +1,13 @@
 """What the commands that make music have in common: groups of options, and the steps from a bundle to a sound file."""
 
 import contextlib
-import copy
-import functools
-import inspect
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, ClassVar
 
 import typer
 from rich.console import Console
@@ -177,41 +174,6 @@ Raw = Annotated[
 def output_option(text: str) -> Any:
     """The type of `--output`, of which `text` says what it may be."""
     return Annotated[Path | None, typer.Option("--output", "-o", help=text, rich_help_panel=Saving.panel)]
-
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """A command for typer, made of one with groups of options: each parameter whose type is a dataclass becomes an
-    option for each field, shown in the group's `panel`."""
-    groups: dict[str, Any] = {}
-    options: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(command).parameters.items():
-        if not is_dataclass(parameter.annotation):
-            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-            continue
-        group: Any = parameter.annotation
-        groups[name] = group
-        for field in fields(group):
-            kind, option = get_args(field.type)
-            option = copy.copy(option)
-            option.rich_help_panel = group.panel
-            annotation: Any = Annotated[kind, option]
-            options.append(
-                inspect.Parameter(
-                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
-                )
-            )
-
-    @functools.wraps(command)
-    def flat(**given: Any) -> None:
-        made = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        command(**given, **made)
-
-    flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    flat.__annotations__ = {option.name: option.annotation for option in options}
-    return flat
 
 
 # -- before anything is loaded

@@ -1,9 +1,13 @@
 """Options that several commands have, how their values are checked, and what they set."""
 
+import copy
+import functools
+import inspect
 import os
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
 from rich.console import Console
@@ -63,6 +67,41 @@ Jobs = Annotated[
 ]
 DataDir = Annotated[Path, typer.Option(help="A corpus (musiclm corpus build).")]
 RunsDir = Annotated[Path, typer.Option(help="Where runs, tokens and the bundle lie.")]
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command for typer, made of one with groups of options: each parameter whose type is a dataclass becomes an
+    option for each field, shown in the group's `panel`."""
+    groups: dict[str, Any] = {}
+    options: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if not is_dataclass(parameter.annotation):
+            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        group: Any = parameter.annotation
+        groups[name] = group
+        for field in fields(group):
+            kind, option = get_args(field.type)
+            option = copy.copy(option)
+            option.rich_help_panel = group.panel
+            annotation: Any = Annotated[kind, option]
+            options.append(
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+                )
+            )
+
+    @functools.wraps(command)
+    def flat(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    flat.__annotations__ = {option.name: option.annotation for option in options}
+    return flat
 
 
 def use_threads(threads: int | None) -> None:

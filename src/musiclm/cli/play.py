@@ -20,13 +20,12 @@ from musiclm.cli.music import (
     check_melody,
     check_pipe,
     followed,
-    grouped,
     open_model,
     output_option,
     piped,
     tell_understood,
 )
-from musiclm.cli.options import checked_by
+from musiclm.cli.options import checked_by, grouped
 
 if TYPE_CHECKING:
     from musiclm.core.speakers import Pipe, Speakers

@@ -1,24 +1,27 @@
 """`musiclm corpus render` and `melodies`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
+from musiclm.cli.options import grouped
 from musiclm.core.interrupt import Interrupted
 
 
-def render(
-    hours: Annotated[float, typer.Option(help="How much music; the last piece may pass it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the corpus; an unfinished run in it goes on.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same pieces.", min=0)] = 0,
-    jobs: Annotated[int | None, typer.Option(help="Processes that render; all cores by default.", min=1)] = None,
+@dataclass(frozen=True, kw_only=True)
+class PieceOptions:
+    """Which pieces are made."""
+
+    panel: ClassVar[str] = "Which pieces"
+
     sources: Annotated[
         Path | None,
         typer.Option(
             help="Folder with tunes, songs and drum grooves (Nottingham, POP909, Groove MIDI) as files or .tar.xz."
         ),
-    ] = None,
+    ] = None
     works: Annotated[
         float,
         typer.Option(
@@ -27,7 +30,7 @@ def render(
             min=0.0,
             max=1.0,
         ),
-    ] = 0.0,
+    ] = 0.0
     bands: Annotated[
         float,
         typer.Option(
@@ -36,21 +39,40 @@ def render(
             min=0.0,
             max=1.0,
         ),
-    ] = 0.0,
+    ] = 0.0
     mma: Annotated[
         Path | None, typer.Option(help="Folder with the program mma, if it is not installed: the package, unpacked.")
-    ] = None,
-    style: Annotated[list[str] | None, typer.Option(help="Only this style; may be given again.")] = None,
-    soundfonts: Annotated[
-        Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")
-    ] = None,
+    ] = None
+    style: Annotated[list[str] | None, typer.Option(help="Only this style; may be given again.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundOptions:
+    """What pieces are rendered with."""
+
+    panel: ClassVar[str] = "Sounds"
+
+    soundfonts: Annotated[Path | None, typer.Option(help="Folder of soundfonts, searched before the system's own.")] = (
+        None
+    )
     drum_kits: Annotated[
         list[Path] | None,
         typer.Option(
             help="Folder of drum kits (Hydrogen's, or soundfonts like avldrums.lv2), searched before the system's; "
             "may be given again."
         ),
-    ] = None,
+    ] = None
+
+
+@grouped
+def render(
+    hours: Annotated[float, typer.Option(help="How much music; the last piece may pass it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the corpus; an unfinished run in it goes on.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pieces.", min=0)] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Processes that render; all cores by default.", min=1)] = None,
+    *,
+    music: PieceOptions,
+    sounds: SoundOptions,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Arrange and render music of many styles, with its scores and captions.
@@ -69,14 +91,14 @@ def render(
             seed,
             out,
             jobs=jobs or os.cpu_count() or 1,
-            sources=sources,
-            styles=style or (),
-            soundfont_folders=(soundfonts, *FOLDERS) if soundfonts else FOLDERS,
+            sources=music.sources,
+            styles=music.style or (),
+            soundfont_folders=(sounds.soundfonts, *FOLDERS) if sounds.soundfonts else FOLDERS,
             progress=progress,
-            works=works,
-            bands=bands,
-            mma=mma,
-            drum_kit_folders=(*(drum_kits or ()), *KIT_FOLDERS),
+            works=music.works,
+            bands=music.bands,
+            mma=music.mma,
+            drum_kit_folders=(*(sounds.drum_kits or ()), *KIT_FOLDERS),
         )
     except KeyboardInterrupt:
         raise Interrupted(f"the same command goes on where this one was ({out})") from None

@@ -21,14 +21,13 @@ from musiclm.cli.music import (
     check_pipe,
     followed,
     free_paths,
-    grouped,
     make,
     open_model,
     output_option,
     piped,
     tell_understood,
 )
-from musiclm.cli.options import checked_by
+from musiclm.cli.options import checked_by, grouped
 
 LAST_S = 30.0  # of the last section, where no duration is given
 

@@ -18,13 +18,12 @@ from musiclm.cli.music import (
     check_melody,
     followed,
     free_paths,
-    grouped,
     make,
     open_model,
     output_option,
     source_of,
 )
-from musiclm.cli.options import Device, Model
+from musiclm.cli.options import Device, Model, grouped
 
 NewOnly = Annotated[bool, typer.Option("--new-only", help="Without the given part: the sound begins at the joint.")]
 

@@ -2,15 +2,57 @@
 
 import contextlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from rich.console import Console
 
-from musiclm.cli.options import Address, DataDir, Device, EngineName, Jobs, RunsDir, Threads, progress_bar, use_threads
+from musiclm.cli.options import (
+    Address,
+    DataDir,
+    Device,
+    EngineName,
+    Jobs,
+    RunsDir,
+    Threads,
+    grouped,
+    progress_bar,
+    use_threads,
+)
+
+if TYPE_CHECKING:
+    from musiclm.train.loop import Means
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """How the work of a step is done; what is trained does not depend on it."""
+
+    panel: ClassVar[str] = "Memory and speed"
+
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Cut each process's batch into so many, for less memory; the result is the same.")
+    ] = 1
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute layers again in the backward pass, for less memory.")
+    ] = False
+    compiled: Annotated[bool, typer.Option("--compile", help="Layers through torch.compile.")] = False
+    shard: Annotated[
+        bool, typer.Option("--shard", help="In several processes: weights and optimizer in shards (FSDP2).")
+    ] = False
+
+    def means(self, device: str) -> "Means":
+        """With the processes that train together, which this one joins."""
+        from musiclm.train.loop import Means
+        from musiclm.train.processes import join
+
+        processes = join(device, self.shard)
+        return Means(processes=processes, accumulate=self.accumulate, recompute=self.recompute, compiled=self.compiled)
+
+
+@grouped
 def train(
     stage: Annotated[
         str,
@@ -41,25 +83,15 @@ def train(
     ] = None,
     threads: Threads = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle that `all` makes; 'mine' by default.")] = None,
-    accumulate: Annotated[
-        int, typer.Option(min=1, help="Cut each process's batch into so many, for less memory; the result is the same.")
-    ] = 1,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Compute layers again in the backward pass, for less memory.")
-    ] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Layers through torch.compile.")] = False,
-    shard: Annotated[
-        bool, typer.Option("--shard", help="In several processes: weights and optimizer in shards (FSDP2).")
-    ] = False,
+    *,
+    work: WorkOptions,
 ) -> None:
     """Train a stage, or all of them; stopped or killed at any moment, the same command goes on.
 
     Started by torchrun or `accelerate launch` (with --no-python), several processes train together.
     """
     from musiclm.generate.checks import check_device
-    from musiclm.train.loop import Means
     from musiclm.train.pipeline import train_all, train_stage
-    from musiclm.train.processes import join
     from musiclm.train.recipes import configure
 
     check_device(device)
@@ -69,36 +101,17 @@ def train(
         raise ValueError("--from is for one stage at a time; name the stage")
     if stage != "all" and name is not None:
         raise ValueError(f"--name does nothing here: `train {stage}` makes no bundle")
-    processes = join(device, shard)
-    means = Means(processes=processes, accumulate=accumulate, recompute=recompute, compiled=compiled)
+    means = work.means(device)
+    how: dict[str, Any] = {"device": device, "precision": precision, "max_minutes": max_minutes, "means": means}
     if stage == "all":
-        bundle = train_all(
-            chosen,
-            data,
-            runs,
-            name=name or "mine",
-            device=device,
-            precision=precision,
-            max_minutes=max_minutes,
-            means=means,
-        )
+        bundle = train_all(chosen, data, runs, name=name or "mine", **how)
         outcome = f"bundle {bundle.hash} in {bundle.folder}" if bundle else "the time is up; the same command goes on"
     else:
-        artifact = train_stage(
-            stage,
-            chosen,
-            data,
-            runs,
-            start=start,
-            device=device,
-            precision=precision,
-            max_minutes=max_minutes,
-            means=means,
-        )
+        artifact = train_stage(stage, chosen, data, runs, start=start, **how)
         outcome = f"{stage}: {artifact}" if artifact else f"{stage}: stopped early; the same command goes on"
-    if processes.leads:
+    if means.processes.leads:
         print(outcome)
-    processes.leave()
+    means.processes.leave()
 
 
 def label(

@@ -48,6 +48,7 @@ STATE_FILE = "state.safetensors"  # of one process
 SHARDS = "state-"  # of several: a folder for each step, of which the newest whole one is kept
 RUN_FILE = "run.json"
 LOG_FILE = "log.jsonl"
+AHEAD = 3  # batches that are loaded, that of the step among them
 
 
 class TrainingError(RuntimeError):
@@ -509,80 +510,131 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if processes.leads:
         write_atomic(folder / "train.json", json.dumps({"task": task.name, "train": to_json(config)}, indent=1))
-    torch_device = processes.device or torch.device(device)
-    run = Run(task, config, folder, torch_device, means)
+    run = Run(task, config, folder, processes.device or torch.device(device), means)
     processes.wait()
     goes_on = _set_up(run, begin, new)
-    if precision == "auto" and run.precision is not None:
-        precision = run.precision  # what this machine would choose is no matter: a run ends as it began
-    autocast_type = pick_precision(precision, torch_device)
-    run.precision = "fp32" if autocast_type is None else "bf16"
-    info = {"git_revision": git_revision(), **(info or {})}
+    autocast_type = _settle_precision(run, precision)
     # what a kill between a checkpoint and its artifact left undone
     due = run.step >= config.steps or run.step % config.validate_every == 0
     owed = bool(processes.agree(int(goes_on and due and exported_step(folder) < run.step))[0])
     log = _Log(task, config, folder, quiet, processes, run.step, owed)
     if run.step:
         log.say(f"{task.name}: going on from step {run.step}")
-    deadline = time.monotonic() + max_minutes * 60 if max_minutes is not None else math.inf
-    started, trained_before = time.monotonic(), run.seconds
+    course = _Course(run, log, {"git_revision": git_revision(), **(info or {})}, max_minutes)
+    with _signals_caught() as caught, _losses_of_processes(run), _BatchesAhead(run) as ahead:
+        if owed:
+            course.validate()
+        while not course.ends(caught):
+            course.step(ahead.take(), autocast_type)
+        ahead.cancel()
+        if run.step < config.steps:
+            course.stop_early()
+            return None
+    log.close()
+    return folder / "artifact"
 
-    def checkpoint() -> None:
-        run.check()
-        check_weights(run)
-        run.seconds = trained_before + time.monotonic() - started
-        run.save()
 
-    def validate() -> None:
+def _settle_precision(run: Run, wanted: str) -> torch.dtype | None:
+    """The type for autocast; a run ends as it began, whatever this machine would choose."""
+    if wanted == "auto" and run.precision is not None:
+        wanted = run.precision
+    autocast_type = pick_precision(wanted, run.device)
+    run.precision = "fp32" if autocast_type is None else "bf16"
+    return autocast_type
+
+
+class _Course:
+    """The steps of a run from where it is, with what is written on the way."""
+
+    def __init__(self, run: Run, log: "_Log", info: dict[str, Any], max_minutes: float | None) -> None:
+        self.run, self.log, self.info, self.max_minutes = run, log, info, max_minutes
+        self.deadline = time.monotonic() + max_minutes * 60 if max_minutes is not None else math.inf
+        self.started, self.trained_before = time.monotonic(), run.seconds
+        self.stopping = 0  # the signal that stops it
+
+    def ends(self, caught: list[int]) -> bool:
+        """Whether all steps are done, or it is to stop before, by a signal or because time is up; of all processes."""
+        signal_number, late = caught[0] if caught else 0, int(time.monotonic() >= self.deadline)
+        self.stopping, late = self.run.means.processes.agree(signal_number, late)
+        return bool(self.run.step >= self.run.config.steps or self.stopping or late)
+
+    def step(self, parts: list[Any], autocast_type: torch.dtype | None) -> None:
+        """One step, and what is due after it."""
+        run, config = self.run, self.run.config
+        rate = learning_rate(config, run.step)
+        one_step(run, parts, rate, autocast_type, self.log)
+        run.update_ema()
+        run.step += 1
+        run.seconds = self._seconds()
+        if run.step % config.log_every == 0:
+            run.check()
+        self.log.step(run.step, rate, run.seconds)
+        if run.step % config.save_every == 0 or run.step == config.steps:
+            self.checkpoint()
+        if run.step % config.validate_every == 0 or run.step == config.steps:
+            self.validate()
+
+    def _seconds(self) -> float:
+        return self.trained_before + time.monotonic() - self.started
+
+    def checkpoint(self) -> None:
+        self.run.check()
+        check_weights(self.run)
+        self.run.seconds = self._seconds()
+        self.run.save()
+
+    def validate(self) -> None:
+        """Figures and the artifact."""
+        run, task, processes = self.run, self.run.task, self.run.means.processes
         run.check()
         check_weights(run)
         average = run.whole_average()
         if processes.leads:
             with torch.no_grad():
                 figures = task.validate(average)
-            log.validation(run.step, figures)
-            facts = {"step": run.step, "steps": config.steps, "seconds": round(run.seconds, 1)}
-            task.export(average, folder / "artifact", {**info, **facts, "metrics": figures})
+            self.log.validation(run.step, figures)
+            facts = {"step": run.step, "steps": run.config.steps, "seconds": round(run.seconds, 1)}
+            task.export(average, run.folder / "artifact", {**self.info, **facts, "metrics": figures})
         processes.wait()
 
-    with _signals_caught() as caught, _losses_of_processes(run), ThreadPoolExecutor(1) as pool:
-        queue: dict[int, Future[Any]] = {}
-        if owed:
-            validate()
-        while True:
-            stopping, late = processes.agree(caught[0] if caught else 0, int(time.monotonic() >= deadline))
-            if run.step >= config.steps or stopping or late:
-                break
-            for ahead in range(run.step, min(run.step + 3, config.steps)):
-                if ahead not in queue:
-                    queue[ahead] = pool.submit(load_batches, task, ahead, means, torch_device)
-            parts = [to_device(part, torch_device) for part in queue.pop(run.step).result()]
-            rate = learning_rate(config, run.step)
-            one_step(run, parts, rate, autocast_type, log)
-            run.update_ema()
-            run.step += 1
-            run.seconds = trained_before + time.monotonic() - started
-            if run.step % config.log_every == 0:
-                run.check()
-            log.step(run.step, rate, run.seconds)
-            if run.step % config.save_every == 0 or run.step == config.steps:
-                checkpoint()
-            if run.step % config.validate_every == 0 or run.step == config.steps:
-                validate()
-        for future in queue.values():
+    def stop_early(self) -> None:
+        """Raises: Interrupted if a signal stops it."""
+        run, name = self.run, self.run.task.name
+        self.checkpoint()
+        at = f"at step {run.step} of {run.config.steps}; the same command goes on from here"
+        if not self.stopping:
+            self.log.say(f"{name}: {self.max_minutes} minutes are up {at}")
+        if run.step % run.config.validate_every:
+            self.validate()
+        if self.stopping:
+            raise Interrupted(f"{name} stopped {at}", self.stopping)
+
+
+class _BatchesAhead:
+    """Loads the batches of the next steps while one is worked on."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.pool = ThreadPoolExecutor(1)
+        self.queue: dict[int, Future[Any]] = {}
+
+    def __enter__(self) -> "_BatchesAhead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown()
+
+    def take(self) -> list[Any]:
+        """What this process works on in the step that the run is at, on its device."""
+        run = self.run
+        for step in range(run.step, min(run.step + AHEAD, run.config.steps)):
+            if step not in self.queue:
+                self.queue[step] = self.pool.submit(load_batches, run.task, step, run.means, run.device)
+        return [to_device(part, run.device) for part in self.queue.pop(run.step).result()]
+
+    def cancel(self) -> None:
+        for future in self.queue.values():
             future.cancel()
-        if run.step < config.steps:
-            checkpoint()
-            at = f"at step {run.step} of {config.steps}; the same command goes on from here"
-            if not stopping:
-                log.say(f"{task.name}: {max_minutes} minutes are up {at}")
-            if run.step % config.validate_every:
-                validate()
-            if stopping:
-                raise Interrupted(f"{task.name} stopped {at}", stopping)
-            return None
-    log.close()
-    return folder / "artifact"
 
 
 def load_batches(task: Task, step: int, means: Means, device: torch.device) -> list[Any]:
