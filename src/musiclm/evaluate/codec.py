@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -287,40 +287,15 @@ def evaluate_codec(
     Raises: ValueError without ffmpeg, for fewer than ten clips with embedders, or for no tracks.
     """
     audio, of_tracks, _ = eval_clips(corpus_dir, list(tracks), clip_s, 2 * num_clips, seed)
-    codec_clips, targets = audio[:num_clips], [clip[0].numpy() for clip in audio[:num_clips]]
-    started = time.perf_counter()
-    rates = SAMPLE_RATE_HZ, codec.sample_rate_hz
-    codes = [codec.encode(torch.from_numpy(resample(clip.numpy(), *rates))[None]) for clip in codec_clips]
-    encode_s = time.perf_counter() - started
-    started = time.perf_counter()
-    for code in codes:
-        codec.decode(code)
-    decode_s = time.perf_counter() - started
+    targets = [clip[0].numpy() for clip in audio[:num_clips]]
+    codes, encode_s = _encoded(codec, audio[:num_clips])
+    decode_s = _decode_s(codec, codes)
     compare = Comparison(targets, visqol, notes, embedders)
-    rows = []
-    rate_hz = codec.spec.frame_rate_hz or 0.0
-
-    def through(code: torch.Tensor, num: int, samples: int) -> Clip:
-        return resample(codec.decode(code[:, :num])[0].numpy(), *rates[::-1])[0, :samples].clip(-1, 1)
-
-    for num in levels or level_counts(codec.config):
-        started = time.perf_counter()
-        outputs = [through(c, num, len(t)) for c, t in zip(codes, targets, strict=True)]
-        took = encode_s + time.perf_counter() - started
-        kbps = num * rate_hz * float(np.log2(codec.spec.codebook_size)) / 1000
-        rows.append(compare.figures(f"{num} levels", outputs, kbps, took))
-    for kbps_opus in opus_kbps:
-        started = time.perf_counter()
-        outputs = [through_opus(target, kbps_opus * 1000) for target in targets]
-        took = time.perf_counter() - started
-        rows.append(compare.figures(f"Opus {kbps_opus} kbps", outputs, float(kbps_opus), took))
-    for other in others:
-        for bandwidth in other.settings():
-            started = time.perf_counter()
-            coded = [other(target, bandwidth) for target in targets]
-            took = time.perf_counter() - started
-            kbps = float(np.mean([one[1] for one in coded]))
-            rows.append(compare.figures(f"{other.name} {kbps:.3g} kbps", [one[0] for one in coded], kbps, took))
+    rows = [
+        *_rows_of_codec(compare, codec, codes, encode_s, levels or level_counts(codec.config)),
+        *_rows_of_opus(compare, opus_kbps),
+        *(row for other in others for row in _rows_of_other(compare, other)),
+    ]
     further, owners = [clip[0].numpy() for clip in audio[num_clips:]], [track.id for track in of_tracks]
     # the clip after another round of all tracks is of the same one again
     shift = int(any(a == b for a, b in zip(owners[:num_clips], owners[num_clips:], strict=True)))
@@ -336,3 +311,52 @@ def evaluate_codec(
         decode_real_time_factor=decode_s / total_s,
         **sounding(compare.transcribed),
     )
+
+
+def _encoded(codec: Codec, clips: Float[torch.Tensor, "n 1 s"]) -> tuple[list[torch.Tensor], float]:
+    """Codes of clips, and how many seconds that took."""
+    started = time.perf_counter()
+    rates = SAMPLE_RATE_HZ, codec.sample_rate_hz
+    codes = [codec.encode(torch.from_numpy(resample(clip.numpy(), *rates))[None]) for clip in clips]
+    return codes, time.perf_counter() - started
+
+
+def _decode_s(codec: Codec, codes: Sequence[torch.Tensor]) -> float:
+    started = time.perf_counter()
+    for code in codes:
+        codec.decode(code)
+    return time.perf_counter() - started
+
+
+def _rows_of_codec(
+    compare: Comparison, codec: Codec, codes: Sequence[torch.Tensor], encode_s: float, levels: Sequence[int]
+) -> Iterator[CodecFigures]:
+    """One for each number of levels."""
+
+    def through(code: torch.Tensor, num: int, samples: int) -> Clip:
+        decoded = codec.decode(code[:, :num])[0].numpy()
+        return resample(decoded, codec.sample_rate_hz, SAMPLE_RATE_HZ)[0, :samples].clip(-1, 1)
+
+    for num in levels:
+        started = time.perf_counter()
+        outputs = [through(c, num, len(t)) for c, t in zip(codes, compare.originals, strict=True)]
+        took = encode_s + time.perf_counter() - started
+        kbps = num * (codec.spec.frame_rate_hz or 0.0) * float(np.log2(codec.spec.codebook_size)) / 1000
+        yield compare.figures(f"{num} levels", outputs, kbps, took)
+
+
+def _rows_of_opus(compare: Comparison, rates_kbps: Sequence[int]) -> Iterator[CodecFigures]:
+    for kbps in rates_kbps:
+        started = time.perf_counter()
+        outputs = [through_opus(target, kbps * 1000) for target in compare.originals]
+        took = time.perf_counter() - started
+        yield compare.figures(f"Opus {kbps} kbps", outputs, float(kbps), took)
+
+
+def _rows_of_other(compare: Comparison, other: PretrainedCodec) -> Iterator[CodecFigures]:
+    for bandwidth in other.settings():
+        started = time.perf_counter()
+        coded = [other(target, bandwidth) for target in compare.originals]
+        took = time.perf_counter() - started
+        kbps = float(np.mean([rate_kbps for _, rate_kbps in coded]))
+        yield compare.figures(f"{other.name} {kbps:.3g} kbps", [clip for clip, _ in coded], kbps, took)

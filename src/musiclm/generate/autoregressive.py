@@ -212,27 +212,64 @@ def stream_semantic(
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
-    batch, schedule = len(generators), Schedule.of(mulan)
-    for _, each_condition in schedule.changes:
-        if each_condition.mulan is not None:
-            check_generators(generators, each_condition.mulan.shape[0])
+    schedule, target = Schedule.of(mulan), model.layout.target_spec
+    held = _checked_prompt(model, schedule, num_frames, generators, prompt, steering)
+    for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
+        for code in row:
+            each.observe(code)
+    if held.shape[2]:
+        yield held
+    chunk_frames = max(1, round(chunk_s * (target.frame_rate_hz or 0.0)))
+    done = first = held.shape[2]
+    fresh: list[Tensor] = []
+    for frame in _semantic_frames(model, schedule, num_frames, sampling, generators, held, steering, melody, lean):
+        fresh.append(frame)
+        done += 1
+        if on_progress is not None and num_frames is not None:
+            on_progress(done - first, num_frames - first)
+        if len(fresh) == chunk_frames or done == num_frames:
+            yield torch.stack(fresh, 2)
+            fresh = []
+
+
+def _checked_prompt(
+    model: TokenLM,
+    schedule: Schedule,
+    num_frames: int | None,
+    generators: Sequence[torch.Generator],
+    prompt: Int[Tensor, "b q p"] | None,
+    steering: Sequence[Guide],
+) -> Int[Tensor, "b q p"]:
+    """The prompt, of no frames if there is none. Raises: as `stream_semantic`."""
+    batch, levels = len(generators), model.layout.target_spec.levels
+    for _, condition in schedule.changes:
+        if condition.mulan is not None:
+            check_generators(generators, condition.mulan.shape[0])
     device = model.embedding.weight.device
-    window, target = model.layout.crop_frames(), model.layout.target_spec
-    levels, chunk_frames = target.levels, max(1, round(chunk_s * (target.frame_rate_hz or 0.0)))
     held = torch.zeros(batch, levels, 0, dtype=torch.long, device=device) if prompt is None else prompt.long()
     if num_frames is not None and held.shape[2] > num_frames:
         raise ValueError(f"the prompt has {held.shape[2]} frames, more than the {num_frames} asked for")
     check_generators(generators, held.shape[0])
     if steering and len(steering) != batch:
         raise ValueError(f"{len(steering)} steerings for {batch} items; pass one per item, or none")
-    for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
-        for code in row:
-            each.observe(code)
-    if held.shape[2]:
-        yield held
-    done = first = held.shape[2]
-    fresh: list[Tensor] = []
-    u = torch.zeros(batch, 0, device=device)  # drawn and not used: what one condition leaves is the next one's
+    return held
+
+
+def _semantic_frames(
+    model: TokenLM,
+    schedule: Schedule,
+    num_frames: int | None,
+    sampling: Sampling,
+    generators: Sequence[torch.Generator],
+    held: Int[Tensor, "b q p"],
+    steering: Sequence[Guide],
+    melody: Int[Tensor, "b r t"] | None,
+    lean: LeanLM | None,
+) -> Iterator[Int[Tensor, "b q"]]:
+    """`stream_semantic` frame by frame, after those that are `held`."""
+    window, levels, done = model.layout.crop_frames(), model.layout.target_spec.levels, held.shape[2]
+    device = model.embedding.weight.device
+    u = torch.zeros(len(held), 0, device=device)  # drawn and not used: what one condition leaves is the next one's
     condition: Condition | None = None
     if lean is None and LeanLM.fits(model):
         lean = LeanLM(model)
@@ -244,30 +281,28 @@ def stream_semantic(
         if held.shape[2] >= window:
             held = held[:, :, -(window - window // 2) :]
         length = window if num_frames is None else min(window, held.shape[2] + num_frames - done)
-        new: list[Tensor] = []
-        frame: list[Tensor] = []
         u = torch.cat([u, uniforms(generators, (length - held.shape[2]) * levels - u.shape[1], device)], 1)
         streams = {} if condition.mulan is None else {MULAN.name: condition.mulan}
         if melody is not None:
-            start = done - held.shape[2]
-            streams["melody"] = part_of(melody, start, length)
-        for code in decode(model, streams, length, sampling, u, held, steering, lean):
-            frame.append(code)
-            if len(frame) < levels:
-                continue
-            new.append(torch.stack(frame, 1))
-            fresh.append(new[-1])
-            frame = []
+            streams["melody"] = part_of(melody, done - held.shape[2], length)
+        new: list[Tensor] = []
+        for frame in _whole_frames(decode(model, streams, length, sampling, u, held, steering, lean), levels):
+            new.append(frame)
             done += 1
-            if on_progress is not None and num_frames is not None:
-                on_progress(done - first, num_frames - first)
-            if len(fresh) == chunk_frames or done == num_frames:
-                yield torch.stack(fresh, 2)
-                fresh = []
+            yield frame
             if done == num_frames or schedule.begin(done) is not condition:
                 break
         u = u[:, len(new) * levels :]
         held = torch.cat([held, torch.stack(new, 2)], 2)
+
+
+def _whole_frames(codes: Iterator[Int[Tensor, " b"]], levels: int) -> Iterator[Int[Tensor, "b q"]]:
+    frame: list[Tensor] = []
+    for code in codes:
+        frame.append(code)
+        if len(frame) == levels:
+            yield torch.stack(frame, 1)
+            frame = []
 
 
 @torch.inference_mode()

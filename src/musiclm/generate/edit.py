@@ -514,34 +514,9 @@ def vary(
     skipped, num_frames = source.frames(-codes.start_samples // source.unit)[0], source.frames(units)[0]
     old = codes.semantic[:, :, skipped : skipped + num_frames]
 
-    def pieces(on_progress: "Progress | None") -> Iterator[Int[Tensor, "1 q n"]]:
-        if strength == 0:
-            yield old
-            return
-        steering = _steering(model, about, schedule.at(0))
-        in_order = old[0].T.flatten().tolist()
-        for each in steering:
-            each.align(in_order[: model.semantic.layout.crop_frames() * old.shape[1]])
-        coins = torch.rand(len(in_order), generator=_generator(about, "keep"))
-        kept = [code if coin >= strength else None for code, coin in zip(in_order, coins.tolist(), strict=True)]
-        size = model.semantic.layout.target_spec.codebook_size
-        guide = Keeping(kept, size, steering[0] if steering else None)
-        generators = [_generator(about, "semantic")]
-        yield from stream_semantic(
-            model.semantic,
-            schedule,
-            num_frames,
-            settings.semantic,
-            generators,
-            None,
-            _stage(on_progress, "semantic"),
-            steering=[guide],
-            melody=None if melody is None else model.followed(melody, 0, num_frames),
-            lean=model.lean,
-        )
-
     def blocks(on_progress: "Progress | None", on_take: OnTake | None) -> Blocks:
-        semantic = SemanticSource(pieces(on_progress), 1, num_frames)
+        progress = _stage(on_progress, "semantic")
+        semantic = SemanticSource(_redrawn(model, about, schedule, old, strength, melody, progress), 1, num_frames)
         acoustic: list[Tensor] = []
         generators = [_generator(about, settings.acoustic)]
 
@@ -560,6 +535,40 @@ def vary(
             on_take(Take.of(about_made, new, torch.cat(acoustic, 2), mulan, None if melody is None else melody.codes))
 
     return Edit(about, blocks)
+
+
+def _redrawn(
+    model: "MusicLM",
+    about: About,
+    schedule: Schedule,
+    old: Int[Tensor, "1 q t"],
+    strength: float,
+    melody: Melody | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[Int[Tensor, "1 q n"]]:
+    """Semantic codes, in pieces, some of them as they were: see `vary`."""
+    if strength == 0:
+        yield old
+        return
+    steering = _steering(model, about, schedule.at(0))
+    in_order = old[0].T.flatten().tolist()
+    for each in steering:
+        each.align(in_order[: model.semantic.layout.crop_frames() * old.shape[1]])
+    coins = torch.rand(len(in_order), generator=_generator(about, "keep"))
+    kept = [code if coin >= strength else None for code, coin in zip(in_order, coins.tolist(), strict=True)]
+    guide = Keeping(kept, model.semantic.layout.target_spec.codebook_size, steering[0] if steering else None)
+    yield from stream_semantic(
+        model.semantic,
+        schedule,
+        old.shape[2],
+        about.config.semantic,
+        [_generator(about, "semantic")],
+        None,
+        on_progress,
+        steering=[guide],
+        melody=None if melody is None else model.followed(melody, 0, old.shape[2]),
+        lean=model.lean,
+    )
 
 
 class Keeping:

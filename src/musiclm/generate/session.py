@@ -431,42 +431,17 @@ class MusicLM:
         melody = _followed(melody, given)
         about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
-        steering = self.steering(config.steer, about.story or about.prompt or "")
         num_frames = self._semantic_frames(about.context_samples + about.num_samples)
         schedule = self._conditions(prompt, about, given, num_frames)
         decoder = self.acoustic_decoder(config)
-        before = None if given is None else given.acoustic[:, : decoder.levels]
-        if before is not None and before.shape[1] < decoder.levels:
-            raise ArtifactError(
-                f"the take has {before.shape[1]} acoustic levels, and the decoder {config.acoustic} "
-                f"needs {decoder.levels}; "
-                "choose the decoder that made it, or go on from its sound"
-            )
+        before = None if given is None else _known_acoustic(given, decoder, config)
+        if melody is not None and about.melody is not None:
+            melody = replace(melody, file=about.melody)
 
         def report(stage: str) -> Callable[[int, int], None] | None:
             return None if on_progress is None else lambda done, total: on_progress(stage, done, total)
 
-        if given is not None:
-            for each in steering:
-                each.align(given.semantic[0].T.flatten().tolist())
-        followed = None
-        if melody is not None and about.melody is not None:
-            melody = replace(melody, file=about.melody)
-            followed = self.followed(melody, about.codes_start_samples, num_frames)
-        pieces = stream_semantic(
-            self.semantic,
-            schedule,
-            num_frames,
-            config.semantic,
-            [item_generator(seed, "semantic")],
-            None if given is None else given.semantic,
-            on_progress=report("semantic"),
-            steering=steering,
-            melody=followed,
-            chunk_s=1 / self.clock.unit_hz,  # no frame before it is needed
-            lean=self.lean,
-        )
-        semantic = SemanticSource(pieces, 1, num_frames)
+        semantic = self._semantic_of(about, schedule, num_frames, given, melody, report("semantic"))
         acoustic: list[Tensor] = []
 
         def keep(codes: Tensor) -> None:
@@ -479,6 +454,39 @@ class MusicLM:
             about = replace(about, pieces=tuple(codes.shape[2] for codes in acoustic))
             melody_codes = None if melody is None else melody.codes
             on_take(Take.of(about, semantic[0:num_frames], torch.cat(acoustic, 2), schedule.mulan, melody_codes))
+
+    def _semantic_of(
+        self,
+        about: About,
+        schedule: Schedule,
+        num_frames: int,
+        given: Given | None,
+        melody: Melody | None,
+        on_progress: StageProgress | None,
+    ) -> SemanticSource:
+        """Semantic codes of music that is described, made as they are asked for."""
+        config = about.config
+        steering = self.steering(config.steer, about.story or about.prompt or "")
+        if given is not None:
+            for each in steering:
+                each.align(given.semantic[0].T.flatten().tolist())
+        followed = None
+        if melody is not None and about.melody is not None:
+            followed = self.followed(melody, about.codes_start_samples, num_frames)
+        pieces = stream_semantic(
+            self.semantic,
+            schedule,
+            num_frames,
+            config.semantic,
+            [item_generator(about.seed, "semantic")],
+            None if given is None else given.semantic,
+            on_progress=on_progress,
+            steering=steering,
+            melody=followed,
+            chunk_s=1 / self.clock.unit_hz,  # no frame before it is needed
+            lean=self.lean,
+        )
+        return SemanticSource(pieces, 1, num_frames)
 
     @torch.inference_mode()
     def render(
@@ -697,6 +705,18 @@ class MusicLM:
         """
         made = edit.loop(self, source, duration_s, start_s, tempo_bpm, prompt, seed, config, drafts, beats_per_bar)
         return made.music(on_progress)
+
+
+def _known_acoustic(given: Given, decoder: AcousticDecoder, config: GenerateConfig) -> Int[Tensor, "1 q f"]:
+    """The levels of what is given that a decoder goes on from. Raises: ArtifactError if it has fewer."""
+    before = given.acoustic[:, : decoder.levels]
+    if before.shape[1] < decoder.levels:
+        raise ArtifactError(
+            f"the take has {before.shape[1]} acoustic levels, and the decoder {config.acoustic} "
+            f"needs {decoder.levels}; "
+            "choose the decoder that made it, or go on from its sound"
+        )
+    return before
 
 
 def _followed(melody: Melody | None, given: Given | None) -> Melody | None:

@@ -150,7 +150,8 @@ def create_app(model: MusicLM, store: Store, settings: Settings) -> FastAPI:
     _add_takes(app)
     _add_sounds(app)
     _add_uploads(app)
-    _add_rest(app)
+    _add_service(app)
+    _add_studio(app)
     _describe(app)
     return app
 
@@ -478,10 +479,10 @@ def _file_name(name: str, suffix: str) -> str:
     return f"{' '.join(safe.split())[:80] or 'music'}.{suffix}"
 
 
-# -- the rest
+# -- the service and its page
 
 
-def _add_rest(app: FastAPI) -> None:
+def _add_service(app: FastAPI) -> None:
     model: MusicLM = app.state.context.model
     settings: Settings = app.state.settings
 
@@ -529,6 +530,10 @@ def _add_rest(app: FastAPI) -> None:
     def metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_studio(app: FastAPI) -> None:
+    settings: Settings = app.state.settings
 
     @app.post("/v1/session", tags=["service"], operation_id="sign_in", status_code=204)
     def sign_in(key: ApiKey, request: Request, response: Response) -> None:

@@ -217,12 +217,8 @@ def train_stage(
     recipe = to_json(preset.recipe(stage))
     if processes.leads:
         sweep(folder / "artifact")
-    begin = part = None
-    new: list[str] = []
-    if start is not None:
-        part = open_bundle(start).part(one.part)
-        begin = load_artifact(part, read_config(part)["kind"])
-        new = _added(stage, preset, begin, part)
+    begin, part, new = _begin(stage, preset, start)
+    if begin is not None:
         recipe["from"] = begin.hash
     _check_run(folder, recipe, preset.recipe(stage).task)
     recorded = folder / "recipe.json"
@@ -230,24 +226,16 @@ def train_stage(
         if processes.leads and not recorded.exists() and newest_checkpoint(folder) is not None:
             write_atomic(recorded, json.dumps(recipe, indent=1))
         return folder / "artifact"
-    if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
-        raise ArtifactError(
-            f"{folder / 'artifact'} holds a model but {folder} no checkpoint to go on from; training would replace it: "
-            "name another --runs folder, or move it away"
-        )
+    _check_not_replaced(folder)
     if processes.many:
         processes.check_same(
             {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
         )
     with processes.leader_first():  # which makes caches
         task, loop = build_task(stage, preset, data, runs, part)
-    described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
-    info: dict[str, Any] = {"data": described, "recipe": recipe}
-    if begin is not None:
-        if isinstance(task, LmTask | StormTask):
-            check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
-        info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
-        info["from"]["hash"] = begin.hash
+    info = _facts(stage, data, recipe, begin)
+    if begin is not None and isinstance(task, LmTask | StormTask):
+        check_encoders(stage, begin.info.get("encoders", {}), task.store.encoders)
     folder.mkdir(parents=True, exist_ok=True)
     if processes.leads:
         write_atomic(recorded, json.dumps(recipe, indent=1))
@@ -291,6 +279,37 @@ def _check_start(stage: str, start: str | None) -> None:
         raise ValueError(
             f"{stage} is an encoder: with other weights its tokens would mean other things; --from is for "
             f"{', '.join((*MODELS, *sides))}"
+        )
+
+
+def _begin(stage: str, preset: Preset, start: str | None) -> tuple[Artifact | None, Path | None, list[str]]:
+    """The model that a run begins with, its folder, and names of parts that it lacks; none of them without a bundle.
+
+    Raises: as `_added`.
+    """
+    if start is None:
+        return None, None, []
+    part = open_bundle(start).part(TRAINABLES[stage].part)
+    begin = load_artifact(part, read_config(part)["kind"])
+    return begin, part, _added(stage, preset, begin, part)
+
+
+def _facts(stage: str, data: Path, recipe: dict[str, Any], begin: Artifact | None) -> dict[str, Any]:
+    """What an artifact is to say of its training."""
+    described = describe_melodies(data) if stage == MELODY.name else describe_data(data)
+    info: dict[str, Any] = {"data": described, "recipe": recipe}
+    if begin is not None:
+        info["from"] = {key: begin.info[key] for key in ("step", "seconds", "train_hours", "from") if key in begin.info}
+        info["from"]["hash"] = begin.hash
+    return info
+
+
+def _check_not_replaced(folder: Path) -> None:
+    """Raises: ArtifactError if the folder has a model that training would replace."""
+    if (folder / "artifact").exists() and newest_checkpoint(folder) is None:
+        raise ArtifactError(
+            f"{folder / 'artifact'} holds a model but {folder} no checkpoint to go on from; training would replace it: "
+            "name another --runs folder, or move it away"
         )
 
 
@@ -473,19 +492,13 @@ def train_all(
     def left() -> float | None:
         return None if deadline is None else max(0.0, (deadline - time.monotonic()) / 60)
 
-    def make_tokens() -> None:
-        own = device if means.processes.device is None else str(means.processes.device)
-        encoders = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
-        tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=own)
-        longest = preset.max_seconds_per_track
-        tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=own)
-
     processes = means.processes
+    own = device if processes.device is None else str(processes.device)
     for stage in STAGES:
         if stage == "mulan" and not finished(runs, stage, preset.mulan.train.steps):
             processes.by_leader(lambda: label(data, say, preset.label_windows_per_track))
         if stage == "semantic":
-            processes.by_leader(make_tokens)
+            processes.by_leader(lambda: _make_tokens(preset, data, runs, melody, own))
         if stage == "fine" and not num_fine_levels(fitted(preset, runs)):
             continue
         artifact = train_stage(
@@ -507,6 +520,14 @@ def train_all(
         if processes.leads:
             make_bundle(runs, runs / "bundle", name)
     return open_bundle(runs / "bundle")
+
+
+def _make_tokens(preset: Preset, data: Path, runs: Path, melody: Sequence[str], device: str) -> None:
+    """Tokens of all streams of `train all`; melody: its stream, if there is one."""
+    encoders = [*(name for name in STREAMS if name != ACOUSTIC.name), *melody]
+    tokenize(data, runs, streams=encoders, speeds=preset.speeds, device=device)
+    longest = preset.max_seconds_per_track
+    tokenize(data, runs, streams=(ACOUSTIC.name,), max_seconds_per_track=longest, device=device)
 
 
 def make_bundle(

@@ -184,22 +184,33 @@ def render_corpus(
         )
         records = _finished(job)
         there = set(records)
-        _render_until(hours * 3600, job, records, jobs, progress)
-        kept = _enough(records, hours * 3600)
         skipped = known.skipped + finished.skipped
-        tracks = _save(out, kept, skipped)
-        _drop_others(out, {track.id for track in tracks})
-        write_captions(out)
-    seconds = sum(track.seconds for track in tracks)
+        tracks = _rendered(hours * 3600, job, records, jobs, progress, skipped)
     made = [record["seconds"] for number, record in records.items() if number not in there and "id" in record]
     return RenderReport(
         out=out,
         num_tracks=len(tracks),
         num_rendered=len(made),
-        hours=seconds / 3600,
+        hours=sum(track.seconds for track in tracks) / 3600,
         times_real_time=sum(made) / max(1e-3, time.monotonic() - started_s),
         skipped_sources=len(skipped),
     )
+
+
+def _rendered(
+    seconds: float,
+    job: RenderJob,
+    records: dict[int, dict[str, Any]],
+    jobs: int,
+    progress: bool,
+    skipped: Sequence[tuple[str, str]],
+) -> list[Track]:
+    """Renders what `records` lack of the seconds; the corpus then holds the tracks that are returned, and no other."""
+    _render_until(seconds, job, records, jobs, progress)
+    tracks = _save(job.out, _enough(records, seconds), skipped)
+    _drop_others(job.out, {track.id for track in tracks})
+    write_captions(job.out)
+    return tracks
 
 
 def make_piece(number: int, job: RenderJob) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from musiclm.core.unicode import name_text
 from musiclm.data.corpus.assemble import assemble
 from musiclm.data.corpus.fetch import Unreachable, is_url, list_shard, on_this_machine, shard_items, url_items
 from musiclm.data.corpus.ingest import FORMAT_VERSION, Silent, ingest
-from musiclm.data.corpus.manifest import RENDERED, CorpusError, load_manifest, save_manifest
+from musiclm.data.corpus.manifest import RENDERED, CorpusError, Track, load_manifest, save_manifest
 from musiclm.data.corpus.sources import (
     DEBIAN_GAMES,
     SHARD,
@@ -103,24 +103,7 @@ def build_corpus(
 
         items = _open_shards(items, journal, engine_for)
         todo = [item for item in items if item.use == "music" and not journal.has(item)]
-        done = set(items).difference(todo)
-        hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
-        saved_s = time.monotonic()
-        # closed with the block: an error or Ctrl-C in it ends the processes too
-        with (
-            _progress(progress) as bar,
-            closing(_decode_all(todo, out / "audio", cache, engine_for(len(todo)))) as decoded,
-        ):
-            task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
-            for item, record in decoded:
-                journal.add(item, record)
-                hours += record.get("seconds", 0.0) / 3600
-                bar.update(task, advance=1, hours=hours)
-                # Rewriting takes longer as the corpus grows; it never takes more than a tenth of the time.
-                if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
-                    began_s = time.monotonic()
-                    save_manifest(out, *assemble(items, journal.records, final=False))
-                    saved_s = time.monotonic() + 10 * (time.monotonic() - began_s)
+        _decode_into(journal, items, todo, out, cache, engine_for, progress)
         tracks, skipped = assemble(items, journal.records, final=True)
         save_manifest(out, tracks, skipped)
     if not tracks:
@@ -128,17 +111,51 @@ def build_corpus(
             f"; the first of {len(skipped)} reasons: {skipped[0]['origin']}: {skipped[0]['reason']}" if skipped else ""
         )
         raise CorpusError(f"{', '.join(sources)}: no usable audio{reasons}")
+    return _report(out, tracks, len(skipped), len(todo), time.monotonic() - started_s)
+
+
+def _decode_into(
+    journal: "Journal",
+    items: list[Item],
+    todo: list[Item],
+    out: Path,
+    cache: Path,
+    engine_for: Callable[[int], Engine],
+    progress: bool,
+) -> None:
+    """Decodes what is to do, with a line in the journal for each, and now and then the manifest of what is there."""
+    done = set(items).difference(todo)
+    hours = sum(journal.records.get(item.key, {}).get("seconds", 0.0) for item in done) / 3600
+    saved_s = time.monotonic()
+    # closed with the block: an error or Ctrl-C in it ends the processes too
+    with (
+        _progress(progress) as bar,
+        closing(_decode_all(todo, out / "audio", cache, engine_for(len(todo)))) as decoded,
+    ):
+        task = bar.add_task("decoding", total=len(items), completed=len(done), hours=hours)
+        for item, record in decoded:
+            journal.add(item, record)
+            hours += record.get("seconds", 0.0) / 3600
+            bar.update(task, advance=1, hours=hours)
+            # Rewriting takes longer as the corpus grows; it never takes more than a tenth of the time.
+            if time.monotonic() - saved_s > _MANIFEST_EVERY_S:
+                began_s = time.monotonic()
+                save_manifest(out, *assemble(items, journal.records, final=False))
+                saved_s = time.monotonic() + 10 * (time.monotonic() - began_s)
+
+
+def _report(out: Path, tracks: list[Track], num_skipped: int, num_decoded: int, elapsed_s: float) -> BuildReport:
     hours_by_split: dict[str, float] = {}
     for track in tracks:
         hours_by_split[track.split] = hours_by_split.get(track.split, 0.0) + track.seconds / 3600
     return BuildReport(
         out=out,
         num_tracks=len(tracks),
-        num_skipped=len(skipped),
-        num_decoded=len(todo),
+        num_skipped=num_skipped,
+        num_decoded=num_decoded,
         hours=sum(hours_by_split.values()),
         hours_by_split=hours_by_split,
-        elapsed_s=time.monotonic() - started_s,
+        elapsed_s=elapsed_s,
     )
 
 
