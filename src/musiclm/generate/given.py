@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +18,27 @@ from torch import Tensor
 
 from musiclm.core.artifact import ArtifactError, file_hash
 from musiclm.core.audio import SAMPLE_RATE_HZ, AudioError, probe, read_blocks, resample
-from musiclm.core.streams import TokenSpec
+from musiclm.core.streams import MULAN, TokenSpec
 from musiclm.generate.checks import MIN_DURATION_S
 from musiclm.generate.melody import Melody
+from musiclm.generate.music import Music
 from musiclm.generate.splice import Blocks
 from musiclm.generate.steer import Steer
-from musiclm.generate.take import Condition, Parent, Take, check_codec, check_current, check_fit
+from musiclm.generate.take import (
+    SUFFIX,
+    Condition,
+    Parent,
+    Take,
+    check_codec,
+    check_current,
+    check_fit,
+    load_take,
+    sound_of,
+)
 from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
+
+if TYPE_CHECKING:
+    from musiclm.generate.session import MusicLM
 
 MIRROR_S = 0.25  # of sound mirrored at the joint, so that the last codes do not tell of an end
 
@@ -54,6 +69,50 @@ class Windows:
         """The joint, and the length of the context before it."""
         joint = num_samples // self.unit * self.unit
         return joint, min(joint, self.longest)
+
+
+def given_of(model: "MusicLM", source: str | Path | Music) -> Given:
+    """What music goes on from; see `MusicLM.given`."""
+    windows = _windows(model)
+    if isinstance(source, Music):
+        if len(source) != 1:
+            raise ValueError(f"music of {len(source)} items can't be gone on from; take one of them, as in music[0]")
+        audio = source.audio[0]
+        return _of_any_take(model, source.takes[0], "", lambda: iter([audio]), windows)
+    path = Path(source)
+    if path.suffix != SUFFIX:
+        return of_audio(path, windows, model.soundstream, model.tokenizer, model.mulan)
+    take = load_take(path)
+    return _of_any_take(model, take, path.name, lambda: sound_of(take, model.soundstream, path.parent), windows)
+
+
+def _windows(model: "MusicLM") -> Windows:
+    unit = model.pace.unit * model.soundstream.samples_per_frame
+    layout = model.semantic.layout
+    window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
+    return Windows(unit, round(window_s * model.sample_rate_hz) // unit * unit)
+
+
+def _of_any_take(model: "MusicLM", take: Take, name: str, sound: Callable[[], Blocks], windows: Windows) -> Given:
+    """Of a take with what it follows: its prompt, conditions and melody at its end. name: of its file, or ""."""
+    about, end, rvq = take.about, take.about.sound_samples, model.mulan.rvq
+    if take.reaches(model.soundstream.samples_per_frame):
+        mulan_spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
+        semantic_spec = model.semantic.layout.target_spec
+        own = of_take(take, name, sound, windows, model.soundstream, semantic_spec, mulan_spec, model.encoders)
+    else:  # an edited recording: its take has codes around the edit only
+        check_encoders(take, model.encoders)
+        parent = Parent(kind="take", hash=take.id, name=name)
+        own = of_sound(sound, parent, windows, model.soundstream, model.tokenizer, model.mulan)
+    last_frame = model.semantic_frames(end - about.codes_start_samples) - 1
+    mulan, melody = model.schedule_of(take).at(last_frame).mulan, model.melody_of_take(take)
+    if melody is not None:
+        melody = melody.after(own.parent.joint_samples, model.sample_rate_hz)
+    own = replace(own, mulan=mulan, melody=melody)
+    if about.story is None:
+        return replace(own, prompt=about.prompt, condition=about.condition, steer=about.config.steer)
+    last = about.story.at((end - 1 - about.story_start_samples) / about.sample_rate_hz)
+    return replace(own, prompt=last.prompt, condition="text", steer=last.set_in(about.config.steer))
 
 
 @torch.inference_mode()

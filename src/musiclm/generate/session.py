@@ -21,11 +21,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.core.artifact import ArtifactError, codes_hash, file_hash, read_config
-from musiclm.core.audio import probe, read_blocks
+from musiclm.core.artifact import ArtifactError, codes_hash, read_config
 from musiclm.core.bundle import Bundle, open_bundle
 from musiclm.core.config import from_json, to_json
-from musiclm.core.streams import MULAN, Pace, TokenSpec
+from musiclm.core.streams import Pace
 from musiclm.core.threads import num_threads, threads_for
 from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
@@ -33,17 +32,16 @@ from musiclm.generate.acoustic import Progress as StageProgress
 from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
-from musiclm.generate.given import Given, Windows, check_encoders, of_audio, of_sound, of_take
+from musiclm.generate.given import Given, check_encoders, given_of
 from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.melody import Melody, melody_of
 from musiclm.generate.music import Music
 from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
-from musiclm.generate.source import Source
-from musiclm.generate.splice import Blocks
+from musiclm.generate.source import Source, source_of
 from musiclm.generate.steer import CodeTraits, Steer, Steering
 from musiclm.generate.storm import StormAcoustic, StormSampling
 from musiclm.generate.story import Story, clock
-from musiclm.generate.take import SUFFIX, About, Parent, Take, assembled, check_codec, decoded, load_take, sound_of
+from musiclm.generate.take import About, Take, assembled, decoded, load_take, sound_of
 from musiclm.models.encoders import (
     Codec,
     JointEmbedding,
@@ -255,7 +253,7 @@ class MusicLM:
             config=config,
             bundle=self.bundle.name,
             bundle_hash=self.bundle.hash,
-            encoders=self._encoders,
+            encoders=self.encoders,
             parent=None if given is None else given.parent,
             new_only=new_only,
             story=story,
@@ -266,30 +264,31 @@ class MusicLM:
         return from_json(About, to_json(about))  # as it is when it was written and read
 
     @cached_property
-    def _encoders(self) -> dict[str, str]:
+    def encoders(self) -> dict[str, str]:
+        """By part, the hash of the codes that its encoders give."""
         semantic = codes_hash(read_config(self.bundle.part("w2vbert")))
         return {"soundstream": self.soundstream.codes_hash, "w2vbert": semantic, "mulan": self.mulan.codes_hash}
 
     @cached_property
-    def _tokenizer(self) -> SemanticEncoder:
+    def tokenizer(self) -> SemanticEncoder:
         tokenizer: SemanticEncoder = load_semantic(self.bundle.part("w2vbert")).to(self.device)
         return tokenizer
 
     @cached_property
-    def _pace(self) -> Pace:
+    def pace(self) -> Pace:
         """How the frames of both streams lie beside each other."""
         return Pace.of(self.soundstream.spec, self.semantic.layout.target_spec)
 
     @cached_property
     def clock(self) -> Clock:
         """How seconds become semantic frames."""
-        rate, pace = self.semantic.layout.target_spec.frame_rate_hz or 0.0, self._pace
+        rate, pace = self.semantic.layout.target_spec.frame_rate_hz or 0.0, self.pace
         per_unit = pace.semantic if pace.shared else 1
         return Clock(unit_hz=rate / per_unit, per_unit=per_unit)
 
-    def _semantic_frames(self, num_samples: int) -> int:
+    def semantic_frames(self, num_samples: int) -> int:
         """The fewest that cover so many samples."""
-        return self._pace.semantic_frames(math.ceil(num_samples / self.soundstream.samples_per_frame))
+        return self.pace.semantic_frames(math.ceil(num_samples / self.soundstream.samples_per_frame))
 
     def given(self, source: str | Path | Music) -> Given:
         """What music goes on from: any sound file, a file of a take (`.take`) or music just made, one item of it.
@@ -298,44 +297,7 @@ class MusicLM:
         shorter than 0.5 s; ArtifactError for a take that is damaged or of other encoders; ValueError for music of
         several items.
         """
-        unit = self._pace.unit * self.soundstream.samples_per_frame
-        layout = self.semantic.layout
-        window_s = layout.crop_frames() / (layout.target_spec.frame_rate_hz or 1.0)
-        windows = Windows(unit, round(window_s * self.sample_rate_hz) // unit * unit)
-        if not isinstance(source, Music) and Path(source).suffix != SUFFIX:
-            return of_audio(source, windows, self.soundstream, self._tokenizer, self.mulan)
-        rvq = self.mulan.rvq
-        mulan_spec = TokenSpec(name=MULAN.name, codebook_size=rvq.codebook_size, levels=rvq.levels, frame_rate_hz=None)
-        rest = (windows, self.soundstream, layout.target_spec, mulan_spec, self._encoders)
-
-        def of(take: Take, name: str, sound: Callable[[], Blocks]) -> Given:
-            about, end = take.about, take.about.sound_samples
-            if take.reaches(self.soundstream.samples_per_frame):
-                own = of_take(take, name, sound, *rest)
-            else:  # an edited recording: its take has codes around the edit only
-                check_encoders(take, self._encoders)
-                parent = Parent(kind="take", hash=take.id, name=name)
-                own = of_sound(sound, parent, windows, self.soundstream, self._tokenizer, self.mulan)
-            last_frame = self._semantic_frames(end - about.codes_start_samples) - 1
-            mulan, melody = self.schedule_of(take).at(last_frame).mulan, self.melody_of_take(take)
-            if melody is not None:
-                melody = melody.after(own.parent.joint_samples, self.sample_rate_hz)
-            own = replace(own, mulan=mulan, melody=melody)
-            if about.story is None:
-                return replace(own, prompt=about.prompt, condition=about.condition, steer=about.config.steer)
-            last = about.story.at((end - 1 - about.story_start_samples) / about.sample_rate_hz)
-            return replace(own, prompt=last.prompt, condition="text", steer=last.set_in(about.config.steer))
-
-        if isinstance(source, Music):
-            if len(source) != 1:
-                raise ValueError(
-                    f"music of {len(source)} items can't be gone on from; take one of them, as in music[0]"
-                )
-            audio = source.audio[0]
-            return of(source.takes[0], "", lambda: iter([audio]))
-        path = Path(source)
-        take = load_take(path)
-        return of(take, path.name, lambda: sound_of(take, self.soundstream, path.parent))
+        return given_of(self, source)
 
     def _context_frames(self, about: About) -> int:
         """Semantic ones."""
@@ -431,7 +393,7 @@ class MusicLM:
         melody = _followed(melody, given)
         about = self.about(prompt, duration_s, seed, config, given, new_only, melody)
         config = about.config
-        num_frames = self._semantic_frames(about.context_samples + about.num_samples)
+        num_frames = self.semantic_frames(about.context_samples + about.num_samples)
         schedule = self._conditions(prompt, about, given, num_frames)
         decoder = self.acoustic_decoder(config)
         before = None if given is None else _known_acoustic(given, decoder, config)
@@ -612,39 +574,7 @@ class MusicLM:
         Raises: AudioError for a file that is no sound; ArtifactError for a take that is damaged or of other encoders;
         ValueError for music of several items.
         """
-        if not self._pace.shared:
-            raise ValueError(
-                f"the bundle {self.bundle.name} can't edit: frames of its streams hardly ever begin together"
-            )
-        unit = self._pace.unit * self.soundstream.samples_per_frame
-        rest = (unit, self.soundstream, self.semantic.layout.target_spec)
-        if isinstance(source, Music):
-            if len(source) != 1:
-                raise ValueError(f"music of {len(source)} items can't be edited; take one of them, as in music[0]")
-            take, audio = source.takes[0], source.audio[0]
-            parent = Parent(kind="take", hash=take.id, name="")
-            return Source(parent, len(audio), lambda: iter([audio]), take, *rest, lambda: (self._tokenizer, self.mulan))
-        path = Path(source)
-        if path.suffix == SUFFIX:
-            take = load_take(path)
-            check_encoders(take, self._encoders)
-            check_codec(take, self.soundstream)
-            parent = Parent(kind="take", hash=take.id, name=path.name)
-
-            def rendered() -> Blocks:
-                return sound_of(take, self.soundstream, path.parent)
-
-            samples = take.about.sound_samples
-            return Source(parent, samples, rendered, take, *rest, lambda: (self._tokenizer, self.mulan))
-
-        probe(path)
-
-        def recorded() -> Blocks:
-            return (block[0] for block in read_blocks(path, sample_rate_hz=self.sample_rate_hz))
-
-        parent = Parent(kind="audio", hash=file_hash(path), name=path.name)
-        samples = sum(len(block) for block in recorded())
-        return Source(parent, samples, recorded, None, *rest, lambda: (self._tokenizer, self.mulan))
+        return source_of(self, source)
 
     def repaint(
         self,

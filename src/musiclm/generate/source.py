@@ -6,18 +6,25 @@ elsewhere the encoders make them of the sound.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from musiclm.core.audio import SAMPLE_RATE_HZ, resample
+from musiclm.core.artifact import file_hash
+from musiclm.core.audio import SAMPLE_RATE_HZ, probe, read_blocks, resample
 from musiclm.core.streams import TokenSpec
-from musiclm.generate.given import MIRROR_S, frames_of
+from musiclm.generate.given import MIRROR_S, check_encoders, frames_of
+from musiclm.generate.music import Music
 from musiclm.generate.splice import Blocks, Tape, skipping
-from musiclm.generate.take import Condition, Parent, Take
+from musiclm.generate.take import SUFFIX, Condition, Parent, Take, check_codec, load_take, sound_of
 from musiclm.models.encoders import Codec, JointEmbedding, SemanticEncoder
+
+if TYPE_CHECKING:
+    from musiclm.generate.session import MusicLM
 
 PIECE_S = 10.0  # that the codec encodes at a time
 
@@ -114,3 +121,42 @@ class Source:
         """Semantic and acoustic frames of so many units."""
         rate = self.codec.sample_rate_hz
         return frames_of(units * self.unit, self.semantic, rate), frames_of(units * self.unit, self.codec.spec, rate)
+
+
+def source_of(model: "MusicLM", source: str | Path | Music) -> Source:
+    """Music to be edited; see `MusicLM.source`."""
+    if not model.pace.shared:
+        raise ValueError(f"the bundle {model.bundle.name} can't edit: frames of its streams hardly ever begin together")
+
+    def made(parent: Parent, num_samples: int, sound: Callable[[], Blocks], take: Take | None) -> Source:
+        unit, semantic = model.pace.unit * model.soundstream.samples_per_frame, model.semantic.layout.target_spec
+        return Source(
+            parent,
+            num_samples,
+            sound,
+            take,
+            unit,
+            model.soundstream,
+            semantic,
+            lambda: (model.tokenizer, model.mulan),
+        )
+
+    if isinstance(source, Music):
+        if len(source) != 1:
+            raise ValueError(f"music of {len(source)} items can't be edited; take one of them, as in music[0]")
+        take, audio = source.takes[0], source.audio[0]
+        return made(Parent(kind="take", hash=take.id, name=""), len(audio), lambda: iter([audio]), take)
+    path = Path(source)
+    if path.suffix == SUFFIX:
+        take = load_take(path)
+        check_encoders(take, model.encoders)
+        check_codec(take, model.soundstream)
+        parent = Parent(kind="take", hash=take.id, name=path.name)
+        return made(parent, take.about.sound_samples, lambda: sound_of(take, model.soundstream, path.parent), take)
+    probe(path)
+
+    def recorded() -> Blocks:
+        return (block[0] for block in read_blocks(path, sample_rate_hz=model.sample_rate_hz))
+
+    parent = Parent(kind="audio", hash=file_hash(path), name=path.name)
+    return made(parent, sum(len(block) for block in recorded()), recorded, None)
