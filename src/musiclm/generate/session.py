@@ -29,9 +29,10 @@ from musiclm.core.threads import num_threads, threads_for
 from musiclm.generate import edit
 from musiclm.generate.acoustic import AcousticDecoder, SemanticSource
 from musiclm.generate.acoustic import Progress as StageProgress
-from musiclm.generate.autoregressive import ArAcoustic, stream_semantic
+from musiclm.generate.autoregressive import stream_semantic
 from musiclm.generate.checks import check_device, check_prompt, check_seed
 from musiclm.generate.config import Acoustic, GenerateConfig, item_generator
+from musiclm.generate.decoders import Decoders
 from musiclm.generate.given import Given, check_encoders, given_of
 from musiclm.generate.live import DRAW_S, Live
 from musiclm.generate.melody import Melody, melody_of
@@ -39,7 +40,7 @@ from musiclm.generate.music import Music
 from musiclm.generate.schedule import Clock, Schedule, of_codes, of_story
 from musiclm.generate.source import Source, source_of
 from musiclm.generate.steer import CodeTraits, Steer, Steering
-from musiclm.generate.storm import StormAcoustic, StormSampling
+from musiclm.generate.storm import StormSampling
 from musiclm.generate.story import Story, clock
 from musiclm.generate.take import About, Take, assembled, decoded, load_take, sound_of
 from musiclm.models.encoders import (
@@ -54,8 +55,6 @@ from musiclm.models.encoders import (
 from musiclm.models.lm.frames import LeanLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
-from musiclm.models.storm.frames import FrameDrawer
-from musiclm.models.storm.model import SoundStorm
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -77,10 +76,7 @@ class MusicLM:
         self.soundstream: Codec = soundstream.to(self.device).eval()
         self.mulan: JointEmbedding = mulan.to(self.device).eval()
         self.semantic = semantic.to(self.device).eval()
-        self._storm: SoundStorm | None = None
-        self._drawer: FrameDrawer | None = None
-        self._coarse: TokenLM | None = None
-        self._fine: TokenLM | None = None
+        self._decoders = Decoders(bundle, self.device, self.soundstream.spec.levels)
 
     @classmethod
     def from_pretrained(cls, model: str | Path = "base", device: str = "cpu") -> "MusicLM":
@@ -160,24 +156,7 @@ class MusicLM:
         """SoundStorm, or the coarse stage and, if its levels are to be decoded, the fine one; loaded when first asked
         for.
         """
-        if config.acoustic == "storm":
-            if self._storm is None:
-                self._storm = SoundStorm.from_artifact(self.bundle.part("storm")).to(self.device).eval()
-                self._drawer = FrameDrawer(self._storm) if self._storm.config.series else None
-            return StormAcoustic(self._storm, config.storm, self._drawer)
-        if "coarse" not in self.bundle.parts:
-            raise ArtifactError(
-                f"the bundle {self.bundle.name} has no coarse and fine stages, which the decoder ar needs; leave the "
-                "decoder out, or train them: musiclm train coarse, musiclm train fine"
-            )
-        if self._coarse is None:
-            self._coarse = TokenLM.from_artifact(self.bundle.part("coarse")).to(self.device).eval()
-        num_levels = config.levels or self.soundstream.spec.levels
-        if num_levels <= self._coarse.layout.target_spec.levels:
-            return ArAcoustic(self._coarse, None, config.coarse)  # no finer level becomes sound
-        if self._fine is None:
-            self._fine = TokenLM.from_artifact(self.bundle.part("fine")).to(self.device).eval()
-        return ArAcoustic(self._coarse, self._fine, config.coarse, config.fine)
+        return self._decoders.of(config)
 
     def with_temperatures(
         self,
@@ -191,21 +170,7 @@ class MusicLM:
         Raises: ValueError for the temperature of a stage that does not run: one of the other decoder, or the fine stage
         where none of its levels becomes sound.
         """
-        for stage, temperature in (("coarse", coarse), ("fine", fine), ("storm", storm)):
-            if temperature is None:
-                continue
-            decoder = self.acoustic_decoder(config)
-            if (stage == "storm") != isinstance(decoder, StormAcoustic):
-                raise ValueError(
-                    f"the {stage} temperature does nothing here: the acoustic decoder is {config.acoustic}"
-                )
-            if stage == "fine" and isinstance(decoder, ArAcoustic) and decoder.fine is None:
-                raise ValueError(
-                    f"the fine temperature does nothing here: {config.levels} levels become sound, all of the coarse "
-                    "stage"
-                )
-            config = replace(config, **{stage: replace(getattr(config, stage), temperature=temperature)})
-        return config
+        return self._decoders.with_temperatures(config, coarse, fine, storm)
 
     @torch.inference_mode()
     def text_codes(self, prompt: str) -> Int[Tensor, "1 q 1"]:
