@@ -265,8 +265,8 @@ MUTATIONS = (
     ),
     Mutation(
         "containers.py",
-        "counts[-1] += told is None",
-        "counts[-1] += 1",
+        "rows[-1].num += count_at is None",
+        "rows[-1].num += 1",
         ("core/test_containers.py",),
         "the frame that tells an MP3's length counts as music",
     ),

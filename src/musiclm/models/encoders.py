@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class StreamEncoder(Protocol):
+class CodecEncoderStream(Protocol):
     """Audio in pieces to codes: together those of the whole."""
 
     num_samples: int  # that came so far
@@ -50,7 +50,7 @@ class StreamEncoder(Protocol):
 
 
 @runtime_checkable
-class StreamDecoder(Protocol):
+class CodecDecoderStream(Protocol):
     """Codes in pieces to audio: together that of the whole."""
 
     def push(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]: ...
@@ -73,8 +73,8 @@ class Codec(Encoder, Protocol):
     def codebooks(self) -> Float[Tensor, "q v c"]: ...
     def encode(self, audio: Float[Tensor, "b 1 s"], levels: int | None = None) -> Int[Tensor, "b q t"]: ...
     def decode(self, codes: Int[Tensor, "b q t"]) -> Float[Tensor, "b 1 s"]: ...
-    def encoder_stream(self, levels: int | None = None) -> StreamEncoder: ...
-    def decoder_stream(self) -> StreamDecoder: ...
+    def encoder_stream(self, levels: int | None = None) -> CodecEncoderStream: ...
+    def decoder_stream(self) -> CodecDecoderStream: ...
 
 
 @runtime_checkable

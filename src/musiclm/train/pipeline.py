@@ -228,9 +228,8 @@ def train_stage(
         return folder / "artifact"
     _check_not_replaced(folder)
     if processes.many:
-        processes.check_same(
-            {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
-        )
+        same = {"code": digest_of_code(), "settings": json.dumps(recipe), "data": digest_of_data(data, runs)}
+        processes.check_same(same)
     with processes.leader_first():  # which makes caches
         task, loop = build_task(stage, preset, data, runs, part)
     info = _facts(stage, data, recipe, begin)

@@ -182,35 +182,32 @@ def render_corpus(
             bands_share=bands,
             kits=tuple(find_kits(drum_kit_folders)),
         )
-        records = _finished(job)
-        there = set(records)
         skipped = known.skipped + finished.skipped
-        tracks = _rendered(hours * 3600, job, records, jobs, progress, skipped)
-    made = [record["seconds"] for number, record in records.items() if number not in there and "id" in record]
+        tracks, made_s = _rendered(hours * 3600, job, jobs, progress, skipped)
     return RenderReport(
         out=out,
         num_tracks=len(tracks),
-        num_rendered=len(made),
+        num_rendered=len(made_s),
         hours=sum(track.seconds for track in tracks) / 3600,
-        times_real_time=sum(made) / max(1e-3, time.monotonic() - started_s),
+        times_real_time=sum(made_s) / max(1e-3, time.monotonic() - started_s),
         skipped_sources=len(skipped),
     )
 
 
 def _rendered(
-    seconds: float,
-    job: RenderJob,
-    records: dict[int, dict[str, Any]],
-    jobs: int,
-    progress: bool,
-    skipped: Sequence[tuple[str, str]],
-) -> list[Track]:
-    """Renders what `records` lack of the seconds; the corpus then holds the tracks that are returned, and no other."""
+    seconds: float, job: RenderJob, jobs: int, progress: bool, skipped: Sequence[tuple[str, str]]
+) -> tuple[list[Track], list[float]]:
+    """Renders what is missing of so many seconds; the corpus then holds the tracks that are returned, and no other.
+
+    Returns: the tracks, and the seconds of each piece that was rendered now.
+    """
+    records = _finished(job)
+    there = set(records)
     _render_until(seconds, job, records, jobs, progress)
     tracks = _save(job.out, _enough(records, seconds), skipped)
     _drop_others(job.out, {track.id for track in tracks})
     write_captions(job.out)
-    return tracks
+    return tracks, [record["seconds"] for number, record in records.items() if number not in there and "id" in record]
 
 
 def make_piece(number: int, job: RenderJob) -> dict[str, Any]:
