@@ -49,3 +49,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from tests.mock import mock_bundle
 
     return mock_bundle(Path(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="session")
+def unsteered(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One whose tokens tell neither onsets nor pitches, so that it can't be steered or follow a melody; read only."""
+    from tests.mock import mock_bundle
+
+    return mock_bundle(Path(tmp_path_factory.mktemp("unsteered")), cues=False)

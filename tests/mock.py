@@ -36,11 +36,12 @@ SPECS = (
 )
 
 
-def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False) -> Bundle:
+def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False, cues: bool = True) -> Bundle:
     """Random weights, but every part is real; two prompts give different tokens because nothing is zero.
 
     harmony: as the preset `base` has it: semantic frames of four codes, read whole, and a codec of bands whose codes
-    hold. melody: with a melody encoder, and a semantic stage that reads its codes.
+    hold. melody: with a melody encoder, and a semantic stage that reads its codes. cues: semantic tokens tell onsets
+    and pitches, so that music can be steered.
     """
     torch.manual_seed(0)
     work = folder / "parts"
@@ -106,7 +107,7 @@ def mock_bundle(folder: Path, harmony: bool = False, melody: bool = False) -> Bu
         ),
         layer=1,
         num_clusters=16,
-        num_cues=NUM_CUES,
+        num_cues=NUM_CUES if cues else 0,
         harmony=harmony,
     )
     semantic = SemanticTokenizer(tokenizer_config)

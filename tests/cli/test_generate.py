@@ -89,14 +89,14 @@ def test_music_follows_a_file(follows: Path, hum: Path, tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_followed_is_refused_before_anything_is_written(
-    follows: Path, bundle: Bundle, hum: Path, tmp_path: Path
+    follows: Path, unsteered: Bundle, hum: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text.mid").write_text("no MIDI")
     out = tmp_path / "out.wav"
     for melody, model, message in (
         (tmp_path / "none.wav", follows, "none.wav"),
         (tmp_path / "text.mid", follows, "no MIDI file"),
-        (hum, bundle.folder, "the bundle mock can't follow a melody"),
+        (hum, unsteered.folder, "the bundle mock can't follow a melody"),
     ):
         result = run("music", "--melody", melody, "--model", model, "-o", out)
         assert isinstance(result.exception, ValueError) and message in str(result.exception)

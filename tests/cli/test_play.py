@@ -107,7 +107,7 @@ def test_a_device_that_goes_away_ends_it_with_a_line(
 def test_music_begins_with_a_melody(
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
-    bundle: Bundle,
+    unsteered: Bundle,
     typist: int,
     tmp_path: Path,
 ) -> None:
@@ -121,7 +121,7 @@ def test_music_begins_with_a_melody(
     assert len(told.out) == len(plain) and told.out != plain and b"hum.wav: 1.0 s of it" in told.err
     for melody, model, message in (
         (tmp_path / "none.mid", follows, b"none.mid: no such file"),
-        (tmp_path / "hum.wav", bundle.folder, b"the bundle mock can't follow a melody"),
+        (tmp_path / "hum.wav", unsteered.folder, b"the bundle mock can't follow a melody"),
     ):
         assert run(monkeypatch, *line, model, "--melody", melody) == 1
         assert message in capfdbinary.readouterr().err

@@ -96,7 +96,7 @@ def test_a_recording_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         ("continue tone.wav --tempo 1000", 2, "between 30 and 300"),
         ("continue tone.wav --melody none.mid", 1, "none.mid: no such file"),
         ("continue tone.wav --melody words.txt", 1, "words.txt"),
-        ("continue tone.wav --melody tone.wav -o tone-2.wav", 1, "the bundle mock can't follow a melody"),
+        ("continue tone.wav --melody silence.wav -o tone-2.wav", 1, "is silent; there is no melody to follow"),
         ("continue", 2, "Missing argument"),
         ("continue tone.wav --model no-such", 1, "no model 'no-such'"),
     ],
@@ -105,6 +105,7 @@ def test_each_mistake_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path, line: str, code: int, message: str
 ) -> None:
     soundfile.write("tone.wav", np.zeros(24000) + 0.1, 24000)
+    soundfile.write("silence.wav", np.zeros(24000), 24000)
     for name in ("words.take", "words.txt"):
         Path(name).write_text("no sound at all")
     before = sorted(Path().iterdir())

@@ -18,12 +18,14 @@ from musiclm.core.artifact import ArtifactError
 from musiclm.core.audio import AudioError
 from musiclm.core.bundle import Bundle
 from musiclm.core.config import to_json
+from musiclm.core.streams import MELODY
 from musiclm.generate import edit
 from musiclm.generate.autoregressive import decode, log_likelihood, stream_semantic
 from musiclm.generate.config import item_generator
 from musiclm.generate.melody import check_melody_file, highest_line, melody_sound
 from musiclm.generate.music import Music
 from musiclm.generate.session import MusicLM
+from musiclm.generate.steer import fit_of_pitches
 from musiclm.generate.story import Story
 from musiclm.generate.take import MelodyFile, Take, begin_at_joint, describe_take, load_take
 from musiclm.models.lm.melody import NO_MELODY
@@ -39,9 +41,11 @@ WARM = Sampling(temperature=0.9, top_k=10, guidance=2.0)
 BOTH = pytest.mark.parametrize("whole_frames", [True, False])
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> MusicLM:
-    return MusicLM.from_pretrained(mock_bundle(Path(tmp_path_factory.mktemp("melody")), True, melody=True).folder)
+@pytest.fixture(scope="module", params=["learned", "steered"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MusicLM:
+    """One whose semantic stage reads the codes of a melody encoder; one that is steered to pitch classes."""
+    folder = Path(tmp_path_factory.mktemp("melody"))
+    return MusicLM.from_pretrained(mock_bundle(folder, True, melody=request.param == "learned").folder)
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +116,12 @@ def test_the_melody_changes_the_music_and_the_same_seed_repeats_it(model: MusicL
 
 def test_after_a_melody_music_goes_on(model: MusicLM, hum: Path) -> None:
     told = model.melody(hum)
-    assert told.seconds == pytest.approx(2.8), "the last frame is not full"
+    assert told.seconds == pytest.approx(2.8 if told.spec == MELODY else 2.48), "the last frame is not full"
     before = 10 * RATE * 2 // 25  # samples of frames at 12.5 Hz
     frames = model.followed(told, -before, 60)
-    assert frames.shape == (1, 4, 60)
-    there = frames[0, 0] >= 0
-    assert not there[:10].any() and there[10:45].all() and not there[45:].any()
+    assert frames.shape == (1, told.spec.levels, 60)
+    there, last = frames[0, 0] >= 0, 10 + round(12.5 * told.seconds)
+    assert not there[:10].any() and there[10:last].all() and not there[last:].any()
     assert torch.equal(model.followed(told, before, 20), frames[:, :, 20:40])
     later = replace(told, file=told.file.later(before))
     assert torch.equal(model.followed(later, 0, 60), frames)
@@ -195,15 +199,12 @@ def test_live_music_begins_with_a_melody(model: MusicLM, hum: Path, prompts: int
     assert model.generate(told, live.made_s + 2.5, 7, live.config).audio[0, : len(audio)].tobytes() != audio.tobytes()
 
 
-def test_live_music_of_most_bundles_follows_none(bundle: Bundle, hum: Path) -> None:
-    with pytest.raises(ValueError, match="the bundle mock can't follow a melody"):
-        MusicLM.from_pretrained(bundle.folder).live("slow music", melody=hum)
-
-
-def test_most_bundles_follow_no_melody_and_say_so(bundle: Bundle, hum: Path) -> None:
-    with pytest.raises(ValueError, match="the bundle mock can't follow a melody") as refused:
-        MusicLM.from_pretrained(bundle.folder).generate("slow music", 1.0, melody=hum)
-    assert "\n" not in str(refused.value)
+def test_a_bundle_that_can_follow_none_says_so(unsteered: Bundle, hum: Path) -> None:
+    model = MusicLM.from_pretrained(unsteered.folder)
+    for make_it in (model.live, lambda prompt, melody: model.generate(prompt, 1.0, melody=melody)):
+        with pytest.raises(ValueError, match="the bundle mock can't follow a melody") as refused:
+            make_it("slow music", melody=hum)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_story_follows_one_melody_through_its_sections(model: MusicLM, hum: Path) -> None:
@@ -277,7 +278,8 @@ def test_the_models_are_told_what_lies_at_the_place_of_the_edit(
 
     monkeypatch.setattr(edit, "stream_semantic", seen)
     (melody,) = torch.from_numpy(first.takes[0].melody[:1].astype(np.int64))  # type: ignore[index]
-    by_frame = melody.repeat_interleave(5)  # 2.5 Hz to 12.5 Hz
+    learned = model.semantic.config.melody is not None
+    by_frame = torch.nn.functional.pad(melody.repeat_interleave(5) if learned else melody, (0, 20), value=NO_MELODY)
     model.repaint(first, 0.88, 1.92, None, 1, drafts=1)  # frames 11 to 24
     assert torch.equal(told[-1], by_frame[:24])
     model.vary(first, 0.5, None, 1)
@@ -291,7 +293,7 @@ def test_the_models_are_told_what_lies_at_the_place_of_the_edit(
 
 def test_a_bundle_that_follows_no_melody_edits_no_take_that_does(model: MusicLM, first: Music, tmp_path: Path) -> None:
     plain = Path(tmp_path / "plain")
-    without = MusicLM.from_pretrained(mock_bundle(plain, True).folder)
+    without = MusicLM.from_pretrained(mock_bundle(plain, True, cues=False).folder)
     with pytest.raises(ValueError, match="can't follow a melody") as refused:
         without.vary(first)
     assert "\n" not in str(refused.value)
@@ -308,6 +310,32 @@ def test_a_take_that_begins_at_the_joint_keeps_the_melodys_place(model: MusicLM,
     list(model.stream(None, 1.6, 0, given=given, melody=model.melody(hum), on_take=takes.append))
     assert takes[0].about.melody == model.melody(hum).file.later(given.parent.joint_samples)
     assert begin_at_joint(takes[0]).about.melody == model.melody(hum).file
+
+
+def test_steered_music_sounds_more_like_its_melody(tmp_path: Path, hum: Path) -> None:
+    """By the pitch classes that its own codes tell, frame by frame."""
+    model = MusicLM.from_pretrained(mock_bundle(tmp_path, True).folder)
+    traits, told = model._traits, model.melody(hum)
+    assert traits is not None
+    classes = model.followed(told, 0, 30)[0, 0].tolist()
+    assert sum(0 <= one < 12 for one in classes) > 20
+
+    def likeness(strength: float) -> float:
+        config = model.default_config()
+        config = replace(config, steer=replace(config.steer, melody=strength))
+        fits = []
+        for seed in range(3):
+            codes = model.generate("slow music", 2.4, seed, config, melody=hum).takes[0].semantic
+            for level, chroma in enumerate(traits.chroma):
+                if chroma is not None:
+                    found = fit_of_pitches(chroma)
+                    pairs = zip(classes, codes[level].tolist(), strict=True)
+                    fits += [float(found[one, code]) for one, code in pairs if 0 <= one < 12]
+        return float(np.mean(fits))
+
+    free, firm = likeness(0.0), likeness(3.0)
+    assert firm > free + 0.5
+    assert likeness(0.0) == free
 
 
 def test_what_follows_is_judged_beside_its_melody() -> None:

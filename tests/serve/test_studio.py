@@ -571,9 +571,11 @@ def test_keys_are_wide_enough_for_fingers(browser: Any, follower: Service) -> No
         shot(phone, "melody-phone")
 
 
-def test_a_model_that_follows_none_says_so(page: Any) -> None:
-    open_melody(page)
-    page.get_by_text("The model mock can't follow a melody.").wait_for()
-    assert page.get_by_role("button", name="Record", exact=True).count() == 0
-    assert page.get_by_label("Choose a file").is_hidden()
-    accessible(page)
+def test_a_model_that_follows_none_says_so(browser: Any, unsteered: Bundle, tmp_path: Path) -> None:
+    with serving(unsteered, tmp_path / "takes", capacity=3) as running:
+        for page in opened(browser, running, DESKTOP):
+            open_melody(page)
+            page.get_by_text("The model mock can't follow a melody.").wait_for()
+            assert page.get_by_role("button", name="Record", exact=True).count() == 0
+            assert page.get_by_label("Choose a file").is_hidden()
+            accessible(page)

@@ -207,13 +207,18 @@ def stream_semantic(
     of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
     window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
     nothing is steered. melody: codes by frame from the first, the prompt's included
-    (`musiclm.models.lm.melody.by_frame`); after their end there is none. lean: the model's, if it `fits` and is at
-    hand.
+    (`musiclm.models.lm.melody.by_frame`); after their end there is none. Of a model that reads no melody it is pitch
+    classes (`musiclm.models.melody.pitch_classes`) that the steering follows. lean: the model's, if it `fits` and is
+    at hand.
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.
     """
     schedule, target = Schedule.of(mulan), model.layout.target_spec
     held = _checked_prompt(model, schedule, num_frames, generators, prompt, steering)
+    if melody is not None and model.config.melody is None:
+        for each, row in zip(steering, melody[:, 0].tolist(), strict=True):
+            each.follow(row)
+        melody = None
     for each, row in zip(steering, held.transpose(1, 2).flatten(1).tolist(), strict=False):
         for code in row:
             each.observe(code)
@@ -315,14 +320,15 @@ def log_likelihood(
 ) -> Float[Tensor, " b"]:
     """Mean log-probability, in nats, of the codes of frames from `known` on, each given all that is before it.
 
-    Of long codes the model reads the last crop. melody: of what they follow, by frame. Raises: ValueError if no frame
-    is left.
+    Of long codes the model reads the last crop. melody: of what they follow, by frame, if the model reads any.
+
+    Raises: ValueError if no frame is left.
     """
     if known >= codes.shape[2]:
         raise ValueError(f"{codes.shape[2]} frames, of which {known} are known: none is left to be judged")
     cut = max(0, codes.shape[2] - model.layout.crop_frames())
     codes, known = codes[:, :, cut:].long(), max(0, known - cut)
-    melody = None if melody is None else melody[:, :, cut:]
+    melody = None if melody is None or model.config.melody is None else melody[:, :, cut:]
     streams = with_null(model, {} if mulan is None else {MULAN.name: mulan}, codes.shape[0])
     null = torch.ones(codes.shape[0], dtype=torch.bool, device=codes.device) if mulan is None else None
     prefix, positions = model.layout.prefix(streams, null)

@@ -9,7 +9,7 @@ a story is made anew by the prompts that hold there, unless another prompt is gi
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -588,6 +588,11 @@ class Keeping:
         self.place += 1
         if self.inner is not None:
             self.inner.observe(code)
+
+    def follow(self, classes: Sequence[int]) -> None:
+        """See `Guide.follow`."""
+        if self.inner is not None:
+            self.inner.follow(classes)
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """See `Guide.bias`."""

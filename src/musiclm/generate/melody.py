@@ -17,6 +17,7 @@ from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
 from musiclm.generate.take import MelodyFile, Take, check_fit
 from musiclm.models.lm.melody import by_frame
 from musiclm.models.melody.model import MelodyEncoder
+from musiclm.models.melody.pitch_classes import PitchClasses
 
 MIDI_SUFFIXES = (".mid", ".midi")
 MOST_MIDI_BYTES = 1_000_000  # hours of music; its events take a few hundred times as much memory
@@ -35,12 +36,12 @@ class Melody:
     encoder: str  # hash of the codes of the model that made these (`musiclm.core.artifact.codes_hash`)
 
     @classmethod
-    def of_take(cls, take: Take, encoder: MelodyEncoder) -> "Melody | None":
+    def of_take(cls, take: Take, encoder: MelodyEncoder | PitchClasses) -> "Melody | None":
         """What a take by this encoder follows. Raises: ArtifactError if its codes do not fit."""
         if take.about.melody is None or take.melody is None:
             return None
         check_fit(take.melody, encoder.spec)
-        codes = torch.from_numpy(take.melody.astype(np.int64))[None].to(encoder.register_bias.device)
+        codes = torch.from_numpy(take.melody.astype(np.int64))[None].to(_device_of(encoder))
         return cls(take.about.melody, codes, encoder.spec, encoder.codes_hash)
 
     def after(self, num_samples: int, sample_rate_hz: int) -> "Melody | None":
@@ -60,6 +61,10 @@ class Melody:
         rate_hz = target.frame_rate_hz or 0.0
         first = round((start_samples - self.file.start_samples) * rate_hz / sample_rate_hz)
         return by_frame(self.codes, self.spec.frame_rate_hz or 0.0, rate_hz, num_frames, first)
+
+
+def _device_of(encoder: MelodyEncoder | PitchClasses) -> torch.device:
+    return next(encoder.spectra.buffers()).device
 
 
 def is_midi(path: Path) -> bool:
@@ -85,7 +90,7 @@ def check_melody_file(path: Path) -> None:
 
 
 @torch.inference_mode()
-def melody_of(path: str | Path, encoder: MelodyEncoder) -> Melody:
+def melody_of(path: str | Path, encoder: MelodyEncoder | PitchClasses) -> Melody:
     """Of the first ten minutes of a file. Of MIDI the highest notes, drums aside, are the melody.
 
     Raises: AudioError for a file that is no sound or no MIDI, is shorter than 0.5 s, or silent; ImportError, in one
@@ -96,11 +101,10 @@ def melody_of(path: str | Path, encoder: MelodyEncoder) -> Melody:
     rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
     if rms < SILENT:
         raise AudioError(f"{path}: is silent; there is no melody to follow")
-    device = next(encoder.parameters()).device
     # a last frame that is not full is one all the same
     step = round(SAMPLE_RATE_HZ / (encoder.spec.frame_rate_hz or 1.0))
     audio = np.pad(audio * np.float32(LEVEL / rms), (0, -len(audio) % step))
-    codes = encoder.encode(torch.from_numpy(audio)[None, None].to(device))
+    codes = encoder.encode(torch.from_numpy(audio)[None, None].to(_device_of(encoder)))
     file = MelodyFile(name=path.name, hash=file_hash(path))
     return Melody(file, codes, encoder.spec, encoder.codes_hash)
 

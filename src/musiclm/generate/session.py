@@ -55,6 +55,7 @@ from musiclm.models.encoders import (
 from musiclm.models.lm.frames import LeanLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
+from musiclm.models.melody.pitch_classes import PitchClasses
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -292,20 +293,24 @@ class MusicLM:
         return Schedule.of(None if given is None else given.mulan)
 
     @cached_property
-    def _melody_encoder(self) -> MelodyEncoder:
+    def _melody_encoder(self) -> MelodyEncoder | PitchClasses:
+        if self.semantic.config.melody is None:
+            return PitchClasses().to(self.device)
         return MelodyEncoder.from_artifact(self.bundle.part("melody")).to(self.device)
 
-    @property
+    @cached_property
     def can_follow(self) -> bool:
-        """Whether the bundle can follow a melody, which most can't."""
-        return self.semantic.config.melody is not None and "melody" in self.bundle.parts
+        """Whether the bundle can follow a melody: its semantic model has learned to, or can be steered to pitches."""
+        if self.semantic.config.melody is not None:
+            return "melody" in self.bundle.parts
+        return self._traits is not None and self._traits.tells_pitches
 
     def check_follows(self) -> None:
         """Raises: ValueError for a bundle that can't follow a melody."""
         if not self.can_follow:
             raise ValueError(
-                f"the bundle {self.bundle.name} can't follow a melody: its semantic model was trained without any; "
-                "leave the melody out, or choose another --model"
+                f"the bundle {self.bundle.name} can't follow a melody: its semantic model was trained without any, and "
+                "its tokens tell no pitches; leave the melody out, or choose another --model"
             )
 
     def melody(self, source: str | Path) -> Melody:

@@ -9,6 +9,9 @@ autocorrelation's lags; a key makes codes likelier by how well their pitches fit
 
 Nor does it come back to anything: so phrases return to earlier ones, whose codes are made likelier
 (docs/decisions/031-phrases.md).
+
+A melody that the music is to follow makes codes likelier in which its pitch class sounds, frame by frame
+(docs/decisions/032-steered-melodies.md).
 """
 
 from collections import deque
@@ -47,12 +50,13 @@ class Steer:
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
     again: float = 0.0  # to an earlier phrase, where one returns
+    melody: float = 1.5  # to the pitch classes of a melody, by a model that has learned nothing of melodies
     phrase_s: float = 16.0  # how long a phrase is, about: it is whole beats
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
     key_name: str | None = None  # such as "D minor"; None: what the prompt says
 
     def __post_init__(self) -> None:
-        for name in ("beat", "tempo", "key", "again"):
+        for name in ("beat", "tempo", "key", "again", "melody"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"the strength of {name} is {getattr(self, name)}; it must be 0 or more")
         if not SHORTEST_PHRASE_S <= self.phrase_s <= LONGEST_PHRASE_S:
@@ -109,6 +113,10 @@ class CodeTraits:
         return next(len(values) for values in (*self.onset, *self.chroma) if values is not None)
 
     @property
+    def tells_pitches(self) -> bool:
+        return any(chroma is not None for chroma in self.chroma)
+
+    @property
     def times(self) -> int:
         """Codes of a frame that tell onsets, each of its share of it."""
         return sum(onset is not None for onset in self.onset)
@@ -144,6 +152,9 @@ class Guide(Protocol):
     def retarget(self, steer: Steer) -> None:
         """Another tempo or key from the next code on."""
 
+    def follow(self, classes: Sequence[int]) -> None:
+        """Pitch classes of a melody from the first frame on; others than 0 to 11 are none."""
+
 
 class Steering:
     """The bias of one item's next code. `observe` gets every code, drawn or given, in order: level by level, frame by
@@ -155,6 +166,9 @@ class Steering:
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
         self.frame = self.level = 0
         self.first_beat = 0.0  # the frame of a given tempo's first one
+        self.melody: Sequence[int] = ()  # pitch classes, by frame of all levels
+        self.at_pitch = [None if chroma is None else fit_of_pitches(chroma) for chroma in traits.chroma]
+        self.observed = 0  # codes
         self._begin_phrases()
         self._aim(steer)
 
@@ -189,7 +203,18 @@ class Steering:
             self.first_beat = self.frame - len(self.past) - shift
         self.past.clear()
 
+    def follow(self, classes: Sequence[int]) -> None:
+        """Pitch classes of a melody from the first frame on; others than 0 to 11 are none."""
+        self.melody = classes
+
+    def _pitch(self) -> int | None:
+        """What the melody has at the frame of the next code."""
+        frame = self.observed // len(self.onsets)
+        pitch = self.melody[frame] if frame < len(self.melody) else None
+        return pitch if pitch is not None and 0 <= pitch < 12 else None
+
     def observe(self, code: int) -> None:
+        self.observed += 1
         onsets = self.onsets[self.level]
         if onsets is not None:
             self.past.append(float(onsets[code]))
@@ -260,8 +285,11 @@ class Steering:
         """To be added to the logits of the next code."""
         onset, in_key = self.traits.onset[self.level], self.in_key[self.level]
         bias: Tensor | float = 0.0 if in_key is None else in_key
-        earlier = self._earlier()
-        if earlier is not None:
+        at_pitch, pitch, earlier = self.at_pitch[self.level], self._pitch(), self._earlier()
+        if pitch is not None:
+            if at_pitch is not None:
+                bias = bias + self.steer.melody * at_pitch[pitch]
+        elif earlier is not None:  # while there is a melody nothing else returns
             bias = bias + self._once_more(earlier)
         if onset is None:
             return bias
@@ -352,8 +380,12 @@ def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
     """
     tonic, mode = parse_key(name)
     profile = torch.tensor(np.roll(MAJOR_PROFILE if mode == "major" else MINOR_PROFILE, tonic), dtype=torch.float32)
-    fit = chroma @ (profile - profile.mean())
-    return (fit - fit.mean()) / fit.std().clamp(min=1e-6)
+    return standardised(chroma @ (profile - profile.mean()))
+
+
+def fit_of_pitches(chroma: Float[Tensor, "v 12"]) -> Float[Tensor, "12 v"]:
+    """By how much each code has more of a pitch class than of others, standardised."""
+    return standardised(chroma - chroma.mean(1, keepdim=True)).T.contiguous()
 
 
 __all__ = ["CodeTraits", "Guide", "Steer", "Steering"]
