@@ -4,22 +4,32 @@
 
 --page: the page alone, of files that are there.
 
-Each example is one command of the program, shown beside it. Nothing is picked: seeds are 0, 1, 2, 3 as they come.
+Each example is one command of the program, shown beside it, but for a melody that a program hums to be followed.
+Nothing is picked: seeds are 0, 1, 2, 3 as they come.
 A file that is there is not made again.
 """
 
 import argparse
 import html
+import itertools
+import random
 import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from musiclm.core.audio import probe
+from musiclm.arrange.render.voice import Sung, draw_singer, perform
+from musiclm.core.audio import probe, write_audio
+from musiclm.core.features import SAMPLE_RATE_HZ
 from musiclm.generate.music import read_tags
 
 FOLDER = Path(__file__).parent.parent / "docs" / "examples"
 ARCADE = "arcade.ogg"  # the README's, made by the command there; others go on from it
+HUM = "hum.opus"
+# Beethoven, ninth symphony: pitch and length in quarters
+ODE = [(64, 1), (64, 1), (65, 1), (67, 1), (67, 1), (65, 1), (64, 1), (62, 1), (60, 1), (60, 1), (62, 1), (64, 1)]
+ODE = [*ODE, (64, 1.5), (62, 0.5), (62, 2), *ODE, (62, 1.5), (60, 0.5), (60, 2)]
+QUARTER_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Example:
     """One sound. Words of the command without the program's name; FILE stands for the file that is made."""
 
     file: str
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # none of what is hummed
     text: str  # what to listen for
 
 
@@ -38,6 +48,11 @@ class Group:
     title: str
     note: str
     examples: tuple[Example, ...]
+
+
+def followed(name: str, prompt: str) -> Example:
+    words = ("generate", prompt, "--melody", HUM, "--duration", "16", "--seed", "0", "-o", "FILE")
+    return Example(f"{name}.opus", words, prompt)
 
 
 def generated(name: str, prompt: str, duration_s: int, seed: int = 0, text: str = "") -> Example:
@@ -101,6 +116,16 @@ GROUPS = (
                 "0:00 a calm piano; 0:15 a string orchestra joins, full of longing; 0:30 heavy metal with drums and "
                 "distorted guitars",
             ),
+        ),
+    ),
+    Group(
+        "A melody",
+        "The Ode to Joy, hummed by a program, and three pieces that follow it, each in its own way.",
+        (
+            Example(HUM, (), "the melody, hummed"),
+            followed("melody-strings", "a string quartet"),
+            followed("melody-chiptune", "8-bit chiptune of an arcade game"),
+            followed("melody-house", "house with a deep bass"),
         ),
     ),
     Group(
@@ -186,6 +211,15 @@ learned from, and how it measures.</p>
 """
 
 
+def hum(path: Path) -> None:
+    """Writes the melody as somebody without training hums it."""
+    random_ = random.Random(0)
+    starts = [QUARTER_S * start for start in itertools.accumulate((length for _, length in ODE), initial=0.0)]
+    notes = [Sung(start, end, pitch) for start, end, (pitch, _) in zip(starts[:-1], starts[1:], ODE, strict=True)]
+    singer = draw_singer("hum", random_)
+    write_audio(path, perform(notes, singer, round(starts[-1] * SAMPLE_RATE_HZ), random_), SAMPLE_RATE_HZ)
+
+
 def shown(example: Example) -> str:
     """The command as one types it."""
     return "musiclm " + shlex.join(example.file if word == "FILE" else word for word in example.words)
@@ -198,9 +232,10 @@ def page(folder: Path) -> str:
         parts.append(f"<h2>{html.escape(group.title)}</h2>\n<p>{html.escape(group.note)}</p>")
         for example in group.examples:
             label = html.escape(example.text, quote=True)
+            code = f"\n<code>{html.escape(shown(example))}</code>" if example.words else ""
             parts.append(
                 f'<figure>\n<figcaption>{label}</figcaption>\n<audio controls preload="none" src="{example.file}" '
-                f'aria-label="{label}"></audio>\n<code>{html.escape(shown(example))}</code>\n</figure>'
+                f'aria-label="{label}"></audio>{code}\n</figure>'
             )
     return PAGE.format(bundle=read_tags(folder / EXAMPLES[0].file)["model"], groups="\n".join(parts))
 
@@ -212,7 +247,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.page:
         for example in EXAMPLES:
-            if not (FOLDER / example.file).exists():
+            if not (FOLDER / example.file).exists() and not example.words:
+                hum(FOLDER / example.file)
+            elif not (FOLDER / example.file).exists():
                 words = [example.file if word == "FILE" else word for word in example.words]
                 subprocess.run([*shlex.split(arguments.musiclm), *words], cwd=FOLDER, check=True)
     (FOLDER / "index.html").write_text(page(FOLDER))

@@ -398,3 +398,49 @@ def test_music_shorter_than_a_phrase_is_left_alone() -> None:
         for each in (steered, left):
             each.observe(place * 7 % 60)
     assert first is not None and first >= 400, "codes of 16 s"
+
+
+def test_codes_of_the_melodys_pitch_class_become_likelier_frame_by_frame() -> None:
+    """Codes of the first level are of one pitch class each, those of the second tell none."""
+    melody = [0, 4, 7, -1, 12, 11]
+    steering = Steering(two_levels(), replace(OFF, melody=2.0))
+    free = Steering(two_levels(), replace(OFF, melody=2.0))
+    steering.follow(melody)
+    for frame in range(8):
+        for level in range(2):
+            bias, plain = bias_of(steering), bias_of(free)
+            pitch = melody[frame] if frame < len(melody) else -1
+            if level == 0 and 0 <= pitch < 12:
+                assert set((bias > bias.mean()).nonzero()[:, 0].tolist()) == {
+                    code for code in range(60) if code % 12 == pitch
+                }
+                assert bias.std() == pytest.approx(2.0, rel=0.02)
+            else:
+                assert torch.equal(bias, plain)
+            for each in (steering, free):
+                each.observe(5)
+    codes = drawn_to(melody * 40, 2.0)
+    wanted = np.array([0 <= pitch < 12 for pitch in melody * 40])
+    assert (codes[wanted] % 12 == np.array(melody * 40)[wanted]).mean() > 0.9
+
+
+def drawn_to(melody: list[int], strength: float) -> np.ndarray:
+    """Codes of one level of a model that knows nothing."""
+    rng, steering, codes = np.random.default_rng(0), Steering(TRAITS, replace(OFF, melody=strength)), []
+    steering.follow(melody)
+    for _ in melody:
+        p = torch.softmax(bias_of(steering).double(), 0).numpy()
+        codes.append(int(rng.choice(len(p), p=p / p.sum())))
+        steering.observe(codes[-1])
+    return np.array(codes)
+
+
+def test_a_melody_goes_on_through_another_section_and_nothing_else_returns_meanwhile() -> None:
+    steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120, melody=2.0))
+    steering.follow([4] * 60)
+    for code in range(60):
+        steering.observe(code % 60)
+    assert bias_of(steering).max() < 10, "codes of a phrase before would have 5 more in one place"
+    assert int((bias_of(steering) == bias_of(steering).max()).sum()) == 5
+    steering.retarget(replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=90, melody=1.0))
+    assert int((bias_of(steering) == bias_of(steering).max()).sum()) == 5, "all codes of the pitch class, alike"
