@@ -11,7 +11,7 @@ Nor does it come back to anything: so phrases return to earlier ones, whose code
 (docs/decisions/031-phrases.md).
 
 A melody that the music is to follow makes codes likelier in which its pitch class sounds, frame by frame
-(docs/decisions/032-steered-melodies.md).
+(docs/decisions/033-steered-melodies.md).
 """
 
 from collections import deque

@@ -2,7 +2,7 @@
 and the tone whose sum is the highest is the melody's.
 
 For music by a semantic stage that has learned nothing of melodies: its codes tell which pitch classes sound, so what is
-drawn can be steered to those of a melody (`musiclm.generate.steer`, docs/decisions/032-steered-melodies.md).
+drawn can be steered to those of a melody (`musiclm.generate.steer`, docs/decisions/033-steered-melodies.md).
 """
 
 import torch
