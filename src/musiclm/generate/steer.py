@@ -50,7 +50,7 @@ class Steer:
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
     again: float = 0.0  # to an earlier phrase, where one returns
-    melody: float = 1.5  # to the pitch classes of a melody, by a model that has learned nothing of melodies
+    melody: float = 1.1  # to the pitch classes of a melody, by a model that has learned nothing of melodies
     phrase_s: float = 16.0  # how long a phrase is, about: it is whole beats
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
     key_name: str | None = None  # such as "D minor"; None: what the prompt says
