@@ -258,8 +258,8 @@ MUTATIONS = (
     ),
     Mutation(
         "asked.py",
-        '(match["join"] or "").lower() == "or"',
-        '(match["join"] or "").lower() == "nor"',
+        'in ("or", "than", "of"):',
+        'in ("nor", "than", "of"):',
         ("core/test_asked.py",),
         "of two tempi to choose from the music takes neither",
     ),
@@ -293,7 +293,7 @@ MUTATIONS = (
     ),
     Mutation(
         "store.py",
-        "unit + random * noise * torch.rand(len(unit), 1, generator=generator)",
+        "unit + random * noise * torch.rand(num, 1, generator=generator)[rows]",
         "unit + random * noise",
         ("data/test_store.py",),
         "noise on MuLan's vectors always has its full length",
