@@ -25,7 +25,6 @@ from musiclm.generate.config import item_generator
 from musiclm.generate.melody import check_melody_file, highest_line, melody_sound
 from musiclm.generate.music import Music
 from musiclm.generate.session import MusicLM
-from musiclm.generate.steer import fit_of_pitches
 from musiclm.generate.story import Story
 from musiclm.generate.take import MelodyFile, Take, begin_at_joint, describe_take, load_take
 from musiclm.models.lm.melody import NO_MELODY
@@ -43,7 +42,7 @@ BOTH = pytest.mark.parametrize("whole_frames", [True, False])
 
 @pytest.fixture(scope="module", params=["learned", "steered"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MusicLM:
-    """One whose semantic stage reads the codes of a melody encoder; one that is steered to pitch classes."""
+    """One whose semantic stage reads the codes of a melody encoder; one that is steered to its pitches."""
     folder = Path(tmp_path_factory.mktemp("melody"))
     return MusicLM.from_pretrained(mock_bundle(folder, True, melody=request.param == "learned").folder)
 
@@ -313,12 +312,12 @@ def test_a_take_that_begins_at_the_joint_keeps_the_melodys_place(model: MusicLM,
 
 
 def test_steered_music_sounds_more_like_its_melody(tmp_path: Path, hum: Path) -> None:
-    """By the pitch classes that its own codes tell, frame by frame."""
+    """By the tones that its own codes tell, frame by frame."""
     model = MusicLM.from_pretrained(mock_bundle(tmp_path, True).folder)
     traits, told = model._traits, model.melody(hum)
     assert traits is not None
-    classes = model.followed(told, 0, 30)[0, 0].tolist()
-    assert sum(0 <= one < 12 for one in classes) > 20
+    pitches = model.followed(told, 0, 30)[0, 0].tolist()
+    assert sum(0 <= one < 128 for one in pitches) > 20
 
     def likeness(strength: float) -> float:
         config = model.default_config()
@@ -326,11 +325,10 @@ def test_steered_music_sounds_more_like_its_melody(tmp_path: Path, hum: Path) ->
         fits = []
         for seed in range(3):
             codes = model.generate("slow music", 2.4, seed, config, melody=hum).takes[0].semantic
-            for level, chroma in enumerate(traits.chroma):
-                if chroma is not None:
-                    found = fit_of_pitches(chroma)
-                    pairs = zip(classes, codes[level].tolist(), strict=True)
-                    fits += [float(found[one, code]) for one, code in pairs if 0 <= one < 12]
+            for tones, row in zip(traits.tones, codes.tolist(), strict=True):
+                if tones is not None:
+                    pairs = zip(pitches, row, strict=True)
+                    fits += [float(tones[one, code]) for one, code in pairs if 0 <= one < 128]
         return float(np.mean(fits))
 
     free, firm = likeness(0.0), likeness(3.0)

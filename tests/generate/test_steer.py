@@ -12,7 +12,7 @@ from torch import Tensor
 from musiclm.core.artifact import save_artifact
 from musiclm.core.theory import PITCHES
 from musiclm.generate.autoregressive import stream_semantic
-from musiclm.generate.steer import CodeTraits, Steer, Steering, autocorrelation, fit_of_key, metronome
+from musiclm.generate.steer import CodeTraits, Steer, Steering, autocorrelation, fit_of_key, metronome, standardised
 from musiclm.models.w2vbert.cues import NUM_CUES
 from musiclm.models.w2vbert.tokenizer import CodeCues, SemanticTokenizer, SemanticTokenizerConfig, cues_of_codes
 from musiclm.nn.sampling import Sampling
@@ -400,47 +400,54 @@ def test_music_shorter_than_a_phrase_is_left_alone() -> None:
     assert first is not None and first >= 400, "codes of 16 s"
 
 
-def test_codes_of_the_melodys_pitch_class_become_likelier_frame_by_frame() -> None:
-    """Codes of the first level are of one pitch class each, those of the second tell none."""
-    melody = [0, 4, 7, -1, 12, 11]
-    steering = Steering(two_levels(), replace(OFF, melody=2.0))
-    free = Steering(two_levels(), replace(OFF, melody=2.0))
+def with_tones(traits: CodeTraits) -> CodeTraits:
+    """Each code of the first level is one tone, from C4 on; other levels have no melody."""
+    first = standardised(torch.eye(128)[60:120] - torch.eye(128)[60:120].mean(1, keepdim=True)).T
+    return replace(traits, tones=(first, *[None] * (len(traits.onset) - 1)))
+
+
+def test_codes_of_the_melodys_tone_become_likelier_frame_by_frame() -> None:
+    melody = [60, 64, 67, -1, 128, 119]
+    steering, free = (Steering(with_tones(two_levels()), replace(OFF, melody=2.0)) for _ in range(2))
     steering.follow(melody)
     for frame in range(8):
         for level in range(2):
             bias, plain = bias_of(steering), bias_of(free)
             pitch = melody[frame] if frame < len(melody) else -1
-            if level == 0 and 0 <= pitch < 12:
-                assert set((bias > bias.mean()).nonzero()[:, 0].tolist()) == {
-                    code for code in range(60) if code % 12 == pitch
-                }
-                assert bias.std() == pytest.approx(2.0, rel=0.02)
+            if level == 0 and 0 <= pitch < 128:
+                assert int(bias.argmax()) == pitch - 60 and bias.std() == pytest.approx(2.0, rel=0.02)
             else:
                 assert torch.equal(bias, plain)
             for each in (steering, free):
                 each.observe(5)
-    codes = drawn_to(melody * 40, 2.0)
-    wanted = np.array([0 <= pitch < 12 for pitch in melody * 40])
-    assert (codes[wanted] % 12 == np.array(melody * 40)[wanted]).mean() > 0.9
 
 
-def drawn_to(melody: list[int], strength: float) -> np.ndarray:
-    """Codes of one level of a model that knows nothing."""
-    rng, steering, codes = np.random.default_rng(0), Steering(TRAITS, replace(OFF, melody=strength)), []
+def test_a_melody_is_sung_by_a_model_that_knows_nothing() -> None:
+    rng, melody = np.random.default_rng(0), [60, 64, 67, 65, 62] * 40
+    steering, codes = Steering(with_tones(TRAITS), replace(OFF, melody=1.5)), []
     steering.follow(melody)
     for _ in melody:
         p = torch.softmax(bias_of(steering).double(), 0).numpy()
         codes.append(int(rng.choice(len(p), p=p / p.sum())))
         steering.observe(codes[-1])
-    return np.array(codes)
+    assert (np.array(codes) == np.array(melody) - 60).mean() > 0.9
 
 
 def test_a_melody_goes_on_through_another_section_and_nothing_else_returns_meanwhile() -> None:
-    steering = Steering(two_levels(), replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120, melody=2.0))
-    steering.follow([4] * 60)
+    traits = with_tones(two_levels())
+    steering = Steering(traits, replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=120, melody=2.0))
+    steering.follow([64] * 60)
     for code in range(60):
         steering.observe(code % 60)
-    assert bias_of(steering).max() < 10, "codes of a phrase before would have 5 more in one place"
-    assert int((bias_of(steering) == bias_of(steering).max()).sum()) == 5
+    assert torch.equal(bias_of(steering), 2.0 * traits.tones[0][64]), "no code of a phrase before is likelier"  # type: ignore[index]
     steering.retarget(replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=90, melody=1.0))
-    assert int((bias_of(steering) == bias_of(steering).max()).sum()) == 5, "all codes of the pitch class, alike"
+    assert torch.equal(bias_of(steering), traits.tones[0][64])  # type: ignore[index]
+
+
+def test_traits_tell_where_a_melody_goes() -> None:
+    codes = four_cues()
+    assert not CodeTraits.of(codes, 12.5).can_follow
+    tones = torch.rand(len(codes[2].onset), 128, generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    traits = CodeTraits.of([codes[0], replace(codes[1], tones=tones), *codes[2:]], 12.5)
+    assert traits.can_follow and [level is not None for level in traits.tones] == [False, True, False, False]
+    assert torch.allclose(traits.tones[1].std(1), torch.ones(128), atol=1e-4)  # type: ignore[union-attr]

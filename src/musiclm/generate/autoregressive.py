@@ -207,8 +207,8 @@ def stream_semantic(
     of the next. The prompt's frames come first. Where the condition changes (`mulan` a schedule), the frames of the
     window so far follow the new one, and what is drawn next follows them. steering: one for each item, new ones; none:
     nothing is steered. melody: codes by frame from the first, the prompt's included
-    (`musiclm.models.lm.melody.by_frame`); after their end there is none. Of a model that reads no melody it is pitch
-    classes (`musiclm.models.melody.pitch_classes`) that the steering follows. lean: the model's, if it `fits` and is
+    (`musiclm.models.lm.melody.by_frame`); after their end there is none. Of a model that reads no melody it is pitches
+    (`musiclm.models.melody.pitches`) that the steering follows. lean: the model's, if it `fits` and is
     at hand.
 
     Raises: ValueError if the generators, the prompt or the steering do not fit.

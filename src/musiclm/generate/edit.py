@@ -589,10 +589,10 @@ class Keeping:
         if self.inner is not None:
             self.inner.observe(code)
 
-    def follow(self, classes: Sequence[int]) -> None:
+    def follow(self, pitches: Sequence[int]) -> None:
         """See `Guide.follow`."""
         if self.inner is not None:
-            self.inner.follow(classes)
+            self.inner.follow(pitches)
 
     def bias(self) -> Float[Tensor, " v"] | float:
         """See `Guide.bias`."""

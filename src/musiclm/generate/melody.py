@@ -17,7 +17,7 @@ from musiclm.generate.checks import MAX_DURATION_S, MIN_DURATION_S
 from musiclm.generate.take import MelodyFile, Take, check_fit
 from musiclm.models.lm.melody import by_frame
 from musiclm.models.melody.model import MelodyEncoder
-from musiclm.models.melody.pitch_classes import PitchClasses
+from musiclm.models.melody.pitches import PitchTracker
 
 MIDI_SUFFIXES = (".mid", ".midi")
 MOST_MIDI_BYTES = 1_000_000  # hours of music; its events take a few hundred times as much memory
@@ -36,7 +36,7 @@ class Melody:
     encoder: str  # hash of the codes of the model that made these (`musiclm.core.artifact.codes_hash`)
 
     @classmethod
-    def of_take(cls, take: Take, encoder: MelodyEncoder | PitchClasses) -> "Melody | None":
+    def of_take(cls, take: Take, encoder: MelodyEncoder | PitchTracker) -> "Melody | None":
         """What a take by this encoder follows. Raises: ArtifactError if its codes do not fit."""
         if take.about.melody is None or take.melody is None:
             return None
@@ -63,7 +63,7 @@ class Melody:
         return by_frame(self.codes, self.spec.frame_rate_hz or 0.0, rate_hz, num_frames, first)
 
 
-def _device_of(encoder: MelodyEncoder | PitchClasses) -> torch.device:
+def _device_of(encoder: MelodyEncoder | PitchTracker) -> torch.device:
     return next(encoder.spectra.buffers()).device
 
 
@@ -90,7 +90,7 @@ def check_melody_file(path: Path) -> None:
 
 
 @torch.inference_mode()
-def melody_of(path: str | Path, encoder: MelodyEncoder | PitchClasses) -> Melody:
+def melody_of(path: str | Path, encoder: MelodyEncoder | PitchTracker) -> Melody:
     """Of the first ten minutes of a file. Of MIDI the highest notes, drums aside, are the melody.
 
     Raises: AudioError for a file that is no sound or no MIDI, is shorter than 0.5 s, or silent; ImportError, in one

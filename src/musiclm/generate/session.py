@@ -55,7 +55,7 @@ from musiclm.models.encoders import (
 from musiclm.models.lm.frames import LeanLM
 from musiclm.models.lm.model import TokenLM
 from musiclm.models.melody.model import MelodyEncoder
-from musiclm.models.melody.pitch_classes import PitchClasses
+from musiclm.models.melody.pitches import PitchTracker
 from musiclm.nn.sampling import Sampling
 
 Progress = Callable[[str, int, int], None]  # stage, steps done, steps in all
@@ -293,9 +293,9 @@ class MusicLM:
         return Schedule.of(None if given is None else given.mulan)
 
     @cached_property
-    def _melody_encoder(self) -> MelodyEncoder | PitchClasses:
+    def _melody_encoder(self) -> MelodyEncoder | PitchTracker:
         if self.semantic.config.melody is None:
-            return PitchClasses().to(self.device)
+            return PitchTracker().to(self.device)
         return MelodyEncoder.from_artifact(self.bundle.part("melody")).to(self.device)
 
     @cached_property
@@ -303,7 +303,7 @@ class MusicLM:
         """Whether the bundle can follow a melody: its semantic model has learned to, or can be steered to pitches."""
         if self.semantic.config.melody is not None:
             return "melody" in self.bundle.parts
-        return self._traits is not None and self._traits.tells_pitches
+        return self._traits is not None and self._traits.can_follow
 
     def check_follows(self) -> None:
         """Raises: ValueError for a bundle that can't follow a melody."""

@@ -10,7 +10,7 @@ autocorrelation's lags; a key makes codes likelier by how well their pitches fit
 Nor does it come back to anything: so phrases return to earlier ones, whose codes are made likelier
 (docs/decisions/031-phrases.md).
 
-A melody that the music is to follow makes codes likelier in which its pitch class sounds, frame by frame
+A melody that the music is to follow makes codes likelier in which its tone sounds, frame by frame
 (docs/decisions/033-steered-melodies.md).
 """
 
@@ -50,7 +50,7 @@ class Steer:
     tempo: float = 1.8  # to a tempo in numbers
     key: float = 1.4  # to a key
     again: float = 0.0  # to an earlier phrase, where one returns
-    melody: float = 1.1  # to the pitch classes of a melody, by a model that has learned nothing of melodies
+    melody: float = 1.5  # to the tones of a melody, by a model that has learned nothing of melodies
     phrase_s: float = 16.0  # how long a phrase is, about: it is whole beats
     tempo_bpm: float | None = None  # None: what the prompt says in numbers, if it does
     key_name: str | None = None  # such as "D minor"; None: what the prompt says
@@ -101,20 +101,22 @@ def between(before: Steer, after: Steer, share: float) -> Steer:
 
 @dataclass(frozen=True)
 class CodeTraits:
-    """What semantic codes say of their frame, by level: strength of an onset, and how much of each pitch class;
-    standardised over the codes."""
+    """What semantic codes say of their frame, by level: strength of an onset, how much of each pitch class, and how
+    well they fit a melody's tone of each MIDI pitch; standardised over the codes."""
 
     onset: tuple[Float[Tensor, " v"] | None, ...]
     chroma: tuple[Float[Tensor, "v 12"] | None, ...]
     frame_rate_hz: float  # of the codes that tell onsets
+    tones: tuple[Float[Tensor, "128 v"] | None, ...] = ()  # nothing: no level is steered to a melody
 
     @property
     def codebook_size(self) -> int:
         return next(len(values) for values in (*self.onset, *self.chroma) if values is not None)
 
     @property
-    def tells_pitches(self) -> bool:
-        return any(chroma is not None for chroma in self.chroma)
+    def can_follow(self) -> bool:
+        """Whether music can be steered to a melody."""
+        return any(tones is not None for tones in self.tones)
 
     @property
     def times(self) -> int:
@@ -131,6 +133,7 @@ class CodeTraits:
             tuple(None if level.onset is None else standardised(level.onset) for level in levels),
             tuple(None if level.chroma is None else standardised(level.chroma) for level in levels),
             frame_rate_hz * times,
+            tuple(None if level.tones is None else standardised(level.tones).T.contiguous() for level in levels),
         )
 
 
@@ -152,8 +155,8 @@ class Guide(Protocol):
     def retarget(self, steer: Steer) -> None:
         """Another tempo or key from the next code on."""
 
-    def follow(self, classes: Sequence[int]) -> None:
-        """Pitch classes of a melody from the first frame on; others than 0 to 11 are none."""
+    def follow(self, pitches: Sequence[int]) -> None:
+        """MIDI pitches of a melody from the first frame on; others than 0 to 127 are none."""
 
 
 class Steering:
@@ -166,8 +169,7 @@ class Steering:
         self.past: deque[float] = deque(maxlen=round(MEMORY_S * traits.frame_rate_hz))
         self.frame = self.level = 0
         self.first_beat = 0.0  # the frame of a given tempo's first one
-        self.melody: Sequence[int] = ()  # pitch classes, by frame of all levels
-        self.at_pitch = [None if chroma is None else fit_of_pitches(chroma) for chroma in traits.chroma]
+        self.melody: Sequence[int] = ()  # pitches, by frame of all levels
         self.observed = 0  # codes
         self._begin_phrases()
         self._aim(steer)
@@ -203,15 +205,15 @@ class Steering:
             self.first_beat = self.frame - len(self.past) - shift
         self.past.clear()
 
-    def follow(self, classes: Sequence[int]) -> None:
-        """Pitch classes of a melody from the first frame on; others than 0 to 11 are none."""
-        self.melody = classes
+    def follow(self, pitches: Sequence[int]) -> None:
+        """MIDI pitches of a melody from the first frame on; others than 0 to 127 are none."""
+        self.melody = pitches
 
     def _pitch(self) -> int | None:
         """What the melody has at the frame of the next code."""
         frame = self.observed // len(self.onsets)
         pitch = self.melody[frame] if frame < len(self.melody) else None
-        return pitch if pitch is not None and 0 <= pitch < 12 else None
+        return pitch if pitch is not None and 0 <= pitch < 128 else None
 
     def observe(self, code: int) -> None:
         self.observed += 1
@@ -285,10 +287,11 @@ class Steering:
         """To be added to the logits of the next code."""
         onset, in_key = self.traits.onset[self.level], self.in_key[self.level]
         bias: Tensor | float = 0.0 if in_key is None else in_key
-        at_pitch, pitch, earlier = self.at_pitch[self.level], self._pitch(), self._earlier()
+        pitch, earlier = self._pitch(), self._earlier()
         if pitch is not None:
-            if at_pitch is not None:
-                bias = bias + self.steer.melody * at_pitch[pitch]
+            tones = self.traits.tones[self.level] if self.traits.tones else None
+            if tones is not None:
+                bias = bias + self.steer.melody * tones[pitch]
         elif earlier is not None:  # while there is a melody nothing else returns
             bias = bias + self._once_more(earlier)
         if onset is None:
@@ -381,11 +384,6 @@ def fit_of_key(chroma: Float[Tensor, "v 12"], name: str) -> Float[Tensor, " v"]:
     tonic, mode = parse_key(name)
     profile = torch.tensor(np.roll(MAJOR_PROFILE if mode == "major" else MINOR_PROFILE, tonic), dtype=torch.float32)
     return standardised(chroma @ (profile - profile.mean()))
-
-
-def fit_of_pitches(chroma: Float[Tensor, "v 12"]) -> Float[Tensor, "12 v"]:
-    """By how much each code has more of a pitch class than of others, standardised."""
-    return standardised(chroma - chroma.mean(1, keepdim=True)).T.contiguous()
 
 
 __all__ = ["CodeTraits", "Guide", "Steer", "Steering"]

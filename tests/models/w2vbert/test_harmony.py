@@ -12,7 +12,16 @@ from musiclm.core.artifact import save_artifact
 from musiclm.data.tokenize import TokenEncoder
 from musiclm.evaluate.probes import token_probe
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights
-from musiclm.models.w2vbert.harmony import FLOOR, HOP, LOWEST_MIDI, REGISTER, pitch_classes, semitone_filters, semitones
+from musiclm.models.w2vbert.harmony import (
+    FLOOR,
+    HOP,
+    LOWEST_MIDI,
+    REGISTER,
+    pitch_classes,
+    semitone_filters,
+    semitones,
+    tone_fit,
+)
 from musiclm.models.w2vbert.model import W2vBert
 from musiclm.models.w2vbert.tokenizer import (
     SemanticTokenizer,
@@ -200,3 +209,15 @@ def test_a_window_of_whole_frames_must_hold_more_than_its_overlaps() -> None:
     """A window of twelve frames of 80 ms, with overlaps of six on either side."""
     with pytest.raises(ValueError, match="in whole frames"):
         SemanticTokenizerConfig(w2vbert=tiny(), layer=1, harmony=True, window_s=0.96, context_s=0.47)
+
+
+def test_a_tone_fits_its_own_pitch_best() -> None:
+    """Tones with overtones in the upper register; those outside of it are the nearest of their name inside."""
+    pitches = torch.arange(60, 90)
+    harmonics = sum(tones(pitches + above, 1.0, 0.2 * level) for above, level in ((0, 1.0), (12, 0.4), (19, 0.2)))
+    rows = semitones(harmonics)[:, 6, 1]
+    fit = tone_fit(rows, LOWEST_MIDI + REGISTER)
+    assert torch.equal(fit[:, 60:96].argmax(1) + 60, pitches)
+    assert torch.equal(fit[:, 48], fit[:, 60]) and torch.equal(fit[:, 11], fit[:, 71])
+    assert torch.equal(fit[:, 96], fit[:, 84]) and torch.equal(fit[:, 127], fit[:, 91])
+    assert torch.allclose(tone_fit(torch.ones(1, REGISTER), 60), torch.zeros(1, 128), atol=1e-5), "all tones are none"

@@ -18,6 +18,7 @@ N_FFT = 8192  # a third of a second
 LOWEST_MIDI = 24  # C1
 REGISTER = 36  # semitones of a register
 NUM_REGISTERS = 2  # C1 to B3, C4 to B6
+OVERTONES = ((0, 1.0), (12, 0.5), (19, 0.3), (24, 0.25))  # semitones above a tone, and their level beside it
 FLOOR = 0.02  # length of a register's spectrum below which it counts as silent
 
 
@@ -41,6 +42,22 @@ def semitones(audio: Float[Tensor, "b 1 s"]) -> Float[Tensor, "b t r n"]:
     spectrum = stft(audio[:, 0, : num_frames * HOP], N_FFT, HOP, window).abs() * (2 / window.sum())
     rows = (spectrum @ semitone_filters().to(audio)).sqrt().unflatten(-1, (NUM_REGISTERS, REGISTER))
     return rows / (rows.square().sum(-1, keepdim=True) + FLOOR**2).sqrt()
+
+
+def tone_fit(rows: Float[Tensor, "v n"], lowest_midi: int) -> Float[Tensor, "v 128"]:
+    """How much each of some spectra of a register is like a tone of each MIDI pitch, on a scale of its own.
+
+    A tone has its octave, twelfth and double octave beside it. Pitches outside of the register count as those of the
+    same name inside, in the octave that is nearest.
+    """
+    tones = torch.zeros(REGISTER, REGISTER)
+    for above, level in OVERTONES:
+        tones += level * torch.eye(REGISTER).roll(above, 1).triu(above)
+    fit = rows @ (tones - tones.mean(1, keepdim=True)).T
+    pitch = torch.arange(128)
+    low, high = lowest_midi, lowest_midi + REGISTER
+    inside = torch.where(pitch < low, low + (pitch - low) % 12, pitch)
+    return fit[:, torch.where(inside >= high, high - 12 + (inside - high) % 12, inside) - lowest_midi]
 
 
 def pitch_classes(rows: Float[Tensor, "*b n"]) -> Float[Tensor, "*b 12"]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from musiclm.core.artifact import load_artifact, load_model
 from musiclm.core.streams import TokenSpec
 from musiclm.models.w2vbert.cues import NUM_CUES, CueWeights, cue_map, cues_of
-from musiclm.models.w2vbert.harmony import NUM_REGISTERS, REGISTER, pitch_classes, semitones
+from musiclm.models.w2vbert.harmony import LOWEST_MIDI, NUM_REGISTERS, REGISTER, pitch_classes, semitones, tone_fit
 from musiclm.models.w2vbert.model import FRAME_RATE_HZ, FrontEnd, W2vBert, W2vBertConfig
 from musiclm.nn.conformer import Conformer
 from musiclm.nn.kmeans import assign, kmeans
@@ -166,6 +166,7 @@ class CodeCues:
 
     chroma: Float[Tensor, "v 12"] | None
     onset: Float[Tensor, " v"] | None
+    tones: Float[Tensor, "v 128"] | None = None  # by MIDI pitch, of the level that has the melody
 
 
 def cues_of_codes(folder: Path) -> list[CodeCues] | None:
@@ -176,8 +177,13 @@ def cues_of_codes(folder: Path) -> list[CodeCues] | None:
         return None
     cues = artifact.state["centroids"][:, -NUM_CUES:].float()
     if "harmony" not in artifact.state:
-        return [CodeCues(cues[:, :12], cues[:, 12])]
-    notes = [CodeCues(pitch_classes(rows), None) for rows in artifact.state["harmony"].float()]
+        chroma = cues[:, :12]
+        return [CodeCues(chroma, cues[:, 12], (chroma - chroma.mean(1, keepdim=True))[:, torch.arange(128) % 12])]
+    low, high = artifact.state["harmony"].float()
+    notes = [
+        CodeCues(pitch_classes(low), None),
+        CodeCues(pitch_classes(high), None, tone_fit(high, LOWEST_MIDI + REGISTER)),
+    ]
     return [*notes, *[CodeCues(None, cues[:, 12])] * 2]
 
 

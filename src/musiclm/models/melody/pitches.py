@@ -1,8 +1,8 @@
-"""The melody of a sound as pitch classes, 12.5 a second. Nothing is learned: of each tone the harmonics are summed up,
+"""The melody of a sound as MIDI pitches, 12.5 a second. Nothing is learned: of each tone the harmonics are summed up,
 and the tone whose sum is the highest is the melody's.
 
-For music by a semantic stage that has learned nothing of melodies: its codes tell which pitch classes sound, so what is
-drawn can be steered to those of a melody (`musiclm.generate.steer`, docs/decisions/033-steered-melodies.md).
+For music by a semantic stage that has learned nothing of melodies: its codes tell which tones sound, so what is drawn
+can be steered to those of a melody (`musiclm.generate.steer`, docs/decisions/033-steered-melodies.md).
 """
 
 import torch
@@ -10,11 +10,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from musiclm.core.streams import MELODY, TokenSpec
-from musiclm.models.melody.features import FLOOR, HOP, MARGIN, OCTAVES, PER_SEMITONE, PitchSpectra, with_harmonics
+from musiclm.models.melody.features import (
+    FLOOR,
+    HOP,
+    LOWEST_MIDI,
+    MARGIN,
+    OCTAVES,
+    PER_SEMITONE,
+    PitchSpectra,
+    with_harmonics,
+)
 from musiclm.nn.precision import full_precision
 
-NO_PITCH = 12  # in place of a pitch class where nothing sounds
-PITCH_CLASSES = TokenSpec(name=MELODY.name, codebook_size=NO_PITCH + 1, levels=1, frame_rate_hz=12.5)
+NO_PITCH = 128  # in place of a pitch where nothing sounds
+PITCHES = TokenSpec(name=MELODY.name, codebook_size=NO_PITCH + 1, levels=1, frame_rate_hz=12.5)
+MIDDLE = 76  # E5; whole octaves bring a melody near it, wherever it is hummed
 WEIGHTS = (
     -0.3,
     1.0,
@@ -28,11 +38,12 @@ SILENT = 0.2  # of the loudest tone of most frames, below which nothing sounds
 PIECE = 640  # frames that are looked at a time: memory does not grow with the length
 
 
-class PitchClasses(nn.Module):
-    """24 kHz audio -> the pitch class of its melody in each 80 ms, from C = 0 on, or `NO_PITCH`."""
+class PitchTracker(nn.Module):
+    """24 kHz audio -> the MIDI pitch of its melody in each 80 ms, or `NO_PITCH`, in the octave where most of it is
+    nearest to `MIDDLE`."""
 
-    spec = PITCH_CLASSES
-    codes_hash = "pitch classes"  # in place of an artifact's
+    spec = PITCHES
+    codes_hash = "pitches"  # in place of an artifact's
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +54,12 @@ class PitchClasses(nn.Module):
         """t = ceil(s / 1920). Codes as those of a melody encoder, of one level."""
         with full_precision(audio.device):
             sums = torch.cat([self._sums(audio[:, 0], first) for first in range(0, audio.shape[-1], PIECE * HOP)], 2)
-        loudest, classes = sums.max(1)
-        usual = loudest.quantile(0.8, dim=1, keepdim=True)
-        return torch.where(loudest > SILENT * usual, classes % 12, NO_PITCH)[:, None]
+        loudest, tones = sums.max(1)
+        sounds = loudest > SILENT * loudest.quantile(0.8, dim=1, keepdim=True)
+        pitches = tones + LOWEST_MIDI
+        middle = pitches.float().masked_fill(~sounds, torch.nan).nanmedian(1, keepdim=True).values.nan_to_num(MIDDLE)
+        pitches = pitches + 12 * ((MIDDLE - middle) / 12).round().long()
+        return torch.where(sounds, pitches.clamp(0, NO_PITCH - 1), NO_PITCH)[:, None]
 
     def _sums(self, audio: Float[Tensor, "b s"], first: int) -> Float[Tensor, "b p t"]:
         """Of the harmonics of the tones from C2 to B7 in the frames of a piece."""
