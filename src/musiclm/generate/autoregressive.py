@@ -89,7 +89,9 @@ def decode(
         yield code
         if step + 1 < total:
             place = step // levels + 1 if layout.whole_frames else step + 1
-            next_condition = None if condition is None else condition[:, place : place + 1]
+            next_condition = (
+                None if condition is None or place >= condition.shape[1] else condition[:, place : place + 1]
+            )
             steps.observe(level, torch.cat([code, code]) if guided else code, next_condition)
 
 
