@@ -127,6 +127,7 @@ def test_the_comparison_sees_a_changed_figure() -> None:
 def test_figures_are_of_the_bundle_that_ships() -> None:
     assert figures("evaluate.json")["settings"]["bundle"] == open_bundle("base").hash[:12]
     assert figures("compare_bundles.json")["bundles"]["v8"]["bundle"] == open_bundle("base").hash[:12]
+    assert figures("bench.json")["bundle"] == figures("melody_follow.json")["bundle"] == open_bundle("base").hash[:12]
 
 
 def test_the_card_is_its_notes_and_what_the_parts_say() -> None:
