@@ -1,4 +1,4 @@
-"""Mutation spot-check: breaks the package in forty places, one at a time, and counts which breaks the tests notice.
+"""Mutation spot-check: breaks the package in many places, one at a time, and counts which breaks the tests notice.
 
     python benchmarks/mutations.py --out benchmarks/mutations.json --label after
 
