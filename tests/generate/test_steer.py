@@ -439,9 +439,11 @@ def test_a_melody_goes_on_through_another_section_and_nothing_else_returns_meanw
     steering.follow([64] * 60)
     for code in range(60):
         steering.observe(code % 60)
-    assert torch.equal(bias_of(steering), 2.0 * traits.tones[0][64]), "no code of a phrase before is likelier"  # type: ignore[index]
+    tones = traits.tones[0]
+    assert tones is not None
+    assert torch.equal(bias_of(steering), 2.0 * tones[64]), "no code of a phrase before is likelier"
     steering.retarget(replace(OFF, again=5.0, phrase_s=2.0, tempo_bpm=90, melody=1.0))
-    assert torch.equal(bias_of(steering), traits.tones[0][64])  # type: ignore[index]
+    assert torch.equal(bias_of(steering), tones[64])
 
 
 def test_traits_tell_where_a_melody_goes() -> None:

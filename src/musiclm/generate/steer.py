@@ -107,7 +107,7 @@ class CodeTraits:
     onset: tuple[Float[Tensor, " v"] | None, ...]
     chroma: tuple[Float[Tensor, "v 12"] | None, ...]
     frame_rate_hz: float  # of the codes that tell onsets
-    tones: tuple[Float[Tensor, "128 v"] | None, ...] = ()  # nothing: no level is steered to a melody
+    tones: tuple[Float[Tensor, "128 v"] | None, ...] = ()  # (): no level is steered to a melody
 
     @property
     def codebook_size(self) -> int:

@@ -197,9 +197,8 @@ def _stage_line(part: str, folder: Path, info: dict[str, Any]) -> str:
         f"{name} {value:.4g}" + (f" ({baseline[name]:.4g})" if name in baseline else "")
         for name, value in metrics_of(info).items()
     ]
-    runs = [
-        run for run in [info, *_before(info)][::-1] if "step" in run
-    ]  # the hash alone: the same weights, told apart
+    # a run with a hash alone: the same weights in another form
+    runs = [run for run in [info, *_before(info)][::-1] if "step" in run]
     steps = " + ".join(str(run["step"]) for run in runs)
     minutes = " + ".join(f"{run.get('seconds', 0) / 60:.0f}" for run in runs)
     return f"| {part} | {parameters / 1e6:.2f} M | {steps} | {minutes} | {', '.join(figures)} |"
